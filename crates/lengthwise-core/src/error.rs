@@ -1,0 +1,71 @@
+//! What can be wrong with the values of the vocabulary.
+
+use thiserror::Error;
+
+/// A value that breaks a rule of the vocabulary.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
+pub enum CoreError {
+    /// A token count that can't be read.
+    #[error(
+        "{text:?} is not a number of tokens; write it like 4096, 384k (thousands) or 16Ki (1,024s)"
+    )]
+    BadTokens {
+        /// What was written.
+        text: String,
+    },
+    /// A duration that is negative or not a number.
+    #[error("{value} is not a duration in seconds; it must be finite and not negative")]
+    BadSeconds {
+        /// The offending value.
+        value: f64,
+    },
+    /// A device speed that is not positive.
+    #[error("{value} is not a device speed; it must be finite and above 0")]
+    BadSpeed {
+        /// The offending value.
+        value: f64,
+    },
+    /// A degree of zero.
+    #[error("degree 0 is not allowed; a group has at least one rank")]
+    ZeroDegree,
+    /// A strategy space without any strategy.
+    #[error("no degree is left to plan with; {reason}")]
+    NoDegrees {
+        /// Why there is none.
+        reason: String,
+    },
+    /// A cluster without devices.
+    #[error(
+        "a cluster needs at least one node, and each node at least one device; node {node} has none"
+    )]
+    EmptyNode {
+        /// Index of the node, 0 also where there is no node at all.
+        node: usize,
+    },
+    /// More devices than a rank can number.
+    #[error(
+        "a cluster of {num_devices} devices is too large; ranks go up to {}",
+        u32::MAX
+    )]
+    TooManyDevices {
+        /// How many were asked for.
+        num_devices: u128,
+    },
+    /// A global batch without sequences.
+    #[error("the global batch is empty; a step needs at least one sequence")]
+    EmptyBatch,
+    /// A sequence without tokens.
+    #[error("sequence {index} has 0 tokens; every sequence needs at least 1")]
+    EmptySequence {
+        /// Position in the batch.
+        index: usize,
+    },
+    /// A batch whose tokens or sequences can't be counted.
+    #[error(
+        "the global batch is too large: at most {} sequences and {} tokens can be counted",
+        u32::MAX,
+        u64::MAX
+    )]
+    BatchTooLarge,
+}

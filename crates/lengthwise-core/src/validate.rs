@@ -1,0 +1,293 @@
+//! The rules that every plan keeps before anything runs it.
+
+use thiserror::Error;
+
+use crate::{
+    Bytes, Cluster, GlobalBatch, Group, MemoryModel, Plan, Rank, SequenceIndex, StrategySpace,
+};
+
+/// A rule that a plan breaks. Micro-batches and groups are named by their position.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the fields are what the messages name")]
+pub enum PlanViolation {
+    /// Work for nobody.
+    #[error("micro-batch {micro_batch} has no group; every micro-batch needs at least one")]
+    NoGroups { micro_batch: usize },
+    /// A group that would hold its ranks back for nothing.
+    #[error(
+        "group {group} of micro-batch {micro_batch} has no sequence; ranks without work must be left idle"
+    )]
+    NoSequences { micro_batch: usize, group: usize },
+    /// The strategy is for another number of ranks.
+    #[error(
+        "group {group} of micro-batch {micro_batch} has {num_ranks} ranks; its strategy has degree {degree} and \
+         needs as many"
+    )]
+    WrongSize {
+        micro_batch: usize,
+        group: usize,
+        num_ranks: usize,
+        degree: u32,
+    },
+    /// The strategy is not open to this model.
+    #[error(
+        "group {group} of micro-batch {micro_batch} has degree {degree} (recompute: {recompute}), which the \
+         strategy space lacks; its degrees are {allowed}"
+    )]
+    StrategyNotAllowed {
+        micro_batch: usize,
+        group: usize,
+        degree: u32,
+        recompute: bool,
+        allowed: String,
+    },
+    /// A rank that does not exist.
+    #[error(
+        "group {group} of micro-batch {micro_batch} uses rank {rank}; the cluster has {num_devices} devices, \
+         ranks 0 to {}", num_devices - 1
+    )]
+    UnknownRank {
+        micro_batch: usize,
+        group: usize,
+        rank: Rank,
+        num_devices: u32,
+    },
+    /// A rank that would have to be in two places.
+    #[error(
+        "rank {rank} is in groups {first} and {second} of micro-batch {micro_batch}; groups must be disjoint"
+    )]
+    RankTwice {
+        micro_batch: usize,
+        rank: Rank,
+        first: usize,
+        second: usize,
+    },
+    /// A sequence that does not exist.
+    #[error(
+        "group {group} of micro-batch {micro_batch} holds sequence {sequence}; the batch has {num_sequences} \
+         sequences, 0 to {}", num_sequences - 1
+    )]
+    UnknownSequence {
+        micro_batch: usize,
+        group: usize,
+        sequence: SequenceIndex,
+        num_sequences: usize,
+    },
+    /// A sequence that would count twice in the gradient.
+    #[error(
+        "sequence {sequence} is assigned again in group {group} of micro-batch {micro_batch}; once is the rule"
+    )]
+    SequenceTwice {
+        micro_batch: usize,
+        group: usize,
+        sequence: SequenceIndex,
+    },
+    /// A sequence that would be lost.
+    #[error(
+        "sequence {sequence} of {seq_len} tokens is in no group; every sequence must be processed once"
+    )]
+    SequenceMissing {
+        sequence: SequenceIndex,
+        seq_len: u64,
+    },
+    /// More than a device holds.
+    #[error(
+        "group {group} of micro-batch {micro_batch} (degree {degree}) needs {predicted_memory} on each device for \
+         {num_sequences} sequences; rank {rank} has {budget} for them"
+    )]
+    OverBudget {
+        micro_batch: usize,
+        group: usize,
+        degree: u32,
+        num_sequences: usize,
+        predicted_memory: Bytes,
+        rank: Rank,
+        budget: Bytes,
+    },
+}
+
+impl Plan {
+    /// Checks that the plan processes every sequence of `batch` exactly once, in disjoint groups of ranks of
+    /// `cluster`, with strategies of `space`, within the budget of every device by `memory`.
+    ///
+    /// # Errors
+    ///
+    /// The first violation found, micro-batch by micro-batch; a missing sequence last.
+    pub fn validate(
+        &self,
+        batch: &GlobalBatch,
+        cluster: &Cluster,
+        space: &StrategySpace,
+        memory: &(impl MemoryModel + ?Sized),
+    ) -> Result<(), PlanViolation> {
+        let mut assigned = vec![false; batch.num_sequences()];
+        let mut group_of_rank: Vec<Option<usize>> = vec![None; cluster.num_devices() as usize];
+        for (micro_batch, groups) in self.micro_batches().iter().map(|m| &m.groups).enumerate() {
+            if groups.is_empty() {
+                return Err(PlanViolation::NoGroups { micro_batch });
+            }
+            group_of_rank.fill(None);
+            for (index, group) in groups.iter().enumerate() {
+                let at = Position {
+                    micro_batch,
+                    group: index,
+                };
+                at.check_strategy(group, space)?;
+                at.check_ranks(group, &mut group_of_rank)?;
+                at.check_sequences(group, &mut assigned)?;
+                at.check_memory(group, batch, cluster, memory)?;
+            }
+        }
+        match batch
+            .sequences()
+            .zip(&assigned)
+            .find(|(_, assigned)| !**assigned)
+        {
+            Some((sequence, _)) => Err(PlanViolation::SequenceMissing {
+                sequence: sequence.index,
+                seq_len: sequence.seq_len.0,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where in a plan a check looks.
+#[derive(Clone, Copy)]
+struct Position {
+    micro_batch: usize,
+    group: usize,
+}
+
+impl Position {
+    fn check_strategy(self, group: &Group, space: &StrategySpace) -> Result<(), PlanViolation> {
+        let Position {
+            micro_batch,
+            group: index,
+        } = self;
+        let degree = group.degree().get();
+        if !space.contains(group.strategy) {
+            let allowed = space
+                .degrees()
+                .map(|degree| degree.to_string())
+                .collect::<Vec<_>>()
+                .join(", ");
+            let recompute = group.strategy.recompute();
+            return Err(PlanViolation::StrategyNotAllowed {
+                micro_batch,
+                group: index,
+                degree,
+                recompute,
+                allowed,
+            });
+        }
+        if group.ranks.len() != degree as usize {
+            let num_ranks = group.ranks.len();
+            return Err(PlanViolation::WrongSize {
+                micro_batch,
+                group: index,
+                num_ranks,
+                degree,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_ranks(
+        self,
+        group: &Group,
+        group_of_rank: &mut [Option<usize>],
+    ) -> Result<(), PlanViolation> {
+        let Position {
+            micro_batch,
+            group: index,
+        } = self;
+        let num_devices = group_of_rank.len() as u32;
+        for &rank in &group.ranks {
+            let Some(taken_by) = group_of_rank.get_mut(rank.index()) else {
+                return Err(PlanViolation::UnknownRank {
+                    micro_batch,
+                    group: index,
+                    rank,
+                    num_devices,
+                });
+            };
+            if let Some(first) = taken_by.replace(index) {
+                return Err(PlanViolation::RankTwice {
+                    micro_batch,
+                    rank,
+                    first,
+                    second: index,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_sequences(self, group: &Group, assigned: &mut [bool]) -> Result<(), PlanViolation> {
+        let Position {
+            micro_batch,
+            group: index,
+        } = self;
+        if group.sequences.is_empty() {
+            return Err(PlanViolation::NoSequences {
+                micro_batch,
+                group: index,
+            });
+        }
+        let num_sequences = assigned.len();
+        for &sequence in &group.sequences {
+            match assigned.get_mut(sequence.index()) {
+                None => {
+                    return Err(PlanViolation::UnknownSequence {
+                        micro_batch,
+                        group: index,
+                        sequence,
+                        num_sequences,
+                    });
+                }
+                Some(true) => {
+                    return Err(PlanViolation::SequenceTwice {
+                        micro_batch,
+                        group: index,
+                        sequence,
+                    });
+                }
+                Some(assigned) => *assigned = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn check_memory(
+        self,
+        group: &Group,
+        batch: &GlobalBatch,
+        cluster: &Cluster,
+        memory: &(impl MemoryModel + ?Sized),
+    ) -> Result<(), PlanViolation> {
+        let predicted_memory = group
+            .sequences
+            .iter()
+            .filter_map(|&sequence| batch.seq_len(sequence))
+            .map(|seq_len| memory.sequence_memory(group.strategy, seq_len))
+            .fold(Bytes(0), Bytes::saturating_add);
+        let budgets = group
+            .ranks
+            .iter()
+            .filter_map(|&rank| Some((rank, memory.budget(cluster.device(rank)?))));
+        match budgets.min_by_key(|&(_, budget)| budget) {
+            Some((rank, budget)) if predicted_memory > budget => Err(PlanViolation::OverBudget {
+                micro_batch: self.micro_batch,
+                group: self.group,
+                degree: group.degree().get(),
+                num_sequences: group.sequences.len(),
+                predicted_memory,
+                rank,
+                budget,
+            }),
+            _ => Ok(()),
+        }
+    }
+}

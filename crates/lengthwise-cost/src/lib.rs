@@ -1,0 +1,18 @@
+//! What a sequence costs: the time and the memory it adds to a group of a strategy.
+//!
+//! Costs are additive over the sequences of a group. A planner asks a [`CostModel`] for single sequences
+//! and adds up; [`predict_step`] applies the same rules to a whole plan:
+//!
+//! ```text
+//! group       = sum over its sequences of sequence_time / speed of its slowest device
+//! micro-batch = micro_batch_overhead + slowest group        (its makespan)
+//! step        = sum over micro-batches
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod model;
+mod predict;
+
+pub use model::{CostModel, GroupShape, Span};
+pub use predict::{predict_group, predict_group_memory, predict_micro_batch, predict_step};

@@ -1,0 +1,51 @@
+//! The interface between costs and those who decide by them.
+
+use lengthwise_core::{Cluster, Group, MemoryModel, Seconds, Strategy, Tokens};
+
+/// Where the members of a group are: what they exchange is slower once it leaves a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Span {
+    /// All on one node.
+    OneNode,
+    /// On two nodes or more.
+    ManyNodes,
+}
+
+/// All that the time of a group depends on, beside its sequences and the speed of its devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupShape {
+    /// How its ranks scatter a sequence.
+    pub strategy: Strategy,
+    /// Whether they are on one node.
+    pub span: Span,
+}
+
+impl GroupShape {
+    /// The shape of a planned group on `cluster`.
+    pub fn of(group: &Group, cluster: &Cluster) -> Self {
+        let span = if cluster.crosses_nodes(&group.ranks) {
+            Span::ManyNodes
+        } else {
+            Span::OneNode
+        };
+        GroupShape {
+            strategy: group.strategy,
+            span,
+        }
+    }
+}
+
+/// Predicts the time of groups and, through [`MemoryModel`], their memory.
+///
+/// Times are for devices of nominal speed, and cover all that a step does for a sequence: forward,
+/// recomputation and backward of every layer, and the exchanges inside the group.
+pub trait CostModel: MemoryModel + Send + Sync {
+    /// The time that a sequence of `seq_len` tokens adds to a group of this shape.
+    ///
+    /// Additive over the sequences of a group, and not decreasing in `seq_len`.
+    fn sequence_time(&self, shape: GroupShape, seq_len: Tokens) -> Seconds;
+
+    /// The time a micro-batch takes whatever its groups hold: parameter gathers, gradient scatters,
+    /// kernel launches.
+    fn micro_batch_overhead(&self) -> Seconds;
+}

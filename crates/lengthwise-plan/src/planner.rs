@@ -1,0 +1,74 @@
+//! What every planner takes and returns.
+
+use lengthwise_core::{Cluster, GlobalBatch, Plan, Seconds, StrategySpace};
+use lengthwise_cost::CostModel;
+
+use crate::PlanError;
+
+/// All that a plan may depend on.
+#[derive(Clone, Copy)]
+pub struct Problem<'a> {
+    /// The lengths to plan for.
+    pub batch: &'a GlobalBatch,
+    /// Where the step will run.
+    pub cluster: &'a Cluster,
+    /// What sequences cost there.
+    pub cost: &'a dyn CostModel,
+    /// The strategies to choose from.
+    pub space: &'a StrategySpace,
+}
+
+/// A way of choosing plans.
+pub trait Planner: Send + Sync {
+    /// The name it has on the command line and in reports.
+    fn name(&self) -> &'static str;
+
+    /// Chooses a plan that passes [`Plan::validate`] for this problem.
+    ///
+    /// # Errors
+    ///
+    /// The batch can't be planned: some sequence fits no group of the cluster.
+    fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError>;
+}
+
+/// A plan and what is known of it.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The decision.
+    pub plan: Plan,
+    /// How good it is and how it came about.
+    pub report: PlanReport,
+}
+
+/// How good a plan is and how it came about.
+#[derive(Clone, Debug)]
+pub struct PlanReport {
+    /// The step's time by the cost model.
+    pub predicted_step: Seconds,
+    /// No plan of the strategy space can be predicted to take less.
+    pub lower_bound: Seconds,
+    /// Why the planner returned when it did.
+    pub stop_reason: StopReason,
+    /// How long planning took.
+    pub solve_time: Seconds,
+}
+
+impl PlanReport {
+    /// By how much the plan may at most exceed the best one: `(predicted - bound) / bound`; `None` for a bound of 0.
+    pub fn gap(&self) -> Option<f64> {
+        let slack = self.predicted_step - self.lower_bound;
+        (self.lower_bound > Seconds::ZERO).then(|| slack / self.lower_bound)
+    }
+}
+
+/// Why a planner returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// The plan meets the bound: no other can be better.
+    Optimal,
+    /// Nothing the planner tries improves the plan further.
+    Converged,
+    /// The time budget was used up.
+    TimeBudget,
+}
