@@ -1,0 +1,31 @@
+//! Which tokens attend to which, and with which heads.
+
+use std::ops::Range;
+
+/// The shape of one variable-length causal attention: packed sequences, and the heads computed here.
+///
+/// Queries are `[tokens, query heads x head_dim]`, keys and values `[tokens, key/value heads x head_dim]`.
+/// A token attends to itself and to those before it in its own sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttentionLayout {
+    /// The rows of each packed sequence: adjacent, in order, together all rows.
+    pub sequences: Vec<Range<usize>>,
+    /// For every query head, the key/value head it reads (grouped-query attention).
+    pub kv_head_of: Vec<usize>,
+    /// How many key/value heads there are.
+    pub num_kv_heads: usize,
+    /// The features of a head.
+    pub head_dim: usize,
+}
+
+impl AttentionLayout {
+    /// How many query heads there are.
+    pub fn num_heads(&self) -> usize {
+        self.kv_head_of.len()
+    }
+
+    /// The tokens of all sequences together.
+    pub fn num_tokens(&self) -> usize {
+        self.sequences.last().map_or(0, |last| last.end)
+    }
+}

@@ -1,0 +1,236 @@
+//! What a device can do.
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+use lengthwise_core::Bytes;
+
+use crate::{AttentionLayout, TensorError};
+
+type Result<T> = std::result::Result<T, TensorError>;
+
+/// A row-major `f32` matrix on a device. Clones and views share its storage.
+pub trait Tensor: Clone + Debug + Send + Sync + 'static {
+    /// How many rows it has.
+    fn rows(&self) -> usize;
+    /// How many columns it has.
+    fn cols(&self) -> usize;
+    /// How many elements it has.
+    fn num_elements(&self) -> usize {
+        self.rows() * self.cols()
+    }
+}
+
+/// The bytes of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Held by tensors now.
+    pub held: Bytes,
+    /// The most that was held at once since the last [`Backend::reset_peak_memory`].
+    pub peak: Bytes,
+    /// All there is.
+    pub budget: Bytes,
+}
+
+/// One update by AdamW (Loshchilov & Hutter, 2019): decoupled weight decay, bias-corrected moments.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Learning rate of this step.
+    pub learning_rate: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+    /// Share of the weight that is taken off, times the learning rate.
+    pub weight_decay: f32,
+    /// Number of this step, counted from 1, for the bias correction.
+    pub step: u64,
+    /// Factor on the gradient before it is used, such as that of clipping.
+    pub gradient_scale: f32,
+}
+
+/// What [`Backend::linear_cross_entropy`] returns.
+#[derive(Clone, Debug)]
+pub struct LinearCrossEntropy<T> {
+    /// Sum over tokens of `-log softmax(logits)[target]`, unscaled.
+    pub loss_sum: f64,
+    /// Gradient with respect to the input, `[tokens, hidden]`, scaled.
+    pub d_input: T,
+    /// Gradient with respect to the projection, `[vocab, hidden]`, scaled.
+    pub d_weight: T,
+}
+
+/// One rank's device: it allocates tensors and computes with them.
+///
+/// Every operation allocates its result on this device; arguments may live on another device of the
+/// process. Shapes that do not fit are a bug of the caller and panic; running out of memory is an error.
+/// `d_x` is the gradient of the loss with respect to `x`.
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// Its tensors.
+    type Tensor: Tensor;
+
+    // ---- memory
+
+    /// How full the device is.
+    fn memory(&self) -> MemoryUse;
+    /// Lets [`MemoryUse::peak`] start again from what is held now.
+    fn reset_peak_memory(&self);
+
+    // ---- making and moving
+
+    /// A tensor of zeros.
+    fn zeros(&self, rows: usize, cols: usize) -> Result<Self::Tensor>;
+    /// A tensor with the given elements, row by row.
+    fn from_slice(&self, rows: usize, cols: usize, elements: &[f32]) -> Result<Self::Tensor>;
+    /// The elements, row by row.
+    fn to_vec(&self, tensor: &Self::Tensor) -> Vec<f32>;
+    /// `rows x cols` elements from element `offset` on, sharing the storage of `tensor`.
+    fn view(&self, tensor: &Self::Tensor, offset: usize, rows: usize, cols: usize) -> Self::Tensor;
+    /// A range of rows, sharing the storage of `tensor`.
+    fn slice_rows(&self, tensor: &Self::Tensor, rows: Range<usize>) -> Self::Tensor {
+        let cols = tensor.cols();
+        self.view(tensor, rows.start * cols, rows.len(), cols)
+    }
+    /// A copy of a range of columns.
+    fn slice_cols(&self, tensor: &Self::Tensor, cols: Range<usize>) -> Result<Self::Tensor>;
+    /// All rows one after the other; the parts have equal columns. Copies.
+    fn concat_rows(&self, parts: &[Self::Tensor]) -> Result<Self::Tensor>;
+    /// All columns beside each other; the parts have equal rows. Copies.
+    fn concat_cols(&self, parts: &[Self::Tensor]) -> Result<Self::Tensor>;
+    /// All elements one after the other as one column, `[elements, 1]`. Copies.
+    fn concat_flat(&self, parts: &[Self::Tensor]) -> Result<Self::Tensor>;
+
+    // ---- element-wise
+
+    /// `a + b`.
+    fn add(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor>;
+    /// `a += b`. Copies `a` first where its storage is shared.
+    fn add_assign(&self, a: &mut Self::Tensor, b: &Self::Tensor) -> Result<()>;
+    /// `a[:, start ..] += b`. Copies `a` first where its storage is shared.
+    fn add_assign_cols(&self, a: &mut Self::Tensor, start: usize, b: &Self::Tensor) -> Result<()>;
+    /// The element-wise sum of one part or more of equal shape, added in the order given.
+    fn sum(&self, parts: &[Self::Tensor]) -> Result<Self::Tensor>;
+    /// The sum of all squared elements.
+    fn sum_of_squares(&self, tensor: &Self::Tensor) -> f64;
+
+    // ---- linear maps; weights are stored [out, in] as in PyTorch
+
+    /// `x W^T`: `[tokens, in]` and `[out, in]` give `[tokens, out]`.
+    fn linear(&self, x: &Self::Tensor, weight: &Self::Tensor) -> Result<Self::Tensor>;
+    /// `d_y W`: `[tokens, in]`.
+    fn linear_backward_input(
+        &self,
+        d_y: &Self::Tensor,
+        weight: &Self::Tensor,
+    ) -> Result<Self::Tensor>;
+    /// `d_y^T x`: `[out, in]`.
+    fn linear_backward_weight(&self, d_y: &Self::Tensor, x: &Self::Tensor) -> Result<Self::Tensor>;
+
+    // ---- decoder parts
+
+    /// `x / rms(x) * weight` per row (Zhang & Sennrich, 2019); `weight` has one element per column.
+    fn rms_norm(
+        &self,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        epsilon: f32,
+    ) -> Result<Self::Tensor>;
+    /// `(d_x, d_weight)` of [`Backend::rms_norm`]; `d_weight` has the shape of `weight`.
+    fn rms_norm_backward(
+        &self,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        epsilon: f32,
+        d_y: &Self::Tensor,
+    ) -> Result<(Self::Tensor, Self::Tensor)>;
+
+    /// Rotary position embedding (Su et al., 2021) of every head, in place: `positions` holds the place of each
+    /// row's token in its own sequence. Features `i` and `i + head_dim / 2` form a pair, as in the Hugging Face
+    /// LLaMA layout; its angle is `position * theta^(-2 i / head_dim)`. Copies `x` first where its storage is shared.
+    fn rope(
+        &self,
+        x: &mut Self::Tensor,
+        positions: &[u32],
+        head_dim: usize,
+        theta: f32,
+    ) -> Result<()>;
+    /// The gradient of [`Backend::rope`], in place: the rotation by the opposite angle.
+    fn rope_backward(
+        &self,
+        d_y: &mut Self::Tensor,
+        positions: &[u32],
+        head_dim: usize,
+        theta: f32,
+    ) -> Result<()>;
+
+    /// `silu(gate) * up` (Shazeer, 2020).
+    fn swiglu(&self, gate: &Self::Tensor, up: &Self::Tensor) -> Result<Self::Tensor>;
+    /// `(d_gate, d_up)` of [`Backend::swiglu`].
+    fn swiglu_backward(
+        &self,
+        gate: &Self::Tensor,
+        up: &Self::Tensor,
+        d_y: &Self::Tensor,
+    ) -> Result<(Self::Tensor, Self::Tensor)>;
+
+    /// The rows of `table` (`[vocab, hidden]`) at `ids`: `[tokens, hidden]`.
+    fn embedding(&self, table: &Self::Tensor, ids: &[u32]) -> Result<Self::Tensor>;
+    /// The gradient of the table: every row of `d_y` added to the row of its id; `[vocab, hidden]`.
+    fn embedding_backward(
+        &self,
+        d_y: &Self::Tensor,
+        ids: &[u32],
+        vocab: usize,
+    ) -> Result<Self::Tensor>;
+
+    /// Variable-length causal attention with scale `1 / sqrt(head_dim)`: `(out, lse)`, with `out` like `q` and
+    /// the log-sum-exp of each row's scores as `[tokens, query heads]`.
+    ///
+    /// Tiled over queries and keys (Dao, 2023): no score matrix is held, so memory is linear in length.
+    fn attention(
+        &self,
+        q: &Self::Tensor,
+        k: &Self::Tensor,
+        v: &Self::Tensor,
+        layout: &AttentionLayout,
+    ) -> Result<(Self::Tensor, Self::Tensor)>;
+    /// `(d_q, d_k, d_v)` of [`Backend::attention`], from what the forward was given and returned.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the arguments are the forward's, its results and the gradient"
+    )]
+    fn attention_backward(
+        &self,
+        q: &Self::Tensor,
+        k: &Self::Tensor,
+        v: &Self::Tensor,
+        out: &Self::Tensor,
+        lse: &Self::Tensor,
+        d_out: &Self::Tensor,
+        layout: &AttentionLayout,
+    ) -> Result<(Self::Tensor, Self::Tensor, Self::Tensor)>;
+
+    /// Output projection and cross-entropy in one pass that never holds the logits of more than a block of tokens:
+    /// loss and gradients of `scale * sum over tokens of cross_entropy(x W^T, target)`.
+    fn linear_cross_entropy(
+        &self,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        targets: &[u32],
+        scale: f32,
+    ) -> Result<LinearCrossEntropy<Self::Tensor>>;
+
+    // ---- optimiser
+
+    /// Updates `parameter` and both moments in place by one AdamW step. Copies what is shared first.
+    fn adamw(
+        &self,
+        parameter: &mut Self::Tensor,
+        gradient: &Self::Tensor,
+        first_moment: &mut Self::Tensor,
+        second_moment: &mut Self::Tensor,
+        update: &AdamW,
+    ) -> Result<()>;
+}

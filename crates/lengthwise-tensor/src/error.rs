@@ -1,0 +1,24 @@
+//! What can go wrong on a device.
+
+use lengthwise_core::Bytes;
+use thiserror::Error;
+
+/// What can go wrong on a device.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TensorError {
+    /// A tensor that would pass the device's memory.
+    #[error(
+        "out of device memory: {operation} asks for {request} while {held} are held; the device has {budget}"
+    )]
+    OutOfMemory {
+        /// What the tensor was for.
+        operation: &'static str,
+        /// The bytes it needs.
+        request: Bytes,
+        /// The bytes held by other tensors.
+        held: Bytes,
+        /// The memory of the device.
+        budget: Bytes,
+    },
+}
