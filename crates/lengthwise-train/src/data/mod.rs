@@ -1,0 +1,1 @@
+//! From files to global batches of token sequences.

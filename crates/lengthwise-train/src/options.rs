@@ -1,0 +1,49 @@
+//! What a training run is made of.
+
+use lengthwise_core::{Cluster, Tokens};
+
+use crate::ModelConfig;
+
+/// The optimiser and its schedule: AdamW, warm-up, cosine decay, clipping.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OptimizerConfig {
+    /// Learning rate after the warm-up.
+    pub learning_rate: f64,
+    /// Learning rate that the cosine ends at.
+    pub min_learning_rate: f64,
+    /// Steps over which the learning rate rises linearly.
+    pub warmup_steps: u64,
+    /// AdamW's decay of the first moment.
+    pub beta1: f64,
+    /// AdamW's decay of the second moment.
+    pub beta2: f64,
+    /// AdamW's epsilon.
+    pub epsilon: f64,
+    /// AdamW's decoupled weight decay; norm weights are exempt.
+    pub weight_decay: f64,
+    /// Largest global norm of the gradient; `None` never clips.
+    pub clip_norm: Option<f64>,
+}
+
+/// All of a training run but its data and its planner.
+#[derive(Clone, Debug)]
+pub struct TrainOptions {
+    /// The decoder.
+    pub model: ModelConfig,
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// One rank a device.
+    pub cluster: Cluster,
+    /// The longest sequence that may come.
+    pub context: Tokens,
+    /// Optimiser steps, at least 1.
+    pub steps: u64,
+    /// Seed of the initial parameters.
+    pub seed: u64,
+    /// Whether layers are recomputed in the backward pass, instead of keeping their activations.
+    pub recompute: bool,
+    /// Degrees a planner may use; `None` for all that the heads allow.
+    pub degrees: Option<Vec<lengthwise_core::Degree>>,
+    /// How many steps planning runs ahead of training, at least 2.
+    pub plan_ahead: usize,
+}

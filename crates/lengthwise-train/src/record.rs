@@ -1,0 +1,71 @@
+//! What a run tells of itself while it goes on, and at its end.
+
+use lengthwise_core::{Bytes, Plan, Seconds};
+use lengthwise_plan::PlanReport;
+
+/// One optimiser step.
+#[derive(Clone, Debug)]
+pub struct StepRecord {
+    /// Counted from 1.
+    pub step: u64,
+    /// Mean loss of a token, in nats, before the update.
+    pub loss: f64,
+    /// Global norm of the gradient, before clipping.
+    pub gradient_norm: f64,
+    /// Learning rate of the update.
+    pub learning_rate: f64,
+    /// Sequences in the global batch.
+    pub num_sequences: usize,
+    /// Tokens in the global batch.
+    pub num_tokens: u64,
+    /// How it was run.
+    pub plan: Plan,
+    /// What the planner said of it.
+    pub report: PlanReport,
+    /// Wall time of the step, waiting for the plan excluded.
+    pub measured: Seconds,
+    /// How long training waited for the plan.
+    pub plan_wait: Seconds,
+    /// The most memory a device held.
+    pub measured_peak_memory: Bytes,
+    /// The most memory a device was predicted to hold.
+    pub predicted_peak_memory: Bytes,
+}
+
+impl StepRecord {
+    /// Tokens trained on in a second.
+    pub fn tokens_per_second(&self) -> f64 {
+        self.num_tokens as f64 / self.measured.get()
+    }
+}
+
+/// Watches a run. Called on one thread, in the order of the steps.
+pub trait TrainObserver: Send {
+    /// The costs have been measured, which took this long.
+    fn calibrated(&mut self, took: Seconds);
+    /// A step has ended.
+    fn step(&mut self, record: &StepRecord);
+}
+
+/// A whole run.
+#[derive(Clone, Debug, Default)]
+pub struct TrainSummary {
+    /// Steps that ran.
+    pub steps: u64,
+    /// Tokens trained on.
+    pub num_tokens: u64,
+    /// Sequences trained on.
+    pub num_sequences: u64,
+    /// Parameters of the model.
+    pub num_parameters: u64,
+    /// Time of all steps.
+    pub measured: Seconds,
+    /// Time spent waiting for plans.
+    pub plan_wait: Seconds,
+    /// Time spent measuring costs.
+    pub calibration: Seconds,
+    /// Distinct groups of ranks that were created.
+    pub num_groups: usize,
+    /// The most memory a device held.
+    pub measured_peak_memory: Bytes,
+}
