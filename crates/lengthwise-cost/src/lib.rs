@@ -11,8 +11,13 @@
 
 #![forbid(unsafe_code)]
 
+mod degree_table;
+mod error;
+mod fitted;
 mod model;
 mod predict;
 
+pub use error::CostError;
+pub use fitted::{FittedCosts, FittedModel};
 pub use model::{CostModel, GroupShape, Span};
 pub use predict::{predict_group, predict_group_memory, predict_micro_batch, predict_step};

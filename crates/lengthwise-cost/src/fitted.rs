@@ -1,0 +1,297 @@
+//! The linear-quadratic cost model: what a calibration or a published profile fills with numbers.
+
+use lengthwise_core::{Bytes, Degree, Device, MemoryModel, Seconds, Strategy, Tokens};
+
+use crate::degree_table::DegreeTable;
+use crate::{CostError, CostModel, GroupShape, Span};
+
+/// The coefficients of a [`FittedModel`], as plain numbers.
+///
+/// Tables list some degrees; [`FittedModel`] says what holds for the others.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FittedCosts {
+    /// Attention: seconds for each square of a sequence's tokens, on one device.
+    pub quadratic_s_per_token2: f64,
+    /// All else: seconds for each token, on one device.
+    pub linear_s_per_token: f64,
+    /// Query heads, where a rank that attends with `ceil(heads / degree)` of them holds its group back;
+    /// `None` where attention always divides evenly.
+    pub num_heads: Option<u32>,
+    /// Seconds that the exchanges of a group on one node take for each token of a sequence, by degree.
+    pub exchange_s_per_token: Vec<(Degree, f64)>,
+    /// The same for groups on several nodes; where empty, the figures of one node hold.
+    pub many_nodes_exchange_s_per_token: Vec<(Degree, f64)>,
+    /// Bytes that each token of a sequence adds on every device of its group, by degree.
+    pub memory_bytes_per_token: Vec<(Degree, f64)>,
+    /// Bytes that every device holds whatever it works on: parameters, gradients, optimiser state, buffers.
+    pub fixed_memory_bytes: f64,
+    /// Seconds a micro-batch takes whatever its groups hold.
+    pub micro_batch_overhead_s: f64,
+}
+
+/// Costs that are linear and quadratic in a sequence's length.
+///
+/// For a sequence of `s` tokens in a group of degree `d` with `h` query heads:
+///
+/// ```text
+/// time   = (quadratic s^2 imbalance(d) + linear s) / d + exchange(d) s     imbalance(d) = ceil(h / d) d / h
+/// memory = memory(d) s, rounded up to bytes                                exchange(1) = 0
+/// ```
+///
+/// Between the degrees of a table, the exchange's bandwidth per device (the inverse of `d exchange(d)`) and
+/// the memory of a rank's own tokens (`d memory(d)`) are linear in log2(d); beyond the table they stay what they
+/// are at its nearest degree. So one memory entry, for degree 1, describes activations that scatter evenly.
+///
+/// ```
+/// use lengthwise_core::{Degree, Strategy, Tokens};
+/// use lengthwise_cost::{CostModel, FittedCosts, FittedModel, GroupShape, Span};
+///
+/// let model = FittedModel::new(FittedCosts {
+///     quadratic_s_per_token2: 1e-9,
+///     linear_s_per_token: 1e-6,
+///     exchange_s_per_token: vec![(Degree::new(2)?, 1e-7)],
+///     ..FittedCosts::default()
+/// })?;
+/// let strategy = Strategy::ulysses(Degree::new(2)?, true);
+/// let shape = GroupShape { strategy, span: Span::OneNode };
+/// let time = model.sequence_time(shape, Tokens(1000)).get();
+/// assert!((time - (1e-3 + 1e-3) / 2.0 - 1e-4).abs() < 1e-15);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct FittedModel {
+    costs: FittedCosts,
+    /// Tokens a second that each device of a group passes on.
+    exchange_rate: DegreeTable,
+    many_nodes_exchange_rate: DegreeTable,
+    /// Bytes for each token that a device holds itself.
+    memory_per_local_token: DegreeTable,
+}
+
+impl FittedModel {
+    /// A model with these coefficients.
+    ///
+    /// # Errors
+    ///
+    /// The first coefficient that is negative, infinite or not a number, or a degree listed twice.
+    pub fn new(costs: FittedCosts) -> Result<Self, CostError> {
+        for (name, value) in [
+            ("quadratic_s_per_token2", costs.quadratic_s_per_token2),
+            ("linear_s_per_token", costs.linear_s_per_token),
+            ("fixed_memory_bytes", costs.fixed_memory_bytes),
+            ("micro_batch_overhead_s", costs.micro_batch_overhead_s),
+        ] {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(CostError::BadCoefficient { name, value });
+            }
+        }
+        if costs.num_heads == Some(0) {
+            return Err(CostError::NoHeads);
+        }
+        let one_node = &costs.exchange_s_per_token;
+        let many_nodes = &costs.many_nodes_exchange_s_per_token;
+        let memory = &costs.memory_bytes_per_token;
+        check_table("exchange_s_per_token", one_node)?;
+        check_table("many_nodes_exchange_s_per_token", many_nodes)?;
+        check_table("memory_bytes_per_token", memory)?;
+        let inverse =
+            |&(degree, seconds): &(Degree, f64)| (degree, 1.0 / per_device(degree, seconds));
+        let exchange_rate = DegreeTable::new(one_node.iter().map(inverse));
+        let many_nodes_exchange_rate = if many_nodes.is_empty() {
+            exchange_rate.clone()
+        } else {
+            DegreeTable::new(many_nodes.iter().map(inverse))
+        };
+        let memory_per_local_token = DegreeTable::new(
+            memory
+                .iter()
+                .map(|&(degree, bytes)| (degree, per_device(degree, bytes))),
+        );
+        Ok(FittedModel {
+            costs,
+            exchange_rate,
+            many_nodes_exchange_rate,
+            memory_per_local_token,
+        })
+    }
+
+    /// The coefficients it was made of.
+    pub fn costs(&self) -> &FittedCosts {
+        &self.costs
+    }
+
+    /// Seconds that exchanging a token of a sequence takes in a group of this degree.
+    pub fn exchange_s_per_token(&self, degree: Degree, span: Span) -> f64 {
+        let rate = match span {
+            Span::OneNode => &self.exchange_rate,
+            Span::ManyNodes => &self.many_nodes_exchange_rate,
+        };
+        match rate.at(degree) {
+            Some(rate) if degree > Degree::ONE => 1.0 / (rate * f64::from(degree.get())),
+            _ => 0.0,
+        }
+    }
+
+    /// Bytes that a token of a sequence adds on every device of a group of this degree.
+    pub fn memory_bytes_per_token(&self, degree: Degree) -> f64 {
+        let local = self.memory_per_local_token.at(degree).unwrap_or(0.0);
+        local / f64::from(degree.get())
+    }
+
+    /// How much longer attention takes where `degree` does not divide the heads evenly; at least 1.
+    fn head_imbalance(&self, degree: Degree) -> f64 {
+        self.costs.num_heads.map_or(1.0, |heads| {
+            let most = heads.div_ceil(degree.get());
+            f64::from(most) * f64::from(degree.get()) / f64::from(heads)
+        })
+    }
+}
+
+impl MemoryModel for FittedModel {
+    fn sequence_memory(&self, strategy: Strategy, seq_len: Tokens) -> Bytes {
+        let bytes = self.memory_bytes_per_token(strategy.degree()) * seq_len.as_f64();
+        Bytes::from_f64_ceil(bytes).unwrap_or(Bytes(u64::MAX))
+    }
+
+    fn budget(&self, device: &Device) -> Bytes {
+        let fixed = Bytes::from_f64_ceil(self.costs.fixed_memory_bytes);
+        device
+            .memory()
+            .saturating_sub(fixed.unwrap_or(Bytes(u64::MAX)))
+    }
+}
+
+impl CostModel for FittedModel {
+    fn sequence_time(&self, shape: GroupShape, seq_len: Tokens) -> Seconds {
+        let degree = shape.strategy.degree();
+        let tokens = seq_len.as_f64();
+        let quadratic = self.costs.quadratic_s_per_token2 * self.head_imbalance(degree);
+        let compute =
+            (quadratic * tokens + self.costs.linear_s_per_token) / f64::from(degree.get());
+        let seconds = tokens * (compute + self.exchange_s_per_token(degree, shape.span));
+        // Coefficients are finite, so only absurd lengths overflow; they must lose, not panic.
+        Seconds::new(seconds.min(f64::MAX)).unwrap_or(Seconds::ZERO)
+    }
+
+    fn micro_batch_overhead(&self) -> Seconds {
+        Seconds::new(self.costs.micro_batch_overhead_s).unwrap_or(Seconds::ZERO)
+    }
+}
+
+/// A figure per token of a sequence, as one per token that each device of the group holds.
+fn per_device(degree: Degree, per_token: f64) -> f64 {
+    per_token * f64::from(degree.get())
+}
+
+fn check_table(name: &'static str, table: &[(Degree, f64)]) -> Result<(), CostError> {
+    for (position, &(degree, value)) in table.iter().enumerate() {
+        if !(value.is_finite() && value >= 0.0) {
+            let degree = degree.get();
+            return Err(CostError::BadEntry {
+                name,
+                degree,
+                value,
+            });
+        }
+        if table[..position]
+            .iter()
+            .any(|&(earlier, _)| earlier == degree)
+        {
+            let degree = degree.get();
+            return Err(CostError::DegreeTwice { name, degree });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lengthwise_core::Speed;
+
+    fn degree(degree: u32) -> Degree {
+        Degree::new(degree).unwrap()
+    }
+
+    fn shape(degree_: u32, span: Span) -> GroupShape {
+        GroupShape {
+            strategy: Strategy::ulysses(degree(degree_), true),
+            span,
+        }
+    }
+
+    fn costs() -> FittedCosts {
+        FittedCosts {
+            quadratic_s_per_token2: 2e-9,
+            linear_s_per_token: 3e-6,
+            num_heads: Some(4),
+            exchange_s_per_token: vec![(degree(2), 1e-6), (degree(4), 1e-6)],
+            many_nodes_exchange_s_per_token: vec![(degree(4), 5e-6)],
+            memory_bytes_per_token: vec![(degree(1), 1000.5)],
+            fixed_memory_bytes: 1000.0,
+            micro_batch_overhead_s: 0.25,
+        }
+    }
+
+    #[test]
+    fn times_follow_the_formula() {
+        let model = FittedModel::new(costs()).unwrap();
+        let time = |shape| model.sequence_time(shape, Tokens(1000)).get();
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12 * b, "{a} is not {b}");
+        close(time(shape(1, Span::OneNode)), 2e-3 + 3e-3);
+        close(time(shape(4, Span::OneNode)), (2e-3 + 3e-3) / 4.0 + 1e-3);
+        close(time(shape(4, Span::ManyNodes)), (2e-3 + 3e-3) / 4.0 + 5e-3);
+        // Three ranks share four heads: one attends with two of them, as in a group of two.
+        let rate = 0.5e6 + (0.25e6 - 0.5e6) * 1.5f64.log2();
+        close(
+            time(shape(3, Span::OneNode)),
+            1e-3 + 1e-3 + 1e3 / (3.0 * rate),
+        );
+    }
+
+    #[test]
+    fn memory_scatters_and_rounds_up() {
+        let model = FittedModel::new(costs()).unwrap();
+        let memory =
+            |degree_| model.sequence_memory(Strategy::ulysses(degree(degree_), true), Tokens(10));
+        assert_eq!(memory(1), Bytes(10_005));
+        assert_eq!(memory(3), Bytes(3_335));
+        assert_eq!(memory(4), Bytes(2_502));
+        let device = |memory| Device::new(Bytes(memory), Speed::NOMINAL);
+        assert_eq!(model.budget(&device(5000)), Bytes(4000));
+        assert_eq!(model.budget(&device(500)), Bytes(0));
+    }
+
+    #[test]
+    fn what_is_no_cost_is_refused_by_name() {
+        let negative = FittedCosts {
+            linear_s_per_token: -1.0,
+            ..costs()
+        };
+        assert_eq!(
+            FittedModel::new(negative).unwrap_err().to_string(),
+            "linear_s_per_token is -1; it must be finite and not negative"
+        );
+        let nan = FittedCosts {
+            exchange_s_per_token: vec![(degree(2), f64::NAN)],
+            ..costs()
+        };
+        assert_eq!(
+            FittedModel::new(nan).unwrap_err().to_string(),
+            "exchange_s_per_token of degree 2 is NaN; it must be finite and not negative"
+        );
+        let twice = FittedCosts {
+            memory_bytes_per_token: vec![(degree(2), 1.0), (degree(2), 2.0)],
+            ..costs()
+        };
+        assert!(matches!(
+            FittedModel::new(twice),
+            Err(CostError::DegreeTwice { degree: 2, .. })
+        ));
+        let headless = FittedCosts {
+            num_heads: Some(0),
+            ..costs()
+        };
+        assert_eq!(FittedModel::new(headless), Err(CostError::NoHeads));
+    }
+}
