@@ -1,1 +1,32 @@
+//! Collectives among the ranks of a group, over tensors of the ranks' own backends.
 //!
+//! ```text
+//!  run_ranks      rank 0         rank 1         rank 2         rank 3       one thread and one device each
+//!                   |              |              |              |
+//!  world            +--------------+- all_reduce -+--------------+          every rank
+//!  groups           +- all_to_all -+              +- all_gather -+          disjoint, overlapping in time
+//! ```
+//!
+//! A [`Communicator`] is one rank's end of a group. [`run_ranks`] runs ranks as threads of this process;
+//! they exchange handles of immutable tensors, so nothing is serialised and most of it is not copied
+//! ([`ThreadCommunicator`]). A rank that fails ends the calls of all others with
+//! [`CommError::PeerFailed`], and `run_ranks` returns the failure it began with.
+
+#![forbid(unsafe_code)]
+
+mod call;
+mod communicator;
+mod error;
+mod failure;
+mod registry;
+mod rendezvous;
+mod run_ranks;
+mod statistics;
+mod thread;
+
+pub use call::Call;
+pub use communicator::{Communicator, PendingGather, ReduceOp};
+pub use error::CommError;
+pub use run_ranks::{FailureCause, RankFailure, run_ranks};
+pub use statistics::Statistics;
+pub use thread::{ThreadCommunicator, ThreadPendingGather};

@@ -1,0 +1,171 @@
+//! What can go wrong among ranks.
+
+use lengthwise_core::Rank;
+use lengthwise_tensor::TensorError;
+use thiserror::Error;
+
+use crate::Call;
+use crate::call::spaced;
+
+/// What can go wrong among ranks. Ranks are global unless they are called group ranks.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CommError {
+    /// Another rank failed first; the job is over.
+    #[error("rank {rank} failed: {reason}")]
+    PeerFailed {
+        /// The rank that failed first.
+        rank: Rank,
+        /// Its error or the text of its panic.
+        reason: String,
+    },
+    /// A rank ended without taking part in a call of its group.
+    #[error(
+        "call {position} of the group {} is {call}, but rank {rank} has finished without making it",
+        spaced(members)
+    )]
+    PeerFinished {
+        /// The rank that has finished.
+        rank: Rank,
+        /// The call it is waited for in.
+        call: Call,
+        /// Which call of the group it is, counted from 1.
+        position: u64,
+        /// The group.
+        members: Vec<Rank>,
+    },
+    /// Members called different things, or the same with arguments that must be equal and are not.
+    #[error(
+        "call {position} of the group {} must be the same on all its ranks, but on rank {a} it is {call_on_a}, \
+         on rank {b} {call_on_b}",
+        spaced(members)
+    )]
+    CallMismatch {
+        /// Which call of the group it is, counted from 1.
+        position: u64,
+        /// The group.
+        members: Vec<Rank>,
+        /// The lower of two ranks that disagree.
+        a: Rank,
+        /// What it called.
+        call_on_a: Call,
+        /// The higher one.
+        b: Rank,
+        /// What it called.
+        call_on_b: Call,
+    },
+    /// Not one tensor for each rank.
+    #[error(
+        "all_to_all_v on rank {rank} was given {num_tensors} tensors for a group of {size}; it needs one for each rank"
+    )]
+    WrongNumTensors {
+        /// The calling rank.
+        rank: Rank,
+        /// How many tensors it passed.
+        num_tensors: usize,
+        /// How many ranks there are.
+        size: usize,
+    },
+    /// Not one row count for each rank.
+    #[error(
+        "reduce_scatter_v on rank {rank} was given {num_counts} row counts for a group of {size}; it needs one for \
+         each rank"
+    )]
+    WrongNumRowCounts {
+        /// The calling rank.
+        rank: Rank,
+        /// How many counts it passed.
+        num_counts: usize,
+        /// How many ranks there are.
+        size: usize,
+    },
+    /// Row counts that do not cover the tensor.
+    #[error(
+        "reduce_scatter_v on rank {rank} was given row counts {} for a tensor of {rows} rows; they must add up to that",
+        spaced(row_counts)
+    )]
+    WrongRowSum {
+        /// The calling rank.
+        rank: Rank,
+        /// The counts it passed.
+        row_counts: Vec<usize>,
+        /// Rows of the tensor it passed.
+        rows: usize,
+    },
+    /// A root outside the group.
+    #[error(
+        "broadcast on rank {rank} names group rank {root} as its root; the group has {size} ranks, counted from 0"
+    )]
+    UnknownRoot {
+        /// The calling rank.
+        rank: Rank,
+        /// The group rank it named.
+        root: Rank,
+        /// How many ranks there are.
+        size: usize,
+    },
+    /// A root that has nothing to send.
+    #[error("broadcast on rank {rank} was given no tensor; the root must pass one")]
+    MissingTensor {
+        /// The calling rank, the root.
+        rank: Rank,
+    },
+    /// A tensor where one is to be received.
+    #[error(
+        "broadcast on rank {rank} was given a tensor; only the root, group rank {root}, passes one"
+    )]
+    UnexpectedTensor {
+        /// The calling rank.
+        rank: Rank,
+        /// The group rank of the root.
+        root: Rank,
+    },
+    /// A group without ranks.
+    #[error("a group needs at least one rank; the list of members is empty")]
+    EmptyGroup,
+    /// A rank that is listed twice.
+    #[error(
+        "the group {} lists rank {rank} more than once; members must be distinct",
+        spaced(members)
+    )]
+    DuplicateMember {
+        /// The rank.
+        rank: Rank,
+        /// The list.
+        members: Vec<Rank>,
+    },
+    /// A rank that does not exist.
+    #[error(
+        "the group {} lists rank {rank}; the world has {world_size} ranks, counted from 0",
+        spaced(members)
+    )]
+    UnknownMember {
+        /// The rank.
+        rank: Rank,
+        /// The list.
+        members: Vec<Rank>,
+        /// How many ranks there are.
+        world_size: usize,
+    },
+    /// A group asked for by a rank outside it.
+    #[error(
+        "rank {rank} asked for the group {}, which it is no member of; only members may use a group",
+        spaced(members)
+    )]
+    NotAMember {
+        /// The calling rank.
+        rank: Rank,
+        /// The list.
+        members: Vec<Rank>,
+    },
+    /// The result does not fit on the device.
+    #[error("{call} on rank {rank}: {error}")]
+    Device {
+        /// The calling rank.
+        rank: Rank,
+        /// The collective.
+        call: Call,
+        /// What the device says.
+        error: TensorError,
+    },
+}

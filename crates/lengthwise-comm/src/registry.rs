@@ -1,0 +1,121 @@
+//! The ranks of one process, and the groups among them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use lengthwise_core::Rank;
+
+use crate::CommError;
+use crate::failure::{Failure, FailureKind, Fate};
+use crate::rendezvous::{Group, lock};
+
+/// All ranks, what has become of them, and every group that was ever asked for, by its member list.
+#[derive(Debug)]
+pub(crate) struct World<T> {
+    fate: Arc<Fate>,
+    everyone: Arc<Group<T>>,
+    groups: Mutex<HashMap<Vec<Rank>, Arc<Group<T>>>>,
+}
+
+impl<T> World<T> {
+    pub fn new(num_ranks: usize) -> Self {
+        let fate = Arc::new(Fate::new(num_ranks));
+        let members: Vec<Rank> = (0..num_ranks as u32).map(Rank).collect();
+        let everyone = Arc::new(Group::new(members.clone(), Arc::clone(&fate)));
+        World {
+            fate,
+            groups: Mutex::new(HashMap::from([(members, Arc::clone(&everyone))])),
+            everyone,
+        }
+    }
+
+    /// The group of all ranks.
+    pub fn everyone(&self) -> &Arc<Group<T>> {
+        &self.everyone
+    }
+
+    /// The group of `members`, and the group rank of `caller` in it.
+    pub fn group(
+        &self,
+        members: &[Rank],
+        caller: Rank,
+    ) -> Result<(Arc<Group<T>>, usize), CommError> {
+        let not_a_member = || CommError::NotAMember {
+            rank: caller,
+            members: members.to_vec(),
+        };
+        let group_rank = || members.iter().position(|&member| member == caller);
+        if let Some(group) = lock(&self.groups).get(members) {
+            return Ok((Arc::clone(group), group_rank().ok_or_else(not_a_member)?));
+        }
+        self.check_members(members)?;
+        let group_rank = group_rank().ok_or_else(not_a_member)?;
+        let mut groups = lock(&self.groups);
+        let group = groups
+            .entry(members.to_vec())
+            .or_insert_with(|| Arc::new(Group::new(members.to_vec(), Arc::clone(&self.fate))));
+        Ok((Arc::clone(group), group_rank))
+    }
+
+    fn check_members(&self, members: &[Rank]) -> Result<(), CommError> {
+        let world_size = self.everyone.members().len();
+        let mut is_listed = vec![false; world_size];
+        for &rank in members {
+            let Some(is_listed) = is_listed.get_mut(rank.index()) else {
+                return Err(CommError::UnknownMember {
+                    rank,
+                    members: members.to_vec(),
+                    world_size,
+                });
+            };
+            if std::mem::replace(is_listed, true) {
+                return Err(CommError::DuplicateMember {
+                    rank,
+                    members: members.to_vec(),
+                });
+            }
+        }
+        if members.is_empty() {
+            return Err(CommError::EmptyGroup);
+        }
+        Ok(())
+    }
+
+    /// How many groups there are, the one of all ranks included.
+    pub fn num_groups(&self) -> usize {
+        lock(&self.groups).len()
+    }
+
+    /// Ends every call of every rank, now and later.
+    pub fn fail(&self, rank: Rank, kind: FailureKind) {
+        self.fate.fail(Failure { rank, kind });
+        self.wake_all();
+    }
+
+    /// The failure that ended this world.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.fate.failure()
+    }
+
+    /// Notes that `rank` makes no more calls.
+    pub fn finish(&self, rank: Rank) {
+        self.fate.finish(rank);
+        self.wake_all();
+    }
+
+    /// See [`Group::unanswered_call`].
+    pub fn unanswered_call(&self) -> Option<(Rank, CommError)> {
+        lock(&self.groups)
+            .values()
+            .filter_map(|group| group.unanswered_call())
+            .min_by_key(|(rank, _)| *rank)
+    }
+
+    fn wake_all(&self) {
+        // A group that is created after this look finds the new fate when it is first posted to.
+        let groups: Vec<_> = lock(&self.groups).values().cloned().collect();
+        for group in groups {
+            group.wake();
+        }
+    }
+}

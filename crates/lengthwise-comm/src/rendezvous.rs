@@ -1,0 +1,258 @@
+//! Where the members of a group meet: one slot for each call, into which each of them posts.
+//!
+//! ```text
+//! group [0 1 2]      slots by call     0: complete, gone     1: A . C     2: . . C
+//!   rank 0 has posted in 0 and 1 and waits in 1; rank 1 computes; rank 2 has prefetched 2 and waits for nothing
+//! ```
+//!
+//! What is posted never changes, so members take it as soon as all of it is there and go on without a second
+//! meeting. A slot leaves the group when its last member has posted, since nobody will look for it any more, and is
+//! freed with the last ticket for it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lengthwise_core::Rank;
+
+use crate::failure::Fate;
+use crate::{Call, CommError};
+
+/// What one member posts.
+#[derive(Debug)]
+pub(crate) enum Parcel<T> {
+    /// Nothing but its presence.
+    Presence,
+    /// The same for everyone.
+    Shared(T),
+    /// One for each member, to be taken.
+    Each(Vec<Option<T>>),
+    /// Values of the host.
+    Values(Vec<f64>),
+}
+
+/// Names a slot of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Meeting {
+    /// The call of the group, counted from 1.
+    pub position: u64,
+    /// Calls that meet more than once count their meetings.
+    pub stage: u8,
+}
+
+/// The members of a group and the calls they have not all made yet.
+#[derive(Debug)]
+pub(crate) struct Group<T> {
+    members: Vec<Rank>,
+    fate: Arc<Fate>,
+    num_calls: Vec<AtomicU64>,
+    slots: Mutex<HashMap<Meeting, Arc<Slot<T>>>>,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    /// The call as its first member made it.
+    call: Call,
+    /// Group rank of that member.
+    first: usize,
+    posts: Mutex<Posts<T>>,
+    ready: Condvar,
+}
+
+#[derive(Debug)]
+struct Posts<T> {
+    parcels: Vec<Option<Parcel<T>>>,
+    num_posted: usize,
+}
+
+/// The right of one member to read a slot.
+#[derive(Debug)]
+pub(crate) struct Ticket<T> {
+    group: Arc<Group<T>>,
+    slot: Arc<Slot<T>>,
+    position: u64,
+}
+
+/// A panic under a lock leaves nothing half done here, and its rank poisons the world anyway.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T> Group<T> {
+    pub fn new(members: Vec<Rank>, fate: Arc<Fate>) -> Self {
+        Group {
+            num_calls: members.iter().map(|_| AtomicU64::new(0)).collect(),
+            members,
+            fate,
+            slots: Mutex::default(),
+        }
+    }
+
+    pub fn members(&self) -> &[Rank] {
+        &self.members
+    }
+
+    pub fn fate(&self) -> &Fate {
+        &self.fate
+    }
+
+    /// How many calls group rank `me` has made.
+    pub fn num_calls(&self, me: usize) -> u64 {
+        self.num_calls[me].load(Ordering::Relaxed)
+    }
+
+    /// Counts one more call of group rank `me` and gives its position.
+    pub fn next_call(&self, me: usize) -> u64 {
+        self.num_calls[me].fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Posts `parcel` for group rank `me`. Never waits for another member.
+    pub fn post(
+        self: &Arc<Self>,
+        me: usize,
+        meeting: Meeting,
+        call: Call,
+        parcel: Parcel<T>,
+    ) -> Result<Ticket<T>, CommError> {
+        let mut slots = lock(&self.slots);
+        self.fate.check()?;
+        let slot = slots
+            .entry(meeting)
+            .or_insert_with(|| Arc::new(Slot::new(call.clone(), me, self.members.len())));
+        if slot.call != call {
+            return Err(self.mismatch(meeting.position, slot, me, call));
+        }
+        let slot = Arc::clone(slot);
+        let mut posts = lock(&slot.posts);
+        let was_ready = slot.first_missing(&posts).is_none();
+        posts.parcels[me] = Some(parcel);
+        posts.num_posted += 1;
+        if posts.num_posted == self.members.len() {
+            slots.remove(&meeting);
+        }
+        let now_ready = slot.first_missing(&posts).is_none();
+        drop(posts);
+        if now_ready && !was_ready {
+            slot.ready.notify_all();
+        }
+        Ok(Ticket {
+            group: Arc::clone(self),
+            slot,
+            position: meeting.position,
+        })
+    }
+
+    /// Lets everyone who waits look at the [`Fate`] again, after it has changed.
+    pub fn wake(&self) {
+        for slot in lock(&self.slots).values() {
+            // Whoever has looked already holds this lock until it really waits.
+            drop(lock(&slot.posts));
+            slot.ready.notify_all();
+        }
+    }
+
+    /// A member that made a call which another has not made: once all ranks have finished, the calls they do not share.
+    pub fn unanswered_call(&self) -> Option<(Rank, CommError)> {
+        let slots = lock(&self.slots);
+        let (meeting, slot) = slots.iter().min_by_key(|(meeting, _)| meeting.position)?;
+        let posts = lock(&slot.posts);
+        let missing = posts.parcels.iter().position(Option::is_none)?;
+        Some((
+            self.members[slot.first],
+            self.finished(slot, missing, meeting.position),
+        ))
+    }
+
+    fn finished(&self, slot: &Slot<T>, missing: usize, position: u64) -> CommError {
+        CommError::PeerFinished {
+            rank: self.members[missing],
+            call: slot.call.clone(),
+            position,
+            members: self.members.clone(),
+        }
+    }
+
+    fn mismatch(&self, position: u64, slot: &Slot<T>, me: usize, call: Call) -> CommError {
+        let theirs = (self.members[slot.first], slot.call.clone());
+        let mine = (self.members[me], call);
+        let (low, high) = if theirs.0 < mine.0 {
+            (theirs, mine)
+        } else {
+            (mine, theirs)
+        };
+        CommError::CallMismatch {
+            position,
+            members: self.members.clone(),
+            a: low.0,
+            call_on_a: low.1,
+            b: high.0,
+            call_on_b: high.1,
+        }
+    }
+}
+
+impl<T> Slot<T> {
+    fn new(call: Call, first: usize, size: usize) -> Self {
+        Slot {
+            call,
+            first,
+            posts: Mutex::new(Posts {
+                parcels: (0..size).map(|_| None).collect(),
+                num_posted: 0,
+            }),
+            ready: Condvar::new(),
+        }
+    }
+
+    /// The first group rank whose post readers need and lack.
+    fn first_missing(&self, posts: &Posts<T>) -> Option<usize> {
+        match self.call.only_sender() {
+            Some(sender) => posts.parcels[sender].is_none().then_some(sender),
+            None if posts.num_posted == posts.parcels.len() => None,
+            None => posts.parcels.iter().position(Option::is_none),
+        }
+    }
+
+    /// A group rank that is needed, missing, and will never come.
+    fn missing_for_good(&self, posts: &Posts<T>, group: &Group<T>) -> Option<usize> {
+        let is_lost = |member: &usize| {
+            posts.parcels[*member].is_none() && group.fate.is_finished(group.members[*member])
+        };
+        match self.call.only_sender() {
+            Some(sender) => Some(sender).filter(is_lost),
+            None => (0..posts.parcels.len()).find(is_lost),
+        }
+    }
+}
+
+impl<T> Ticket<T> {
+    /// Waits until everything is there, and lets `read` take it, by group rank. Also returns how long it waited.
+    pub fn read<X>(
+        &self,
+        read: impl FnOnce(&mut [Option<Parcel<T>>]) -> X,
+    ) -> (Duration, Result<X, CommError>) {
+        let slot = &*self.slot;
+        let mut began_waiting: Option<Instant> = None;
+        let mut posts = lock(&slot.posts);
+        let result = loop {
+            if let Err(failed) = self.group.fate.check() {
+                break Err(failed);
+            }
+            if slot.first_missing(&posts).is_none() {
+                break Ok(read(&mut posts.parcels));
+            }
+            if let Some(lost) = slot.missing_for_good(&posts, &self.group) {
+                break Err(self.group.finished(slot, lost, self.position));
+            }
+            began_waiting.get_or_insert_with(Instant::now);
+            posts = slot
+                .ready
+                .wait(posts)
+                .unwrap_or_else(PoisonError::into_inner);
+        };
+        drop(posts);
+        let waited = began_waiting.map_or(Duration::ZERO, |began| began.elapsed());
+        (waited, result)
+    }
+}

@@ -1,0 +1,166 @@
+//! Running a world: one thread for each rank.
+
+use std::any::Any;
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use lengthwise_core::Rank;
+use lengthwise_tensor::Backend;
+use thiserror::Error;
+
+use crate::failure::{Failure, FailureKind};
+use crate::registry::World;
+use crate::{CommError, ThreadCommunicator};
+
+/// The failure that ended a job. Those that followed from it on other ranks are not shown.
+#[derive(Debug, PartialEq, Eq, Error)]
+#[error("rank {rank} {cause}")]
+pub struct RankFailure<E> {
+    /// The rank that failed first.
+    pub rank: Rank,
+    /// How it failed.
+    pub cause: FailureCause<E>,
+}
+
+/// How a rank failed.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum FailureCause<E> {
+    /// Its body returned this error.
+    #[error("failed: {0}")]
+    Error(E),
+    /// Its body panicked.
+    #[error("panicked: {message}")]
+    Panicked {
+        /// The text of the panic.
+        message: String,
+    },
+    /// Its thread could not be started.
+    #[error("could not be started: {reason}")]
+    NotStarted {
+        /// What the operating system says.
+        reason: String,
+    },
+    /// A collective failed on it, though its body did not return that error; or it made a call that others never made.
+    #[error("failed: {0}")]
+    Communication(CommError),
+}
+
+enum Outcome<R, E> {
+    Finished(R),
+    Failed(E),
+    Died,
+}
+
+/// Runs `body` once for each backend, as the ranks of one world on threads of their own, and returns what they
+/// return, by rank.
+///
+/// The first rank whose body fails or panics ends all others with [`CommError::PeerFailed`] at their pending or
+/// next call; it is the one in the [`RankFailure`]. A rank that finishes without a call others wait for fails them
+/// too ([`CommError::PeerFinished`]). Bodies that never call each other run to their end in any case.
+pub fn run_ranks<B, R, E>(
+    backends: Vec<B>,
+    body: impl Fn(ThreadCommunicator<B>) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, RankFailure<E>>
+where
+    B: Backend,
+    R: Send,
+    E: Display + Send,
+{
+    let world = Arc::new(World::new(backends.len()));
+    let outcomes: Vec<Outcome<R, E>> = thread::scope(|scope| {
+        let (world, body) = (&world, &body);
+        let threads: Vec<_> = (0..)
+            .map(Rank)
+            .zip(backends)
+            .map(|(rank, backend)| {
+                thread::Builder::new()
+                    .name(format!("rank {rank}"))
+                    .spawn_scoped(scope, move || {
+                        run_rank(world, rank, || {
+                            body(ThreadCommunicator::new(Arc::clone(world), rank, backend))
+                        })
+                    })
+                    .inspect_err(|error| {
+                        world.fail(rank, FailureKind::NotStarted(error.to_string()));
+                    })
+            })
+            .collect();
+        (0..)
+            .map(Rank)
+            .zip(threads)
+            .map(|(rank, thread)| {
+                let Ok(thread) = thread else {
+                    return Outcome::Died;
+                };
+                thread.join().unwrap_or_else(|payload| {
+                    world.fail(rank, FailureKind::Panicked(panic_text(&*payload)));
+                    Outcome::Died
+                })
+            })
+            .collect()
+    });
+    conclude(&world, outcomes)
+}
+
+/// Runs one rank and tells the others how it ended.
+fn run_rank<T, R, E: Display>(
+    world: &World<T>,
+    rank: Rank,
+    body: impl FnOnce() -> Result<R, E>,
+) -> Outcome<R, E> {
+    // `{:#}` shows the causes too, for errors that keep them apart. It runs code of the error type: also guarded.
+    let guarded = catch_unwind(AssertUnwindSafe(|| {
+        body().map_err(|error| (format!("{error:#}"), error))
+    }));
+    match guarded {
+        Ok(Ok(result)) => {
+            world.finish(rank);
+            Outcome::Finished(result)
+        }
+        Ok(Err((text, error))) => {
+            world.fail(rank, FailureKind::Reported(text));
+            Outcome::Failed(error)
+        }
+        Err(payload) => {
+            world.fail(rank, FailureKind::Panicked(panic_text(&*payload)));
+            Outcome::Died
+        }
+    }
+}
+
+fn conclude<T, R, E>(
+    world: &World<T>,
+    mut outcomes: Vec<Outcome<R, E>>,
+) -> Result<Vec<R>, RankFailure<E>> {
+    if let Some(Failure { rank, kind }) = world.failure().cloned() {
+        let original = outcomes.swap_remove(rank.index());
+        let cause = match (original, kind) {
+            (Outcome::Failed(error), _) => FailureCause::Error(error),
+            (_, FailureKind::Panicked(message) | FailureKind::Reported(message)) => {
+                FailureCause::Panicked { message }
+            }
+            (_, FailureKind::NotStarted(reason)) => FailureCause::NotStarted { reason },
+            (_, FailureKind::Communication(error)) => FailureCause::Communication(error),
+        };
+        return Err(RankFailure { rank, cause });
+    }
+    if let Some((rank, error)) = world.unanswered_call() {
+        let cause = FailureCause::Communication(error);
+        return Err(RankFailure { rank, cause });
+    }
+    let results = outcomes.into_iter().filter_map(|outcome| match outcome {
+        Outcome::Finished(result) => Some(result),
+        // Either has set the world's failure.
+        Outcome::Failed(_) | Outcome::Died => None,
+    });
+    Ok(results.collect())
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("its panic carries no text")
+        .to_owned()
+}

@@ -1,0 +1,412 @@
+//! Ranks as threads of one process.
+
+use std::sync::Arc;
+
+use lengthwise_core::Rank;
+use lengthwise_tensor::{Backend, Tensor, TensorError};
+
+use crate::communicator::{Communicator, PendingGather, ReduceOp};
+use crate::failure::FailureKind;
+use crate::registry::World;
+use crate::rendezvous::{Group, Meeting, Parcel, Ticket};
+use crate::statistics::Counters;
+use crate::{Call, CommError, Statistics};
+
+/// Up to this many elements, every rank adds up all tensors of an all-reduce by itself: that is less work than
+/// to meet a second time.
+const DIRECT_ALL_REDUCE_ELEMENTS: usize = 8192;
+
+const BYTES_PER_ELEMENT: usize = size_of::<f32>();
+
+type Result<T> = std::result::Result<T, CommError>;
+
+/// One rank's end of a group whose members are threads of this process.
+///
+/// A call hands over handles of tensors; what a rank computes from others' tensors, it reads where they are:
+///
+/// | call | each rank copies or adds | shared with others |
+/// | --- | --- | --- |
+/// | `all_to_all_v` | nothing | every tensor, until its receiver drops it |
+/// | `all_gather_v` | all pieces, once | its piece, until the slowest member has copied it |
+/// | `reduce_scatter_v` | its rows of every tensor | its tensor, until the slowest member has added it |
+/// | `all_reduce` | its share of the elements, then all shares | as in the two above |
+/// | `broadcast` | the tensor, except on the root | the root's, until the slowest member has copied it |
+///
+/// In a group of one, tensors are returned as they came.
+#[derive(Clone, Debug)]
+pub struct ThreadCommunicator<B: Backend> {
+    world: Arc<World<B::Tensor>>,
+    group: Arc<Group<B::Tensor>>,
+    /// Group rank.
+    me: usize,
+    backend: B,
+    counters: Arc<Counters>,
+}
+
+/// An all-gather among threads: the piece is posted; to drop it is to do without the others'.
+#[derive(Debug)]
+pub struct ThreadPendingGather<B: Backend> {
+    communicator: ThreadCommunicator<B>,
+    call: Call,
+    gather: Gather<B::Tensor>,
+}
+
+#[derive(Debug)]
+enum Gather<T> {
+    /// A group of one.
+    Alone(T),
+    Posted(Ticket<T>),
+}
+
+impl<B: Backend> ThreadCommunicator<B> {
+    /// The end of `rank` in the group of all ranks of `world`.
+    pub(crate) fn new(world: Arc<World<B::Tensor>>, rank: Rank, backend: B) -> Self {
+        ThreadCommunicator {
+            group: Arc::clone(world.everyone()),
+            world,
+            me: rank.index(),
+            backend,
+            counters: Arc::default(),
+        }
+    }
+
+    fn global_rank(&self) -> Rank {
+        self.group.members()[self.me]
+    }
+
+    fn is_alone(&self) -> bool {
+        self.group.members().len() == 1
+    }
+
+    /// Begins the next call of this group.
+    fn next_call(&self) -> Result<Meeting> {
+        self.counters.count_call();
+        let position = self.group.next_call(self.me);
+        self.group.fate().check()?;
+        Ok(Meeting { position, stage: 0 })
+    }
+
+    fn post(
+        &self,
+        meeting: Meeting,
+        call: &Call,
+        parcel: Parcel<B::Tensor>,
+    ) -> Result<Ticket<B::Tensor>> {
+        self.group.post(self.me, meeting, call.clone(), parcel)
+    }
+
+    fn read<X>(
+        &self,
+        ticket: &Ticket<B::Tensor>,
+        read: impl FnOnce(&mut [Option<Parcel<B::Tensor>>]) -> X,
+    ) -> Result<X> {
+        let (waited, result) = ticket.read(read);
+        self.counters.count_wait(waited);
+        result
+    }
+
+    /// Everyone's shared tensor, by group rank.
+    fn read_shared(&self, ticket: &Ticket<B::Tensor>) -> Result<Vec<B::Tensor>> {
+        self.read(ticket, |parcels| {
+            let shared = parcels.iter().filter_map(|parcel| match parcel {
+                Some(Parcel::Shared(tensor)) => Some(tensor.clone()),
+                _ => None,
+            });
+            shared.collect()
+        })
+    }
+
+    fn on_device(
+        &self,
+        call: &Call,
+        result: std::result::Result<B::Tensor, TensorError>,
+    ) -> Result<B::Tensor> {
+        result.map_err(|error| CommError::Device {
+            rank: self.global_rank(),
+            call: call.clone(),
+            error,
+        })
+    }
+
+    /// Counts `elements` as sent to each of `num_receivers`.
+    fn count_sent(&self, elements: usize, num_receivers: usize) {
+        self.counters
+            .count_sent((elements * BYTES_PER_ELEMENT * num_receivers) as u64);
+    }
+
+    fn num_others(&self) -> usize {
+        self.size() - 1
+    }
+
+    /// Passes `result` on; an error has put this rank out of step with the others, so it fails the world.
+    fn fail_world_on_error<X>(&self, result: Result<X>) -> Result<X> {
+        if let Err(error) = &result {
+            self.world.fail(
+                self.global_rank(),
+                FailureKind::Communication(error.clone()),
+            );
+        }
+        result
+    }
+
+    fn try_all_to_all_v(&self, send: Vec<B::Tensor>) -> Result<Vec<B::Tensor>> {
+        let meeting = self.next_call()?;
+        if send.len() != self.size() {
+            return Err(CommError::WrongNumTensors {
+                rank: self.global_rank(),
+                num_tensors: send.len(),
+                size: self.size(),
+            });
+        }
+        if self.is_alone() {
+            return Ok(send);
+        }
+        let own_elements = send[self.me].num_elements();
+        let all_elements: usize = send.iter().map(Tensor::num_elements).sum();
+        self.count_sent(all_elements - own_elements, 1);
+        let parcel = Parcel::Each(send.into_iter().map(Some).collect());
+        let ticket = self.post(meeting, &Call::AllToAllV, parcel)?;
+        self.read(&ticket, |parcels| {
+            let mine = parcels.iter_mut().filter_map(|parcel| match parcel {
+                Some(Parcel::Each(tensors)) => tensors[self.me].take(),
+                _ => None,
+            });
+            mine.collect()
+        })
+    }
+
+    fn try_start_all_gather_v(&self, piece: B::Tensor) -> Result<ThreadPendingGather<B>> {
+        let meeting = self.next_call()?;
+        let call = Call::AllGatherV { cols: piece.cols() };
+        let gather = if self.is_alone() {
+            Gather::Alone(piece)
+        } else {
+            self.count_sent(piece.num_elements(), self.num_others());
+            Gather::Posted(self.post(meeting, &call, Parcel::Shared(piece))?)
+        };
+        Ok(ThreadPendingGather {
+            communicator: self.clone(),
+            call,
+            gather,
+        })
+    }
+
+    fn try_reduce_scatter_v(&self, full: B::Tensor, row_counts: &[usize]) -> Result<B::Tensor> {
+        let meeting = self.next_call()?;
+        let rank = self.global_rank();
+        if row_counts.len() != self.size() {
+            return Err(CommError::WrongNumRowCounts {
+                rank,
+                num_counts: row_counts.len(),
+                size: self.size(),
+            });
+        }
+        let sum = row_counts
+            .iter()
+            .try_fold(0usize, |sum, &count| sum.checked_add(count));
+        if sum != Some(full.rows()) {
+            return Err(CommError::WrongRowSum {
+                rank,
+                row_counts: row_counts.to_vec(),
+                rows: full.rows(),
+            });
+        }
+        if self.is_alone() {
+            return Ok(full);
+        }
+        let start: usize = row_counts[..self.me].iter().sum();
+        let rows = start..start + row_counts[self.me];
+        self.count_sent((full.rows() - rows.len()) * full.cols(), 1);
+        let call = Call::ReduceScatterV {
+            row_counts: row_counts.to_vec(),
+            cols: full.cols(),
+        };
+        let ticket = self.post(meeting, &call, Parcel::Shared(full))?;
+        let parts: Vec<_> = (self.read_shared(&ticket)?.iter())
+            .map(|full| self.backend.slice_rows(full, rows.clone()))
+            .collect();
+        self.on_device(&call, self.backend.sum(&parts))
+    }
+
+    fn try_all_reduce(&self, tensor: B::Tensor) -> Result<B::Tensor> {
+        let meeting = self.next_call()?;
+        if self.is_alone() {
+            return Ok(tensor);
+        }
+        let (rows, cols, elements) = (tensor.rows(), tensor.cols(), tensor.num_elements());
+        let call = Call::AllReduce { rows, cols };
+        let ticket = self.post(meeting, &call, Parcel::Shared(tensor))?;
+        let tensors = self.read_shared(&ticket)?;
+        if elements <= DIRECT_ALL_REDUCE_ELEMENTS {
+            self.count_sent(elements, self.num_others());
+            return self.on_device(&call, self.backend.sum(&tensors));
+        }
+
+        // Each rank adds up its share of the elements, then all gather the shares: 2 N passes over the tensor
+        // in total instead of N^2.
+        let bound =
+            |member: usize| (elements as u128 * member as u128 / self.size() as u128) as usize;
+        let (start, end) = (bound(self.me), bound(self.me + 1));
+        let parts: Vec<_> = (tensors.iter())
+            .map(|tensor| self.backend.view(tensor, start, end - start, 1))
+            .collect();
+        let share = self.on_device(&call, self.backend.sum(&parts))?;
+        drop((parts, tensors, ticket));
+        self.count_sent(elements - (end - start), 1);
+        self.count_sent(end - start, self.num_others());
+        let meeting = Meeting {
+            stage: 1,
+            ..meeting
+        };
+        let ticket = self.post(meeting, &call, Parcel::Shared(share))?;
+        let shares = self.read_shared(&ticket)?;
+        let flat = self.on_device(&call, self.backend.concat_rows(&shares))?;
+        Ok(self.backend.view(&flat, 0, rows, cols))
+    }
+
+    fn try_all_reduce_values(&self, values: &[f64], op: ReduceOp) -> Result<Vec<f64>> {
+        let meeting = self.next_call()?;
+        if self.is_alone() {
+            return Ok(values.to_vec());
+        }
+        self.counters
+            .count_sent((size_of_val(values) * self.num_others()) as u64);
+        let call = Call::AllReduceValues {
+            op,
+            num_values: values.len(),
+        };
+        let ticket = self.post(meeting, &call, Parcel::Values(values.to_vec()))?;
+        self.read(&ticket, |parcels| {
+            let all_values = parcels.iter().filter_map(|parcel| match parcel {
+                Some(Parcel::Values(values)) => Some(values),
+                _ => None,
+            });
+            let reduced = all_values.cloned().reduce(|mut reduced, values| {
+                for (a, b) in reduced.iter_mut().zip(values) {
+                    *a = op.apply(*a, b);
+                }
+                reduced
+            });
+            reduced.unwrap_or_default()
+        })
+    }
+
+    fn try_broadcast(&self, root: Rank, tensor: Option<B::Tensor>) -> Result<B::Tensor> {
+        let meeting = self.next_call()?;
+        let rank = self.global_rank();
+        if root.index() >= self.size() {
+            return Err(CommError::UnknownRoot {
+                rank,
+                root,
+                size: self.size(),
+            });
+        }
+        let call = Call::Broadcast { root };
+        match (root.index() == self.me, tensor) {
+            (true, Some(tensor)) => {
+                self.count_sent(tensor.num_elements(), self.num_others());
+                if !self.is_alone() {
+                    self.post(meeting, &call, Parcel::Shared(tensor.clone()))?;
+                }
+                Ok(tensor)
+            }
+            (false, None) => {
+                let ticket = self.post(meeting, &call, Parcel::Presence)?;
+                let tensors = self.read_shared(&ticket)?;
+                self.on_device(&call, self.backend.concat_rows(&tensors))
+            }
+            (true, None) => Err(CommError::MissingTensor { rank }),
+            (false, Some(_)) => Err(CommError::UnexpectedTensor { rank, root }),
+        }
+    }
+
+    fn try_barrier(&self) -> Result<()> {
+        let meeting = self.next_call()?;
+        if self.is_alone() {
+            return Ok(());
+        }
+        let ticket = self.post(meeting, &Call::Barrier, Parcel::Presence)?;
+        self.read(&ticket, |_| ())
+    }
+}
+
+impl<B: Backend> Communicator for ThreadCommunicator<B> {
+    type Backend = B;
+    type PendingGather = ThreadPendingGather<B>;
+
+    fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    fn rank(&self) -> Rank {
+        Rank(self.me as u32)
+    }
+
+    fn size(&self) -> usize {
+        self.group.members().len()
+    }
+
+    fn members(&self) -> &[Rank] {
+        self.group.members()
+    }
+
+    fn num_calls(&self) -> u64 {
+        self.group.num_calls(self.me)
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.counters.statistics(self.world.num_groups())
+    }
+
+    fn group(&self, members: &[Rank]) -> Result<Self> {
+        let (group, me) = self.world.group(members, self.global_rank())?;
+        Ok(ThreadCommunicator {
+            group,
+            me,
+            ..self.clone()
+        })
+    }
+
+    fn all_to_all_v(&self, send: Vec<B::Tensor>) -> Result<Vec<B::Tensor>> {
+        self.fail_world_on_error(self.try_all_to_all_v(send))
+    }
+
+    fn start_all_gather_v(&self, piece: B::Tensor) -> Result<ThreadPendingGather<B>> {
+        self.fail_world_on_error(self.try_start_all_gather_v(piece))
+    }
+
+    fn reduce_scatter_v(&self, full: B::Tensor, row_counts: &[usize]) -> Result<B::Tensor> {
+        self.fail_world_on_error(self.try_reduce_scatter_v(full, row_counts))
+    }
+
+    fn all_reduce(&self, tensor: B::Tensor) -> Result<B::Tensor> {
+        self.fail_world_on_error(self.try_all_reduce(tensor))
+    }
+
+    fn all_reduce_values(&self, values: &[f64], op: ReduceOp) -> Result<Vec<f64>> {
+        self.fail_world_on_error(self.try_all_reduce_values(values, op))
+    }
+
+    fn broadcast(&self, root: Rank, tensor: Option<B::Tensor>) -> Result<B::Tensor> {
+        self.fail_world_on_error(self.try_broadcast(root, tensor))
+    }
+
+    fn barrier(&self) -> Result<()> {
+        self.fail_world_on_error(self.try_barrier())
+    }
+}
+
+impl<B: Backend> PendingGather for ThreadPendingGather<B> {
+    type Tensor = B::Tensor;
+
+    fn wait(self) -> Result<B::Tensor> {
+        let communicator = &self.communicator;
+        let gathered = match self.gather {
+            Gather::Alone(piece) => communicator.group.fate().check().map(|()| piece),
+            Gather::Posted(ticket) => communicator.read_shared(&ticket).and_then(|pieces| {
+                communicator.on_device(&self.call, communicator.backend.concat_rows(&pieces))
+            }),
+        };
+        communicator.fail_world_on_error(gathered)
+    }
+}
