@@ -1,4 +1,4 @@
-//! Why a batch can't be planned.
+//! Why a batch can't be planned, and what would help.
 
 use lengthwise_core::{Bytes, SequenceIndex, Tokens};
 use thiserror::Error;
@@ -17,11 +17,76 @@ pub enum PlanError {
         sequence: SequenceIndex,
         /// Its length.
         seq_len: Tokens,
-        /// What it needs at `degree`.
+        /// What it needs at `degree`: with this budget on every device it would fit.
         predicted_memory: Bytes,
-        /// The degree at which it needs the least.
+        /// The degree at which it lacks the least.
         degree: u32,
         /// What the devices of such a group have for sequences.
         budget: Bytes,
+        /// The smallest number of devices like the cluster's largest on which it would fit, if any would do.
+        num_devices: Option<u32>,
     },
+    /// No allowed degree is as small as the cluster.
+    #[error(
+        "the smallest degree allowed is {smallest_degree}; the cluster has {num_devices} devices"
+    )]
+    NoDegreeFits {
+        /// The smallest degree of the strategy space.
+        smallest_degree: u32,
+        /// What the cluster has.
+        num_devices: u32,
+    },
+    /// A fixed degree that the strategy space or the cluster lacks.
+    #[error("degree {degree} is not available; the degrees are {available}")]
+    DegreeNotAvailable {
+        /// What was asked for.
+        degree: u32,
+        /// What there is, for the reader.
+        available: String,
+    },
+    /// More than an exhaustive search can enumerate.
+    #[error(
+        "{num_sequences} sequences on {num_devices} devices are too many to enumerate; the exhaustive planner takes \
+         at most {max_sequences} on {max_devices}"
+    )]
+    TooLargeToEnumerate {
+        /// Sequences of the batch.
+        num_sequences: usize,
+        /// Devices of the cluster.
+        num_devices: u32,
+        /// What is still enumerable.
+        max_sequences: usize,
+        /// What is still enumerable.
+        max_devices: u32,
+    },
+}
+
+impl PlanError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            PlanError::DoesNotFit {
+                predicted_memory,
+                budget,
+                num_devices,
+                ..
+            } => {
+                let lacking = predicted_memory.saturating_sub(*budget);
+                let devices = match num_devices {
+                    Some(num_devices) => format!(", or use {num_devices} such devices or more"),
+                    None => String::new(),
+                };
+                Some(format!(
+                    "leave {predicted_memory} of each device to sequences ({lacking} more){devices}, or shorten the context"
+                ))
+            }
+            PlanError::NoDegreeFits { .. } | PlanError::DegreeNotAvailable { .. } => Some(
+                "a degree must be in the list of allowed ones and at most the number of devices"
+                    .to_owned(),
+            ),
+            PlanError::TooLargeToEnumerate { .. } => {
+                Some("the adaptive planner takes batches of any size".to_owned())
+            }
+        }
+    }
 }

@@ -1,9 +1,13 @@
 //! What every planner takes and returns.
 
+use std::time::Instant;
+
 use lengthwise_core::{Cluster, GlobalBatch, Plan, Seconds, StrategySpace};
-use lengthwise_cost::CostModel;
+use lengthwise_cost::{CostModel, predict_step};
 
 use crate::PlanError;
+use crate::draft::Draft;
+use crate::instance::Instance;
 
 /// All that a plan may depend on.
 #[derive(Clone, Copy)]
@@ -38,6 +42,43 @@ pub struct Planned {
     pub plan: Plan,
     /// How good it is and how it came about.
     pub report: PlanReport,
+}
+
+impl Planned {
+    /// A finished draft, with the figures of its plan.
+    pub(crate) fn of(
+        draft: Draft,
+        instance: &Instance<'_>,
+        stop_reason: StopReason,
+        started: Instant,
+    ) -> Self {
+        let Problem {
+            batch,
+            cluster,
+            cost,
+            ..
+        } = instance.problem;
+        let plan = draft.into_plan(instance);
+        let predicted_step = predict_step(&plan, batch, cluster, cost);
+        let bound = crate::bound::lower_bound(instance);
+        // A plan that meets the bound exactly may differ from it in the last digit of a long sum.
+        let lower_bound = Seconds::new(bound).map_or(Seconds::ZERO, |bound| {
+            if bound > predicted_step {
+                predicted_step
+            } else {
+                bound
+            }
+        });
+        Planned {
+            plan,
+            report: PlanReport {
+                predicted_step,
+                lower_bound,
+                stop_reason,
+                solve_time: started.elapsed().into(),
+            },
+        }
+    }
 }
 
 /// How good a plan is and how it came about.

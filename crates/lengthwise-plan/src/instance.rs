@@ -1,0 +1,244 @@
+//! A planning problem as tables: what each distinct length costs in each shape a group can have.
+
+use std::ops::Range;
+
+use lengthwise_core::{Bytes, Degree, Sequence, SequenceIndex, Strategy, Tokens};
+use lengthwise_cost::{GroupShape, Span};
+
+use crate::{PlanError, Problem};
+
+/// The tables of one problem. Sequences of equal length form a *class*; classes are ordered by length.
+pub(crate) struct Instance<'a> {
+    pub(crate) problem: Problem<'a>,
+    /// The length of each class, increasing.
+    pub(crate) class_lens: Vec<Tokens>,
+    /// Sequences by increasing length, then index: those of a class are contiguous.
+    sorted: Vec<SequenceIndex>,
+    /// First position in `sorted` of every class, then the number of sequences.
+    class_starts: Vec<u32>,
+    /// What a group can look like, by increasing degree, one node before many.
+    pub(crate) shapes: Vec<Shape>,
+    /// Seconds at nominal speed: `[shape][class]`.
+    time: Vec<f64>,
+    /// Bytes on each device: `[shape][class]`.
+    memory: Vec<u64>,
+    /// Every device's budget for sequences, largest first.
+    budgets: Vec<u64>,
+}
+
+/// A shape that groups of this cluster can have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) strategy: Strategy,
+    pub(crate) span: Span,
+    pub(crate) degree: u32,
+    /// The largest budget that all devices of such a group can have.
+    pub(crate) best_budget: u64,
+}
+
+impl<'a> Instance<'a> {
+    /// Tabulates `problem`.
+    ///
+    /// # Errors
+    ///
+    /// Some sequence fits no group of the cluster.
+    pub(crate) fn new(problem: Problem<'a>) -> Result<Self, PlanError> {
+        let mut sorted: Vec<Sequence> = problem.batch.sequences().collect();
+        sorted.sort_unstable_by_key(|sequence| (sequence.seq_len, sequence.index));
+        let mut class_lens = Vec::new();
+        let mut class_starts = Vec::new();
+        for (position, sequence) in sorted.iter().enumerate() {
+            if class_lens.last() != Some(&sequence.seq_len) {
+                class_lens.push(sequence.seq_len);
+                class_starts.push(position as u32);
+            }
+        }
+        class_starts.push(sorted.len() as u32);
+        let mut budgets: Vec<u64> = problem
+            .cluster
+            .devices()
+            .iter()
+            .map(|device| problem.cost.budget(device).0)
+            .collect();
+        budgets.sort_unstable_by(|a, b| b.cmp(a));
+        let shapes = possible_shapes(problem, &budgets)?;
+        let mut time = Vec::with_capacity(shapes.len() * class_lens.len());
+        let mut memory = Vec::with_capacity(shapes.len() * class_lens.len());
+        for shape in &shapes {
+            let group_shape = GroupShape {
+                strategy: shape.strategy,
+                span: shape.span,
+            };
+            for &seq_len in &class_lens {
+                time.push(problem.cost.sequence_time(group_shape, seq_len).get());
+                memory.push(problem.cost.sequence_memory(shape.strategy, seq_len).0);
+            }
+        }
+        let instance = Instance {
+            problem,
+            class_lens,
+            sorted: sorted.iter().map(|sequence| sequence.index).collect(),
+            class_starts,
+            shapes,
+            time,
+            memory,
+            budgets,
+        };
+        instance.check_feasible()?;
+        Ok(instance)
+    }
+
+    pub(crate) fn num_classes(&self) -> usize {
+        self.class_lens.len()
+    }
+
+    /// The sequences of a class, by index.
+    pub(crate) fn members(&self, class: usize) -> &[SequenceIndex] {
+        let range: Range<usize> =
+            self.class_starts[class] as usize..self.class_starts[class + 1] as usize;
+        &self.sorted[range]
+    }
+
+    /// Seconds that a sequence of `class` adds to a group of `shape` at nominal speed.
+    pub(crate) fn time(&self, shape: usize, class: usize) -> f64 {
+        self.time[shape * self.class_lens.len() + class]
+    }
+
+    /// Bytes that it adds on each device.
+    pub(crate) fn memory(&self, shape: usize, class: usize) -> u64 {
+        self.memory[shape * self.class_lens.len() + class]
+    }
+
+    /// The position of the shape of this strategy and span.
+    pub(crate) fn shape_of(&self, strategy: Strategy, span: Span) -> Option<usize> {
+        self.shapes
+            .iter()
+            .position(|shape| shape.strategy == strategy && shape.span == span)
+    }
+
+    /// Whether a sequence of `class` fits a group of `shape` on the devices with most memory.
+    pub(crate) fn fits(&self, shape: usize, class: usize) -> bool {
+        self.memory(shape, class) <= self.shapes[shape].best_budget
+    }
+
+    /// A batch can be planned if each of its sequences can alone: memory does not decrease with length,
+    /// but the best degree may, so every class is looked at.
+    fn check_feasible(&self) -> Result<(), PlanError> {
+        for class in (0..self.num_classes()).rev() {
+            if !(0..self.shapes.len()).any(|shape| self.fits(shape, class)) {
+                let all: Vec<usize> = (0..self.shapes.len()).collect();
+                return Err(self.does_not_fit(class, &all));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all devices have the same speed and budget.
+    pub(crate) fn has_equal_devices(&self) -> bool {
+        let devices = self.problem.cluster.devices();
+        self.budgets.first() == self.budgets.last()
+            && devices
+                .iter()
+                .all(|device| device.speed() == devices[0].speed())
+    }
+
+    /// The largest degree that the cluster is large enough for.
+    pub(crate) fn largest_degree(&self) -> Degree {
+        let last = self.shapes.last();
+        last.map_or(Degree::ONE, |shape| shape.strategy.degree())
+    }
+
+    /// The degrees of the strategy space that the cluster is large enough for, as a list to read.
+    pub(crate) fn available_degrees(&self) -> String {
+        let mut degrees: Vec<u32> = self.shapes.iter().map(|shape| shape.degree).collect();
+        degrees.dedup();
+        let degrees: Vec<String> = degrees.iter().map(u32::to_string).collect();
+        degrees.join(", ")
+    }
+
+    /// The error of a planner that is bound to one degree, which some sequence does not fit.
+    pub(crate) fn does_not_fit_degree(&self, degree: Degree) -> PlanError {
+        let of_degree = |shape: &usize| self.shapes[*shape].degree == degree.get();
+        let shapes: Vec<usize> = (0..self.shapes.len()).filter(of_degree).collect();
+        let lacking = |class: &usize| !shapes.iter().any(|&shape| self.fits(shape, *class));
+        let class = (0..self.num_classes()).rev().find(lacking);
+        self.does_not_fit(class.unwrap_or(self.num_classes() - 1), &shapes)
+    }
+
+    /// The error for a sequence of `class` that fits none of `shapes`, of which there is at least one.
+    fn does_not_fit(&self, class: usize, shapes: &[usize]) -> PlanError {
+        let lacking = |shape: usize| {
+            let needed = self.memory(shape, class);
+            needed.saturating_sub(self.shapes[shape].best_budget)
+        };
+        let best = shapes.iter().copied().min_by_key(|&shape| lacking(shape));
+        let best = best.unwrap_or(0);
+        let seq_len = self.class_lens[class];
+        let largest_budget = self.budgets.first().copied().unwrap_or(0);
+        let needed = |strategy: &Strategy| self.problem.cost.sequence_memory(*strategy, seq_len).0;
+        let num_devices = self
+            .problem
+            .space
+            .strategies()
+            .iter()
+            .find(|strategy| needed(strategy) <= largest_budget)
+            .map(|strategy| strategy.degree().get());
+        PlanError::DoesNotFit {
+            sequence: self.members(class)[0],
+            seq_len,
+            predicted_memory: Bytes(self.memory(best, class)),
+            degree: self.shapes[best].degree,
+            budget: Bytes(self.shapes[best].best_budget),
+            num_devices,
+        }
+    }
+}
+
+/// The shapes that groups can have on the cluster: one node where one is large enough, and many nodes where
+/// there are several.
+fn possible_shapes(problem: Problem<'_>, budgets: &[u64]) -> Result<Vec<Shape>, PlanError> {
+    let cluster = problem.cluster;
+    let mut node_budgets: Vec<Vec<u64>> = Vec::with_capacity(cluster.num_nodes());
+    for node in 0..cluster.num_nodes() {
+        let ranks = cluster.node_ranks(node).unwrap_or(0..0);
+        let devices = &cluster.devices()[ranks.start as usize..ranks.end as usize];
+        let mut node_budget: Vec<u64> = devices
+            .iter()
+            .map(|device| problem.cost.budget(device).0)
+            .collect();
+        node_budget.sort_unstable_by(|a, b| b.cmp(a));
+        node_budgets.push(node_budget);
+    }
+    let mut shapes = Vec::new();
+    for &strategy in problem.space.strategies() {
+        let degree = strategy.degree().get();
+        let weakest = degree as usize - 1;
+        let on_one_node = node_budgets.iter().filter_map(|node| node.get(weakest));
+        if let Some(&best_budget) = on_one_node.max() {
+            shapes.push(Shape {
+                strategy,
+                span: Span::OneNode,
+                degree,
+                best_budget,
+            });
+        }
+        if let Some(&best_budget) = budgets.get(weakest)
+            && degree > 1
+            && cluster.num_nodes() > 1
+        {
+            shapes.push(Shape {
+                strategy,
+                span: Span::ManyNodes,
+                degree,
+                best_budget,
+            });
+        }
+    }
+    if shapes.is_empty() {
+        return Err(PlanError::NoDegreeFits {
+            smallest_degree: problem.space.degrees().next().map_or(0, |d| d.get()),
+            num_devices: cluster.num_devices(),
+        });
+    }
+    Ok(shapes)
+}

@@ -1,0 +1,100 @@
+//! Planners by the names they have on the command line and in files.
+
+use std::fmt;
+use std::str::FromStr;
+
+use lengthwise_core::Degree;
+use thiserror::Error;
+
+use crate::{Adaptive, Planner, Static};
+
+/// Which planner to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlannerKind {
+    /// Mixed degrees inside every micro-batch.
+    #[default]
+    Adaptive,
+    /// One degree for all: the given one, or the smallest that the longest sequence fits.
+    Static(Option<Degree>),
+}
+
+/// A name that no planner has.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{name:?} is no planner; there are {}", PlannerKind::NAMES.join(", "))]
+pub struct UnknownPlanner {
+    /// What was written.
+    pub name: String,
+}
+
+impl PlannerKind {
+    /// The names that [`FromStr`] reads; `D` stands for a degree.
+    pub const NAMES: [&str; 3] = ["adaptive", "static", "static:D"];
+
+    /// The planner itself.
+    pub fn planner(self) -> Box<dyn Planner> {
+        match self {
+            PlannerKind::Adaptive => Box::new(Adaptive),
+            PlannerKind::Static(None) => Box::new(Static::longest_decides()),
+            PlannerKind::Static(Some(degree)) => Box::new(Static::with_degree(degree)),
+        }
+    }
+}
+
+impl FromStr for PlannerKind {
+    type Err = UnknownPlanner;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPlanner> {
+        let unknown = || UnknownPlanner {
+            name: name.to_owned(),
+        };
+        match name.split_once(':') {
+            None => match name {
+                "adaptive" => Ok(PlannerKind::Adaptive),
+                "static" => Ok(PlannerKind::Static(None)),
+                _ => Err(unknown()),
+            },
+            Some(("static", degree)) => {
+                let degree = degree.parse().map_err(|_| unknown())?;
+                let degree = Degree::new(degree).map_err(|_| unknown())?;
+                Ok(PlannerKind::Static(Some(degree)))
+            }
+            Some(_) => Err(unknown()),
+        }
+    }
+}
+
+impl fmt::Display for PlannerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PlannerKind::Adaptive => f.write_str("adaptive"),
+            PlannerKind::Static(None) => f.write_str("static"),
+            PlannerKind::Static(Some(degree)) => write!(f, "static:{degree}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_a_round_trip() {
+        for name in ["adaptive", "static", "static:8"] {
+            assert_eq!(name.parse::<PlannerKind>().unwrap().to_string(), name);
+        }
+        for name in [
+            "",
+            "static:",
+            "static:0",
+            "static:x",
+            "adaptive:2",
+            "greedy",
+        ] {
+            assert!(
+                name.parse::<PlannerKind>().is_err(),
+                "{name:?} was accepted"
+            );
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Random planning problems: clusters, costs and lengths of any kind that users could have.
+
+use lengthwise_core::{Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategySpace};
+use lengthwise_cost::{FittedCosts, FittedModel};
+use lengthwise_plan::Problem;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// A problem that owns its parts.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub batch: GlobalBatch,
+    pub cluster: Cluster,
+    pub cost: FittedModel,
+    pub space: StrategySpace,
+}
+
+impl Case {
+    pub fn problem(&self) -> Problem<'_> {
+        Problem {
+            batch: &self.batch,
+            cluster: &self.cluster,
+            cost: &self.cost,
+            space: &self.space,
+        }
+    }
+}
+
+/// How large the problems of [`cases`] are at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    pub num_nodes: usize,
+    pub devices_per_node: usize,
+    pub num_sequences: usize,
+    pub seq_len: u64,
+}
+
+/// Problems up to this size, of which a good part can't be planned.
+pub fn cases(size: Size) -> impl Strategy<Value = Case> {
+    (clusters(size), costs(), spaces(), lens(size)).prop_map(|(cluster, cost, space, lens)| Case {
+        batch: GlobalBatch::from_lens(lens).unwrap(),
+        cluster,
+        cost,
+        space,
+    })
+}
+
+fn lens(size: Size) -> impl Strategy<Value = Vec<u64>> {
+    let log = (size.seq_len as f64).log2();
+    let len = (0.0..log).prop_map(|log: f64| log.exp2() as u64);
+    vec(len, 1..=size.num_sequences)
+}
+
+fn clusters(size: Size) -> impl Strategy<Value = Cluster> {
+    let device = (20_000u64..200_000, prop_oneof![Just(1.0), 0.5f64..2.0]);
+    let device =
+        device.prop_map(|(bytes, speed)| Device::new(Bytes(bytes), Speed::new(speed).unwrap()));
+    let node = vec(device.clone(), 1..=size.devices_per_node);
+    let any = vec(node, 1..=size.num_nodes).prop_map(|nodes| Cluster::from_nodes(nodes).unwrap());
+    let equal = (1..=size.num_nodes, 1..=size.devices_per_node, device).prop_map(
+        |(nodes, devices, device)| Cluster::uniform(nodes as u32, devices as u32, device).unwrap(),
+    );
+    prop_oneof![3 => equal, 1 => any]
+}
+
+fn spaces() -> impl Strategy<Value = StrategySpace> {
+    let any = vec(1u32..10, 1..4).prop_map(|degrees| {
+        let degrees: Vec<Degree> = degrees
+            .into_iter()
+            .map(|d| Degree::new(d).unwrap())
+            .collect();
+        StrategySpace::ulysses(&degrees, true).unwrap()
+    });
+    let all = (1u32..10).prop_map(|heads| StrategySpace::ulysses_up_to(heads, true).unwrap());
+    let powers = [1, 2, 4, 8].map(|d| Degree::new(d).unwrap());
+    let powers = StrategySpace::ulysses(&powers, true).unwrap();
+    prop_oneof![1 => any, 2 => all, 2 => Just(powers)]
+}
+
+fn costs() -> impl Strategy<Value = FittedModel> {
+    let table = |low: f64, high: f64| {
+        (low..high, low..high).prop_map(|(two, eight)| {
+            [(2, two), (8, eight)]
+                .map(|(degree, figure)| (Degree::new(degree).unwrap(), figure))
+                .to_vec()
+        })
+    };
+    (
+        (0.0..4e-9, 1e-6..1e-5, proptest::option::of(1u32..9)),
+        (table(0.0, 2e-6), table(0.0, 2e-5)),
+        (1.0..20.0, 0.0..10_000.0, 0.0..0.02),
+    )
+        .prop_map(
+            |((quadratic, linear, num_heads), (near, far), (bytes, fixed, overhead))| {
+                FittedModel::new(FittedCosts {
+                    quadratic_s_per_token2: quadratic,
+                    linear_s_per_token: linear,
+                    num_heads,
+                    exchange_s_per_token: near,
+                    many_nodes_exchange_s_per_token: far,
+                    memory_bytes_per_token: vec![(Degree::ONE, bytes)],
+                    fixed_memory_bytes: fixed,
+                    micro_batch_overhead_s: overhead,
+                })
+                .unwrap()
+            },
+        )
+}

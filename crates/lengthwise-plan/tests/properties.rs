@@ -1,0 +1,73 @@
+//! What holds for every planner on every problem.
+
+mod common;
+
+use common::{Case, Size, cases};
+use lengthwise_core::MemoryModel;
+use lengthwise_cost::predict_step;
+use lengthwise_plan::{PlanError, Planned, PlannerKind};
+use proptest::prelude::*;
+
+const SIZE: Size = Size {
+    num_nodes: 3,
+    devices_per_node: 8,
+    num_sequences: 40,
+    seq_len: 60_000,
+};
+
+fn plan(kind: &str, case: &Case) -> Result<Planned, PlanError> {
+    let planner = kind.parse::<PlannerKind>().unwrap().planner();
+    planner.plan(case.problem())
+}
+
+/// Whether each sequence fits some group by itself, reckoned without the planner's tables.
+fn feasible(case: &Case) -> bool {
+    let mut budgets: Vec<_> = case
+        .cluster
+        .devices()
+        .iter()
+        .map(|device| case.cost.budget(device))
+        .collect();
+    budgets.sort();
+    budgets.reverse();
+    case.batch.seq_lens().iter().all(|&seq_len| {
+        case.space.strategies().iter().any(|&strategy| {
+            let weakest = budgets.get(strategy.degree().as_usize() - 1);
+            weakest.is_some_and(|&budget| case.cost.sequence_memory(strategy, seq_len) <= budget)
+        })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn adaptive_plans_exactly_what_is_feasible(case in cases(SIZE)) {
+        match plan("adaptive", &case) {
+            Ok(planned) => {
+                prop_assert!(feasible(&case));
+                let valid = planned.plan.validate(&case.batch, &case.cluster, &case.space, &case.cost);
+                prop_assert_eq!(valid, Ok(()));
+                let report = planned.report;
+                let predicted = predict_step(&planned.plan, &case.batch, &case.cluster, &case.cost);
+                prop_assert_eq!(report.predicted_step, predicted);
+                prop_assert!(report.lower_bound <= predicted);
+            }
+            Err(error) => {
+                prop_assert!(!feasible(&case), "{}", error);
+                prop_assert!(error.hint().is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn static_plans_are_valid_and_never_beat_the_bound(case in cases(SIZE)) {
+        if let Ok(planned) = plan("static", &case) {
+            let valid = planned.plan.validate(&case.batch, &case.cluster, &case.space, &case.cost);
+            prop_assert_eq!(valid, Ok(()));
+            prop_assert!(planned.report.lower_bound <= planned.report.predicted_step);
+            let degrees = planned.plan.degrees().concat();
+            prop_assert!(degrees.iter().all(|&degree| degree == degrees[0]));
+        }
+    }
+}
