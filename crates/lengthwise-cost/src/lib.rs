@@ -15,9 +15,15 @@ mod degree_table;
 mod error;
 mod fitted;
 mod model;
+mod per_degree;
 mod predict;
+mod profile;
 
-pub use error::CostError;
+pub use error::{CostError, ProfileError};
 pub use fitted::{FittedCosts, FittedModel};
 pub use model::{CostModel, GroupShape, Span};
+pub use per_degree::PerDegree;
 pub use predict::{predict_group, predict_group_memory, predict_micro_batch, predict_step};
+pub use profile::{
+    ClusterProfile, ExchangeProfile, MemoryProfile, ModelProfile, NodeProfile, Profile, TimeProfile,
+};
