@@ -1,0 +1,62 @@
+//! Why a command ended without doing what it was asked.
+
+use std::process::ExitCode;
+
+/// The one error a command ends with, and what the user can do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Input,
+    Run,
+}
+
+impl Failure {
+    /// Something the user wrote breaks a rule; nothing was run. Exit code 2.
+    pub fn input(message: impl Into<String>) -> Self {
+        Failure {
+            kind: Kind::Input,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// The run began and could not be finished. Exit code 1.
+    pub fn run(message: impl Into<String>) -> Self {
+        Failure {
+            kind: Kind::Run,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// Adds advice, printed on its own `hint:` line.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// What is wrong: lowercase, no full stop, with the place, the value and the rule.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What would help.
+    pub fn advice(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The exit code of the process.
+    pub fn exit_code(&self) -> ExitCode {
+        match self.kind {
+            Kind::Input => ExitCode::from(2),
+            Kind::Run => ExitCode::from(1),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! What a run is told: command line > environment > file > default.
+
+mod overrides;
+
+pub use overrides::Overrides;

@@ -1,0 +1,231 @@
+//! Settings given for one run, on the command line or in the environment.
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+
+/// A setting that has a flag, and an environment variable of the same name.
+struct Flag {
+    /// Without the dashes.
+    name: &'static str,
+    /// The environment variable: `LENGTHWISE_` and the name in capitals.
+    variable: &'static str,
+    /// What it sets, as `section.key`.
+    key: &'static str,
+    value_name: &'static str,
+    help: &'static str,
+}
+
+const fn flag(
+    name: &'static str,
+    variable: &'static str,
+    key: &'static str,
+    value_name: &'static str,
+    help: &'static str,
+) -> Flag {
+    Flag {
+        name,
+        variable,
+        key,
+        value_name,
+        help,
+    }
+}
+
+const FLAGS: &[Flag] = &[
+    flag(
+        "steps",
+        "LENGTHWISE_STEPS",
+        "train.steps",
+        "N",
+        "Optimiser steps",
+    ),
+    flag(
+        "ranks",
+        "LENGTHWISE_RANKS",
+        "cluster.ranks",
+        "N",
+        "Ranks, one device each",
+    ),
+    flag(
+        "device-memory-mib",
+        "LENGTHWISE_DEVICE_MEMORY_MIB",
+        "cluster.device_memory_mib",
+        "MIB",
+        "Memory of each device",
+    ),
+    flag(
+        "planner",
+        "LENGTHWISE_PLANNER",
+        "plan.planner",
+        "NAME",
+        "Who plans: adaptive, static, static:D, …",
+    ),
+    flag(
+        "degrees",
+        "LENGTHWISE_DEGREES",
+        "plan.degrees",
+        "D,D,…",
+        "Degrees the planner may use; all that the heads allow if not given",
+    ),
+    flag(
+        "time-budget-ms",
+        "LENGTHWISE_TIME_BUDGET_MS",
+        "plan.time_budget_ms",
+        "MS",
+        "Time the planner may take for a batch",
+    ),
+    flag(
+        "context",
+        "LENGTHWISE_CONTEXT",
+        "model.context",
+        "TOKENS",
+        "The longest sequence",
+    ),
+    flag(
+        "tokens",
+        "LENGTHWISE_TOKENS",
+        "batch.tokens",
+        "TOKENS",
+        "Tokens of a global batch",
+    ),
+    flag(
+        "sequences",
+        "LENGTHWISE_SEQUENCES",
+        "batch.sequences",
+        "N",
+        "Sequences of a global batch, instead of tokens",
+    ),
+    flag(
+        "learning-rate",
+        "LENGTHWISE_LEARNING_RATE",
+        "train.learning_rate",
+        "RATE",
+        "Learning rate after the warm-up",
+    ),
+    flag(
+        "seed",
+        "LENGTHWISE_SEED",
+        "train.seed",
+        "SEED",
+        "Seed of the initial parameters",
+    ),
+    flag(
+        "metrics",
+        "LENGTHWISE_METRICS",
+        "train.metrics",
+        "FILE.jsonl",
+        "Write one JSON object a step to this file",
+    ),
+];
+
+/// Where a value was written for one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OverrideSource {
+    /// As `--name value`.
+    Flag(&'static str),
+    /// As `--set section.key=value`.
+    Set,
+    /// As a variable of this name.
+    Variable(&'static str),
+}
+
+/// One setting given for this run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// As `section.key`.
+    pub key: String,
+    /// As it was written.
+    pub text: String,
+    /// Where it was written.
+    pub source: OverrideSource,
+}
+
+/// All settings given for this run; the command line's come first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides(pub Vec<Override>);
+
+impl Args for Overrides {
+    fn augment_args(command: Command) -> Command {
+        let command = command.next_help_heading("Settings");
+        let command = FLAGS.iter().fold(command, |command, flag| {
+            command.arg(
+                Arg::new(flag.name)
+                    .long(flag.name)
+                    .env(flag.variable)
+                    .hide_env_values(true)
+                    .value_name(flag.value_name)
+                    .allow_hyphen_values(true)
+                    .help(format!("{} ({})", flag.help, flag.key)),
+            )
+        });
+        command.arg(
+            Arg::new("set")
+                .long("set")
+                .value_name("SECTION.KEY=VALUE")
+                .action(clap::ArgAction::Append)
+                .value_parser(parse_assignment)
+                .help("Any other setting of the file"),
+        )
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+fn parse_assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if key.contains('.') => {
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("write it like model.hidden=256".to_owned()),
+    }
+}
+
+impl FromArgMatches for Overrides {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let set = matches
+            .get_many::<(String, String)>("set")
+            .into_iter()
+            .flatten()
+            .map(|(key, text)| Override {
+                key: key.clone(),
+                text: text.clone(),
+                source: OverrideSource::Set,
+            });
+        let (variables, flags): (Vec<_>, Vec<_>) = FLAGS
+            .iter()
+            .filter_map(|flag| {
+                let text = matches.get_one::<String>(flag.name)?;
+                let source = match matches.value_source(flag.name) {
+                    Some(ValueSource::EnvVariable) => OverrideSource::Variable(flag.variable),
+                    _ => OverrideSource::Flag(flag.name),
+                };
+                Some(Override {
+                    key: flag.key.to_owned(),
+                    text: text.clone(),
+                    source,
+                })
+            })
+            .partition(|one| matches!(one.source, OverrideSource::Variable(_)));
+        Ok(Overrides(set.chain(flags).chain(variables).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_named_after_their_flags() {
+        for flag in FLAGS {
+            let name = flag.name.replace('-', "_").to_ascii_uppercase();
+            assert_eq!(flag.variable, format!("LENGTHWISE_{name}"));
+        }
+    }
+}
