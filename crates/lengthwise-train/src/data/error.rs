@@ -1,0 +1,100 @@
+//! Why a corpus gives no batch.
+
+use std::io;
+use std::path::PathBuf;
+
+use lengthwise_core::Tokens;
+use thiserror::Error;
+
+/// Why a corpus gives no batch.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// A file or directory that is not there or can't be read.
+    #[error("can't read {}: {source}", path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A device, socket or the like.
+    #[error("{} is neither a file nor a directory", path.display())]
+    NeitherFileNorDirectory {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// A directory without documents.
+    #[error("no file under {} has one of the extensions {}", path.display(), extensions.join(", "))]
+    NoFiles {
+        /// The directory.
+        path: PathBuf,
+        /// The extensions looked for.
+        extensions: Vec<String>,
+    },
+    /// A line of a JSONL file that is no document.
+    #[error("{}:{line}: {reason}; each line must be a JSON object with a string named text", path.display())]
+    BadLine {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: u64,
+        /// What the line is instead.
+        reason: String,
+    },
+    /// A file that no longer has the documents it had.
+    #[error(
+        "{} changed during the run: a document of {expected_bytes} bytes has {found_bytes} now",
+        path.display()
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// What the document had when the corpus was opened.
+        expected_bytes: u64,
+        /// What is there now.
+        found_bytes: u64,
+    },
+    /// More documents than can be numbered.
+    #[error("the corpus has more than {} documents or files", u32::MAX)]
+    TooManyDocuments,
+    /// Documents of which no sequence is left.
+    #[error(
+        "none of the {num_documents} documents gives a sequence: {num_empty} are empty, {num_overlong} exceed the \
+         context of {context} tokens and are skipped, the rest is shorter than min_tokens"
+    )]
+    NoSequences {
+        /// Documents of the corpus.
+        num_documents: u64,
+        /// Those without a byte.
+        num_empty: u64,
+        /// Those skipped for their length.
+        num_overlong: u64,
+        /// The longest sequence allowed.
+        context: Tokens,
+    },
+    /// The source of batches ended before the last step.
+    #[error("the batches ended before the last step")]
+    Exhausted,
+}
+
+impl DataError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            DataError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "check the path; a relative path in a settings file starts from that file's directory"
+            }
+            DataError::NoFiles { .. } => "list other extensions, or name the files themselves",
+            DataError::BadLine { .. } => {
+                r#"a good line is {"text": "a document"}; more keys are ignored"#
+            }
+            DataError::Changed { .. } => "train on a copy that nothing writes to",
+            DataError::NoSequences { .. } => {
+                "raise the context, choose split or truncate for overlong documents, or lower min_tokens"
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}

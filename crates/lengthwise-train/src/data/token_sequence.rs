@@ -1,0 +1,96 @@
+//! What training consumes: sequences of ids, and the batches they are in.
+
+use std::sync::Arc;
+
+use lengthwise_core::{GlobalBatch, Tokens};
+
+/// The ids of one sequence: every one but the first is a target, predicted from all before it.
+///
+/// ```
+/// use lengthwise_train::data::TokenSequence;
+///
+/// let sequence = TokenSequence::new([256, 104, 105, 256].into());
+/// assert_eq!(sequence.inputs(), [256, 104, 105]);
+/// assert_eq!(sequence.targets(), [104, 105, 256]);
+/// assert_eq!(sequence.seq_len().0, 3);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenSequence {
+    ids: Arc<[u32]>,
+}
+
+impl TokenSequence {
+    /// The sequence of `ids.len() - 1` tokens with these ids.
+    ///
+    /// # Panics
+    ///
+    /// With fewer than two ids there is nothing to predict.
+    pub fn new(ids: Arc<[u32]>) -> Self {
+        assert!(ids.len() >= 2, "{} ids make no sequence", ids.len());
+        TokenSequence { ids }
+    }
+
+    /// What the model reads, token by token.
+    pub fn inputs(&self) -> &[u32] {
+        &self.ids[..self.ids.len() - 1]
+    }
+
+    /// What it must predict after each of them.
+    pub fn targets(&self) -> &[u32] {
+        &self.ids[1..]
+    }
+
+    /// How many tokens are read, and as many predicted; at least 1.
+    pub fn seq_len(&self) -> Tokens {
+        Tokens(self.ids.len() as u64 - 1)
+    }
+}
+
+/// The sequences of one optimiser step, and where in the corpus they come from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenBatch {
+    /// At least one.
+    pub sequences: Vec<TokenSequence>,
+    /// Where they come from.
+    pub origin: BatchOrigin,
+}
+
+/// Where the sequences of a batch come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchOrigin {
+    /// How often the corpus had been begun when the batch was full, counted from 1; 0 for no corpus.
+    pub epoch: u64,
+    /// Sequences that are pieces of a longer document.
+    pub num_pieces: u64,
+    /// Sequences that are the beginning of a longer document, whose rest is never trained on.
+    pub num_truncated: u64,
+    /// The tokens of those rests.
+    pub num_cut_tokens: u64,
+}
+
+impl TokenBatch {
+    /// A batch of sequences that come from no corpus.
+    ///
+    /// # Panics
+    ///
+    /// Without any sequence there is no batch.
+    pub fn new(sequences: Vec<TokenSequence>) -> Self {
+        Self::with_origin(sequences, BatchOrigin::default())
+    }
+
+    pub(super) fn with_origin(sequences: Vec<TokenSequence>, origin: BatchOrigin) -> Self {
+        assert!(!sequences.is_empty(), "a batch needs at least one sequence");
+        TokenBatch { sequences, origin }
+    }
+
+    /// The lengths, as planners see them.
+    ///
+    /// # Panics
+    ///
+    /// If all sequences were taken out.
+    pub fn global_batch(&self) -> GlobalBatch {
+        let seq_lens = self.sequences.iter().map(TokenSequence::seq_len).collect();
+        GlobalBatch::new(seq_lens)
+            .expect("a batch in memory has sequences, and few enough to count")
+    }
+}
