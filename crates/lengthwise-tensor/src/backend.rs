@@ -83,6 +83,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// A tensor of zeros.
     fn zeros(&self, rows: usize, cols: usize) -> Result<Self::Tensor>;
     /// A tensor with the given elements, row by row.
+    #[allow(
+        clippy::wrong_self_convention,
+        reason = "the device makes the tensor, from a slice"
+    )]
     fn from_slice(&self, rows: usize, cols: usize, elements: &[f32]) -> Result<Self::Tensor>;
     /// The elements, row by row.
     fn to_vec(&self, tensor: &Self::Tensor) -> Vec<f32>;

@@ -6,8 +6,10 @@
 
 mod attention_layout;
 mod backend;
+mod cpu;
 mod error;
 
 pub use attention_layout::AttentionLayout;
 pub use backend::{AdamW, Backend, LinearCrossEntropy, MemoryUse, Tensor};
+pub use cpu::{CpuBackend, CpuTensor};
 pub use error::TensorError;

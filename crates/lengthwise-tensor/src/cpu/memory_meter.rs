@@ -1,0 +1,118 @@
+//! Counts the bytes of one device.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lengthwise_core::Bytes;
+
+use crate::{MemoryUse, TensorError};
+
+/// Counts the bytes of one device; clones share the count.
+#[derive(Clone, Debug)]
+pub(super) struct MemoryMeter(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    held: AtomicU64,
+    peak: AtomicU64,
+    budget: u64,
+}
+
+/// Bytes that are held until this is dropped.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    meter: MemoryMeter,
+    bytes: u64,
+}
+
+impl MemoryMeter {
+    pub(super) fn new(budget: Bytes) -> Self {
+        Self(Arc::new(Counts {
+            held: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
+            budget: budget.0,
+        }))
+    }
+
+    /// Holds `request` bytes, or refuses where that would pass the budget.
+    pub(super) fn reserve(
+        &self,
+        operation: &'static str,
+        request: Bytes,
+    ) -> Result<Reservation, TensorError> {
+        let Counts { held, peak, budget } = &*self.0;
+        // Tensors may be dropped by other ranks' threads, so the count is claimed in one atomic step.
+        let claimed = held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+            held.checked_add(request.0).filter(|&sum| sum <= *budget)
+        });
+        match claimed {
+            Ok(before) => {
+                peak.fetch_max(before + request.0, Ordering::Relaxed);
+                Ok(Reservation {
+                    meter: self.clone(),
+                    bytes: request.0,
+                })
+            }
+            Err(held) => Err(TensorError::OutOfMemory {
+                operation,
+                request,
+                held: Bytes(held),
+                budget: Bytes(*budget),
+            }),
+        }
+    }
+
+    pub(super) fn memory(&self) -> MemoryUse {
+        MemoryUse {
+            held: Bytes(self.0.held.load(Ordering::Relaxed)),
+            peak: Bytes(self.0.peak.load(Ordering::Relaxed)),
+            budget: Bytes(self.0.budget),
+        }
+    }
+
+    pub(super) fn reset_peak(&self) {
+        let held = self.0.held.load(Ordering::Relaxed);
+        self.0.peak.store(held, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.meter.0.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reservation_is_held_until_it_is_dropped() {
+        let meter = MemoryMeter::new(Bytes(100));
+        let first = meter.reserve("first", Bytes(60)).unwrap();
+        assert_eq!(
+            meter.reserve("second", Bytes(41)).unwrap_err(),
+            TensorError::OutOfMemory {
+                operation: "second",
+                request: Bytes(41),
+                held: Bytes(60),
+                budget: Bytes(100),
+            }
+        );
+        let second = meter.reserve("second", Bytes(40)).unwrap();
+        drop(first);
+        assert_eq!(meter.memory().held, Bytes(40));
+        assert_eq!(meter.memory().peak, Bytes(100));
+        meter.reset_peak();
+        assert_eq!(meter.memory().peak, Bytes(40));
+        drop(second);
+        assert_eq!(meter.memory().held, Bytes(0));
+    }
+
+    #[test]
+    fn a_request_that_overflows_is_refused() {
+        let meter = MemoryMeter::new(Bytes(u64::MAX));
+        let _held = meter.reserve("held", Bytes(1)).unwrap();
+        assert!(meter.reserve("more", Bytes(u64::MAX)).is_err());
+    }
+}

@@ -1,0 +1,43 @@
+//! Loops compiled for every vector extension, the widest of the machine chosen at run time.
+
+/// Defines a function whose body is compiled for each instruction set `pulp` knows (AVX2 + FMA and AVX-512 on
+/// x86-64, NEON on aarch64) and that takes as first argument the [`pulp::Arch`] to run on.
+///
+/// Plain loops in the body are vectorised by the compiler; `$simd` gives explicit vectors. What the body calls
+/// must be `#[inline(always)]`, otherwise it is compiled for the baseline instruction set.
+macro_rules! vectorised {
+    (
+        $(#[$attribute:meta])*
+        $visibility:vis fn $name:ident<$lifetime:lifetime>(
+            $simd:ident: $simd_type:ident, $($argument:ident: $type:ty),* $(,)?
+        ) $(-> $output:ty)? $body:block
+    ) => {
+        $(#[$attribute])*
+        #[allow(
+            clippy::too_many_arguments,
+            clippy::needless_lifetimes,
+            clippy::extra_unused_lifetimes,
+            reason = "the arguments become the fields of one operation, with one lifetime"
+        )]
+        $visibility fn $name<$lifetime>(arch: pulp::Arch, $($argument: $type),*) $(-> $output)? {
+            struct Operation<$lifetime> {
+                $($argument: $type,)*
+                lifetime: std::marker::PhantomData<&$lifetime ()>,
+            }
+            impl<$lifetime> pulp::WithSimd for Operation<$lifetime> {
+                type Output = vectorised!(@output $($output)?);
+
+                #[inline(always)]
+                fn with_simd<$simd_type: pulp::Simd>(self, $simd: $simd_type) -> Self::Output {
+                    let Self { $($argument,)* lifetime: _ } = self;
+                    $body
+                }
+            }
+            arch.dispatch(Operation { $($argument,)* lifetime: std::marker::PhantomData })
+        }
+    };
+    (@output) => { () };
+    (@output $output:ty) => { $output };
+}
+
+pub(super) use vectorised;
