@@ -11,6 +11,28 @@
 //! they exchange handles of immutable tensors, so nothing is serialised and most of it is not copied
 //! ([`ThreadCommunicator`]). A rank that fails ends the calls of all others with
 //! [`CommError::PeerFailed`], and `run_ranks` returns the failure it began with.
+//!
+//! ```
+//! use lengthwise_comm::{CommError, Communicator, PendingGather, run_ranks};
+//! use lengthwise_core::{Bytes, Rank};
+//! use lengthwise_tensor::{Backend, CpuBackend, Tensor};
+//!
+//! let devices = (0..4).map(|_| CpuBackend::new(Bytes::from_mib(1))).collect();
+//! let rows = run_ranks(devices, |world| {
+//!     // Each rank's shard of a parameter, gathered while something else is done.
+//!     let shard = world.backend().zeros(world.rank().index(), 16).expect("memory enough");
+//!     let parameter = world.start_all_gather_v(shard)?;
+//!
+//!     // Ranks 0 and 2 share a sequence; the others need not know.
+//!     if world.rank().0 % 2 == 0 {
+//!         let pair = world.group(&[Rank(0), Rank(2)])?;
+//!         pair.barrier()?;
+//!     }
+//!     Ok::<_, CommError>(parameter.wait()?.rows())
+//! })?;
+//! assert_eq!(rows, [6, 6, 6, 6]);
+//! # Ok::<(), lengthwise_comm::RankFailure<CommError>>(())
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -256,3 +256,66 @@ impl<T> Ticket<T> {
         (waited, result)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALL: Call = Call::AllGatherV { cols: 1 };
+
+    fn group(size: u32) -> Arc<Group<Arc<()>>> {
+        let fate = Arc::new(Fate::new(size as usize));
+        Arc::new(Group::new((0..size).map(Rank).collect(), fate))
+    }
+
+    fn meeting(position: u64) -> Meeting {
+        Meeting { position, stage: 0 }
+    }
+
+    #[test]
+    fn a_slot_is_forgotten_by_its_group_when_the_last_member_has_posted() {
+        let group = group(2);
+        let post = |me, position, parcel| group.post(me, meeting(position), CALL, parcel).unwrap();
+        let ahead = [1, 2, 3].map(|position| post(0, position, Parcel::Presence));
+        assert_eq!(lock(&group.slots).len(), 3);
+        for position in [1, 2, 3] {
+            post(1, position, Parcel::Presence);
+        }
+        assert_eq!(lock(&group.slots).len(), 0);
+        for ticket in ahead {
+            ticket
+                .read(|parcels| assert_eq!(parcels.len(), 2))
+                .1
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn what_was_posted_is_freed_with_the_last_ticket() {
+        let group = group(2);
+        let posted = Arc::new(());
+        let post = |me| {
+            let parcel = Parcel::Shared(Arc::clone(&posted));
+            group.post(me, meeting(1), CALL, parcel).unwrap()
+        };
+        let tickets = [post(0), post(1)];
+        assert_eq!(Arc::strong_count(&posted), 3);
+        let [first, last] = tickets;
+        drop(first);
+        assert_eq!(Arc::strong_count(&posted), 3);
+        drop(last);
+        assert_eq!(Arc::strong_count(&posted), 1);
+    }
+
+    #[test]
+    fn a_broadcast_is_ready_once_its_root_has_posted() {
+        let group = group(3);
+        let call = Call::Broadcast { root: Rank(1) };
+        let post = |me, parcel| group.post(me, meeting(1), call.clone(), parcel).unwrap();
+        post(1, Parcel::Shared(Arc::new(())));
+        // Group rank 2 never comes, which is no matter for group rank 0.
+        group.fate.finish(Rank(2));
+        post(0, Parcel::Presence).read(|_| ()).1.unwrap();
+        assert_eq!(group.unanswered_call().unwrap().0, Rank(1));
+    }
+}

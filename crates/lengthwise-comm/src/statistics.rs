@@ -8,7 +8,7 @@ use lengthwise_core::{Bytes, Seconds};
 /// What one rank has done so far on all its groups, for logs and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Statistics {
-    /// Distinct groups created in the world by any rank, that of all ranks included.
+    /// Distinct groups created so far by any rank of this process, that of all ranks included.
     pub num_groups: usize,
     /// Collectives this rank has called.
     pub num_calls: u64,
