@@ -33,7 +33,7 @@ pub enum DataError {
         extensions: Vec<String>,
     },
     /// A line of a JSONL file that is no document.
-    #[error("{}:{line}: {reason}; each line must be a JSON object with a string named text", path.display())]
+    #[error("{}:{line}: {reason}; each line must be an object with a string `text`", path.display())]
     BadLine {
         /// The file.
         path: PathBuf,
@@ -60,8 +60,8 @@ pub enum DataError {
     TooManyDocuments,
     /// Documents of which no sequence is left.
     #[error(
-        "none of the {num_documents} documents gives a sequence: {num_empty} are empty, {num_overlong} exceed the \
-         context of {context} tokens and are skipped, the rest is shorter than min_tokens"
+        "no sequence is left of {num_documents} documents: {num_empty} empty, {num_overlong} skipped for more than \
+         context = {context} tokens, {num_short} sequences shorter than min_tokens"
     )]
     NoSequences {
         /// Documents of the corpus.
@@ -70,6 +70,8 @@ pub enum DataError {
         num_empty: u64,
         /// Those skipped for their length.
         num_overlong: u64,
+        /// Sequences left out because they are too short.
+        num_short: u64,
         /// The longest sequence allowed.
         context: Tokens,
     },

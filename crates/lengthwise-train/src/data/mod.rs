@@ -7,9 +7,32 @@
 //! cut         a document -> the sequences that fit the context, and what is lost
 //! batches     sequences in a new order every epoch -> global batches
 //! ```
+//!
+//! ```
+//! use lengthwise_core::Tokens;
+//! use lengthwise_train::data::{BatchSize, Batches, Corpus, CutRule, Overlong};
+//!
+//! let source = std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+//! let corpus = Corpus::open(&[source], &["rs".to_owned()])?;
+//! let rule = CutRule { context: Tokens(4096), overlong: Overlong::Split, min_tokens: Tokens(1) };
+//! let mut batches = Batches::new(corpus, rule, BatchSize::Tokens(Tokens(16_384)), 0)?;
+//! let batch = batches.next().expect("batches never end")?;
+//! assert!(batch.global_batch().num_tokens() <= Tokens(16_384));
+//! # Ok::<(), lengthwise_train::data::DataError>(())
+//! ```
 
+mod batches;
+mod corpus;
+mod cut;
 mod error;
+mod files;
+mod jsonl;
 mod token_sequence;
+mod tokenizer;
 
+pub use batches::{BatchSize, Batches};
+pub use corpus::Corpus;
+pub use cut::{Census, CutRule, Overlong};
 pub use error::DataError;
 pub use token_sequence::{BatchOrigin, TokenBatch, TokenSequence};
+pub use tokenizer::ByteTokenizer;

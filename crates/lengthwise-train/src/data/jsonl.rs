@@ -1,0 +1,128 @@
+//! Files with one JSON object a line, whose `text` is a document.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::DataError;
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    text: Cow<'a, str>,
+}
+
+/// Where a document is in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinePlace {
+    /// Counted from 1.
+    pub line: u64,
+    /// Where the line starts.
+    pub offset: u64,
+    /// How long it is, with its line break.
+    pub num_line_bytes: u64,
+    /// How long its text is.
+    pub num_text_bytes: u64,
+}
+
+/// Finds the documents of a file, checking every line. Blank lines hold none.
+pub(super) fn index(path: &Path) -> Result<Vec<LinePlace>, DataError> {
+    let read_error = |source| DataError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(read_error)?);
+    let mut places = Vec::new();
+    let (mut line, mut offset) = (0, 0);
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        let num_line_bytes = reader.read_until(b'\n', &mut bytes).map_err(read_error)? as u64;
+        if num_line_bytes == 0 {
+            return Ok(places);
+        }
+        line += 1;
+        if !bytes.trim_ascii().is_empty() {
+            places.push(LinePlace {
+                line,
+                offset,
+                num_line_bytes,
+                num_text_bytes: text(path, line, &bytes)?.len() as u64,
+            });
+        }
+        offset += num_line_bytes;
+    }
+}
+
+/// The document that a line holds.
+pub(super) fn text<'a>(path: &Path, line: u64, bytes: &'a [u8]) -> Result<Cow<'a, str>, DataError> {
+    let bad = |reason: String| DataError::BadLine {
+        path: path.to_owned(),
+        line,
+        reason,
+    };
+    // The parser would take an array for the fields in order.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(bad("this is no JSON object".to_owned()));
+    }
+    let parsed: Result<Line<'a>, serde_json::Error> = serde_json::from_slice(bytes);
+    parsed.map(|line| line.text).map_err(|error| {
+        // The parser counts lines from the start of what it was given: this line.
+        let reason = error.to_string();
+        let reason = reason.split(" at line ").next().unwrap_or_default();
+        bad(format!("{reason} (column {})", error.column()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn documents_are_found_line_by_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(
+            file.path(),
+            "{\"text\": \"caf\\u00e9\", \"id\": 7}\n\n{\"text\":\"\"}\r\n{\"text\":\"x\"}",
+        )
+        .unwrap();
+        let places = index(file.path()).unwrap();
+        let found: Vec<_> = places
+            .iter()
+            .map(|place| (place.line, place.num_text_bytes))
+            .collect();
+        assert_eq!(found, [(1, 5), (3, 0), (4, 1)]);
+    }
+
+    #[test]
+    fn a_line_that_is_no_document_is_named() {
+        let lines = [
+            "not json",
+            r#"["x"]"#,
+            r#"{"body": "x"}"#,
+            r#"{"text": 7}"#,
+            r#"{"text": "a", "text": "b"}"#,
+            r#"{"text": "x"} trailing"#,
+            r#"{"text": "unfinished"#,
+        ];
+        let messages = lines.map(|line| {
+            text(Path::new("corpus.jsonl"), 3, line.as_bytes())
+                .unwrap_err()
+                .to_string()
+        });
+        insta::assert_snapshot!(messages.join("\n"), @r"
+        corpus.jsonl:3: this is no JSON object; each line must be an object with a string `text`
+        corpus.jsonl:3: this is no JSON object; each line must be an object with a string `text`
+        corpus.jsonl:3: missing field `text` (column 13); each line must be an object with a string `text`
+        corpus.jsonl:3: invalid type: integer `7`, expected a string (column 10); each line must be an object with a string `text`
+        corpus.jsonl:3: duplicate field `text` (column 20); each line must be an object with a string `text`
+        corpus.jsonl:3: trailing characters (column 15); each line must be an object with a string `text`
+        corpus.jsonl:3: EOF while parsing a string (column 20); each line must be an object with a string `text`
+        ");
+    }
+}
