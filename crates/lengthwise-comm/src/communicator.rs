@@ -126,3 +126,18 @@ impl fmt::Display for ReduceOp {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_number_stays_so_in_any_order() {
+        for op in [ReduceOp::Sum, ReduceOp::Max] {
+            assert!(op.apply(f64::NAN, 1.0).is_nan());
+            assert!(op.apply(1.0, f64::NAN).is_nan());
+        }
+        assert_eq!(ReduceOp::Max.apply(-1.0, -2.0), -1.0);
+        assert_eq!(ReduceOp::Max.apply(f64::NEG_INFINITY, -2.0), -2.0);
+    }
+}
