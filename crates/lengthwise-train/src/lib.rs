@@ -8,11 +8,25 @@
 //! trainer  all ranks, all steps: optimiser, records, summary
 //! ```
 
+#![forbid(unsafe_code)]
+
+mod calibration;
 pub mod data;
+mod error;
+mod executor;
+mod feed;
+pub mod memory;
 mod model;
 mod options;
 mod record;
+mod schedule;
+mod trainer;
 
-pub use model::{ModelConfig, ModelError};
-pub use options::{OptimizerConfig, TrainOptions};
+pub use calibration::calibrate;
+pub use error::TrainError;
+pub use executor::{Executor, StepOutcome};
+pub use feed::{PlanFeed, PlannedBatch, Planning};
+pub use model::{ModelConfig, ModelError, ModelSpec, ParameterKind, ParameterSpec, UnitSpec};
+pub use options::{InjectedFailure, OptimizerConfig, TrainOptions};
 pub use record::{StepRecord, TrainObserver, TrainSummary};
+pub use trainer::train;

@@ -1,6 +1,6 @@
 //! What a training run is made of.
 
-use lengthwise_core::{Cluster, Tokens};
+use lengthwise_core::{Cluster, Degree, Rank, Tokens};
 
 use crate::ModelConfig;
 
@@ -43,7 +43,18 @@ pub struct TrainOptions {
     /// Whether layers are recomputed in the backward pass, instead of keeping their activations.
     pub recompute: bool,
     /// Degrees a planner may use; `None` for all that the heads allow.
-    pub degrees: Option<Vec<lengthwise_core::Degree>>,
+    pub degrees: Option<Vec<Degree>>,
     /// How many steps planning runs ahead of training, at least 2.
     pub plan_ahead: usize,
+    /// A failure to rehearse.
+    pub injected_failure: Option<InjectedFailure>,
+}
+
+/// A rank that fails on purpose, to rehearse how a job ends when one does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InjectedFailure {
+    /// Who fails.
+    pub rank: Rank,
+    /// Before which step, counted from 1.
+    pub step: u64,
 }

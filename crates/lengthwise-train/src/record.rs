@@ -30,6 +30,8 @@ pub struct StepRecord {
     pub measured_peak_memory: Bytes,
     /// The most memory a device was predicted to hold.
     pub predicted_peak_memory: Bytes,
+    /// Distinct groups of ranks created so far, that of all ranks included.
+    pub num_groups: usize,
 }
 
 impl StepRecord {

@@ -1,5 +1,10 @@
 //! The decoder: its shape, its parameters, and the forward and backward of its layers.
 
 mod config;
+pub(crate) mod exchange;
+pub(crate) mod init;
+pub(crate) mod layer;
+mod parameters;
 
 pub use config::{ModelConfig, ModelError};
+pub use parameters::{LayerParameters, ModelSpec, ParameterKind, ParameterSpec, UnitSpec};

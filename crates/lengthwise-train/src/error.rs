@@ -1,0 +1,72 @@
+//! Why a run could not begin or go on.
+
+use lengthwise_comm::CommError;
+use lengthwise_core::{CoreError, PlanViolation, Rank};
+use lengthwise_cost::CostError;
+use lengthwise_plan::PlanError;
+use lengthwise_tensor::TensorError;
+use thiserror::Error;
+
+use crate::data::DataError;
+use crate::model::ModelError;
+
+/// Why a run could not begin or go on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the fields are what the messages name")]
+pub enum TrainError {
+    /// The model's shape is impossible.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A value breaks a rule of the vocabulary.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    /// The measured costs make no model.
+    #[error(transparent)]
+    Cost(#[from] CostError),
+    /// The corpus gives no batch.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A batch can't be planned.
+    #[error("step {step} can't be planned: {source}")]
+    Plan { step: u64, source: PlanError },
+    /// A planner has broken the rules.
+    #[error("planner {planner} returned an invalid plan for step {step}: {source}")]
+    InvalidPlan {
+        planner: &'static str,
+        step: u64,
+        source: PlanViolation,
+    },
+    /// The model's states alone exceed the device.
+    #[error(
+        "rank {rank} has {budget} of device memory; parameters, gradients, optimiser state and buffers of the \
+         model need {fixed_memory}"
+    )]
+    ModelTooLarge {
+        rank: Rank,
+        budget: lengthwise_core::Bytes,
+        fixed_memory: lengthwise_core::Bytes,
+    },
+    /// A device ran out of memory.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// A collective failed.
+    #[error(transparent)]
+    Comm(#[from] CommError),
+    /// The loss or the gradient is no number any more.
+    #[error("training diverged at step {step}: loss {loss}, gradient norm {gradient_norm}")]
+    Diverged {
+        step: u64,
+        loss: f64,
+        gradient_norm: f64,
+    },
+    /// A rank was told to fail.
+    #[error("rank {rank} fails before step {step}, as it was told to")]
+    InjectedFailure { rank: Rank, step: u64 },
+    /// An error that several ranks were given.
+    #[error(transparent)]
+    Shared(std::sync::Arc<TrainError>),
+    /// A rank failed, and with it the job.
+    #[error("rank {rank} failed: {reason}")]
+    RankFailed { rank: Rank, reason: String },
+}

@@ -1,0 +1,177 @@
+//! One rank's way through a micro-batch, stage by stage.
+
+use lengthwise_comm::Communicator;
+use lengthwise_tensor::Backend;
+
+use super::stage::Stage;
+use super::work::RankWork;
+use crate::TrainError;
+use crate::model::layer::{self, SavedLayer};
+use crate::model::{LayerParameters, ModelConfig, ModelSpec};
+
+/// What is kept of a layer between its forward and its backward.
+enum Kept<T> {
+    /// Its input, from which it is recomputed.
+    Input(T),
+    /// All that its backward needs.
+    All(SavedLayer<T>),
+}
+
+/// The state of a rank that works in a group: what flows from stage to stage.
+pub struct GroupRun<'a, C: Communicator> {
+    config: &'a ModelConfig,
+    spec: &'a ModelSpec,
+    group: C,
+    work: RankWork,
+    /// The residual stream on the way forward, its gradient on the way back; `[my tokens, hidden]`.
+    stream: Option<<C::Backend as Backend>::Tensor>,
+    kept: Vec<Kept<<C::Backend as Backend>::Tensor>>,
+    /// The factor on the summed loss whose gradient is taken: 1 / tokens of the global batch.
+    scale: f32,
+    loss_sum: f64,
+}
+
+type TensorOf<C> = <<C as Communicator>::Backend as Backend>::Tensor;
+
+impl<'a, C: Communicator> GroupRun<'a, C> {
+    /// A run that has not begun.
+    pub fn new(
+        config: &'a ModelConfig,
+        spec: &'a ModelSpec,
+        group: C,
+        work: RankWork,
+        scale: f32,
+    ) -> Self {
+        GroupRun {
+            config,
+            spec,
+            group,
+            work,
+            stream: None,
+            kept: Vec::new(),
+            scale,
+            loss_sum: 0.0,
+        }
+    }
+
+    /// The loss summed over this rank's tokens, once the output stage has run.
+    pub fn loss_sum(&self) -> f64 {
+        self.loss_sum
+    }
+
+    /// Runs a stage with the flat parameters it gathers; returns the flat gradients it scatters.
+    pub fn run(
+        &mut self,
+        stage: Stage,
+        parameters: &[TensorOf<C>],
+    ) -> Result<Vec<TensorOf<C>>, TrainError> {
+        match stage {
+            Stage::Embedding => {
+                let table =
+                    self.spec.units[ModelSpec::EMBEDDING].views(self.backend(), &parameters[0]);
+                self.stream = Some(self.backend().embedding(&table[0], &self.work.ids)?);
+                Ok(Vec::new())
+            }
+            Stage::Forward(index) => {
+                let parameters = self.layer_parameters(index, &parameters[0]);
+                let input = self.take_stream();
+                let kept_input = self.work.recompute.then(|| input.clone());
+                let (output, saved) = self.layer_forward(&parameters, input)?;
+                self.kept.push(match kept_input {
+                    Some(input) => Kept::Input(input),
+                    None => Kept::All(saved),
+                });
+                self.stream = Some(output);
+                Ok(Vec::new())
+            }
+            Stage::Output => self.output(parameters),
+            Stage::Backward(index) => {
+                let parameters = self.layer_parameters(index, &parameters[0]);
+                let saved = match self.kept.pop() {
+                    Some(Kept::All(saved)) => saved,
+                    Some(Kept::Input(input)) => self.layer_forward(&parameters, input)?.1,
+                    None => unreachable!("a layer's forward comes before its backward"),
+                };
+                let d_output = self.take_stream();
+                let (d_input, d_parameters) = layer::backward(
+                    self.config,
+                    &self.group,
+                    &self.work.tokens,
+                    &parameters,
+                    saved,
+                    d_output,
+                )?;
+                self.stream = Some(d_input);
+                Ok(vec![d_parameters.into_flat(self.backend())?])
+            }
+            Stage::EmbeddingBackward => {
+                let d_embedded = self.take_stream();
+                let table = self.backend().embedding_backward(
+                    &d_embedded,
+                    &self.work.ids,
+                    self.config.vocab,
+                )?;
+                Ok(vec![self.backend().concat_flat(&[table])?])
+            }
+        }
+    }
+
+    fn output(&mut self, parameters: &[TensorOf<C>]) -> Result<Vec<TensorOf<C>>, TrainError> {
+        let backend = self.backend().clone();
+        let output = self.spec.units[self.spec.output()].views(&backend, &parameters[0]);
+        let (projection, norm) = match (output.as_slice(), parameters) {
+            ([projection, norm], [_]) => (projection.clone(), norm),
+            ([norm], [_, table]) => (
+                backend.view(table, 0, self.config.vocab, self.config.hidden),
+                norm,
+            ),
+            _ => unreachable!("the output is tied to the embedding or has a projection of its own"),
+        };
+        let x = self.take_stream();
+        let normed = backend.rms_norm(&x, norm, self.config.norm_epsilon)?;
+        let loss =
+            backend.linear_cross_entropy(&normed, &projection, &self.work.targets, self.scale)?;
+        drop((normed, projection));
+        let (d_x, d_norm) =
+            backend.rms_norm_backward(&x, norm, self.config.norm_epsilon, &loss.d_input)?;
+        self.loss_sum = loss.loss_sum;
+        self.stream = Some(d_x);
+        Ok(if parameters.len() == 1 {
+            vec![backend.concat_flat(&[loss.d_weight, d_norm])?]
+        } else {
+            vec![d_norm, backend.concat_flat(&[loss.d_weight])?]
+        })
+    }
+
+    fn layer_forward(
+        &self,
+        parameters: &LayerParameters<TensorOf<C>>,
+        input: TensorOf<C>,
+    ) -> Result<(TensorOf<C>, SavedLayer<TensorOf<C>>), TrainError> {
+        layer::forward(
+            self.config,
+            &self.group,
+            &self.work.tokens,
+            parameters,
+            input,
+        )
+    }
+
+    fn layer_parameters(&self, index: usize, flat: &TensorOf<C>) -> LayerParameters<TensorOf<C>> {
+        LayerParameters::from_flat(
+            self.backend(),
+            &self.spec.units[ModelSpec::layer(index)],
+            flat,
+        )
+    }
+
+    fn take_stream(&mut self) -> TensorOf<C> {
+        self.stream
+            .take()
+            .unwrap_or_else(|| unreachable!("every stage after the embedding has a stream"))
+    }
+
+    fn backend(&self) -> &C::Backend {
+        self.group.backend()
+    }
+}

@@ -1,0 +1,223 @@
+//! Runs plans on one rank: parameters come and go unit by unit, groups change from micro-batch to micro-batch.
+
+mod gather;
+mod group_run;
+mod shard;
+mod stage;
+mod work;
+
+use lengthwise_comm::{Communicator, ReduceOp};
+use lengthwise_core::{MicroBatch, Plan, Rank};
+use lengthwise_tensor::{AdamW, Backend};
+
+use crate::data::TokenBatch;
+use crate::model::{ModelConfig, ModelSpec};
+use crate::{OptimizerConfig, TrainError, schedule};
+use gather::Gathers;
+use group_run::GroupRun;
+use shard::ShardedParameters;
+use stage::ScheduledStage;
+use work::RankWork;
+
+/// One rank's executor: its shard of the model, and its place in the world.
+///
+/// Every rank must be given the same plans of the same batches, in the same order.
+pub struct Executor<C: Communicator> {
+    config: ModelConfig,
+    world: C,
+    parameters: ShardedParameters<C::Backend>,
+    stages: Vec<ScheduledStage>,
+    num_updates: u64,
+}
+
+/// What the ranks found together in a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// Mean loss of a token of the global batch, in nats.
+    pub loss: f64,
+    /// Norm of the gradient over all parameters, before clipping.
+    pub gradient_norm: f64,
+}
+
+impl<C: Communicator> Executor<C> {
+    /// The executor of this rank with the initial parameters of `seed`.
+    ///
+    /// # Errors
+    ///
+    /// The shard does not fit the device.
+    pub fn new(config: ModelConfig, world: C, seed: u64) -> Result<Self, TrainError> {
+        let spec = ModelSpec::new(&config);
+        let stages = stage::stages(&spec, config.tied_output);
+        let parameters = ShardedParameters::initial(
+            world.backend().clone(),
+            spec,
+            world.rank().index(),
+            world.size(),
+            seed,
+        )?;
+        Ok(Executor {
+            config,
+            world,
+            parameters,
+            stages,
+            num_updates: 0,
+        })
+    }
+
+    /// Adds the gradient of the mean token loss of `batch` to the shards, by running `plan`.
+    ///
+    /// Returns the loss summed over the tokens that this rank has seen. The plan must be valid for the batch
+    /// and the world ([`Plan::validate`]).
+    ///
+    /// # Errors
+    ///
+    /// The device runs out of memory, or another rank has failed.
+    pub fn accumulate_gradients(
+        &mut self,
+        plan: &Plan,
+        batch: &TokenBatch,
+    ) -> Result<f64, TrainError> {
+        let num_tokens: usize = batch
+            .sequences
+            .iter()
+            .map(|sequence| sequence.inputs().len())
+            .sum();
+        let scale = 1.0 / num_tokens as f32;
+        let mut loss_sum = 0.0;
+        for micro_batch in plan.micro_batches() {
+            loss_sum += self.micro_batch(micro_batch, batch, scale)?;
+        }
+        Ok(loss_sum)
+    }
+
+    /// A whole optimiser step: gradients, clipping, AdamW on the shards.
+    ///
+    /// `steps` is the length of the run, by which the learning rate decays.
+    ///
+    /// # Errors
+    ///
+    /// As [`Executor::accumulate_gradients`].
+    pub fn step(
+        &mut self,
+        plan: &Plan,
+        batch: &TokenBatch,
+        optimizer: &OptimizerConfig,
+        steps: u64,
+    ) -> Result<StepOutcome, TrainError> {
+        let loss_sum = self.accumulate_gradients(plan, batch)?;
+        let num_tokens: usize = batch
+            .sequences
+            .iter()
+            .map(|sequence| sequence.inputs().len())
+            .sum();
+        let local = [loss_sum, self.parameters.gradient_sum_of_squares()];
+        let sums = self.world.all_reduce_values(&local, ReduceOp::Sum)?;
+        let outcome = StepOutcome {
+            loss: sums[0] / num_tokens as f64,
+            gradient_norm: sums[1].sqrt(),
+        };
+        if !(outcome.loss.is_finite() && outcome.gradient_norm.is_finite()) {
+            let StepOutcome {
+                loss,
+                gradient_norm,
+            } = outcome;
+            return Err(TrainError::Diverged {
+                step: self.num_updates + 1,
+                loss,
+                gradient_norm,
+            });
+        }
+        self.num_updates += 1;
+        self.parameters.update(&AdamW {
+            learning_rate: schedule::learning_rate(optimizer, self.num_updates, steps) as f32,
+            beta1: optimizer.beta1 as f32,
+            beta2: optimizer.beta2 as f32,
+            epsilon: optimizer.epsilon as f32,
+            weight_decay: optimizer.weight_decay as f32,
+            step: self.num_updates,
+            gradient_scale: schedule::clip_scale(outcome.gradient_norm, optimizer.clip_norm) as f32,
+        })?;
+        Ok(outcome)
+    }
+
+    /// The gradient of every unit, gathered from all ranks; empty before the first micro-batch.
+    ///
+    /// # Errors
+    ///
+    /// As [`Executor::accumulate_gradients`].
+    pub fn gathered_gradients(&self) -> Result<Vec<Vec<f32>>, TrainError> {
+        let units = 0..self.parameters.spec().units.len();
+        let shards = units.map_while(|unit| self.parameters.gradient(unit));
+        shards
+            .map(|shard| {
+                let gathered = self.world.all_gather_v(shard.clone())?;
+                Ok(self.world.backend().to_vec(&gathered))
+            })
+            .collect()
+    }
+
+    /// Forgets the gradients gathered so far.
+    pub fn discard_gradients(&mut self) {
+        self.parameters.discard_gradients();
+    }
+
+    /// The units of the model.
+    pub fn spec(&self) -> &ModelSpec {
+        self.parameters.spec()
+    }
+
+    /// All ranks.
+    pub fn world(&self) -> &C {
+        &self.world
+    }
+
+    fn micro_batch(
+        &mut self,
+        micro_batch: &MicroBatch,
+        batch: &TokenBatch,
+        scale: f32,
+    ) -> Result<f64, TrainError> {
+        let rank: Rank = self.world.rank();
+        let spec = self.parameters.spec().clone();
+        let mut run = match micro_batch.group_of(rank) {
+            Some((group, group_rank)) => {
+                let work = RankWork::new(&self.config, group, group_rank, batch);
+                Some(GroupRun::new(
+                    &self.config,
+                    &spec,
+                    self.world.group(&group.ranks)?,
+                    work,
+                    scale,
+                ))
+            }
+            None => None,
+        };
+        let mut gathers = Gathers::start(&self.world, &self.stages, &self.parameters)?;
+        for ScheduledStage {
+            stage,
+            gathers: gathered,
+            scatters,
+        } in &self.stages
+        {
+            let mut parameters = Vec::with_capacity(gathered.len());
+            for _ in gathered {
+                parameters.extend(gathers.next(&self.parameters, run.is_some())?);
+            }
+            let gradients = match &mut run {
+                Some(run) => run.run(*stage, &parameters)?,
+                None => scatters
+                    .iter()
+                    .map(|&unit| self.parameters.no_gradient(unit))
+                    .collect::<Result<_, _>>()?,
+            };
+            drop(parameters);
+            for (&unit, gradient) in scatters.iter().zip(gradients) {
+                let shard = self
+                    .world
+                    .reduce_scatter_v(gradient, &self.parameters.row_counts(unit))?;
+                self.parameters.accumulate(unit, shard)?;
+            }
+        }
+        Ok(run.map_or(0.0, |run| run.loss_sum()))
+    }
+}

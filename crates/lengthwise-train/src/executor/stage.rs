@@ -1,0 +1,58 @@
+//! The order in which every rank walks through a micro-batch, whatever its group has to do.
+//!
+//! Gathers and scatters are collectives of all ranks, so their order is fixed here, apart from the work between
+//! them: no plan can make two ranks disagree about which comes next.
+
+use crate::model::ModelSpec;
+
+/// A stretch of work between collectives on the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Looks up the tokens.
+    Embedding,
+    /// The forward of a layer.
+    Forward(usize),
+    /// Final norm, output projection and loss, forward and backward at once.
+    Output,
+    /// The backward of a layer, after its forward has been recomputed where the strategy says so.
+    Backward(usize),
+    /// The gradient of the table.
+    EmbeddingBackward,
+}
+
+/// A stage with the units whose parameters it needs, and those whose gradients it yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduledStage {
+    /// What is done.
+    pub stage: Stage,
+    /// Gathered before.
+    pub gathers: Vec<usize>,
+    /// Scattered after.
+    pub scatters: Vec<usize>,
+}
+
+/// The stages of every micro-batch, in order.
+pub fn stages(spec: &ModelSpec, tied_output: bool) -> Vec<ScheduledStage> {
+    let layers = spec.units.len() - 2;
+    let at = |stage, gathers: &[usize], scatters: &[usize]| ScheduledStage {
+        stage,
+        gathers: gathers.to_vec(),
+        scatters: scatters.to_vec(),
+    };
+    let output: &[usize] = if tied_output {
+        &[spec.output(), ModelSpec::EMBEDDING]
+    } else {
+        &[spec.output()]
+    };
+    let layer = ModelSpec::layer;
+    let mut stages = vec![at(Stage::Embedding, &[ModelSpec::EMBEDDING], &[])];
+    stages.extend((0..layers).map(|index| at(Stage::Forward(index), &[layer(index)], &[])));
+    stages.push(at(Stage::Output, output, output));
+    stages.extend(
+        (0..layers)
+            .rev()
+            .map(|index| at(Stage::Backward(index), &[layer(index)], &[layer(index)])),
+    );
+    stages.push(at(Stage::EmbeddingBackward, &[], &[ModelSpec::EMBEDDING]));
+    stages
+}

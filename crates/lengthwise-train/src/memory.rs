@@ -1,0 +1,57 @@
+//! What a rank's device must hold: fixed bytes, and bytes for each of its tokens.
+//!
+//! The figures count the tensors that the executor holds at its fullest moment, the backward of a layer. They
+//! are upper bounds: `tests/memory.rs` holds them against the bytes that devices counted.
+
+use lengthwise_core::Degree;
+
+use crate::model::exchange::Shards;
+use crate::model::{ModelConfig, ModelSpec};
+
+/// Bytes of an element.
+const ELEMENT: f64 = 4.0;
+
+/// Bytes that operations of the backend may take for tiles and blocks, whatever the lengths.
+const SCRATCH: f64 = (8 << 20) as f64;
+
+/// Bytes that every rank holds whatever it works on.
+///
+/// Its shard of parameters, gradients and both moments, and the largest unit four times: gathered, as gradients
+/// one by one, joined to a flat vector, and the shard that comes back.
+pub fn fixed_bytes(config: &ModelConfig, num_ranks: usize) -> f64 {
+    let spec = ModelSpec::new(config);
+    let shard = spec.num_parameters().div_ceil(num_ranks) + spec.units.len();
+    let one_token = token_elements(config, Degree::ONE, true);
+    ELEMENT * (4.0 * shard as f64 + 4.0 * spec.largest_unit() as f64 + one_token) + SCRATCH
+}
+
+/// Bytes that each token of a sequence adds on every device of a group of `degree`.
+pub fn bytes_per_token(config: &ModelConfig, degree: Degree, recompute: bool) -> f64 {
+    ELEMENT * token_elements(config, degree, recompute) / f64::from(degree.get())
+}
+
+/// Elements that a rank holds for each of its own tokens.
+fn token_elements(config: &ModelConfig, degree: Degree, recompute: bool) -> f64 {
+    // How many of the packed tokens' elements the rank with the most heads has, per token of its own.
+    let ranks = degree.as_usize();
+    let shards = Shards::new(config, ranks, ranks);
+    let most = |heads: &dyn Fn(usize) -> usize| (0..ranks).map(heads).max().unwrap_or(0) * ranks;
+    let query_heads = most(&|rank| shards.kv_head_of(rank).len());
+    let kv_heads = most(&|rank| shards.num_kv_heads(rank));
+
+    let (hidden, ffn) = (config.hidden as f64, config.ffn as f64);
+    let queries = (query_heads * config.head_dim()) as f64;
+    let kv = (kv_heads * config.head_dim()) as f64;
+    // Beside the input: normed, context, middle, middle_normed; q, attended, lse; k, v; gate, up, activated.
+    let saved = 4.0 * hidden + 2.0 * queries + query_heads as f64 + 2.0 * kv + 3.0 * ffn;
+    // The stream's gradient, and what the MLP's or the attention's backward adds before it lets go of anything.
+    let mlp = hidden + 3.0 * ffn;
+    let attention = 2.0 * hidden + 2.0 * queries + 4.0 * kv + 2.0 * query_heads as f64;
+    let layers = config.layers as f64;
+    let kept = if recompute {
+        (layers + 1.0) * hidden
+    } else {
+        (layers - 1.0) * (saved + hidden) + 2.0 * hidden
+    };
+    kept + saved + mlp.max(attention)
+}

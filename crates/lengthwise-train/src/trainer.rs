@@ -1,0 +1,262 @@
+//! A whole run: calibration, planning in the background, every rank's steps.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use lengthwise_comm::{
+    Communicator, FailureCause, RankFailure, ReduceOp, ThreadCommunicator, run_ranks,
+};
+use lengthwise_core::{Bytes, Cluster, Rank, Seconds, StrategySpace};
+use lengthwise_cost::{FittedModel, predict_group_memory};
+use lengthwise_plan::Planner;
+use lengthwise_tensor::{Backend, CpuBackend};
+
+use crate::data::{DataError, TokenBatch};
+use crate::executor::Executor;
+use crate::feed::{PlanFeed, PlannedBatch, Planning};
+use crate::model::ModelSpec;
+use crate::options::InjectedFailure;
+use crate::{
+    StepRecord, TrainError, TrainObserver, TrainOptions, TrainSummary, calibration, memory,
+    schedule,
+};
+
+/// Threads that draw up plans while the ranks compute.
+const NUM_PLANNING_THREADS: usize = 2;
+
+/// Trains on `batches` with one thread of this process for each device of the cluster.
+///
+/// First measures what sequences cost here, then plans in the background while the ranks train. The observer hears
+/// of every step.
+///
+/// # Errors
+///
+/// The options are impossible, before any work starts; a batch can't be read or planned; a device runs out of
+/// memory; a rank fails: always the one error that all else follows from.
+pub fn train(
+    options: &TrainOptions,
+    planner: Arc<dyn Planner>,
+    batches: impl Iterator<Item = Result<TokenBatch, DataError>> + Send,
+    observer: &mut dyn TrainObserver,
+) -> Result<TrainSummary, TrainError> {
+    let space = check(options)?;
+    let num_ranks = options.cluster.num_devices() as usize;
+    let backends: Vec<CpuBackend> = options
+        .cluster
+        .devices()
+        .iter()
+        .map(|device| CpuBackend::new(device.memory()))
+        .collect();
+
+    let start = Instant::now();
+    let cost = measure(options, &space, backends.clone())?;
+    let calibration = Seconds::from(start.elapsed());
+    observer.calibrated(calibration);
+
+    let planning = Planning {
+        planner,
+        cluster: options.cluster.clone(),
+        cost: Box::new(cost.clone()),
+        space,
+    };
+    let feed = PlanFeed::new(
+        planning,
+        batches,
+        num_ranks,
+        options.steps,
+        options.plan_ahead as u64,
+    );
+    let num_parameters = ModelSpec::new(&options.model).num_parameters() as u64;
+    let summary = TrainSummary {
+        num_parameters,
+        calibration,
+        ..TrainSummary::default()
+    };
+    let reporter = Mutex::new(Reporter { observer, summary });
+    let run = Run {
+        options,
+        cost,
+        feed,
+    };
+    thread::scope(|scope| {
+        for _ in 0..NUM_PLANNING_THREADS {
+            scope.spawn(|| run.feed.work());
+        }
+        let result = run_ranks(backends, |world| run.rank(world, &reporter));
+        run.feed.close();
+        result.map_err(first_failure)
+    })?;
+    Ok(reporter
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .summary)
+}
+
+/// The strategies that model and cluster allow, if the options make a run at all.
+fn check(options: &TrainOptions) -> Result<StrategySpace, TrainError> {
+    options.model.check()?;
+    let space = StrategySpace::ulysses_up_to(options.model.heads as u32, options.recompute)?
+        .limited_to(options.cluster.num_devices())?;
+    let space = match &options.degrees {
+        Some(degrees) => space.restricted_to(degrees)?,
+        None => space,
+    };
+    let fixed_bytes = memory::fixed_bytes(&options.model, options.cluster.num_devices() as usize);
+    let fixed_memory = Bytes::from_f64_ceil(fixed_bytes).unwrap_or(Bytes(u64::MAX));
+    for (rank, device) in options.cluster.ranks().zip(options.cluster.devices()) {
+        if fixed_memory >= device.memory() {
+            return Err(TrainError::ModelTooLarge {
+                rank,
+                budget: device.memory(),
+                fixed_memory,
+            });
+        }
+    }
+    Ok(space)
+}
+
+fn measure(
+    options: &TrainOptions,
+    space: &StrategySpace,
+    backends: Vec<CpuBackend>,
+) -> Result<FittedModel, TrainError> {
+    let least = |cluster: &Cluster| cluster.devices().iter().map(|device| device.memory()).min();
+    let memory = least(&options.cluster).unwrap_or_default();
+    let models = run_ranks(backends, |world| {
+        calibration::calibrate(
+            &options.model,
+            &world,
+            space,
+            memory,
+            options.context,
+            options.recompute,
+        )
+    });
+    // Every rank has fitted the same agreed times.
+    let mut models = models.map_err(first_failure)?;
+    Ok(models.swap_remove(0))
+}
+
+fn first_failure(failure: RankFailure<TrainError>) -> TrainError {
+    match failure {
+        RankFailure {
+            cause: FailureCause::Error(error),
+            ..
+        } => error,
+        RankFailure { rank, cause } => TrainError::RankFailed {
+            rank,
+            reason: cause.to_string(),
+        },
+    }
+}
+
+struct Reporter<'a> {
+    observer: &'a mut dyn TrainObserver,
+    summary: TrainSummary,
+}
+
+impl Reporter<'_> {
+    fn step(&mut self, record: &StepRecord) {
+        let summary = &mut self.summary;
+        summary.steps += 1;
+        summary.num_tokens += record.num_tokens;
+        summary.num_sequences += record.num_sequences as u64;
+        summary.measured += record.measured;
+        summary.plan_wait += record.plan_wait;
+        summary.measured_peak_memory = summary
+            .measured_peak_memory
+            .max(record.measured_peak_memory);
+        summary.num_groups = record.num_groups;
+        self.observer.step(record);
+    }
+}
+
+/// What all ranks share.
+struct Run<'a, I> {
+    options: &'a TrainOptions,
+    cost: FittedModel,
+    feed: PlanFeed<I>,
+}
+
+impl<I> Run<'_, I>
+where
+    I: Iterator<Item = Result<TokenBatch, DataError>> + Send,
+{
+    /// All steps of one rank.
+    fn rank(
+        &self,
+        world: ThreadCommunicator<CpuBackend>,
+        reporter: &Mutex<Reporter<'_>>,
+    ) -> Result<(), TrainError> {
+        let options = self.options;
+        let mut executor = Executor::new(options.model.clone(), world.clone(), options.seed)?;
+        for step in 1..=options.steps {
+            let Some((planned, plan_wait)) = self.feed.take(step) else {
+                return Ok(());
+            };
+            let planned = planned.map_err(TrainError::Shared)?;
+            if options.injected_failure
+                == Some(InjectedFailure {
+                    rank: world.rank(),
+                    step,
+                })
+            {
+                return Err(TrainError::InjectedFailure {
+                    rank: world.rank(),
+                    step,
+                });
+            }
+            world.barrier()?;
+            let start = Instant::now();
+            world.backend().reset_peak_memory();
+            let outcome = executor.step(
+                &planned.planned.plan,
+                &planned.batch,
+                &options.optimizer,
+                options.steps,
+            )?;
+            let peak = world.backend().memory().peak.as_f64();
+            let most =
+                world.all_reduce_values(&[start.elapsed().as_secs_f64(), peak], ReduceOp::Max)?;
+            if world.rank() == Rank(0) {
+                let record = StepRecord {
+                    step,
+                    loss: outcome.loss,
+                    gradient_norm: outcome.gradient_norm,
+                    learning_rate: schedule::learning_rate(&options.optimizer, step, options.steps),
+                    num_sequences: planned.global_batch.num_sequences(),
+                    num_tokens: planned.global_batch.num_tokens().0,
+                    plan: planned.planned.plan.clone(),
+                    report: planned.planned.report.clone(),
+                    measured: Seconds::new(most[0])?,
+                    plan_wait,
+                    measured_peak_memory: Bytes(most[1] as u64),
+                    predicted_peak_memory: self.predicted_peak_memory(&planned),
+                    num_groups: world.statistics().num_groups,
+                };
+                reporter
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .step(&record);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the fullest device was predicted to hold at most.
+    fn predicted_peak_memory(&self, planned: &PlannedBatch) -> Bytes {
+        let groups = planned
+            .planned
+            .plan
+            .micro_batches()
+            .iter()
+            .flat_map(|micro_batch| &micro_batch.groups);
+        let fixed =
+            Bytes::from_f64_ceil(self.cost.costs().fixed_memory_bytes).unwrap_or(Bytes(u64::MAX));
+        let fullest = groups
+            .map(|group| predict_group_memory(group, &planned.global_batch, &self.cost))
+            .max();
+        fixed.saturating_add(fullest.unwrap_or_default())
+    }
+}

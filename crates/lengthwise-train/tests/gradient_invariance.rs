@@ -1,0 +1,196 @@
+//! The gradient does not depend on the plan: every parameter's gradient against that of a single rank.
+
+mod common;
+
+use common::{batch, gradients, plan, tiny_model};
+use lengthwise_core::{Degree, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy};
+use lengthwise_train::data::TokenBatch;
+use lengthwise_train::{ModelConfig, ModelSpec};
+use proptest::prelude::*;
+use proptest::strategy::Strategy as _;
+
+/// Largest error of a parameter's gradient, relative to its norm.
+const TOLERANCE: f64 = 1e-5;
+
+const SEQ_LENS: [u64; 7] = [1, 7, 33, 2, 64, 19, 5];
+
+fn assert_same_gradients(config: &ModelConfig, num_ranks: usize, plan: &Plan, batch: &TokenBatch) {
+    let all: Vec<u32> = (0..batch.sequences.len() as u32).collect();
+    let control = gradients(config, 1, &common::plan(&[&[(1, &all)]], true), batch);
+    assert_close_to(&control, config, num_ranks, plan, batch);
+}
+
+fn assert_close_to(
+    (control_loss, control): &(f64, Vec<Vec<f32>>),
+    config: &ModelConfig,
+    num_ranks: usize,
+    plan: &Plan,
+    batch: &TokenBatch,
+) {
+    let (loss, units) = gradients(config, num_ranks, plan, batch);
+    assert!(
+        (loss / control_loss - 1.0).abs() < TOLERANCE,
+        "{plan}: loss {loss}, on one rank {control_loss}"
+    );
+    let spec = ModelSpec::new(config);
+    assert_eq!(units.len(), spec.units.len());
+    for (unit, (gradient, control)) in spec.units.iter().zip(units.iter().zip(control)) {
+        assert_eq!(gradient.len(), unit.num_elements());
+        for (parameter, range) in unit.ranges() {
+            let pairs = gradient[range.clone()].iter().zip(&control[range]);
+            let error: f64 = pairs
+                .clone()
+                .map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2))
+                .sum();
+            let norm: f64 = pairs.map(|(_, &b)| f64::from(b).powi(2)).sum();
+            let relative = (error / norm).sqrt();
+            assert!(
+                norm > 0.0 && relative <= TOLERANCE,
+                "{plan} on {num_ranks} ranks: {} is off by {relative:.1e} of its norm {:.1e}",
+                parameter.name,
+                norm.sqrt()
+            );
+        }
+    }
+}
+
+#[test]
+fn chosen_plans_on_2_to_8_ranks_give_the_single_rank_gradient() {
+    // Micro-batches of (degree, sequences); the seven sequences are 1, 7, 33, 2, 64, 19 and 5 tokens long.
+    type Groups = &'static [(u32, &'static [u32])];
+    let plans: &[(usize, &[Groups])] = &[
+        (1, &[&[(1, &[4, 2])], &[(1, &[0, 1, 3, 5, 6])]]),
+        // One degree for all.
+        (2, &[&[(2, &[0, 1, 2, 3, 4, 5, 6])]]),
+        (2, &[&[(1, &[0, 1, 2]), (1, &[3, 4, 5, 6])]]),
+        (3, &[&[(3, &[4, 2, 0])], &[(3, &[6, 5, 3, 1])]]),
+        (4, &[&[(4, &[0, 1, 2, 3, 4, 5, 6])]]),
+        (4, &[&[(2, &[4]), (2, &[0, 1, 2, 3, 5, 6])]]),
+        (6, &[&[(6, &[0, 1, 2, 3, 4, 5, 6])]]),
+        (8, &[&[(8, &[4])], &[(8, &[0, 1, 2, 3, 5, 6])]]),
+        // Mixed degrees.
+        (3, &[&[(2, &[4, 2]), (1, &[0, 1, 3, 5, 6])]]),
+        (4, &[&[(2, &[4]), (1, &[2, 0]), (1, &[1, 3, 5, 6])]]),
+        (6, &[&[(3, &[4, 2]), (2, &[5, 0]), (1, &[1, 3, 6])]]),
+        (
+            8,
+            &[
+                &[(8, &[4])],
+                &[(4, &[2]), (2, &[5]), (1, &[0, 1]), (1, &[3, 6])],
+            ],
+        ),
+        (8, &[&[(5, &[4, 0]), (3, &[2, 1])], &[(7, &[5, 3, 6])]]),
+        // Idle ranks.
+        (2, &[&[(1, &[0, 1, 2, 3, 4, 5, 6])]]),
+        (
+            6,
+            &[&[(4, &[4])], &[(1, &[0])], &[(3, &[1, 2]), (2, &[3, 5, 6])]],
+        ),
+        // A group with more ranks than tokens.
+        (
+            8,
+            &[&[(8, &[0])], &[(6, &[3]), (2, &[1])], &[(8, &[2, 4, 5, 6])]],
+        ),
+    ];
+    for (heads, kv_heads, tied_output) in [(8, 8, false), (8, 2, true), (12, 4, false)] {
+        let config = tiny_model(heads, kv_heads, tied_output);
+        let batch = batch(&SEQ_LENS, config.vocab);
+        let all: Vec<u32> = (0..SEQ_LENS.len() as u32).collect();
+        let control = gradients(&config, 1, &plan(&[&[(1, &all)]], true), &batch);
+        for (num_ranks, micro_batches) in plans {
+            assert_close_to(
+                &control,
+                &config,
+                *num_ranks,
+                &plan(micro_batches, true),
+                &batch,
+            );
+        }
+    }
+}
+
+#[test]
+fn keeping_activations_gives_the_gradient_of_recomputing_them() {
+    let config = tiny_model(8, 4, false);
+    let batch = batch(&SEQ_LENS, config.vocab);
+    let micro_batches: [&[(u32, &[u32])]; 2] =
+        [&[(3, &[4, 0]), (1, &[1])], &[(2, &[2, 3]), (2, &[5, 6])]];
+    assert_same_gradients(&config, 4, &plan(&micro_batches, false), &batch);
+}
+
+#[test]
+fn batches_of_single_tokens_have_gradients_too() {
+    let config = tiny_model(4, 1, false);
+    let batch = batch(&[1, 1, 1], config.vocab);
+    assert_same_gradients(&config, 4, &plan(&[&[(4, &[0, 1, 2])]], true), &batch);
+    assert_same_gradients(
+        &config,
+        3,
+        &plan(&[&[(1, &[0]), (1, &[2]), (1, &[1])]], true),
+        &batch,
+    );
+}
+
+/// A world size, sequence lengths, and a plan that puts every sequence somewhere.
+fn any_plan() -> impl proptest::strategy::Strategy<Value = (usize, Vec<u64>, Plan)> {
+    let seq_len = prop_oneof![1..4u64, 1..40u64, 40..90u64];
+    let parts = (
+        1..=8usize,
+        prop::collection::vec(seq_len, 1..10),
+        any::<u64>(),
+    );
+    parts.prop_map(|(num_ranks, seq_lens, seed)| {
+        let mut random = seed;
+        let mut below = |limit: usize| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) as usize % limit
+        };
+        let mut micro_batches: Vec<Vec<Group>> = vec![Vec::new(); 1 + below(3)];
+        let mut free: Vec<Vec<u32>> =
+            vec![(0..num_ranks as u32).rev().collect(); micro_batches.len()];
+        for sequence in 0..seq_lens.len() as u32 {
+            let index = below(micro_batches.len());
+            let (groups, free) = (&mut micro_batches[index], &mut free[index]);
+            if free.is_empty() || (!groups.is_empty() && below(2) == 0) {
+                let group = below(groups.len());
+                groups[group].sequences.push(SequenceIndex(sequence));
+                continue;
+            }
+            let degree = 1 + below(free.len());
+            let ranks = free
+                .split_off(free.len() - degree)
+                .into_iter()
+                .map(Rank)
+                .collect();
+            let strategy = Strategy::ulysses(Degree::new(degree as u32).unwrap(), below(2) == 0);
+            groups.push(Group {
+                strategy,
+                ranks,
+                sequences: vec![SequenceIndex(sequence)],
+            });
+        }
+        micro_batches.retain(|groups| !groups.is_empty());
+        let plan = Plan::new(
+            micro_batches
+                .into_iter()
+                .map(|groups| MicroBatch { groups })
+                .collect(),
+        );
+        (num_ranks, seq_lens, plan)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn any_plan_gives_the_single_rank_gradient(
+        (num_ranks, seq_lens, plan) in any_plan(),
+        kv_heads in prop::sample::select(vec![1usize, 2, 4, 8]),
+    ) {
+        let config = tiny_model(8, kv_heads, false);
+        assert_same_gradients(&config, num_ranks, &plan, &batch(&seq_lens, config.vocab));
+    }
+}

@@ -1,0 +1,88 @@
+//! Device memory: predictions hold, and a sequence too long for one device trains on several.
+
+mod common;
+
+use common::{batch, on_ranks, plan, tiny_model};
+use lengthwise_comm::{Communicator, FailureCause, run_ranks};
+use lengthwise_core::{Bytes, Degree};
+use lengthwise_tensor::{Backend, CpuBackend, TensorError};
+use lengthwise_train::{Executor, ModelConfig, TrainError, memory};
+
+fn model() -> ModelConfig {
+    ModelConfig {
+        hidden: 64,
+        ffn: 160,
+        ..tiny_model(8, 4, false)
+    }
+}
+
+/// The most that any device held, beside what the scratch of operations may take.
+fn measured_peak(config: &ModelConfig, degree: u32, seq_len: u64, recompute: bool) -> Bytes {
+    let batch = batch(&[seq_len], config.vocab);
+    let plan = plan(&[&[(degree, &[0])]], recompute);
+    let peaks = on_ranks(degree as usize, Bytes::from_mib(4096), |world| {
+        let mut executor = Executor::new(config.clone(), world.clone(), 1)?;
+        executor.accumulate_gradients(&plan, &batch)?;
+        Ok(world.backend().memory().peak)
+    });
+    peaks.into_iter().max().unwrap()
+}
+
+#[test]
+fn memory_measured_stays_within_the_prediction_and_the_prediction_is_not_much_larger() {
+    let config = model();
+    for recompute in [true, false] {
+        for degree in [1, 2, 3, 4, 6, 8] {
+            let peak = |seq_len| measured_peak(&config, degree, seq_len, recompute).as_f64();
+            let (short, long) = (512, 2048);
+            let per_token =
+                memory::bytes_per_token(&config, Degree::new(degree).unwrap(), recompute);
+            let fixed = memory::fixed_bytes(&config, degree as usize);
+            let (peak_short, peak_long) = (peak(short), peak(long));
+            let predicted = fixed + per_token * long as f64;
+            assert!(
+                peak_long <= predicted,
+                "degree {degree}: {peak_long} held, {predicted} predicted"
+            );
+            let measured_per_token = (peak_long - peak_short) / (long - short) as f64;
+            let ratio = per_token / measured_per_token;
+            assert!(
+                (1.0..1.3).contains(&ratio),
+                "degree {degree}, recompute {recompute}: {per_token} bytes a token predicted, {measured_per_token} measured"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_sequence_that_exceeds_one_device_trains_on_four() {
+    let config = model();
+    let seq_len = 3000;
+    let batch = batch(&[seq_len], config.vocab);
+    let four = Degree::new(4).unwrap();
+    let needed = memory::fixed_bytes(&config, 4)
+        + memory::bytes_per_token(&config, four, true) * seq_len as f64;
+    let budget = Bytes::from_f64_ceil(needed).unwrap();
+
+    let run = |degree: u32| {
+        let plan = plan(&[&[(degree, &[0])]], true);
+        let backends = (0..4).map(|_| CpuBackend::new(budget)).collect();
+        run_ranks(backends, |world| {
+            Executor::new(config.clone(), world, 1)?.accumulate_gradients(&plan, &batch)
+        })
+    };
+    assert!(run(4).unwrap().iter().sum::<f64>() > 0.0);
+
+    let failure = run(1).unwrap_err();
+    let FailureCause::Error(TrainError::Tensor(TensorError::OutOfMemory {
+        request,
+        held,
+        budget: named,
+        ..
+    })) = failure.cause
+    else {
+        panic!("{failure}");
+    };
+    assert_eq!(named, budget);
+    assert!(held.saturating_add(request) > budget);
+}
