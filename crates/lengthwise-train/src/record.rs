@@ -3,6 +3,8 @@
 use lengthwise_core::{Bytes, Plan, Seconds};
 use lengthwise_plan::PlanReport;
 
+use crate::data::BatchOrigin;
+
 /// One optimiser step.
 #[derive(Clone, Debug)]
 pub struct StepRecord {
@@ -18,6 +20,8 @@ pub struct StepRecord {
     pub num_sequences: usize,
     /// Tokens in the global batch.
     pub num_tokens: u64,
+    /// Where in the corpus they come from.
+    pub origin: BatchOrigin,
     /// How it was run.
     pub plan: Plan,
     /// What the planner said of it.

@@ -227,6 +227,7 @@ where
                     learning_rate: schedule::learning_rate(&options.optimizer, step, options.steps),
                     num_sequences: planned.global_batch.num_sequences(),
                     num_tokens: planned.global_batch.num_tokens().0,
+                    origin: planned.batch.origin,
                     plan: planned.planned.plan.clone(),
                     report: planned.planned.report.clone(),
                     measured: Seconds::new(most[0])?,
