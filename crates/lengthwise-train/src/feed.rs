@@ -217,10 +217,14 @@ mod tests {
     use crate::data::TokenSequence;
 
     fn planning(planner: impl Planner + 'static) -> Planning {
-        let costs = FittedCosts { linear_s_per_token: 1e-6, ..FittedCosts::default() };
+        let costs = FittedCosts {
+            linear_s_per_token: 1e-6,
+            ..FittedCosts::default()
+        };
         Planning {
             planner: Arc::new(planner),
-            cluster: Cluster::uniform(1, 2, Device::new(Bytes::from_mib(1), Speed::NOMINAL)).unwrap(),
+            cluster: Cluster::uniform(1, 2, Device::new(Bytes::from_mib(1), Speed::NOMINAL))
+                .unwrap(),
             cost: Box::new(FittedModel::new(costs).unwrap()),
             space: StrategySpace::ulysses_up_to(2, true).unwrap(),
         }
@@ -230,7 +234,9 @@ mod tests {
     fn batches(drawn: &AtomicU64) -> impl Iterator<Item = Result<TokenBatch, DataError>> + Send {
         (1..).map(|step: usize| {
             drawn.fetch_add(1, Ordering::SeqCst);
-            Ok(TokenBatch::new(vec![TokenSequence::new(vec![0; step + 1].into())]))
+            Ok(TokenBatch::new(vec![TokenSequence::new(
+                vec![0; step + 1].into(),
+            )]))
         })
     }
 
@@ -251,7 +257,10 @@ mod tests {
                 scope.spawn(|| {
                     for step in 1..=20 {
                         let planned = taken(&feed, step);
-                        assert_eq!((planned.step, planned.global_batch.num_tokens().0), (step, step));
+                        assert_eq!(
+                            (planned.step, planned.global_batch.num_tokens().0),
+                            (step, step)
+                        );
                     }
                 });
             }
@@ -289,11 +298,23 @@ mod tests {
         fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
             match problem.batch.longest() {
                 sequence if sequence.seq_len.0 == 3 => {
-                    let huge = Cluster::uniform(1, 1, Device::new(Bytes(0), Speed::NOMINAL)).unwrap();
-                    let costs = FittedCosts { fixed_memory_bytes: 1.0, ..FittedCosts::default() };
+                    let huge =
+                        Cluster::uniform(1, 1, Device::new(Bytes(0), Speed::NOMINAL)).unwrap();
+                    let costs = FittedCosts {
+                        fixed_memory_bytes: 1.0,
+                        ..FittedCosts::default()
+                    };
                     let memory = vec![(lengthwise_core::Degree::ONE, 8.0)];
-                    let cost = FittedModel::new(FittedCosts { memory_bytes_per_token: memory, ..costs }).unwrap();
-                    Static::default().plan(Problem { cluster: &huge, cost: &cost, ..problem })
+                    let cost = FittedModel::new(FittedCosts {
+                        memory_bytes_per_token: memory,
+                        ..costs
+                    })
+                    .unwrap();
+                    Static::default().plan(Problem {
+                        cluster: &huge,
+                        cost: &cost,
+                        ..problem
+                    })
                 }
                 _ => Static::default().plan(problem),
             }
@@ -312,7 +333,12 @@ mod tests {
             }
             for _ in 0..2 {
                 let error = feed.take(3).unwrap().0.unwrap_err();
-                assert!(error.to_string().starts_with("step 3 can't be planned: sequence 0 of 3 tokens"), "{error}");
+                assert!(
+                    error
+                        .to_string()
+                        .starts_with("step 3 can't be planned: sequence 0 of 3 tokens"),
+                    "{error}"
+                );
             }
         });
     }

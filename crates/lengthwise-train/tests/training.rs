@@ -10,7 +10,8 @@ use lengthwise_core::{Bytes, Cluster, Device, Rank, Seconds, Speed, Tokens};
 use lengthwise_plan::{Planner, PlannerKind};
 use lengthwise_train::data::{DataError, TokenBatch};
 use lengthwise_train::{
-    InjectedFailure, OptimizerConfig, StepRecord, TrainError, TrainObserver, TrainOptions, TrainSummary, train,
+    InjectedFailure, OptimizerConfig, StepRecord, TrainError, TrainObserver, TrainOptions,
+    TrainSummary, train,
 };
 
 const STEPS: u64 = 6;
@@ -28,7 +29,12 @@ fn options(num_ranks: u32) -> TrainOptions {
             weight_decay: 0.1,
             clip_norm: Some(1.0),
         },
-        cluster: Cluster::uniform(1, num_ranks, Device::new(Bytes::from_mib(64), Speed::NOMINAL)).unwrap(),
+        cluster: Cluster::uniform(
+            1,
+            num_ranks,
+            Device::new(Bytes::from_mib(64), Speed::NOMINAL),
+        )
+        .unwrap(),
         context: Tokens(256),
         steps: STEPS,
         seed: 5,
@@ -61,23 +67,44 @@ fn adaptive() -> Arc<dyn Planner> {
     PlannerKind::Adaptive.planner().into()
 }
 
-fn run(options: &TrainOptions, planner: &str) -> Result<(TrainSummary, Vec<StepRecord>), TrainError> {
+fn run(
+    options: &TrainOptions,
+    planner: &str,
+) -> Result<(TrainSummary, Vec<StepRecord>), TrainError> {
     let mut recorder = Recorder::default();
     let planner = planner.parse::<PlannerKind>().unwrap().planner().into();
-    let summary = train(options, planner, batches(options.model.vocab), &mut recorder)?;
+    let summary = train(
+        options,
+        planner,
+        batches(options.model.vocab),
+        &mut recorder,
+    )?;
     Ok((summary, recorder.records))
 }
 
 #[test]
 fn loss_curves_do_not_depend_on_ranks_or_planner() {
     let (_, control) = run(&options(1), "adaptive").unwrap();
-    assert!(control.last().unwrap().loss < 0.9 * control[0].loss, "the loss does not fall");
-    for (num_ranks, planner) in [(2, "adaptive"), (3, "static"), (4, "adaptive"), (6, "static:2"), (8, "adaptive")] {
+    assert!(
+        control.last().unwrap().loss < 0.9 * control[0].loss,
+        "the loss does not fall"
+    );
+    for (num_ranks, planner) in [
+        (2, "adaptive"),
+        (3, "static"),
+        (4, "adaptive"),
+        (6, "static:2"),
+        (8, "adaptive"),
+    ] {
         let (summary, records) = run(&options(num_ranks), planner).unwrap();
         assert_eq!((summary.steps, records.len() as u64), (STEPS, STEPS));
         for (record, control) in records.iter().zip(&control) {
             let apart = (record.loss / control.loss - 1.0).abs();
-            assert!(apart < 1e-4, "{planner} on {num_ranks} ranks: step {} is off by {apart:.1e}", record.step);
+            assert!(
+                apart < 1e-4,
+                "{planner} on {num_ranks} ranks: step {} is off by {apart:.1e}",
+                record.step
+            );
             assert!(record.measured_peak_memory <= record.predicted_peak_memory);
         }
     }
@@ -86,13 +113,29 @@ fn loss_curves_do_not_depend_on_ranks_or_planner() {
 #[test]
 fn a_rank_that_fails_ends_the_job_with_its_error_within_a_second() {
     for num_ranks in [2, 3, 4, 8] {
-        let failure = InjectedFailure { rank: Rank(num_ranks - 1), step: 3 };
-        let options = TrainOptions { injected_failure: Some(failure), steps: 1_000_000, ..options(num_ranks) };
+        let failure = InjectedFailure {
+            rank: Rank(num_ranks - 1),
+            step: 3,
+        };
+        let options = TrainOptions {
+            injected_failure: Some(failure),
+            steps: 1_000_000,
+            ..options(num_ranks)
+        };
         let mut recorder = Ended::default();
         let error = train(&options, adaptive(), batches(61), &mut recorder).unwrap_err();
         let took = recorder.last_step.unwrap().elapsed();
-        assert_eq!(error.to_string(), format!("rank {} fails before step 3, as it was told to", num_ranks - 1));
-        assert!(took < Duration::from_secs(1), "{num_ranks} ranks took {took:?} to end");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "rank {} fails before step 3, as it was told to",
+                num_ranks - 1
+            )
+        );
+        assert!(
+            took < Duration::from_secs(1),
+            "{num_ranks} ranks took {took:?} to end"
+        );
     }
 }
 
@@ -113,16 +156,34 @@ impl TrainObserver for Ended {
 #[test]
 fn a_device_too_small_for_the_model_is_an_error_before_any_work() {
     let small = Cluster::uniform(1, 2, Device::new(Bytes(1 << 20), Speed::NOMINAL)).unwrap();
-    let error = run(&TrainOptions { cluster: small, ..options(2) }, "adaptive").unwrap_err();
-    assert!(matches!(error, TrainError::ModelTooLarge { rank: Rank(0), .. }), "{error}");
+    let error = run(
+        &TrainOptions {
+            cluster: small,
+            ..options(2)
+        },
+        "adaptive",
+    )
+    .unwrap_err();
+    assert!(
+        matches!(error, TrainError::ModelTooLarge { rank: Rank(0), .. }),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_sequence_that_fits_nowhere_ends_the_run_with_its_name() {
     let memory = Bytes::from_mib(9);
     let tight = Cluster::uniform(1, 2, Device::new(memory, Speed::NOMINAL)).unwrap();
-    let options = TrainOptions { cluster: tight, ..options(2) };
+    let options = TrainOptions {
+        cluster: tight,
+        ..options(2)
+    };
     let long = std::iter::repeat_with(|| Ok(batch(&[5, 250_000], 61)));
     let error = train(&options, adaptive(), long, &mut Recorder::default()).unwrap_err();
-    assert!(error.to_string().starts_with("step 1 can't be planned: sequence 1 of 250000 tokens"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("step 1 can't be planned: sequence 1 of 250000 tokens"),
+        "{error}"
+    );
 }
