@@ -15,6 +15,7 @@ mod rope;
 mod storage;
 mod swiglu;
 mod tensor;
+mod tile_product;
 mod vectorise;
 
 use std::ops::Range;

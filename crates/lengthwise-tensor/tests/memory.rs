@@ -240,7 +240,6 @@ fn attention_memory_is_linear_in_length() {
         });
         scratch.push((tokens, forward, backward));
     }
-    println!("bytes of scratch beside results: {scratch:?}");
     let (_, first_forward, first_backward) = scratch[0];
     for (tokens, forward, backward) in scratch {
         let per_token = 2 * 1024 * tokens as u64;

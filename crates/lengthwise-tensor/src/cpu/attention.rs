@@ -3,22 +3,49 @@
 mod backward;
 mod forward;
 
-use std::ops::Range;
-
 use super::CpuTensor;
+use super::vectorise::vectorised;
 use crate::AttentionLayout;
 
 pub(super) use backward::backward;
 pub(super) use forward::forward;
 
-/// Queries of a tile.
-const QUERY_TILE: usize = 128;
-/// Keys of a tile.
-const KEY_TILE: usize = 128;
+/// The columns of a panel with the widest vectors, AVX-512: two of 16.
+const WIDEST_PANEL: usize = 32;
 
-/// `1 / sqrt(head_dim)`.
-fn score_scale(layout: &AttentionLayout) -> f32 {
-    (layout.head_dim as f32).sqrt().recip()
+vectorised! {
+    /// How many rows the register block of a product has: 12 of two vectors where there are 32 registers, else 6.
+    fn strip_rows<'a>(_simd: S,) -> usize {
+        if S::REGISTER_COUNT >= 32 { 12 } else { 6 }
+    }
+}
+
+/// How the heads lie in the tensors, and the scale of their scores.
+#[derive(Clone, Copy)]
+struct Heads {
+    heads: usize,
+    dim: usize,
+    q_cols: usize,
+    kv_cols: usize,
+    /// `1 / sqrt(head_dim)`.
+    scale: f32,
+    /// The scale times `log2(e)`: `exp(scale s) = 2^(log2_scale s)`.
+    log2_scale: f32,
+}
+
+impl Heads {
+    fn of(layout: &AttentionLayout) -> Self {
+        let (heads, dim) = (layout.num_heads(), layout.head_dim);
+        let scale = (dim as f32).sqrt().recip();
+        Self {
+            heads,
+            dim,
+            q_cols: heads * dim,
+            kv_cols: layout.num_kv_heads * dim,
+            scale,
+            log2_scale: scale * std::f32::consts::LOG2_E,
+        }
+    }
 }
 
 /// Panics unless queries, keys and values fit the layout.
@@ -43,12 +70,4 @@ fn check(q: &CpuTensor, k: &CpuTensor, v: &CpuTensor, layout: &AttentionLayout) 
             layout.num_kv_heads
         );
     }
-}
-
-/// The tiles of `range`, in order.
-fn tiles(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
-    let end = range.end;
-    range
-        .step_by(size)
-        .map(move |start| start..(start + size).min(end))
 }

@@ -9,7 +9,7 @@ macro_rules! vectorised {
     (
         $(#[$attribute:meta])*
         $visibility:vis fn $name:ident<$lifetime:lifetime>(
-            $simd:ident: $simd_type:ident, $($argument:ident: $type:ty),* $(,)?
+            $simd:ident: $simd_type:ident $(, $argument:ident: $type:ty)* $(,)?
         ) $(-> $output:ty)? $body:block
     ) => {
         $(#[$attribute])*

@@ -1,11 +1,21 @@
 //! Attention's output and log-sum-exp.
+//!
+//! Key blocks are the outer loop: a block's keys and values are packed once and stay in the second-level cache
+//! while strips of a few query rows pass over it. The scores of a strip stay in the first-level cache through
+//! product, softmax and the product with the values. Between blocks a row's running maximum is kept in the
+//! place of its log-sum-exp, its running sum in scratch, and its running output in the result.
 
-use super::super::exp::exp;
-use super::super::matrix::{Into, MatrixMut, MatrixRef, multiply};
+use pulp::Simd;
+
+use super::super::exp::exp2;
+use super::super::tile_product::{Strided, multiply_rows, pack, pack_transposed, panel_width};
 use super::super::vectorise::vectorised;
 use super::super::{CpuBackend, CpuTensor, Result};
-use super::{KEY_TILE, QUERY_TILE, check, score_scale, tiles};
+use super::{Heads, WIDEST_PANEL, check, strip_rows};
 use crate::{AttentionLayout, Tensor};
+
+/// Keys of a block: a multiple of every strip's rows and of every panel's width.
+const KEY_BLOCK: usize = 480;
 
 pub(in super::super) fn forward(
     backend: &CpuBackend,
@@ -14,106 +24,257 @@ pub(in super::super) fn forward(
     v: &CpuTensor,
     layout: &AttentionLayout,
 ) -> Result<(CpuTensor, CpuTensor)> {
+    const OPERATION: &str = "attention";
     check(q, k, v, layout);
-    let (tokens, heads, dim) = (layout.num_tokens(), layout.num_heads(), layout.head_dim);
-    let (q_cols, kv_cols) = (q.cols(), k.cols());
-    let scale = score_scale(layout);
-    let mut out = backend.storage("attention", tokens, q_cols)?;
-    let mut lse = backend.storage("attention", tokens, heads)?;
-    let mut scores = backend.storage("attention", QUERY_TILE, KEY_TILE)?;
-    let mut max = [0.0f32; QUERY_TILE];
-    let mut sum = [0.0f32; QUERY_TILE];
-    let (q, k, v) = (q.elements(), k.elements(), v.elements());
-    for sequence in &layout.sequences {
-        for (head, &kv_head) in layout.kv_head_of.iter().enumerate() {
-            for queries in tiles(sequence.clone(), QUERY_TILE) {
-                let rows = queries.len();
-                max[..rows].fill(f32::NEG_INFINITY);
-                sum[..rows].fill(0.0);
-                let at = queries.start * q_cols + head * dim;
-                for keys in tiles(sequence.start..queries.end, KEY_TILE) {
-                    let kv_at = keys.start * kv_cols + kv_head * dim;
-                    let cols = keys.len();
-                    let scores = &mut scores[..rows * cols];
-                    multiply(
-                        MatrixMut::new(scores, rows, cols, cols),
-                        Into::Replace,
-                        scale,
-                        MatrixRef::new(&q[at..], rows, dim, q_cols),
-                        MatrixRef::new(&k[kv_at..], cols, dim, kv_cols).transposed(),
-                    );
-                    let visible = (queries.start + 1).saturating_sub(keys.start);
-                    online_softmax(
-                        backend.arch,
-                        scores,
-                        cols,
-                        visible,
-                        &mut max[..rows],
-                        &mut sum[..rows],
-                        &mut out[at..],
-                        dim,
-                        q_cols,
-                    );
-                    multiply(
-                        MatrixMut::new(&mut out[at..], rows, dim, q_cols),
-                        Into::Add,
-                        1.0,
-                        MatrixRef::new(scores, rows, cols, cols),
-                        MatrixRef::new(&v[kv_at..], cols, dim, kv_cols),
-                    );
-                }
-                for (row, token) in queries.enumerate() {
-                    lse[token * heads + head] = max[row] + sum[row].ln();
-                    let inverse = 1.0 / sum[row];
-                    let at = token * q_cols + head * dim;
-                    for x in &mut out[at..at + dim] {
-                        *x *= inverse;
+    let (tokens, heads) = (layout.num_tokens(), layout.num_heads());
+    let mut out = backend.storage(OPERATION, tokens, q.cols())?;
+    let mut lse = backend.storage(OPERATION, tokens, heads)?;
+    let longest = layout.sequences.iter().map(ExactSizeIterator::len).max();
+    let longest = longest.unwrap_or(0);
+    let dim = layout.head_dim.next_multiple_of(WIDEST_PANEL);
+    let keys = longest.min(KEY_BLOCK).next_multiple_of(WIDEST_PANEL);
+    let rows = strip_rows(backend.arch);
+    let mut sums = backend.storage(OPERATION, longest, heads)?;
+    let mut key_panels = backend.storage(OPERATION, keys, dim)?;
+    let mut value_panels = backend.storage(OPERATION, keys, dim)?;
+    let mut strip = backend.storage(OPERATION, rows, keys + 2 * dim)?;
+    let (queries, rest) = strip.split_at_mut(rows * dim);
+    let (output, scores) = rest.split_at_mut(rows * dim);
+    run(
+        backend.arch,
+        Forward {
+            q: q.elements(),
+            k: k.elements(),
+            v: v.elements(),
+            out: &mut out,
+            lse: &mut lse,
+            sums: &mut sums,
+            key_panels: &mut key_panels,
+            value_panels: &mut value_panels,
+            queries,
+            output,
+            scores,
+            heads: Heads::of(layout),
+        },
+        layout,
+    );
+    Ok((
+        CpuTensor::new(out, tokens, q.cols()),
+        CpuTensor::new(lse, tokens, heads),
+    ))
+}
+
+struct Forward<'a> {
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    out: &'a mut [f32],
+    /// The running maximum in units of `log2`, until a row is done.
+    lse: &'a mut [f32],
+    sums: &'a mut [f32],
+    key_panels: &'a mut [f32],
+    value_panels: &'a mut [f32],
+    /// Scratch of one strip.
+    queries: &'a mut [f32],
+    output: &'a mut [f32],
+    scores: &'a mut [f32],
+    heads: Heads,
+}
+
+vectorised! {
+    fn run<'a>(simd: S, forward: Forward<'a>, layout: &'a AttentionLayout) {
+        if S::REGISTER_COUNT >= 32 {
+            forward.run::<S, 12>(simd, layout);
+        } else {
+            forward.run::<S, 6>(simd, layout);
+        }
+    }
+}
+
+/// A block of keys and the sequence it is part of.
+#[derive(Clone, Copy)]
+struct Block {
+    sequence_start: usize,
+    sequence_end: usize,
+    start: usize,
+    len: usize,
+}
+
+impl Forward<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const ROWS: usize>(mut self, simd: S, layout: &AttentionLayout) {
+        let Heads { dim, kv_cols, .. } = self.heads;
+        let padded = dim.next_multiple_of(S::F32_LANES);
+        for sequence in &layout.sequences {
+            for start in sequence.clone().step_by(KEY_BLOCK) {
+                let len = KEY_BLOCK.min(sequence.end - start);
+                let block = Block {
+                    sequence_start: sequence.start,
+                    sequence_end: sequence.end,
+                    start,
+                    len,
+                };
+                for kv_head in 0..layout.num_kv_heads {
+                    let at = start * kv_cols + kv_head * dim;
+                    let mut packed = false;
+                    for (head, _) in layout
+                        .kv_head_of
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, of)| **of == kv_head)
+                    {
+                        if !packed {
+                            let (k, v) = (&self.k[at..], &self.v[at..]);
+                            pack_transposed::<S>(self.key_panels, k, len, dim, kv_cols);
+                            pack::<S>(self.value_panels, v, len, dim, kv_cols, padded, 1.0);
+                            packed = true;
+                        }
+                        for row in (start..sequence.end).step_by(ROWS) {
+                            simd.vectorize(StripOperation::<ROWS> {
+                                forward: &mut self,
+                                block,
+                                head,
+                                row,
+                            });
+                        }
                     }
                 }
             }
         }
     }
-    Ok((
-        CpuTensor::new(out, tokens, q_cols),
-        CpuTensor::new(lse, tokens, heads),
-    ))
-}
 
-vectorised! {
-    /// Turns the scores of a tile into `exp(score - running maximum)`, and scales what was summed so far to it.
-    ///
-    /// The first row sees `visible` keys of the tile, each further row one more.
-    fn online_softmax<'a>(
-        _simd: S,
-        scores: &'a mut [f32],
-        cols: usize,
-        visible: usize,
-        max: &'a mut [f32],
-        sum: &'a mut [f32],
-        out: &'a mut [f32],
-        dim: usize,
-        out_stride: usize,
+    /// Rows `first ..` of one head attend to a block.
+    #[inline(always)]
+    fn strip<S: Simd, const ROWS: usize>(
+        &mut self,
+        simd: S,
+        block: Block,
+        head: usize,
+        first: usize,
     ) {
-        for (row, scores) in scores.chunks_exact_mut(cols).enumerate() {
-            let (seen, hidden) = scores.split_at_mut((visible + row).min(cols));
-            hidden.fill(0.0);
-            let old = max[row];
-            let mut new = old;
-            for x in seen.iter() {
-                new = new.max(*x);
+        let Heads {
+            dim,
+            q_cols,
+            heads,
+            log2_scale,
+            ..
+        } = self.heads;
+        let padded = dim.next_multiple_of(S::F32_LANES);
+        let rows = ROWS.min(block.sequence_end - first);
+        // The strip's last row sees most keys.
+        let keys = block.len.min(first + rows - block.start);
+        let score_cols = keys.next_multiple_of(panel_width::<S>());
+        for row in 0..rows {
+            let from = (first + row) * q_cols + head * dim;
+            self.queries[row * dim..][..dim].copy_from_slice(&self.q[from..from + dim]);
+        }
+        let a = Strided {
+            elements: self.queries,
+            row_stride: dim,
+            depth_stride: 1,
+        };
+        let panels = self
+            .key_panels
+            .chunks_exact(panel_width::<S>() * dim.max(1));
+        for (panel, col) in panels.zip((0..score_cols).step_by(panel_width::<S>())) {
+            let (cols, width) = (score_cols, panel_width::<S>());
+            let c = &mut self.scores[col..];
+            multiply_rows::<S, ROWS>(simd, dim, a, panel, dim, width, c, cols, false);
+        }
+        let is_first = block.start == block.sequence_start;
+        for row in 0..rows {
+            let token = first + row;
+            let seen = keys.min(token + 1 - block.start);
+            let scores = &mut self.scores[row * score_cols..][..score_cols];
+            let max = &mut self.lse[token * heads + head];
+            let sum = &mut self.sums[(token - block.sequence_start) * heads + head];
+            let old_max = if is_first { f32::NEG_INFINITY } else { *max };
+            let (new_max, new_sum) = softmax(simd, scores, seen, log2_scale, old_max);
+            *max = new_max;
+            let output = &mut self.output[row * padded..][..padded];
+            if is_first {
+                *sum = new_sum;
+            } else {
+                let rescale = (old_max - new_max).exp2();
+                *sum = sum.mul_add(rescale, new_sum);
+                let from = token * q_cols + head * dim;
+                for (to, x) in output.iter_mut().zip(&self.out[from..from + dim]) {
+                    *to = *x * rescale;
+                }
             }
-            if new == f32::NEG_INFINITY {
-                continue;
+        }
+        let a = Strided {
+            elements: self.scores,
+            row_stride: score_cols,
+            depth_stride: 1,
+        };
+        let (values, output) = (&*self.value_panels, &mut *self.output);
+        multiply_rows::<S, ROWS>(
+            simd, keys, a, values, block.len, padded, output, padded, !is_first,
+        );
+        for row in 0..rows {
+            let token = first + row;
+            let max = &mut self.lse[token * heads + head];
+            let sum = self.sums[(token - block.sequence_start) * heads + head];
+            let is_last = token < block.start + block.len;
+            let factor = if is_last { 1.0 / sum } else { 1.0 };
+            if is_last {
+                *max = *max * std::f32::consts::LN_2 + sum.ln();
             }
-            max[row] = new;
-            let rescale = exp(old - new);
-            for x in seen.iter_mut() {
-                *x = exp(*x - new);
-            }
-            sum[row] = sum[row] * rescale + seen.iter().sum::<f32>();
-            for x in &mut out[row * out_stride..row * out_stride + dim] {
-                *x *= rescale;
+            let to = token * q_cols + head * dim;
+            let output = &self.output[row * padded..][..dim];
+            for (to, x) in self.out[to..to + dim].iter_mut().zip(output) {
+                *to = *x * factor;
             }
         }
     }
+}
+
+struct StripOperation<'a, 'b, const ROWS: usize> {
+    forward: &'a mut Forward<'b>,
+    block: Block,
+    head: usize,
+    row: usize,
+}
+
+impl<const ROWS: usize> pulp::WithSimd for StripOperation<'_, '_, ROWS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.forward
+            .strip::<S, ROWS>(simd, self.block, self.head, self.row);
+    }
+}
+
+/// Turns the first `seen` scores into `2^(scale * score - maximum)` and the others into 0, with the maximum of
+/// `old_max` and all `scale * score`; returns it and the sum.
+#[inline(always)]
+fn softmax<S: Simd>(
+    simd: S,
+    scores: &mut [f32],
+    seen: usize,
+    scale: f32,
+    old_max: f32,
+) -> (f32, f32) {
+    scores[seen..].fill(f32::NEG_INFINITY);
+    let (vectors, _) = S::as_mut_simd_f32s(scores);
+    let mut maxima = [simd.splat_f32s(f32::NEG_INFINITY); 2];
+    for pair in vectors.chunks_exact(2) {
+        maxima[0] = simd.max_f32s(maxima[0], pair[0]);
+        maxima[1] = simd.max_f32s(maxima[1], pair[1]);
+    }
+    let max = simd.reduce_max_f32s(simd.max_f32s(maxima[0], maxima[1]));
+    let max = old_max.max(max * scale);
+    let (scale, minus_max) = (simd.splat_f32s(scale), simd.splat_f32s(-max));
+    let mut sums = [simd.splat_f32s(0.0); 2];
+    for pair in vectors.chunks_exact_mut(2) {
+        for (x, sum) in pair.iter_mut().zip(&mut sums) {
+            *x = exp2(simd, simd.mul_add_f32s(*x, scale, minus_max));
+            *sum = simd.add_f32s(*sum, *x);
+        }
+    }
+    let sum = simd.reduce_sum_f32s(simd.add_f32s(sums[0], sums[1]));
+    scores[seen..].fill(0.0);
+    (max, sum)
 }
