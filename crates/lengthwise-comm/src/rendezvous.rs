@@ -7,7 +7,7 @@
 //!
 //! What is posted never changes, so members take it as soon as all of it is there and go on without a second
 //! meeting. A slot leaves the group when its last member has posted, since nobody will look for it any more, and is
-//! freed with the last ticket for it.
+//! freed with the last ticket for it. Members that have read a slot may therefore meet again under the same number.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,22 +32,14 @@ pub(crate) enum Parcel<T> {
     Values(Vec<f64>),
 }
 
-/// Names a slot of a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Meeting {
-    /// The call of the group, counted from 1.
-    pub position: u64,
-    /// Calls that meet more than once count their meetings.
-    pub stage: u8,
-}
-
 /// The members of a group and the calls they have not all made yet.
 #[derive(Debug)]
 pub(crate) struct Group<T> {
     members: Vec<Rank>,
     fate: Arc<Fate>,
     num_calls: Vec<AtomicU64>,
-    slots: Mutex<HashMap<Meeting, Arc<Slot<T>>>>,
+    /// By position of the call, counted from 1.
+    slots: Mutex<HashMap<u64, Arc<Slot<T>>>>,
 }
 
 #[derive(Debug)]
@@ -111,17 +103,17 @@ impl<T> Group<T> {
     pub fn post(
         self: &Arc<Self>,
         me: usize,
-        meeting: Meeting,
+        position: u64,
         call: Call,
         parcel: Parcel<T>,
     ) -> Result<Ticket<T>, CommError> {
         let mut slots = lock(&self.slots);
         self.fate.check()?;
         let slot = slots
-            .entry(meeting)
+            .entry(position)
             .or_insert_with(|| Arc::new(Slot::new(call.clone(), me, self.members.len())));
         if slot.call != call {
-            return Err(self.mismatch(meeting.position, slot, me, call));
+            return Err(self.mismatch(position, slot, me, call));
         }
         let slot = Arc::clone(slot);
         let mut posts = lock(&slot.posts);
@@ -129,7 +121,7 @@ impl<T> Group<T> {
         posts.parcels[me] = Some(parcel);
         posts.num_posted += 1;
         if posts.num_posted == self.members.len() {
-            slots.remove(&meeting);
+            slots.remove(&position);
         }
         let now_ready = slot.first_missing(&posts).is_none();
         drop(posts);
@@ -139,7 +131,7 @@ impl<T> Group<T> {
         Ok(Ticket {
             group: Arc::clone(self),
             slot,
-            position: meeting.position,
+            position,
         })
     }
 
@@ -155,12 +147,12 @@ impl<T> Group<T> {
     /// A member that made a call which another has not made: once all ranks have finished, the calls they do not share.
     pub fn unanswered_call(&self) -> Option<(Rank, CommError)> {
         let slots = lock(&self.slots);
-        let (meeting, slot) = slots.iter().min_by_key(|(meeting, _)| meeting.position)?;
+        let (&position, slot) = slots.iter().min_by_key(|(position, _)| **position)?;
         let posts = lock(&slot.posts);
         let missing = posts.parcels.iter().position(Option::is_none)?;
         Some((
             self.members[slot.first],
-            self.finished(slot, missing, meeting.position),
+            self.finished(slot, missing, position),
         ))
     }
 
@@ -268,14 +260,10 @@ mod tests {
         Arc::new(Group::new((0..size).map(Rank).collect(), fate))
     }
 
-    fn meeting(position: u64) -> Meeting {
-        Meeting { position, stage: 0 }
-    }
-
     #[test]
     fn a_slot_is_forgotten_by_its_group_when_the_last_member_has_posted() {
         let group = group(2);
-        let post = |me, position, parcel| group.post(me, meeting(position), CALL, parcel).unwrap();
+        let post = |me, position, parcel| group.post(me, position, CALL, parcel).unwrap();
         let ahead = [1, 2, 3].map(|position| post(0, position, Parcel::Presence));
         assert_eq!(lock(&group.slots).len(), 3);
         for position in [1, 2, 3] {
@@ -296,7 +284,7 @@ mod tests {
         let posted = Arc::new(());
         let post = |me| {
             let parcel = Parcel::Shared(Arc::clone(&posted));
-            group.post(me, meeting(1), CALL, parcel).unwrap()
+            group.post(me, 1, CALL, parcel).unwrap()
         };
         let tickets = [post(0), post(1)];
         assert_eq!(Arc::strong_count(&posted), 3);
@@ -311,7 +299,7 @@ mod tests {
     fn a_broadcast_is_ready_once_its_root_has_posted() {
         let group = group(3);
         let call = Call::Broadcast { root: Rank(1) };
-        let post = |me, parcel| group.post(me, meeting(1), call.clone(), parcel).unwrap();
+        let post = |me, parcel| group.post(me, 1, call.clone(), parcel).unwrap();
         post(1, Parcel::Shared(Arc::new(())));
         // Group rank 2 never comes, which is no matter for group rank 0.
         group.fate.finish(Rank(2));

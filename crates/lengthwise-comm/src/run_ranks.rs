@@ -59,6 +59,9 @@ enum Outcome<R, E> {
 /// The first rank whose body fails or panics ends all others with [`CommError::PeerFailed`] at their pending or
 /// next call; it is the one in the [`RankFailure`]. A rank that finishes without a call others wait for fails them
 /// too ([`CommError::PeerFinished`]). Bodies that never call each other run to their end in any case.
+///
+/// A panic is known to the others once it unwinds: after the process's panic hook, which may take a while where it
+/// prints a backtrace.
 pub fn run_ranks<B, R, E>(
     backends: Vec<B>,
     body: impl Fn(ThreadCommunicator<B>) -> Result<R, E> + Sync,

@@ -8,7 +8,7 @@ use lengthwise_tensor::{Backend, Tensor, TensorError};
 use crate::communicator::{Communicator, PendingGather, ReduceOp};
 use crate::failure::FailureKind;
 use crate::registry::World;
-use crate::rendezvous::{Group, Meeting, Parcel, Ticket};
+use crate::rendezvous::{Group, Parcel, Ticket};
 use crate::statistics::Counters;
 use crate::{Call, CommError, Statistics};
 
@@ -79,20 +79,20 @@ impl<B: Backend> ThreadCommunicator<B> {
     }
 
     /// Begins the next call of this group.
-    fn next_call(&self) -> Result<Meeting> {
+    fn next_call(&self) -> Result<u64> {
         self.counters.count_call();
         let position = self.group.next_call(self.me);
         self.group.fate().check()?;
-        Ok(Meeting { position, stage: 0 })
+        Ok(position)
     }
 
     fn post(
         &self,
-        meeting: Meeting,
+        position: u64,
         call: &Call,
         parcel: Parcel<B::Tensor>,
     ) -> Result<Ticket<B::Tensor>> {
-        self.group.post(self.me, meeting, call.clone(), parcel)
+        self.group.post(self.me, position, call.clone(), parcel)
     }
 
     fn read<X>(
@@ -150,7 +150,7 @@ impl<B: Backend> ThreadCommunicator<B> {
     }
 
     fn try_all_to_all_v(&self, send: Vec<B::Tensor>) -> Result<Vec<B::Tensor>> {
-        let meeting = self.next_call()?;
+        let position = self.next_call()?;
         if send.len() != self.size() {
             return Err(CommError::WrongNumTensors {
                 rank: self.global_rank(),
@@ -165,7 +165,7 @@ impl<B: Backend> ThreadCommunicator<B> {
         let all_elements: usize = send.iter().map(Tensor::num_elements).sum();
         self.count_sent(all_elements - own_elements, 1);
         let parcel = Parcel::Each(send.into_iter().map(Some).collect());
-        let ticket = self.post(meeting, &Call::AllToAllV, parcel)?;
+        let ticket = self.post(position, &Call::AllToAllV, parcel)?;
         self.read(&ticket, |parcels| {
             let mine = parcels.iter_mut().filter_map(|parcel| match parcel {
                 Some(Parcel::Each(tensors)) => tensors[self.me].take(),
@@ -176,13 +176,13 @@ impl<B: Backend> ThreadCommunicator<B> {
     }
 
     fn try_start_all_gather_v(&self, piece: B::Tensor) -> Result<ThreadPendingGather<B>> {
-        let meeting = self.next_call()?;
+        let position = self.next_call()?;
         let call = Call::AllGatherV { cols: piece.cols() };
         let gather = if self.is_alone() {
             Gather::Alone(piece)
         } else {
             self.count_sent(piece.num_elements(), self.num_others());
-            Gather::Posted(self.post(meeting, &call, Parcel::Shared(piece))?)
+            Gather::Posted(self.post(position, &call, Parcel::Shared(piece))?)
         };
         Ok(ThreadPendingGather {
             communicator: self.clone(),
@@ -192,7 +192,7 @@ impl<B: Backend> ThreadCommunicator<B> {
     }
 
     fn try_reduce_scatter_v(&self, full: B::Tensor, row_counts: &[usize]) -> Result<B::Tensor> {
-        let meeting = self.next_call()?;
+        let position = self.next_call()?;
         let rank = self.global_rank();
         if row_counts.len() != self.size() {
             return Err(CommError::WrongNumRowCounts {
@@ -221,7 +221,7 @@ impl<B: Backend> ThreadCommunicator<B> {
             row_counts: row_counts.to_vec(),
             cols: full.cols(),
         };
-        let ticket = self.post(meeting, &call, Parcel::Shared(full))?;
+        let ticket = self.post(position, &call, Parcel::Shared(full))?;
         let parts: Vec<_> = (self.read_shared(&ticket)?.iter())
             .map(|full| self.backend.slice_rows(full, rows.clone()))
             .collect();
@@ -229,13 +229,13 @@ impl<B: Backend> ThreadCommunicator<B> {
     }
 
     fn try_all_reduce(&self, tensor: B::Tensor) -> Result<B::Tensor> {
-        let meeting = self.next_call()?;
+        let position = self.next_call()?;
         if self.is_alone() {
             return Ok(tensor);
         }
         let (rows, cols, elements) = (tensor.rows(), tensor.cols(), tensor.num_elements());
         let call = Call::AllReduce { rows, cols };
-        let ticket = self.post(meeting, &call, Parcel::Shared(tensor))?;
+        let ticket = self.post(position, &call, Parcel::Shared(tensor))?;
         let tensors = self.read_shared(&ticket)?;
         if elements <= DIRECT_ALL_REDUCE_ELEMENTS {
             self.count_sent(elements, self.num_others());
@@ -254,18 +254,15 @@ impl<B: Backend> ThreadCommunicator<B> {
         drop((parts, tensors, ticket));
         self.count_sent(elements - (end - start), 1);
         self.count_sent(end - start, self.num_others());
-        let meeting = Meeting {
-            stage: 1,
-            ..meeting
-        };
-        let ticket = self.post(meeting, &call, Parcel::Shared(share))?;
+        // Every member has posted its tensor, so the same call can meet once more.
+        let ticket = self.post(position, &call, Parcel::Shared(share))?;
         let shares = self.read_shared(&ticket)?;
         let flat = self.on_device(&call, self.backend.concat_rows(&shares))?;
         Ok(self.backend.view(&flat, 0, rows, cols))
     }
 
     fn try_all_reduce_values(&self, values: &[f64], op: ReduceOp) -> Result<Vec<f64>> {
-        let meeting = self.next_call()?;
+        let position = self.next_call()?;
         if self.is_alone() {
             return Ok(values.to_vec());
         }
@@ -275,7 +272,7 @@ impl<B: Backend> ThreadCommunicator<B> {
             op,
             num_values: values.len(),
         };
-        let ticket = self.post(meeting, &call, Parcel::Values(values.to_vec()))?;
+        let ticket = self.post(position, &call, Parcel::Values(values.to_vec()))?;
         self.read(&ticket, |parcels| {
             let all_values = parcels.iter().filter_map(|parcel| match parcel {
                 Some(Parcel::Values(values)) => Some(values),
@@ -292,7 +289,7 @@ impl<B: Backend> ThreadCommunicator<B> {
     }
 
     fn try_broadcast(&self, root: Rank, tensor: Option<B::Tensor>) -> Result<B::Tensor> {
-        let meeting = self.next_call()?;
+        let position = self.next_call()?;
         let rank = self.global_rank();
         if root.index() >= self.size() {
             return Err(CommError::UnknownRoot {
@@ -306,12 +303,12 @@ impl<B: Backend> ThreadCommunicator<B> {
             (true, Some(tensor)) => {
                 self.count_sent(tensor.num_elements(), self.num_others());
                 if !self.is_alone() {
-                    self.post(meeting, &call, Parcel::Shared(tensor.clone()))?;
+                    self.post(position, &call, Parcel::Shared(tensor.clone()))?;
                 }
                 Ok(tensor)
             }
             (false, None) => {
-                let ticket = self.post(meeting, &call, Parcel::Presence)?;
+                let ticket = self.post(position, &call, Parcel::Presence)?;
                 let tensors = self.read_shared(&ticket)?;
                 self.on_device(&call, self.backend.concat_rows(&tensors))
             }
@@ -321,11 +318,11 @@ impl<B: Backend> ThreadCommunicator<B> {
     }
 
     fn try_barrier(&self) -> Result<()> {
-        let meeting = self.next_call()?;
+        let position = self.next_call()?;
         if self.is_alone() {
             return Ok(());
         }
-        let ticket = self.post(meeting, &Call::Barrier, Parcel::Presence)?;
+        let ticket = self.post(position, &Call::Barrier, Parcel::Presence)?;
         self.read(&ticket, |_| ())
     }
 }
