@@ -2,7 +2,8 @@
 
 use super::exp::exp;
 use super::linear::matrix;
-use super::matrix::{Into, MatrixMut, MatrixRef, multiply};
+use super::matrix::{MatrixMut, MatrixRef, multiply};
+use super::tile_product::Into;
 use super::vectorise::vectorised;
 use super::{CpuBackend, CpuTensor, Result};
 use crate::{LinearCrossEntropy, Tensor};
@@ -43,7 +44,6 @@ pub(super) fn linear_cross_entropy(
         multiply(
             MatrixMut::new(logits, rows, vocab, vocab),
             Into::Replace,
-            1.0,
             x,
             matrix(weight).transposed(),
         );
@@ -52,14 +52,12 @@ pub(super) fn linear_cross_entropy(
         multiply(
             MatrixMut::new(&mut d_input[start * hidden..], rows, hidden, hidden),
             Into::Replace,
-            1.0,
             d_logits,
             matrix(weight),
         );
         multiply(
             MatrixMut::new(&mut d_weight, vocab, hidden, hidden),
             Into::Add,
-            1.0,
             d_logits.transposed(),
             x,
         );

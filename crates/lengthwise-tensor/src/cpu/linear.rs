@@ -1,6 +1,7 @@
 //! Linear maps, whose weights are stored `[out, in]`.
 
-use super::matrix::{Into, MatrixMut, MatrixRef, multiply};
+use super::matrix::{MatrixMut, MatrixRef, multiply};
+use super::tile_product::Into;
 use super::{CpuBackend, CpuTensor, Result};
 use crate::Tensor;
 
@@ -60,6 +61,6 @@ fn product(
     let (rows, cols) = (lhs.rows(), rhs.cols());
     let mut storage = backend.storage(operation, rows, cols)?;
     let dst = MatrixMut::new(&mut storage, rows, cols, cols);
-    multiply(dst, Into::Replace, 1.0, lhs, rhs);
+    multiply(dst, Into::Replace, lhs, rhs);
     Ok(CpuTensor::new(storage, rows, cols))
 }

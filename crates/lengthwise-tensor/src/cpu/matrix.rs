@@ -1,5 +1,7 @@
 //! Strided matrices and their product through the `gemm` crate.
 
+use super::tile_product::Into;
+
 /// A matrix whose elements lie at regular distances in a slice.
 #[derive(Clone, Copy)]
 pub(super) struct MatrixRef<'a> {
@@ -77,25 +79,10 @@ fn check_extent(len: usize, rows: usize, cols: usize, row_stride: usize) {
     );
 }
 
-/// What becomes of the elements a product is written to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Into {
-    /// They are replaced.
-    Replace,
-    /// The product is added to them.
-    Add,
-}
-
-/// `dst = factor lhs rhs` or `dst += factor lhs rhs`, on the calling thread.
+/// `dst = lhs rhs` or `dst += lhs rhs`, on the calling thread.
 ///
 /// `gemm` packs its operands into buffers of its own, at most a few MiB, which no meter counts.
-pub(super) fn multiply(
-    dst: MatrixMut<'_>,
-    into: Into,
-    factor: f32,
-    lhs: MatrixRef<'_>,
-    rhs: MatrixRef<'_>,
-) {
+pub(super) fn multiply(dst: MatrixMut<'_>, into: Into, lhs: MatrixRef<'_>, rhs: MatrixRef<'_>) {
     assert_eq!(dst.rows, lhs.rows, "rows of a product");
     assert_eq!(dst.cols, rhs.cols, "columns of a product");
     assert_eq!(lhs.cols, rhs.rows, "inner dimension of a product");
@@ -119,7 +106,7 @@ pub(super) fn multiply(
             rhs.col_stride as isize,
             rhs.row_stride as isize,
             1.0,
-            factor,
+            1.0,
             false,
             false,
             false,

@@ -5,28 +5,68 @@
 
 use pulp::Simd;
 
-/// `c = a b` or `c += a b` for `ROWS` rows and `VECTORS` vectors of columns, summed over `depth`.
+/// How the left-hand side of a product lies in memory: element `(row, k)`.
+#[derive(Clone, Copy)]
+pub(super) enum Left<'a> {
+    /// At `row * stride + k`.
+    ByRows(&'a [f32], usize),
+    /// At `k * stride + row`: the transpose of a matrix by rows.
+    ByDepth(&'a [f32], usize),
+}
+
+/// What becomes of the elements a product is written to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Into {
+    /// They are replaced.
+    Replace,
+    /// The product is added to them.
+    Add,
+}
+
+/// `c = a b` or `c += a b` for `ROWS` rows and one packed panel, summed over `depth`.
 ///
-/// Element `(row, k)` of `a` is at `row * row_stride + k * depth_stride`; `b` is packed, `VECTORS` vectors for
-/// each `k`; rows of `c` are `c_stride` apart.
-struct TileProduct<'a, const ROWS: usize, const VECTORS: usize> {
+/// The panel holds `panel_cols` columns, one or two vectors of them, for each `k < depth`; rows of `c` are
+/// `c_stride` apart.
+#[inline(always)]
+pub(super) fn multiply_panel<S: Simd, const ROWS: usize>(
+    simd: S,
     depth: usize,
-    a: Strided<'a>,
-    b: &'a [f32],
+    a: Left<'_>,
+    (panel, panel_cols): (&[f32], usize),
+    (c, c_stride): (&mut [f32], usize),
+    into: Into,
+) {
+    if panel_cols == 2 * S::F32_LANES {
+        simd.vectorize(PanelProduct::<ROWS, 2> {
+            depth,
+            a,
+            panel,
+            c,
+            c_stride,
+            into,
+        });
+    } else {
+        simd.vectorize(PanelProduct::<ROWS, 1> {
+            depth,
+            a,
+            panel,
+            c,
+            c_stride,
+            into,
+        });
+    }
+}
+
+struct PanelProduct<'a, const ROWS: usize, const VECTORS: usize> {
+    depth: usize,
+    a: Left<'a>,
+    panel: &'a [f32],
     c: &'a mut [f32],
     c_stride: usize,
-    add: bool,
+    into: Into,
 }
 
-/// The left-hand side of a product: element `(row, k)` is at `row * row_stride + k * depth_stride`.
-#[derive(Clone, Copy)]
-pub(super) struct Strided<'a> {
-    pub(super) elements: &'a [f32],
-    pub(super) row_stride: usize,
-    pub(super) depth_stride: usize,
-}
-
-impl<const ROWS: usize, const VECTORS: usize> pulp::WithSimd for TileProduct<'_, ROWS, VECTORS> {
+impl<const ROWS: usize, const VECTORS: usize> pulp::WithSimd for PanelProduct<'_, ROWS, VECTORS> {
     type Output = ();
 
     #[inline(always)]
@@ -34,93 +74,71 @@ impl<const ROWS: usize, const VECTORS: usize> pulp::WithSimd for TileProduct<'_,
         let Self {
             depth,
             a,
-            b,
+            panel,
             c,
             c_stride,
-            add,
+            into,
         } = self;
-        let width = VECTORS * S::F32_LANES;
-        if depth > 0 {
-            let last = (ROWS - 1) * a.row_stride + (depth - 1) * a.depth_stride;
-            assert!(last < a.elements.len(), "left-hand side of a tile");
-        }
-        assert!(depth * width <= b.len(), "right-hand side of a tile");
-        assert!((ROWS - 1) * c_stride + width <= c.len(), "result of a tile");
-        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-        let (a_elements, b) = (a.elements.as_ptr(), b.as_ptr());
-        for k in 0..depth {
-            // SAFETY: `k < depth` and `row < ROWS`, so the largest index into `a` is `last` and the largest
-            // into `b` is below `depth * width`, both inside their slices by the assertions above. A vector
-            // is F32_LANES floats without padding, for which any bits are valid; reads are unaligned.
-            unsafe {
-                let b = b.add(k * width);
-                let columns: [S::f32s; VECTORS] = std::array::from_fn(|vector| {
-                    b.add(vector * S::F32_LANES)
-                        .cast::<S::f32s>()
-                        .read_unaligned()
-                });
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let x = *a_elements.add(row * a.row_stride + k * a.depth_stride);
-                    let x = simd.splat_f32s(x);
-                    for (sum, column) in sums.iter_mut().zip(columns) {
-                        *sum = simd.mul_add_f32s(x, column, *sum);
-                    }
-                }
+        let sums = match a {
+            Left::ByRows(a, stride) => {
+                assert!(depth == 0 || (ROWS - 1) * stride + depth <= a.len());
+                // SAFETY: the largest index is that of row ROWS - 1 and k = depth - 1, which is below the
+                // length by the assertion; every k the closure gets is below `depth`.
+                sum_products::<S, ROWS, VECTORS>(simd, depth, panel, |row, k| unsafe {
+                    *a.get_unchecked(row * stride + k)
+                })
             }
-        }
+            Left::ByDepth(a, stride) => {
+                assert!(depth == 0 || (depth - 1) * stride + ROWS <= a.len());
+                // SAFETY: the largest index is that of k = depth - 1 and row ROWS - 1, which is below the
+                // length by the assertion; every k the closure gets is below `depth`.
+                sum_products::<S, ROWS, VECTORS>(simd, depth, panel, |row, k| unsafe {
+                    *a.get_unchecked(k * stride + row)
+                })
+            }
+        };
+        let width = VECTORS * S::F32_LANES;
         for (row, sums) in sums.into_iter().enumerate() {
-            let (to, _) = S::as_mut_simd_f32s(&mut c[row * c_stride..row * c_stride + width]);
+            let (to, _) = S::as_mut_simd_f32s(&mut c[row * c_stride..][..width]);
             for (to, sum) in to.iter_mut().zip(sums) {
-                *to = if add { simd.add_f32s(*to, sum) } else { sum };
+                *to = match into {
+                    Into::Replace => sum,
+                    Into::Add => simd.add_f32s(*to, sum),
+                };
             }
         }
     }
 }
 
-/// `c = a b` or `c += a b` for `ROWS` rows and the columns `b` was packed with, a whole number of vectors.
+/// The block of sums in registers. `a(row, k)` is called with `row < ROWS` and `k < depth` only.
 #[inline(always)]
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the dimensions and strides of three matrices"
-)]
-pub(super) fn multiply_rows<S: Simd, const ROWS: usize>(
+fn sum_products<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     depth: usize,
-    a: Strided<'_>,
-    b: &[f32],
-    packed_rows: usize,
-    cols: usize,
-    c: &mut [f32],
-    c_stride: usize,
-    add: bool,
-) {
+    panel: &[f32],
+    a: impl Fn(usize, usize) -> f32,
+) -> [[S::f32s; VECTORS]; ROWS] {
+    let (vectors, _) = S::as_simd_f32s(panel);
+    let (columns, _) = vectors.as_chunks::<VECTORS>();
+    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+    for (k, columns) in columns[..depth].iter().enumerate() {
+        for (row, sums) in sums.iter_mut().enumerate() {
+            let x = simd.splat_f32s(a(row, k));
+            for (sum, column) in sums.iter_mut().zip(columns) {
+                *sum = simd.mul_add_f32s(x, *column, *sum);
+            }
+        }
+    }
+    sums
+}
+
+/// The panels of a matrix of `cols` columns, a whole number of vectors: the first column and the width of each.
+#[inline(always)]
+pub(super) fn panels<S: Simd>(cols: usize) -> impl Iterator<Item = (usize, usize)> {
     let width = panel_width::<S>();
-    let mut col = 0;
-    while col + width <= cols {
-        let b = &b[col * packed_rows..];
-        let c = &mut c[col..];
-        simd.vectorize(TileProduct::<ROWS, 2> {
-            depth,
-            a,
-            b,
-            c,
-            c_stride,
-            add,
-        });
-        col += width;
-    }
-    if col < cols {
-        let b = &b[col * packed_rows..];
-        let c = &mut c[col..];
-        simd.vectorize(TileProduct::<ROWS, 1> {
-            depth,
-            a,
-            b,
-            c,
-            c_stride,
-            add,
-        });
-    }
+    (0..cols)
+        .step_by(width)
+        .map(move |col| (col, width.min(cols - col)))
 }
 
 /// The columns of a full panel: two vectors.

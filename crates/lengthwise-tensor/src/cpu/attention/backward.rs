@@ -3,14 +3,19 @@
 //! Key blocks are the outer loop: a block's keys and values are packed once, and the gradients of both grow in
 //! scratch while tiles of queries pass. Probabilities and gradients of the scores of one tile are held.
 
+use std::ops::Range;
+
 use pulp::Simd;
 
 use super::super::exp::exp2;
+use super::super::norm::dot;
 use super::super::storage::Storage;
-use super::super::tile_product::{Strided, multiply_rows, pack, pack_transposed, panel_width};
+use super::super::tile_product::{
+    Into, Left, multiply_panel, pack, pack_transposed, panel_width, panels,
+};
 use super::super::vectorise::vectorised;
 use super::super::{CpuBackend, CpuTensor, Result};
-use super::{Heads, WIDEST_PANEL, check, strip_rows};
+use super::{Heads, WIDEST_PANEL, check, odd_lines, strip_rows};
 use crate::{AttentionLayout, Tensor};
 
 /// Keys of a block and queries of a tile: multiples of every strip's rows and of every panel's width.
@@ -59,6 +64,7 @@ pub(in super::super) fn backward(
             d_v: &mut d_v,
             scratch: &mut scratch,
             heads: Heads::of(layout),
+            sequence_start: 0,
         },
         layout,
     );
@@ -69,7 +75,7 @@ pub(in super::super) fn backward(
     ))
 }
 
-/// What one key block and one query tile need; panels are packed for [`multiply_rows`].
+/// What one key block and one query tile need; panels are packed for [`multiply_panel`].
 struct Scratch {
     transposed_key_panels: Storage,
     transposed_value_panels: Storage,
@@ -84,6 +90,8 @@ struct Scratch {
     d_queries: Storage,
     probabilities: Storage,
     d_scores: Storage,
+    /// `rowsum(dO * O)` of each head.
+    deltas: Storage,
 }
 
 impl Scratch {
@@ -107,9 +115,10 @@ impl Scratch {
             d_values: storage(key_strips, dim)?,
             queries: storage(queries, dim)?,
             d_outs: storage(queries, dim)?,
-            d_queries: storage(rows, dim)?,
-            probabilities: storage(queries, key_strips)?,
-            d_scores: storage(queries, key_strips)?,
+            d_queries: storage(queries, dim)?,
+            probabilities: storage(queries, odd_lines(key_strips))?,
+            d_scores: storage(queries, odd_lines(key_strips))?,
+            deltas: storage(longest, layout.num_heads())?,
         })
     }
 }
@@ -126,6 +135,7 @@ struct Backward<'a> {
     d_v: &'a mut [f32],
     scratch: &'a mut Scratch,
     heads: Heads,
+    sequence_start: usize,
 }
 
 vectorised! {
@@ -151,6 +161,8 @@ impl Backward<'_> {
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize>(mut self, simd: S, layout: &AttentionLayout) {
         for sequence in &layout.sequences {
+            self.sequence_start = sequence.start;
+            self.sum_deltas(simd, sequence.clone());
             for kv_head in 0..layout.num_kv_heads {
                 if !layout.kv_head_of.contains(&kv_head) {
                     continue;
@@ -182,6 +194,17 @@ impl Backward<'_> {
                     self.leave_block::<S>(kv_head, key, num_keys);
                 }
             }
+        }
+    }
+
+    #[inline(always)]
+    fn sum_deltas<S: Simd>(&mut self, simd: S, sequence: Range<usize>) {
+        let Heads { dim, q_cols, .. } = self.heads;
+        let range = sequence.start * q_cols..sequence.end * q_cols;
+        let out = self.out[range.clone()].chunks_exact(dim.max(1));
+        let d_out = self.d_out[range].chunks_exact(dim.max(1));
+        for (delta, (out, d_out)) in self.scratch.deltas.iter_mut().zip(out.zip(d_out)) {
+            *delta = dot(simd, out, d_out);
         }
     }
 
@@ -284,97 +307,87 @@ impl Backward<'_> {
             scratch.queries[row * dim..][..dim].copy_from_slice(&q[from.clone()]);
             scratch.d_outs[row * dim..][..dim].copy_from_slice(&d_out[from]);
         }
+        // How many keys the rows before `row` of the tile see at most.
+        let seen_before = |row: usize| num_keys.min(query + row - key);
+        let seen = seen_before(num_queries);
         // Wide enough for whole strips over keys.
-        let stride = num_keys.next_multiple_of(width).next_multiple_of(ROWS);
-        for first in (0..num_queries).step_by(ROWS) {
-            let rows = ROWS.min(num_queries - first);
-            let seen = num_keys.min(query + first + rows - key);
-            let products = [
-                (
-                    &scratch.queries,
-                    &scratch.transposed_key_panels,
-                    &mut scratch.probabilities,
-                ),
-                (
-                    &scratch.d_outs,
-                    &scratch.transposed_value_panels,
-                    &mut scratch.d_scores,
-                ),
-            ];
-            for (a, panels, c) in products {
-                let a = Strided {
-                    elements: &a[first * dim..],
-                    row_stride: dim,
-                    depth_stride: 1,
-                };
-                let panels = panels.chunks_exact(width * dim.max(1));
-                for (panel, col) in panels.zip((0..seen).step_by(width)) {
-                    let c = &mut c[first * stride + col..];
-                    multiply_rows::<S, ROWS>(simd, dim, a, panel, dim, width, c, stride, false);
-                }
-            }
-            for row in first..first + rows {
-                let token = query + row;
-                let at = token * q_cols + head * dim;
-                let products = self.out[at..at + dim].iter().zip(&self.d_out[at..at + dim]);
-                let delta = products.map(|(o, d)| o * d).sum();
-                let log2_sum = self.lse[token * heads + head] * std::f32::consts::LOG2_E;
-                differentiate_scores(
-                    simd,
-                    &mut scratch.probabilities[row * stride..][..stride],
-                    &mut scratch.d_scores[row * stride..][..stride],
-                    num_keys.min(token + 1 - key),
-                    log2_scale,
-                    log2_sum,
-                    delta,
-                );
-            }
-            let a = Strided {
-                elements: &scratch.d_scores[first * stride..],
-                row_stride: stride,
-                depth_stride: 1,
-            };
-            let (panels, c) = (&*scratch.key_panels, &mut *scratch.d_queries);
-            multiply_rows::<S, ROWS>(simd, seen, a, panels, num_keys, padded, c, padded, false);
-            for row in 0..rows {
-                let at = (query + first + row) * q_cols + head * dim;
-                let part = &scratch.d_queries[row * padded..][..dim];
-                for (sum, x) in self.d_q[at..at + dim].iter_mut().zip(part) {
-                    *sum += *x;
+        let stride = odd_lines(seen.next_multiple_of(width).next_multiple_of(ROWS));
+        let products = [
+            (
+                &scratch.queries,
+                &scratch.transposed_key_panels,
+                &mut scratch.probabilities,
+            ),
+            (
+                &scratch.d_outs,
+                &scratch.transposed_value_panels,
+                &mut scratch.d_scores,
+            ),
+        ];
+        for (a, b, c) in products {
+            for col in (0..seen).step_by(width) {
+                let panel = (&b[col * dim..][..width * dim], width);
+                // Strips that see none of the panel's keys are left out.
+                let skipped = (key + col).saturating_sub(query) / ROWS * ROWS;
+                for row in (skipped..num_queries).step_by(ROWS) {
+                    let a = Left::ByRows(&a[row * dim..], dim);
+                    let c = (&mut c[row * stride + col..], stride);
+                    multiply_panel::<S, ROWS>(simd, dim, a, panel, c, Into::Replace);
                 }
             }
         }
-        let seen = num_keys.min(query + num_queries - key);
-        for first in (0..seen).step_by(ROWS) {
-            // Queries before the strip's first key do not see it.
-            let skipped = (key + first).saturating_sub(query);
-            let products = [
-                (
-                    &scratch.probabilities,
-                    &scratch.d_out_panels,
-                    &mut scratch.d_values,
-                ),
-                (
-                    &scratch.d_scores,
-                    &scratch.query_panels,
-                    &mut scratch.d_keys,
-                ),
-            ];
-            for (a, panels, c) in products {
-                let a = Strided {
-                    elements: &a[skipped * stride + first..],
-                    row_stride: 1,
-                    depth_stride: stride,
-                };
-                let depth = num_queries - skipped;
-                let c = &mut c[first * padded..];
-                let mut col = 0;
-                while col < padded {
-                    let width = width.min(padded - col);
-                    let panel = &panels[col * num_queries + skipped * width..];
-                    let c = &mut c[col..];
-                    multiply_rows::<S, ROWS>(simd, depth, a, panel, depth, width, c, padded, true);
-                    col += width;
+        for row in 0..num_queries {
+            let token = query + row;
+            let log2_sum = self.lse[token * heads + head] * std::f32::consts::LOG2_E;
+            differentiate_scores(
+                simd,
+                &mut scratch.probabilities[row * stride..][..stride],
+                &mut scratch.d_scores[row * stride..][..stride],
+                seen_before(row + 1),
+                log2_scale,
+                log2_sum,
+                scratch.deltas[(token - self.sequence_start) * heads + head],
+            );
+        }
+        for (col, panel_cols) in panels::<S>(padded) {
+            let panel = &scratch.key_panels[col * num_keys..][..panel_cols * num_keys];
+            for row in (0..num_queries).step_by(ROWS) {
+                let seen = seen_before((row + ROWS).min(num_queries));
+                let a = Left::ByRows(&scratch.d_scores[row * stride..], stride);
+                let c = (&mut scratch.d_queries[row * padded + col..], padded);
+                multiply_panel::<S, ROWS>(simd, seen, a, (panel, panel_cols), c, Into::Replace);
+            }
+        }
+        for row in 0..num_queries {
+            let at = (query + row) * q_cols + head * dim;
+            let part = &scratch.d_queries[row * padded..][..dim];
+            for (sum, x) in self.d_q[at..at + dim].iter_mut().zip(part) {
+                *sum += *x;
+            }
+        }
+        let products = [
+            (
+                &scratch.probabilities,
+                &scratch.d_out_panels,
+                &mut scratch.d_values,
+            ),
+            (
+                &scratch.d_scores,
+                &scratch.query_panels,
+                &mut scratch.d_keys,
+            ),
+        ];
+        for (a, b, c) in products {
+            for (col, panel_cols) in panels::<S>(padded) {
+                for first in (0..seen).step_by(ROWS) {
+                    // Queries before the strip's first key do not see it.
+                    let skipped = (key + first).saturating_sub(query);
+                    let depth = num_queries - skipped;
+                    let a = Left::ByDepth(&a[skipped * stride + first..], stride);
+                    let panel =
+                        &b[col * num_queries + skipped * panel_cols..][..depth * panel_cols];
+                    let c = (&mut c[first * padded + col..], padded);
+                    multiply_panel::<S, ROWS>(simd, depth, a, (panel, panel_cols), c, Into::Add);
                 }
             }
         }

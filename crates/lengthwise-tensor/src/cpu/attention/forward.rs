@@ -1,21 +1,23 @@
 //! Attention's output and log-sum-exp.
 //!
 //! Key blocks are the outer loop: a block's keys and values are packed once and stay in the second-level cache
-//! while strips of a few query rows pass over it. The scores of a strip stay in the first-level cache through
-//! product, softmax and the product with the values. Between blocks a row's running maximum is kept in the
+//! while tiles of queries pass over it, so do a tile's scores through both products. Between blocks a row's running maximum is kept in the
 //! place of its log-sum-exp, its running sum in scratch, and its running output in the result.
 
 use pulp::Simd;
 
 use super::super::exp::exp2;
-use super::super::tile_product::{Strided, multiply_rows, pack, pack_transposed, panel_width};
+use super::super::tile_product::{
+    Into, Left, multiply_panel, pack, pack_transposed, panel_width, panels,
+};
 use super::super::vectorise::vectorised;
 use super::super::{CpuBackend, CpuTensor, Result};
-use super::{Heads, WIDEST_PANEL, check, strip_rows};
+use super::{Heads, WIDEST_PANEL, check, odd_lines, strip_rows};
 use crate::{AttentionLayout, Tensor};
 
-/// Keys of a block: a multiple of every strip's rows and of every panel's width.
-const KEY_BLOCK: usize = 480;
+/// Keys of a block and queries of a tile: multiples of every strip's rows, the former of every panel's width.
+const KEY_BLOCK: usize = 192;
+const QUERY_TILE: usize = 48;
 
 pub(in super::super) fn forward(
     backend: &CpuBackend,
@@ -34,12 +36,13 @@ pub(in super::super) fn forward(
     let dim = layout.head_dim.next_multiple_of(WIDEST_PANEL);
     let keys = longest.min(KEY_BLOCK).next_multiple_of(WIDEST_PANEL);
     let rows = strip_rows(backend.arch);
+    let rows = longest.min(QUERY_TILE).next_multiple_of(rows);
     let mut sums = backend.storage(OPERATION, longest, heads)?;
     let mut key_panels = backend.storage(OPERATION, keys, dim)?;
     let mut value_panels = backend.storage(OPERATION, keys, dim)?;
-    let mut strip = backend.storage(OPERATION, rows, keys + 2 * dim)?;
-    let (queries, rest) = strip.split_at_mut(rows * dim);
-    let (output, scores) = rest.split_at_mut(rows * dim);
+    let mut queries = backend.storage(OPERATION, rows, dim)?;
+    let mut outputs = backend.storage(OPERATION, rows, dim)?;
+    let mut scores = backend.storage(OPERATION, rows, odd_lines(keys))?;
     run(
         backend.arch,
         Forward {
@@ -51,9 +54,9 @@ pub(in super::super) fn forward(
             sums: &mut sums,
             key_panels: &mut key_panels,
             value_panels: &mut value_panels,
-            queries,
-            output,
-            scores,
+            queries: &mut queries,
+            outputs: &mut outputs,
+            scores: &mut scores,
             heads: Heads::of(layout),
         },
         layout,
@@ -74,9 +77,9 @@ struct Forward<'a> {
     sums: &'a mut [f32],
     key_panels: &'a mut [f32],
     value_panels: &'a mut [f32],
-    /// Scratch of one strip.
+    /// Scratch of one tile.
     queries: &'a mut [f32],
-    output: &'a mut [f32],
+    outputs: &'a mut [f32],
     scores: &'a mut [f32],
     heads: Heads,
 }
@@ -129,8 +132,8 @@ impl Forward<'_> {
                             pack::<S>(self.value_panels, v, len, dim, kv_cols, padded, 1.0);
                             packed = true;
                         }
-                        for row in (start..sequence.end).step_by(ROWS) {
-                            simd.vectorize(StripOperation::<ROWS> {
+                        for row in (start..sequence.end).step_by(QUERY_TILE) {
+                            simd.vectorize(TileOperation::<ROWS> {
                                 forward: &mut self,
                                 block,
                                 head,
@@ -143,9 +146,9 @@ impl Forward<'_> {
         }
     }
 
-    /// Rows `first ..` of one head attend to a block.
+    /// A tile of one head's queries, from row `first` on, attends to a block.
     #[inline(always)]
-    fn strip<S: Simd, const ROWS: usize>(
+    fn tile<S: Simd, const ROWS: usize>(
         &mut self,
         simd: S,
         block: Block,
@@ -160,69 +163,71 @@ impl Forward<'_> {
             ..
         } = self.heads;
         let padded = dim.next_multiple_of(S::F32_LANES);
-        let rows = ROWS.min(block.sequence_end - first);
-        // The strip's last row sees most keys.
-        let keys = block.len.min(first + rows - block.start);
-        let score_cols = keys.next_multiple_of(panel_width::<S>());
+        let width = panel_width::<S>();
+        let rows = QUERY_TILE.min(block.sequence_end - first);
+        // How many keys the rows before `row` of the tile see at most.
+        let seen_before = |row: usize| block.len.min(first + row - block.start);
+        let score_cols = seen_before(rows).next_multiple_of(width);
+        let stride = odd_lines(score_cols);
         for row in 0..rows {
             let from = (first + row) * q_cols + head * dim;
             self.queries[row * dim..][..dim].copy_from_slice(&self.q[from..from + dim]);
         }
-        let a = Strided {
-            elements: self.queries,
-            row_stride: dim,
-            depth_stride: 1,
-        };
-        let panels = self
-            .key_panels
-            .chunks_exact(panel_width::<S>() * dim.max(1));
-        for (panel, col) in panels.zip((0..score_cols).step_by(panel_width::<S>())) {
-            let (cols, width) = (score_cols, panel_width::<S>());
-            let c = &mut self.scores[col..];
-            multiply_rows::<S, ROWS>(simd, dim, a, panel, dim, width, c, cols, false);
+        for (col, panel_cols) in panels::<S>(score_cols) {
+            let panel = &self.key_panels[col * dim..][..panel_cols * dim];
+            // Strips that see none of the panel's keys are left out.
+            let skipped = (block.start + col).saturating_sub(first) / ROWS * ROWS;
+            for row in (skipped..rows).step_by(ROWS) {
+                let a = Left::ByRows(&self.queries[row * dim..], dim);
+                let c = (&mut self.scores[row * stride + col..], stride);
+                multiply_panel::<S, ROWS>(simd, dim, a, (panel, panel_cols), c, Into::Replace);
+            }
         }
         let is_first = block.start == block.sequence_start;
         for row in 0..rows {
             let token = first + row;
-            let seen = keys.min(token + 1 - block.start);
-            let scores = &mut self.scores[row * score_cols..][..score_cols];
+            let scores = &mut self.scores[row * stride..][..score_cols];
             let max = &mut self.lse[token * heads + head];
             let sum = &mut self.sums[(token - block.sequence_start) * heads + head];
             let old_max = if is_first { f32::NEG_INFINITY } else { *max };
+            let seen = seen_before(row + 1);
             let (new_max, new_sum) = softmax(simd, scores, seen, log2_scale, old_max);
             *max = new_max;
-            let output = &mut self.output[row * padded..][..padded];
             if is_first {
                 *sum = new_sum;
             } else {
                 let rescale = (old_max - new_max).exp2();
                 *sum = sum.mul_add(rescale, new_sum);
                 let from = token * q_cols + head * dim;
+                let output = &mut self.outputs[row * padded..][..dim];
                 for (to, x) in output.iter_mut().zip(&self.out[from..from + dim]) {
                     *to = *x * rescale;
                 }
             }
         }
-        let a = Strided {
-            elements: self.scores,
-            row_stride: score_cols,
-            depth_stride: 1,
-        };
-        let (values, output) = (&*self.value_panels, &mut *self.output);
-        multiply_rows::<S, ROWS>(
-            simd, keys, a, values, block.len, padded, output, padded, !is_first,
-        );
+        let into = if is_first { Into::Replace } else { Into::Add };
+        for (col, panel_cols) in panels::<S>(padded) {
+            let panel = &self.value_panels[col * block.len..][..panel_cols * block.len];
+            for row in (0..rows).step_by(ROWS) {
+                let seen = seen_before((row + ROWS).min(rows));
+                let a = Left::ByRows(&self.scores[row * stride..], stride);
+                let c = (&mut self.outputs[row * padded + col..], padded);
+                multiply_panel::<S, ROWS>(simd, seen, a, (panel, panel_cols), c, into);
+            }
+        }
         for row in 0..rows {
             let token = first + row;
-            let max = &mut self.lse[token * heads + head];
-            let sum = self.sums[(token - block.sequence_start) * heads + head];
+            // The block with its own key is a row's last one.
             let is_last = token < block.start + block.len;
-            let factor = if is_last { 1.0 / sum } else { 1.0 };
+            let mut factor = 1.0;
             if is_last {
+                let sum = self.sums[(token - block.sequence_start) * heads + head];
+                let max = &mut self.lse[token * heads + head];
                 *max = *max * std::f32::consts::LN_2 + sum.ln();
+                factor = 1.0 / sum;
             }
             let to = token * q_cols + head * dim;
-            let output = &self.output[row * padded..][..dim];
+            let output = &self.outputs[row * padded..][..dim];
             for (to, x) in self.out[to..to + dim].iter_mut().zip(output) {
                 *to = *x * factor;
             }
@@ -230,20 +235,20 @@ impl Forward<'_> {
     }
 }
 
-struct StripOperation<'a, 'b, const ROWS: usize> {
+struct TileOperation<'a, 'b, const ROWS: usize> {
     forward: &'a mut Forward<'b>,
     block: Block,
     head: usize,
     row: usize,
 }
 
-impl<const ROWS: usize> pulp::WithSimd for StripOperation<'_, '_, ROWS> {
+impl<const ROWS: usize> pulp::WithSimd for TileOperation<'_, '_, ROWS> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         self.forward
-            .strip::<S, ROWS>(simd, self.block, self.head, self.row);
+            .tile::<S, ROWS>(simd, self.block, self.head, self.row);
     }
 }
 
@@ -257,6 +262,8 @@ fn softmax<S: Simd>(
     scale: f32,
     old_max: f32,
 ) -> (f32, f32) {
+    let (scores, unseen) = scores.split_at_mut(seen.next_multiple_of(panel_width::<S>()));
+    unseen.fill(0.0);
     scores[seen..].fill(f32::NEG_INFINITY);
     let (vectors, _) = S::as_mut_simd_f32s(scores);
     let mut maxima = [simd.splat_f32s(f32::NEG_INFINITY); 2];
