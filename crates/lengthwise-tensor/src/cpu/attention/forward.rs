@@ -1,12 +1,14 @@
 //! Attention's output and log-sum-exp.
 //!
-//! Key blocks are the outer loop: a block's keys and values are packed once and stay in the second-level cache
-//! while tiles of queries pass over it, so do a tile's scores through both products. Between blocks a row's running maximum is kept in the
-//! place of its log-sum-exp, its running sum in scratch, and its running output in the result.
+//! A block of keys and values is packed once per head; tiles of queries pass over it, key tile by key tile, with
+//! their scores, running maxima, sums and outputs in scratch. Rows of one head lie far apart in the tensors, so
+//! they are read and written once per block, not once per key tile. Between blocks the running maximum is kept
+//! in the place of the log-sum-exp, the running sum in scratch, the running output in the result.
 
 use pulp::Simd;
 
 use super::super::exp::exp2;
+use super::super::storage::Storage;
 use super::super::tile_product::{
     Into, Left, multiply_panel, pack, pack_transposed, panel_width, panels,
 };
@@ -15,9 +17,12 @@ use super::super::{CpuBackend, CpuTensor, Result};
 use super::{Heads, WIDEST_PANEL, check, odd_lines, strip_rows};
 use crate::{AttentionLayout, Tensor};
 
-/// Keys of a block and queries of a tile: multiples of every strip's rows, the former of every panel's width.
-const KEY_BLOCK: usize = 192;
-const QUERY_TILE: usize = 48;
+/// Keys of a block: what is packed at once.
+const KEY_BLOCK: usize = 2304;
+/// Keys of a tile: a multiple of every panel's width.
+const KEY_TILE: usize = 192;
+/// Queries of a tile: a multiple of every strip's rows.
+const QUERY_TILE: usize = 96;
 
 pub(in super::super) fn forward(
     backend: &CpuBackend,
@@ -35,14 +40,17 @@ pub(in super::super) fn forward(
     let longest = longest.unwrap_or(0);
     let dim = layout.head_dim.next_multiple_of(WIDEST_PANEL);
     let keys = longest.min(KEY_BLOCK).next_multiple_of(WIDEST_PANEL);
-    let rows = strip_rows(backend.arch);
-    let rows = longest.min(QUERY_TILE).next_multiple_of(rows);
-    let mut sums = backend.storage(OPERATION, longest, heads)?;
-    let mut key_panels = backend.storage(OPERATION, keys, dim)?;
-    let mut value_panels = backend.storage(OPERATION, keys, dim)?;
-    let mut queries = backend.storage(OPERATION, rows, dim)?;
-    let mut outputs = backend.storage(OPERATION, rows, dim)?;
-    let mut scores = backend.storage(OPERATION, rows, odd_lines(keys))?;
+    let rows = longest
+        .min(QUERY_TILE)
+        .next_multiple_of(strip_rows(backend.arch));
+    let mut scratch = Scratch {
+        sums: backend.storage(OPERATION, longest, heads)?,
+        key_panels: backend.storage(OPERATION, keys, dim)?,
+        value_panels: backend.storage(OPERATION, keys, dim)?,
+        queries: backend.storage(OPERATION, rows, dim)?,
+        outputs: backend.storage(OPERATION, rows, dim)?,
+        scores: backend.storage(OPERATION, rows, odd_lines(keys.min(KEY_TILE)))?,
+    };
     run(
         backend.arch,
         Forward {
@@ -51,12 +59,7 @@ pub(in super::super) fn forward(
             v: v.elements(),
             out: &mut out,
             lse: &mut lse,
-            sums: &mut sums,
-            key_panels: &mut key_panels,
-            value_panels: &mut value_panels,
-            queries: &mut queries,
-            outputs: &mut outputs,
-            scores: &mut scores,
+            scratch: &mut scratch,
             heads: Heads::of(layout),
         },
         layout,
@@ -67,6 +70,17 @@ pub(in super::super) fn forward(
     ))
 }
 
+struct Scratch {
+    /// The running sum of each row and head of a sequence.
+    sums: Storage,
+    key_panels: Storage,
+    /// Panels of each key tile in turn.
+    value_panels: Storage,
+    queries: Storage,
+    outputs: Storage,
+    scores: Storage,
+}
+
 struct Forward<'a> {
     q: &'a [f32],
     k: &'a [f32],
@@ -74,13 +88,7 @@ struct Forward<'a> {
     out: &'a mut [f32],
     /// The running maximum in units of `log2`, until a row is done.
     lse: &'a mut [f32],
-    sums: &'a mut [f32],
-    key_panels: &'a mut [f32],
-    value_panels: &'a mut [f32],
-    /// Scratch of one tile.
-    queries: &'a mut [f32],
-    outputs: &'a mut [f32],
-    scores: &'a mut [f32],
+    scratch: &'a mut Scratch,
     heads: Heads,
 }
 
@@ -91,6 +99,32 @@ vectorised! {
         } else {
             forward.run::<S, 6>(simd, layout);
         }
+    }
+}
+
+/// A tile of keys inside a block.
+#[derive(Clone, Copy)]
+struct KeyTile {
+    start: usize,
+    len: usize,
+    /// How many tokens lie between the tile's first key and the first query: negative where it comes later.
+    before_queries: isize,
+    /// Nothing was attended to before.
+    is_first: bool,
+}
+
+impl KeyTile {
+    /// How many of the keys the query of a row sees.
+    #[inline(always)]
+    fn seen_by(&self, row: usize) -> usize {
+        let seen = self.before_queries + row as isize + 1;
+        self.len.min(seen.max(0) as usize)
+    }
+
+    /// The first row of the first strip that sees key `col`.
+    #[inline(always)]
+    fn first_to_see<const ROWS: usize>(&self, col: usize) -> usize {
+        (col as isize - self.before_queries).max(0) as usize / ROWS * ROWS
     }
 }
 
@@ -107,7 +141,6 @@ impl Forward<'_> {
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize>(mut self, simd: S, layout: &AttentionLayout) {
         let Heads { dim, kv_cols, .. } = self.heads;
-        let padded = dim.next_multiple_of(S::F32_LANES);
         for sequence in &layout.sequences {
             for start in sequence.clone().step_by(KEY_BLOCK) {
                 let len = KEY_BLOCK.min(sequence.end - start);
@@ -127,9 +160,7 @@ impl Forward<'_> {
                         .filter(|(_, of)| **of == kv_head)
                     {
                         if !packed {
-                            let (k, v) = (&self.k[at..], &self.v[at..]);
-                            pack_transposed::<S>(self.key_panels, k, len, dim, kv_cols);
-                            pack::<S>(self.value_panels, v, len, dim, kv_cols, padded, 1.0);
+                            self.pack::<S>(at, len);
                             packed = true;
                         }
                         for row in (start..sequence.end).step_by(QUERY_TILE) {
@@ -146,6 +177,20 @@ impl Forward<'_> {
         }
     }
 
+    /// Packs `len` keys and values from element `at` on.
+    #[inline(always)]
+    fn pack<S: Simd>(&mut self, at: usize, len: usize) {
+        let Heads { dim, kv_cols, .. } = self.heads;
+        let padded = dim.next_multiple_of(S::F32_LANES);
+        let (k, v) = (&self.k[at..], &self.v[at..]);
+        pack_transposed::<S>(&mut self.scratch.key_panels, k, len, dim, kv_cols);
+        for start in (0..len).step_by(KEY_TILE) {
+            let to = &mut self.scratch.value_panels[start * padded..];
+            let (v, keys) = (&v[start * kv_cols..], KEY_TILE.min(len - start));
+            pack::<S>(to, v, keys, dim, kv_cols, padded, 1.0);
+        }
+    }
+
     /// A tile of one head's queries, from row `first` on, attends to a block.
     #[inline(always)]
     fn tile<S: Simd, const ROWS: usize>(
@@ -156,81 +201,120 @@ impl Forward<'_> {
         first: usize,
     ) {
         let Heads {
-            dim,
-            q_cols,
-            heads,
-            log2_scale,
-            ..
+            dim, q_cols, heads, ..
         } = self.heads;
         let padded = dim.next_multiple_of(S::F32_LANES);
-        let width = panel_width::<S>();
         let rows = QUERY_TILE.min(block.sequence_end - first);
-        // How many keys the rows before `row` of the tile see at most.
-        let seen_before = |row: usize| block.len.min(first + row - block.start);
-        let score_cols = seen_before(rows).next_multiple_of(width);
-        let stride = odd_lines(score_cols);
-        for row in 0..rows {
-            let from = (first + row) * q_cols + head * dim;
-            self.queries[row * dim..][..dim].copy_from_slice(&self.q[from..from + dim]);
-        }
-        for (col, panel_cols) in panels::<S>(score_cols) {
-            let panel = &self.key_panels[col * dim..][..panel_cols * dim];
-            // Strips that see none of the panel's keys are left out.
-            let skipped = (block.start + col).saturating_sub(first) / ROWS * ROWS;
-            for row in (skipped..rows).step_by(ROWS) {
-                let a = Left::ByRows(&self.queries[row * dim..], dim);
-                let c = (&mut self.scores[row * stride + col..], stride);
-                multiply_panel::<S, ROWS>(simd, dim, a, (panel, panel_cols), c, Into::Replace);
-            }
-        }
         let is_first = block.start == block.sequence_start;
-        for row in 0..rows {
+        let scratch = &mut *self.scratch;
+        let mut running = [Running::default(); QUERY_TILE];
+        for (row, running) in running[..rows].iter_mut().enumerate() {
             let token = first + row;
-            let scores = &mut self.scores[row * stride..][..score_cols];
-            let max = &mut self.lse[token * heads + head];
-            let sum = &mut self.sums[(token - block.sequence_start) * heads + head];
-            let old_max = if is_first { f32::NEG_INFINITY } else { *max };
-            let seen = seen_before(row + 1);
-            let (new_max, new_sum) = softmax(simd, scores, seen, log2_scale, old_max);
-            *max = new_max;
-            if is_first {
-                *sum = new_sum;
-            } else {
-                let rescale = (old_max - new_max).exp2();
-                *sum = sum.mul_add(rescale, new_sum);
-                let from = token * q_cols + head * dim;
-                let output = &mut self.outputs[row * padded..][..dim];
-                for (to, x) in output.iter_mut().zip(&self.out[from..from + dim]) {
-                    *to = *x * rescale;
-                }
+            let from = token * q_cols + head * dim..token * q_cols + head * dim + dim;
+            scratch.queries[row * dim..][..dim].copy_from_slice(&self.q[from.clone()]);
+            if !is_first {
+                running.max = self.lse[token * heads + head];
+                running.sum = scratch.sums[(token - block.sequence_start) * heads + head];
+                scratch.outputs[row * padded..][..dim].copy_from_slice(&self.out[from]);
             }
         }
-        let into = if is_first { Into::Replace } else { Into::Add };
-        for (col, panel_cols) in panels::<S>(padded) {
-            let panel = &self.value_panels[col * block.len..][..panel_cols * block.len];
-            for row in (0..rows).step_by(ROWS) {
-                let seen = seen_before((row + ROWS).min(rows));
-                let a = Left::ByRows(&self.scores[row * stride..], stride);
-                let c = (&mut self.outputs[row * padded + col..], padded);
-                multiply_panel::<S, ROWS>(simd, seen, a, (panel, panel_cols), c, into);
-            }
+        let seen = block.len.min(first + rows - block.start);
+        for start in (0..seen).step_by(KEY_TILE) {
+            let keys = KeyTile {
+                start,
+                len: KEY_TILE.min(block.len - start),
+                before_queries: first as isize - (block.start + start) as isize,
+                is_first: is_first && start == 0,
+            };
+            self.attend::<S, ROWS>(simd, keys, &mut running[..rows]);
         }
-        for row in 0..rows {
+        for (row, running) in running[..rows].iter().enumerate() {
             let token = first + row;
+            let (mut max, mut factor) = (running.max, 1.0);
             // The block with its own key is a row's last one.
-            let is_last = token < block.start + block.len;
-            let mut factor = 1.0;
-            if is_last {
-                let sum = self.sums[(token - block.sequence_start) * heads + head];
-                let max = &mut self.lse[token * heads + head];
-                *max = *max * std::f32::consts::LN_2 + sum.ln();
-                factor = 1.0 / sum;
+            if token < block.start + block.len {
+                max = max * std::f32::consts::LN_2 + running.sum.ln();
+                factor = 1.0 / running.sum;
+            } else {
+                let at = (token - block.sequence_start) * heads + head;
+                self.scratch.sums[at] = running.sum;
             }
+            self.lse[token * heads + head] = max;
             let to = token * q_cols + head * dim;
-            let output = &self.outputs[row * padded..][..dim];
+            let output = &self.scratch.outputs[row * padded..][..dim];
             for (to, x) in self.out[to..to + dim].iter_mut().zip(output) {
                 *to = *x * factor;
             }
+        }
+    }
+
+    /// The tile of queries in scratch attends to one tile of keys.
+    #[inline(always)]
+    fn attend<S: Simd, const ROWS: usize>(
+        &mut self,
+        simd: S,
+        keys: KeyTile,
+        running: &mut [Running],
+    ) {
+        let Heads {
+            dim, log2_scale, ..
+        } = self.heads;
+        let scratch = &mut *self.scratch;
+        let padded = dim.next_multiple_of(S::F32_LANES);
+        let width = panel_width::<S>();
+        let rows = running.len();
+        let score_cols = keys.seen_by(rows - 1).next_multiple_of(width);
+        let stride = odd_lines(score_cols);
+        for col in (0..score_cols).step_by(width) {
+            let panel = (
+                &scratch.key_panels[(keys.start + col) * dim..][..width * dim],
+                width,
+            );
+            for row in (keys.first_to_see::<ROWS>(col)..rows).step_by(ROWS) {
+                let a = Left::ByRows(&scratch.queries[row * dim..], dim);
+                let c = (&mut scratch.scores[row * stride + col..], stride);
+                multiply_panel::<S, ROWS>(simd, dim, a, panel, c, Into::Replace);
+            }
+        }
+        for (row, running) in running.iter_mut().enumerate() {
+            let scores = &mut scratch.scores[row * stride..][..score_cols];
+            let rescale = softmax(simd, scores, keys.seen_by(row), log2_scale, running);
+            if !keys.is_first && rescale != 1.0 {
+                for x in &mut scratch.outputs[row * padded..][..padded] {
+                    *x *= rescale;
+                }
+            }
+        }
+        let into = if keys.is_first {
+            Into::Replace
+        } else {
+            Into::Add
+        };
+        let values = &scratch.value_panels[keys.start * padded..];
+        for (col, panel_cols) in panels::<S>(padded) {
+            let panel = &values[col * keys.len..][..panel_cols * keys.len];
+            for row in (0..rows).step_by(ROWS) {
+                let seen = keys.seen_by((row + ROWS).min(rows) - 1);
+                let a = Left::ByRows(&scratch.scores[row * stride..], stride);
+                let c = (&mut scratch.outputs[row * padded + col..], padded);
+                multiply_panel::<S, ROWS>(simd, seen, a, (panel, panel_cols), c, into);
+            }
+        }
+    }
+}
+
+/// A row's maximum of the scores so far, in units of `log2`, and its sum of `2^(score - maximum)`.
+#[derive(Clone, Copy)]
+struct Running {
+    max: f32,
+    sum: f32,
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        Self {
+            max: f32::NEG_INFINITY,
+            sum: 0.0,
         }
     }
 }
@@ -252,30 +336,34 @@ impl<const ROWS: usize> pulp::WithSimd for TileOperation<'_, '_, ROWS> {
     }
 }
 
-/// Turns the first `seen` scores into `2^(scale * score - maximum)` and the others into 0, with the maximum of
-/// `old_max` and all `scale * score`; returns it and the sum.
+/// Turns the first `seen` scores into `2^(scale * score - maximum)` and the others into 0, with the maximum of all
+/// scores of the row so far. Returns the factor by which what was summed with the old maximum shrinks.
 #[inline(always)]
 fn softmax<S: Simd>(
     simd: S,
     scores: &mut [f32],
     seen: usize,
     scale: f32,
-    old_max: f32,
-) -> (f32, f32) {
+    running: &mut Running,
+) -> f32 {
     let (scores, unseen) = scores.split_at_mut(seen.next_multiple_of(panel_width::<S>()));
     unseen.fill(0.0);
+    if seen == 0 {
+        return 1.0;
+    }
     scores[seen..].fill(f32::NEG_INFINITY);
     let (vectors, _) = S::as_mut_simd_f32s(scores);
+    let (pairs, _) = vectors.as_chunks_mut::<2>();
     let mut maxima = [simd.splat_f32s(f32::NEG_INFINITY); 2];
-    for pair in vectors.chunks_exact(2) {
+    for pair in pairs.iter() {
         maxima[0] = simd.max_f32s(maxima[0], pair[0]);
         maxima[1] = simd.max_f32s(maxima[1], pair[1]);
     }
     let max = simd.reduce_max_f32s(simd.max_f32s(maxima[0], maxima[1]));
-    let max = old_max.max(max * scale);
+    let max = running.max.max(max * scale);
     let (scale, minus_max) = (simd.splat_f32s(scale), simd.splat_f32s(-max));
     let mut sums = [simd.splat_f32s(0.0); 2];
-    for pair in vectors.chunks_exact_mut(2) {
+    for pair in pairs {
         for (x, sum) in pair.iter_mut().zip(&mut sums) {
             *x = exp2(simd, simd.mul_add_f32s(*x, scale, minus_max));
             *sum = simd.add_f32s(*sum, *x);
@@ -283,5 +371,12 @@ fn softmax<S: Simd>(
     }
     let sum = simd.reduce_sum_f32s(simd.add_f32s(sums[0], sums[1]));
     scores[seen..].fill(0.0);
-    (max, sum)
+    let rescale = if max == running.max {
+        1.0
+    } else {
+        (running.max - max).exp2()
+    };
+    running.sum = running.sum.mul_add(rescale, sum);
+    running.max = max;
+    rescale
 }
