@@ -196,6 +196,11 @@ fn usual_head_sizes_match() {
 }
 
 #[test]
+fn a_sequence_longer_than_all_blocks_matches() {
+    check(&layout(&[3, 5000], vec![0], 1, 5), 12);
+}
+
+#[test]
 fn scores_far_apart_do_not_overflow() {
     let device = device();
     let layout = layout(&[200], vec![0], 1, 1);

@@ -1,9 +1,9 @@
 //! Attention's gradients, with the probabilities recomputed per tile from the log-sum-exp.
 //!
-//! Key blocks are the outer loop: a block's keys and values are packed once, and the gradients of both grow in
-//! scratch while tiles of queries pass. Probabilities and gradients of the scores of one tile are held.
-
-use std::ops::Range;
+//! A block of queries and of the gradients of their outputs is packed once per head. Key tiles pass over it: each
+//! is packed, its gradients grow in scratch while tiles of the block's queries pass, and are then added to the
+//! result. The gradients of the queries grow in scratch over all key tiles of the block. Probabilities and
+//! gradients of the scores of one pair of tiles are held.
 
 use pulp::Simd;
 
@@ -18,8 +18,10 @@ use super::super::{CpuBackend, CpuTensor, Result};
 use super::{Heads, WIDEST_PANEL, check, odd_lines, strip_rows};
 use crate::{AttentionLayout, Tensor};
 
-/// Keys of a block and queries of a tile: multiples of every strip's rows and of every panel's width.
-const KEY_BLOCK: usize = 192;
+/// Queries of a block: what is packed at once, a multiple of both tiles.
+const QUERY_BLOCK: usize = 1920;
+/// Keys and queries of a tile: multiples of every strip's rows and of every panel's width.
+const KEY_TILE: usize = 192;
 const QUERY_TILE: usize = 96;
 
 const OPERATION: &str = "attention_backward";
@@ -64,7 +66,6 @@ pub(in super::super) fn backward(
             d_v: &mut d_v,
             scratch: &mut scratch,
             heads: Heads::of(layout),
-            sequence_start: 0,
         },
         layout,
     );
@@ -75,50 +76,56 @@ pub(in super::super) fn backward(
     ))
 }
 
-/// What one key block and one query tile need; panels are packed for [`multiply_panel`].
+/// What a block of queries and a tile of keys need; panels are packed for [`multiply_panel`].
 struct Scratch {
-    transposed_key_panels: Storage,
-    transposed_value_panels: Storage,
-    /// Keys and queries times the scale of the scores.
-    key_panels: Storage,
-    query_panels: Storage,
-    d_out_panels: Storage,
-    d_keys: Storage,
-    d_values: Storage,
+    /// Of the block of queries. The panels are those of each tile of queries in turn; those of the queries hold
+    /// them times the scale of the scores.
     queries: Storage,
     d_outs: Storage,
+    query_panels: Storage,
+    d_out_panels: Storage,
     d_queries: Storage,
+    log2_sums: Storage,
+    /// `rowsum(dO * O)`.
+    deltas: Storage,
+    /// Of the tile of keys. The panels hold the keys times the scale of the scores.
+    transposed_key_panels: Storage,
+    transposed_value_panels: Storage,
+    key_panels: Storage,
+    d_keys: Storage,
+    d_values: Storage,
+    /// Of a pair of tiles.
     probabilities: Storage,
     d_scores: Storage,
-    /// `rowsum(dO * O)` of each head.
-    deltas: Storage,
 }
 
 impl Scratch {
     fn new(backend: &CpuBackend, layout: &AttentionLayout) -> Result<Self> {
         let longest = layout.sequences.iter().map(ExactSizeIterator::len).max();
         let longest = longest.unwrap_or(0);
-        let rows = strip_rows(backend.arch);
+        let strip = strip_rows(backend.arch);
         let dim = layout.head_dim.next_multiple_of(WIDEST_PANEL);
-        // Whole strips over keys may pass a block's last panel.
-        let keys = longest.min(KEY_BLOCK).next_multiple_of(WIDEST_PANEL);
-        let key_strips = keys.next_multiple_of(rows);
-        let queries = longest.min(QUERY_TILE).next_multiple_of(rows);
+        let queries = longest.min(QUERY_BLOCK).next_multiple_of(strip);
+        let tile = longest.min(QUERY_TILE).next_multiple_of(strip);
+        // Whole strips over keys may pass the last panel.
+        let keys = longest.min(KEY_TILE).next_multiple_of(WIDEST_PANEL);
+        let key_strips = keys.next_multiple_of(strip);
         let storage = |rows, cols| backend.storage(OPERATION, rows, cols);
         Ok(Self {
+            queries: storage(queries, dim)?,
+            d_outs: storage(queries, dim)?,
+            query_panels: storage(queries, dim)?,
+            d_out_panels: storage(queries, dim)?,
+            d_queries: storage(queries, dim)?,
+            log2_sums: storage(queries, 1)?,
+            deltas: storage(queries, 1)?,
             transposed_key_panels: storage(keys, dim)?,
             transposed_value_panels: storage(keys, dim)?,
             key_panels: storage(keys, dim)?,
-            query_panels: storage(queries, dim)?,
-            d_out_panels: storage(queries, dim)?,
             d_keys: storage(key_strips, dim)?,
             d_values: storage(key_strips, dim)?,
-            queries: storage(queries, dim)?,
-            d_outs: storage(queries, dim)?,
-            d_queries: storage(queries, dim)?,
-            probabilities: storage(queries, odd_lines(key_strips))?,
-            d_scores: storage(queries, odd_lines(key_strips))?,
-            deltas: storage(longest, layout.num_heads())?,
+            probabilities: storage(tile, odd_lines(key_strips))?,
+            d_scores: storage(tile, odd_lines(key_strips))?,
         })
     }
 }
@@ -135,7 +142,6 @@ struct Backward<'a> {
     d_v: &'a mut [f32],
     scratch: &'a mut Scratch,
     heads: Heads,
-    sequence_start: usize,
 }
 
 vectorised! {
@@ -148,168 +154,180 @@ vectorised! {
     }
 }
 
-/// A block of keys and a tile of queries, as rows of the tensors.
+/// Adjacent rows of the tensors, and the columns of one head.
 #[derive(Clone, Copy)]
-struct Tile {
-    key: usize,
+struct Rows {
+    start: usize,
+    len: usize,
+    head: usize,
+}
+
+impl Rows {
+    /// The element at which the head of row `row` starts, in rows of `cols` elements.
+    #[inline(always)]
+    fn at(&self, row: usize, cols: usize, dim: usize) -> usize {
+        (self.start + row) * cols + self.head * dim
+    }
+}
+
+/// A tile of keys, and a tile of queries by its first row in the block.
+#[derive(Clone, Copy)]
+struct Pair {
     num_keys: usize,
     query: usize,
     num_queries: usize,
+    /// How many tokens lie between the first key and the first query: negative where it comes later.
+    before_queries: isize,
+}
+
+impl Pair {
+    /// How many of the keys the query of a row sees.
+    #[inline(always)]
+    fn seen_by(&self, row: usize) -> usize {
+        let seen = self.before_queries + row as isize + 1;
+        self.num_keys.min(seen.max(0) as usize)
+    }
+
+    /// The first row that sees key `key`.
+    #[inline(always)]
+    fn first_to_see(&self, key: usize) -> usize {
+        (key as isize - self.before_queries).max(0) as usize
+    }
 }
 
 impl Backward<'_> {
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize>(mut self, simd: S, layout: &AttentionLayout) {
         for sequence in &layout.sequences {
-            self.sequence_start = sequence.start;
-            self.sum_deltas(simd, sequence.clone());
-            for kv_head in 0..layout.num_kv_heads {
-                if !layout.kv_head_of.contains(&kv_head) {
-                    continue;
-                }
-                for key in sequence.clone().step_by(KEY_BLOCK) {
-                    let num_keys = KEY_BLOCK.min(sequence.end - key);
-                    self.enter_block::<S>(kv_head, key, num_keys);
-                    for (head, _) in layout
-                        .kv_head_of
-                        .iter()
-                        .enumerate()
-                        .filter(|(_, of)| **of == kv_head)
-                    {
-                        for query in (key..sequence.end).step_by(QUERY_TILE) {
-                            let num_queries = QUERY_TILE.min(sequence.end - query);
-                            let tile = Tile {
-                                key,
-                                num_keys,
-                                query,
-                                num_queries,
-                            };
-                            simd.vectorize(TileOperation::<ROWS> {
-                                backward: &mut self,
-                                tile,
-                                head,
-                            });
-                        }
+            for (head, &kv_head) in layout.kv_head_of.iter().enumerate() {
+                for start in sequence.clone().step_by(QUERY_BLOCK) {
+                    let block = Rows {
+                        start,
+                        len: QUERY_BLOCK.min(sequence.end - start),
+                        head,
+                    };
+                    self.enter_block(simd, block);
+                    for key in (sequence.start..start + block.len).step_by(KEY_TILE) {
+                        let keys = Rows {
+                            start: key,
+                            len: KEY_TILE.min(sequence.end - key),
+                            head: kv_head,
+                        };
+                        simd.vectorize(KeyOperation::<ROWS> {
+                            backward: &mut self,
+                            block,
+                            keys,
+                        });
                     }
-                    self.leave_block::<S>(kv_head, key, num_keys);
+                    self.leave_block::<S>(block);
                 }
             }
         }
     }
 
     #[inline(always)]
-    fn sum_deltas<S: Simd>(&mut self, simd: S, sequence: Range<usize>) {
-        let Heads { dim, q_cols, .. } = self.heads;
-        let range = sequence.start * q_cols..sequence.end * q_cols;
-        let out = self.out[range.clone()].chunks_exact(dim.max(1));
-        let d_out = self.d_out[range].chunks_exact(dim.max(1));
-        for (delta, (out, d_out)) in self.scratch.deltas.iter_mut().zip(out.zip(d_out)) {
-            *delta = dot(simd, out, d_out);
-        }
-    }
-
-    #[inline(always)]
-    fn enter_block<S: Simd>(&mut self, kv_head: usize, key: usize, num_keys: usize) {
-        let Heads {
-            dim,
-            kv_cols,
-            scale,
-            ..
-        } = self.heads;
-        let padded = dim.next_multiple_of(S::F32_LANES);
-        let at = key * kv_cols + kv_head * dim;
-        let (k, v) = (&self.k[at..], &self.v[at..]);
-        let scratch = &mut *self.scratch;
-        pack_transposed::<S>(
-            &mut scratch.transposed_key_panels,
-            k,
-            num_keys,
-            dim,
-            kv_cols,
-        );
-        pack_transposed::<S>(
-            &mut scratch.transposed_value_panels,
-            v,
-            num_keys,
-            dim,
-            kv_cols,
-        );
-        pack::<S>(
-            &mut scratch.key_panels,
-            k,
-            num_keys,
-            dim,
-            kv_cols,
-            padded,
-            scale,
-        );
-        scratch.d_keys.fill(0.0);
-        scratch.d_values.fill(0.0);
-    }
-
-    #[inline(always)]
-    fn leave_block<S: Simd>(&mut self, kv_head: usize, key: usize, num_keys: usize) {
-        let Heads { dim, kv_cols, .. } = self.heads;
-        let padded = dim.next_multiple_of(S::F32_LANES);
-        let results = [
-            (&mut *self.d_k, &self.scratch.d_keys),
-            (&mut *self.d_v, &self.scratch.d_values),
-        ];
-        for (to, from) in results {
-            for row in 0..num_keys {
-                let at = (key + row) * kv_cols + kv_head * dim;
-                to[at..at + dim].copy_from_slice(&from[row * padded..][..dim]);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn tile<S: Simd, const ROWS: usize>(&mut self, simd: S, tile: Tile, head: usize) {
+    fn enter_block<S: Simd>(&mut self, simd: S, block: Rows) {
         let Heads {
             dim,
             q_cols,
             heads,
             scale,
-            log2_scale,
             ..
         } = self.heads;
         let padded = dim.next_multiple_of(S::F32_LANES);
+        let scratch = &mut *self.scratch;
+        for row in 0..block.len {
+            let at = block.at(row, q_cols, dim);
+            let d_out = &self.d_out[at..at + dim];
+            scratch.queries[row * dim..][..dim].copy_from_slice(&self.q[at..at + dim]);
+            scratch.d_outs[row * dim..][..dim].copy_from_slice(d_out);
+            scratch.deltas[row] = dot(simd, &self.out[at..at + dim], d_out);
+            let lse = self.lse[(block.start + row) * heads + block.head];
+            scratch.log2_sums[row] = lse * std::f32::consts::LOG2_E;
+        }
+        for row in (0..block.len).step_by(QUERY_TILE) {
+            let rows = QUERY_TILE.min(block.len - row);
+            let (q, d_out) = (&scratch.queries[row * dim..], &scratch.d_outs[row * dim..]);
+            let to = &mut scratch.query_panels[row * padded..];
+            pack::<S>(to, q, rows, dim, dim, padded, scale);
+            let to = &mut scratch.d_out_panels[row * padded..];
+            pack::<S>(to, d_out, rows, dim, dim, padded, 1.0);
+        }
+        scratch.d_queries.fill(0.0);
+    }
+
+    #[inline(always)]
+    fn leave_block<S: Simd>(&mut self, block: Rows) {
+        let Heads { dim, q_cols, .. } = self.heads;
+        let padded = dim.next_multiple_of(S::F32_LANES);
+        for row in 0..block.len {
+            let at = block.at(row, q_cols, dim);
+            let from = &self.scratch.d_queries[row * padded..][..dim];
+            self.d_q[at..at + dim].copy_from_slice(from);
+        }
+    }
+
+    /// One tile of keys under the queries of a block.
+    #[inline(always)]
+    fn keys<S: Simd, const ROWS: usize>(&mut self, simd: S, block: Rows, keys: Rows) {
+        let Heads {
+            dim,
+            kv_cols,
+            scale,
+            ..
+        } = self.heads;
+        let padded = dim.next_multiple_of(S::F32_LANES);
+        let scratch = &mut *self.scratch;
+        let at = keys.at(0, kv_cols, dim);
+        let (k, v) = (&self.k[at..], &self.v[at..]);
+        let (len, to) = (keys.len, &mut scratch.transposed_key_panels);
+        pack_transposed::<S>(to, k, len, dim, kv_cols);
+        let to = &mut scratch.transposed_value_panels;
+        pack_transposed::<S>(to, v, len, dim, kv_cols);
+        pack::<S>(&mut scratch.key_panels, k, len, dim, kv_cols, padded, scale);
+        scratch.d_keys.fill(0.0);
+        scratch.d_values.fill(0.0);
+        // Tiles of queries that come before the keys are left out.
+        let first = keys.start.saturating_sub(block.start) / QUERY_TILE * QUERY_TILE;
+        for query in (first..block.len).step_by(QUERY_TILE) {
+            let pair = Pair {
+                num_keys: keys.len,
+                query,
+                num_queries: QUERY_TILE.min(block.len - query),
+                before_queries: (block.start + query) as isize - keys.start as isize,
+            };
+            self.pair::<S, ROWS>(simd, pair);
+        }
+        let results = [
+            (&mut *self.d_k, &self.scratch.d_keys),
+            (&mut *self.d_v, &self.scratch.d_values),
+        ];
+        for (to, from) in results {
+            for row in 0..keys.len {
+                let at = keys.at(row, kv_cols, dim);
+                let part = &from[row * padded..][..dim];
+                for (sum, x) in to[at..at + dim].iter_mut().zip(part) {
+                    *sum += *x;
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pair<S: Simd, const ROWS: usize>(&mut self, simd: S, pair: Pair) {
+        let Heads {
+            dim, log2_scale, ..
+        } = self.heads;
+        let padded = dim.next_multiple_of(S::F32_LANES);
         let width = panel_width::<S>();
-        let Tile {
-            key,
+        let scratch = &mut *self.scratch;
+        let Pair {
             num_keys,
             query,
             num_queries,
-        } = tile;
-        let scratch = &mut *self.scratch;
-        let at = query * q_cols + head * dim;
-        let (q, d_out) = (&self.q[at..], &self.d_out[at..]);
-        pack::<S>(
-            &mut scratch.query_panels,
-            q,
-            num_queries,
-            dim,
-            q_cols,
-            padded,
-            scale,
-        );
-        pack::<S>(
-            &mut scratch.d_out_panels,
-            d_out,
-            num_queries,
-            dim,
-            q_cols,
-            padded,
-            1.0,
-        );
-        for row in 0..num_queries {
-            let from = row * q_cols..row * q_cols + dim;
-            scratch.queries[row * dim..][..dim].copy_from_slice(&q[from.clone()]);
-            scratch.d_outs[row * dim..][..dim].copy_from_slice(&d_out[from]);
-        }
-        // How many keys the rows before `row` of the tile see at most.
-        let seen_before = |row: usize| num_keys.min(query + row - key);
-        let seen = seen_before(num_queries);
+            ..
+        } = pair;
+        let seen = pair.seen_by(num_queries - 1);
         // Wide enough for whole strips over keys.
         let stride = odd_lines(seen.next_multiple_of(width).next_multiple_of(ROWS));
         let products = [
@@ -328,41 +346,33 @@ impl Backward<'_> {
             for col in (0..seen).step_by(width) {
                 let panel = (&b[col * dim..][..width * dim], width);
                 // Strips that see none of the panel's keys are left out.
-                let skipped = (key + col).saturating_sub(query) / ROWS * ROWS;
+                let skipped = pair.first_to_see(col) / ROWS * ROWS;
                 for row in (skipped..num_queries).step_by(ROWS) {
-                    let a = Left::ByRows(&a[row * dim..], dim);
+                    let a = Left::ByRows(&a[(query + row) * dim..], dim);
                     let c = (&mut c[row * stride + col..], stride);
                     multiply_panel::<S, ROWS>(simd, dim, a, panel, c, Into::Replace);
                 }
             }
         }
         for row in 0..num_queries {
-            let token = query + row;
-            let log2_sum = self.lse[token * heads + head] * std::f32::consts::LOG2_E;
             differentiate_scores(
                 simd,
                 &mut scratch.probabilities[row * stride..][..stride],
                 &mut scratch.d_scores[row * stride..][..stride],
-                seen_before(row + 1),
+                pair.seen_by(row),
                 log2_scale,
-                log2_sum,
-                scratch.deltas[(token - self.sequence_start) * heads + head],
+                scratch.log2_sums[query + row],
+                scratch.deltas[query + row],
             );
         }
         for (col, panel_cols) in panels::<S>(padded) {
             let panel = &scratch.key_panels[col * num_keys..][..panel_cols * num_keys];
             for row in (0..num_queries).step_by(ROWS) {
-                let seen = seen_before((row + ROWS).min(num_queries));
+                let seen = pair.seen_by((row + ROWS).min(num_queries) - 1);
                 let a = Left::ByRows(&scratch.d_scores[row * stride..], stride);
-                let c = (&mut scratch.d_queries[row * padded + col..], padded);
-                multiply_panel::<S, ROWS>(simd, seen, a, (panel, panel_cols), c, Into::Replace);
-            }
-        }
-        for row in 0..num_queries {
-            let at = (query + row) * q_cols + head * dim;
-            let part = &scratch.d_queries[row * padded..][..dim];
-            for (sum, x) in self.d_q[at..at + dim].iter_mut().zip(part) {
-                *sum += *x;
+                let c = &mut scratch.d_queries[(query + row) * padded + col..];
+                let panel = (panel, panel_cols);
+                multiply_panel::<S, ROWS>(simd, seen, a, panel, (c, padded), Into::Add);
             }
         }
         let products = [
@@ -378,10 +388,11 @@ impl Backward<'_> {
             ),
         ];
         for (a, b, c) in products {
+            let b = &b[query * padded..];
             for (col, panel_cols) in panels::<S>(padded) {
                 for first in (0..seen).step_by(ROWS) {
                     // Queries before the strip's first key do not see it.
-                    let skipped = (key + first).saturating_sub(query);
+                    let skipped = pair.first_to_see(first);
                     let depth = num_queries - skipped;
                     let a = Left::ByDepth(&a[skipped * stride + first..], stride);
                     let panel =
@@ -394,18 +405,18 @@ impl Backward<'_> {
     }
 }
 
-struct TileOperation<'a, 'b, const ROWS: usize> {
+struct KeyOperation<'a, 'b, const ROWS: usize> {
     backward: &'a mut Backward<'b>,
-    tile: Tile,
-    head: usize,
+    block: Rows,
+    keys: Rows,
 }
 
-impl<const ROWS: usize> pulp::WithSimd for TileOperation<'_, '_, ROWS> {
+impl<const ROWS: usize> pulp::WithSimd for KeyOperation<'_, '_, ROWS> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        self.backward.tile::<S, ROWS>(simd, self.tile, self.head);
+        self.backward.keys::<S, ROWS>(simd, self.block, self.keys);
     }
 }
 
