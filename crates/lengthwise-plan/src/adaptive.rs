@@ -2,17 +2,33 @@
 
 use std::time::Instant;
 
-use crate::draft::{Draft, DraftMicroBatch};
+use crate::branch::Effort;
+use crate::deadline::Deadline;
 use crate::instance::Instance;
-use crate::placement::FreeDevices;
-use crate::{PlanError, Planned, Planner, Problem, StopReason};
+use crate::search::Search;
+use crate::{PlanError, Planned, Planner, PlannerOptions, Problem, StopReason};
 
 /// Chooses micro-batches, groups and assignment together.
+///
+/// Drafts are filled up to makespans that a search varies, the promising ones polished by trades; then a
+/// branch-and-bound over the longest sequences proves a lower bound. The effort of both depends on the size of the
+/// problem alone, so the same input gives the same plan; only a time budget can cut it short.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Adaptive;
+pub struct Adaptive {
+    options: PlannerOptions,
+}
 
-/// How many makespans are aimed at, between the shortest that any plan could have and the whole step in one.
-const NUM_TARGETS: usize = 24;
+/// The part of a time budget that the search for a plan may use, and where its bound must be found; the rest is for
+/// writing both down.
+const SEARCH_SHARE: f64 = 0.55;
+const BOUND_SHARE: f64 = 0.85;
+
+impl Adaptive {
+    /// A planner with these options.
+    pub const fn new(options: PlannerOptions) -> Self {
+        Adaptive { options }
+    }
+}
 
 impl Planner for Adaptive {
     fn name(&self) -> &'static str {
@@ -21,107 +37,22 @@ impl Planner for Adaptive {
 
     fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
         let started = Instant::now();
+        let deadline = |share| Deadline::after(started, self.options.time_budget, share);
         let instance = Instance::new(problem)?;
-        let longest = instance.num_classes() - 1;
-        let fastest = (0..instance.shapes.len())
-            .filter(|&shape| instance.fits(shape, longest))
-            .map(|shape| instance.time(shape, longest))
-            .fold(f64::INFINITY, f64::min);
-        let bound = crate::bound::lower_bound(&instance);
-        let high = bound.max(fastest) * 2.0;
-        let low = (fastest * 0.9).max(high * 1e-3);
-        let mut best: Option<(f64, Draft)> = None;
-        for target in 0..NUM_TARGETS {
-            let share = target as f64 / (NUM_TARGETS - 1) as f64;
-            let draft = fill(&instance, low * (high / low).powf(share));
-            let time = draft.step_time(&instance);
-            if best.as_ref().is_none_or(|(least, _)| time < *least) {
-                best = Some((time, draft));
-            }
+        let (draft, out_of_time) =
+            Search::new(&instance, deadline(SEARCH_SHARE)).run(num_fills(&instance));
+        let effort = Effort::for_size(instance.num_sequences(), deadline(BOUND_SHARE));
+        let mut planned = Planned::of(draft, &instance, effort, started);
+        if planned.report.stop_reason == StopReason::Converged && out_of_time {
+            planned.report.stop_reason = StopReason::TimeBudget;
         }
-        let (_, draft) = best.unwrap_or_else(|| (0.0, fill(&instance, high)));
-        Ok(Planned::of(
-            draft,
-            &instance,
-            StopReason::Converged,
-            started,
-        ))
+        Ok(planned)
     }
 }
 
-/// Fills groups up to `target` seconds: sequences go from long to short to the open group that they cost the fewest
-/// device-seconds in, else to a new group of their cheapest shape.
-fn fill(instance: &Instance<'_>, target: f64) -> Draft {
-    let all = FreeDevices::all(instance.problem);
-    let mut draft = Draft::default();
-    for class in (0..instance.num_classes()).rev() {
-        let mut cheapest: Vec<usize> = (0..instance.shapes.len())
-            .filter(|&shape| instance.fits(shape, class))
-            .collect();
-        cheapest.sort_by(|&a, &b| {
-            let over = |shape| instance.time(shape, class) > target;
-            let work = |shape: usize| {
-                instance.time(shape, class) * f64::from(instance.shapes[shape].degree)
-            };
-            over(a).cmp(&over(b)).then(work(a).total_cmp(&work(b)))
-        });
-        for _ in instance.members(class) {
-            place(instance, &mut draft, &all, class, &cheapest, target);
-        }
-    }
-    draft
-}
-
-fn place(
-    instance: &Instance<'_>,
-    draft: &mut Draft,
-    all: &FreeDevices,
-    class: usize,
-    cheapest: &[usize],
-    target: f64,
-) {
-    let mut best: Option<(f64, f64, usize, usize)> = None;
-    for (m, micro_batch) in draft.micro_batches.iter().enumerate() {
-        for (g, group) in micro_batch.groups.iter().enumerate() {
-            let Some(time) = group
-                .time_with(instance, class)
-                .filter(|&time| time <= target)
-            else {
-                continue;
-            };
-            let work = (time - group.time) * f64::from(instance.shapes[group.shape].degree);
-            if best.is_none_or(|(least, at, ..)| (work, time) < (least, at)) {
-                best = Some((work, time, m, g));
-            }
-        }
-    }
-    let work_of =
-        |shape: usize| instance.time(shape, class) * f64::from(instance.shapes[shape].degree);
-    let last = draft.micro_batches.len().saturating_sub(1);
-    for &shape in cheapest {
-        if best.is_some_and(|(work, ..)| work <= work_of(shape)) {
-            break;
-        }
-        let Some(micro_batch) = draft.micro_batches.get_mut(last) else {
-            break;
-        };
-        let strategy = instance.shapes[shape].strategy;
-        if let Some(group) = micro_batch.open(instance, strategy, instance.memory(shape, class)) {
-            group.push(instance, class);
-            return;
-        }
-    }
-    if let Some((_, _, m, g)) = best {
-        draft.micro_batches[m].groups[g].push(instance, class);
-        return;
-    }
-    let mut micro_batch = DraftMicroBatch::new(all.clone());
-    for &shape in cheapest {
-        let strategy = instance.shapes[shape].strategy;
-        if let Some(group) = micro_batch.open(instance, strategy, instance.memory(shape, class)) {
-            group.push(instance, class);
-            break;
-        }
-    }
-    draft.micro_batches.push(micro_batch);
+/// How many drafts are filled: fewer of large batches, where a single one takes long and the law of large numbers
+/// leaves little to gain.
+fn num_fills(instance: &Instance<'_>) -> usize {
+    let sequences = instance.num_sequences().max(64) as f64;
+    ((320.0 * (512.0 / sequences).powf(0.75)) as usize).clamp(12, 640)
 }

@@ -1,31 +1,27 @@
-//! A plan in the making: groups with their devices and the lengths they hold, sums kept up to date.
+//! A plan in the making: groups with their devices, their sums, and who is in which.
 
-use lengthwise_core::{Group, MicroBatch, Plan, SequenceIndex};
+use lengthwise_core::{Group, MicroBatch, Plan, SequenceIndex, Strategy};
 
 use crate::instance::Instance;
 use crate::placement::{FreeDevices, Seat};
 
-/// Micro-batches in the making.
+/// Micro-batches and groups in the making.
 #[derive(Clone, Default)]
 pub(crate) struct Draft {
-    pub(crate) micro_batches: Vec<DraftMicroBatch>,
-}
-
-/// One of them, with the devices that are in no group yet.
-#[derive(Clone)]
-pub(crate) struct DraftMicroBatch {
+    /// The devices of each micro-batch that are in no group yet.
+    pub(crate) free: Vec<FreeDevices>,
     pub(crate) groups: Vec<DraftGroup>,
-    pub(crate) free: FreeDevices,
+    /// The class of every sequence placed so far and the group it is in.
+    pub(crate) placed: Vec<(u32, u32)>,
 }
 
 /// A group in the making.
 #[derive(Clone)]
 pub(crate) struct DraftGroup {
+    pub(crate) micro_batch: u32,
     /// Its position in [`Instance::shapes`].
-    pub(crate) shape: usize,
+    pub(crate) shape: u32,
     pub(crate) seat: Seat,
-    /// The class of every sequence it holds.
-    pub(crate) classes: Vec<u32>,
     /// Seconds, at the pace of its slowest device.
     pub(crate) time: f64,
     /// Bytes on each device.
@@ -33,94 +29,102 @@ pub(crate) struct DraftGroup {
 }
 
 impl DraftGroup {
-    /// Its time with one more sequence of `class`; `None` where memory does not suffice.
-    pub(crate) fn time_with(&self, instance: &Instance<'_>, class: usize) -> Option<f64> {
-        let memory = self
-            .memory
-            .saturating_add(instance.memory(self.shape, class));
-        let added = instance.time(self.shape, class) / self.seat.speed;
-        (memory <= self.seat.budget).then_some(self.time + added)
+    /// Seconds that a sequence of `class` adds.
+    pub(crate) fn added_time(&self, instance: &Instance<'_>, class: usize) -> f64 {
+        instance.time(self.shape as usize, class) / self.seat.speed
     }
 
-    pub(crate) fn push(&mut self, instance: &Instance<'_>, class: usize) {
-        self.time += instance.time(self.shape, class) / self.seat.speed;
-        self.memory += instance.memory(self.shape, class);
-        self.classes.push(class as u32);
-    }
-}
-
-impl DraftMicroBatch {
-    pub(crate) fn new(free: FreeDevices) -> Self {
-        DraftMicroBatch {
-            groups: Vec::new(),
-            free,
-        }
-    }
-
-    /// Opens an empty group of `strategy` whose devices all have `budget`, where there is room for it.
-    pub(crate) fn open(
-        &mut self,
-        instance: &Instance<'_>,
-        strategy: lengthwise_core::Strategy,
-        budget: u64,
-    ) -> Option<&mut DraftGroup> {
-        let seat = self.free.take(strategy.degree().get(), budget)?;
-        let shape = instance.shape_of(strategy, seat.span)?;
-        self.groups.push(DraftGroup {
-            shape,
-            seat,
-            classes: Vec::new(),
-            time: 0.0,
-            memory: 0,
-        });
-        self.groups.last_mut()
-    }
-
-    /// The time of its slowest group.
-    pub(crate) fn makespan(&self) -> f64 {
-        self.groups
-            .iter()
-            .map(|group| group.time)
-            .fold(0.0, f64::max)
+    /// Whether a sequence of `class` more is within the memory of its devices.
+    pub(crate) fn has_room(&self, instance: &Instance<'_>, class: usize) -> bool {
+        let added = instance.memory(self.shape as usize, class);
+        self.memory.saturating_add(added) <= self.seat.budget
     }
 }
 
 impl Draft {
+    /// Adds a micro-batch; returns its position.
+    pub(crate) fn open_micro_batch(&mut self, instance: &Instance<'_>) -> u32 {
+        self.free.push(instance.devices.all_free());
+        self.free.len() as u32 - 1
+    }
+
+    /// Opens an empty group of `strategy` whose devices all have `budget`, where there is room; returns its position.
+    pub(crate) fn open_group(
+        &mut self,
+        instance: &Instance<'_>,
+        micro_batch: u32,
+        strategy: Strategy,
+        budget: u64,
+    ) -> Option<u32> {
+        let free = &self.free[micro_batch as usize];
+        let seat = free.find(&instance.devices, strategy.degree().get(), budget)?;
+        let shape = instance.shape_of(strategy, seat.span)?;
+        Some(self.add_group(micro_batch, shape as u32, seat))
+    }
+
+    /// Adds an empty group of `shape` on a seat that was found for it; returns its position.
+    pub(crate) fn add_group(&mut self, micro_batch: u32, shape: u32, seat: Seat) -> u32 {
+        self.free[micro_batch as usize].take(&seat);
+        self.groups.push(DraftGroup {
+            micro_batch,
+            shape,
+            seat,
+            time: 0.0,
+            memory: 0,
+        });
+        self.groups.len() as u32 - 1
+    }
+
+    /// Adds a sequence of `class` to a group.
+    pub(crate) fn place(&mut self, instance: &Instance<'_>, class: usize, group: u32) {
+        let to = &mut self.groups[group as usize];
+        to.time += to.added_time(instance, class);
+        to.memory += instance.memory(to.shape as usize, class);
+        self.placed.push((class as u32, group));
+    }
+
+    /// The time of the slowest group of every micro-batch.
+    pub(crate) fn makespans(&self) -> Vec<f64> {
+        let mut makespans = vec![0.0f64; self.free.len()];
+        for group in &self.groups {
+            let makespan = &mut makespans[group.micro_batch as usize];
+            *makespan = makespan.max(group.time);
+        }
+        makespans
+    }
+
     /// The predicted step time up to rounding; the plan's own figure is that of `predict_step`.
     pub(crate) fn step_time(&self, instance: &Instance<'_>) -> f64 {
-        let overhead = instance.problem.cost.micro_batch_overhead().get();
-        self.micro_batches
-            .iter()
-            .map(|micro_batch| overhead + micro_batch.makespan())
-            .sum()
+        let makespans = self.makespans();
+        let busy = makespans.iter().filter(|&&makespan| makespan > 0.0).count();
+        makespans.iter().sum::<f64>() + instance.overhead * busy.max(1) as f64
     }
 
     /// The plan: within each class, sequences are handed out in the order of the batch.
     pub(crate) fn into_plan(self, instance: &Instance<'_>) -> Plan {
-        let mut handed_out = vec![0; instance.num_classes()];
-        let mut hand_out = |class: u32| -> SequenceIndex {
-            let class = class as usize;
-            handed_out[class] += 1;
-            instance.members(class)[handed_out[class] - 1]
-        };
-        let micro_batches = self.micro_batches.into_iter().map(|micro_batch| {
-            let occupied = micro_batch
-                .groups
-                .into_iter()
-                .filter(|group| !group.classes.is_empty());
-            let groups = occupied.map(|mut group| {
-                group.classes.sort_unstable_by(|a, b| b.cmp(a));
-                Group {
-                    strategy: instance.shapes[group.shape].strategy,
-                    ranks: group.seat.ranks,
-                    sequences: group.classes.into_iter().map(&mut hand_out).collect(),
-                }
-            });
-            MicroBatch {
-                groups: groups.collect(),
+        let mut sequences: Vec<Vec<SequenceIndex>> = vec![Vec::new(); self.groups.len()];
+        let mut handed_out = vec![0usize; instance.num_classes()];
+        let mut placed = self.placed;
+        placed.sort_unstable_by(|a, b| b.cmp(a));
+        for (class, group) in placed {
+            let next = &mut handed_out[class as usize];
+            sequences[group as usize].push(instance.members(class as usize)[*next]);
+            *next += 1;
+        }
+        let mut micro_batches: Vec<MicroBatch> = Vec::with_capacity(self.free.len());
+        micro_batches.resize_with(self.free.len(), || MicroBatch { groups: Vec::new() });
+        for (group, sequences) in self.groups.into_iter().zip(sequences) {
+            if !sequences.is_empty() {
+                micro_batches[group.micro_batch as usize]
+                    .groups
+                    .push(Group {
+                        strategy: instance.shapes[group.shape as usize].strategy,
+                        ranks: instance.devices.ranks(&group.seat),
+                        sequences,
+                    });
             }
-        });
-        let occupied = micro_batches.filter(|micro_batch| !micro_batch.groups.is_empty());
-        Plan::new(occupied.collect())
+        }
+        micro_batches.retain(|micro_batch| !micro_batch.groups.is_empty());
+        Plan::new(micro_batches)
     }
 }

@@ -1,78 +1,79 @@
 //! One degree for all groups, with sequences packed best fit decreasing.
 
+use std::collections::BTreeSet;
+
 use lengthwise_core::Strategy;
 
-use crate::draft::{Draft, DraftMicroBatch};
+use crate::draft::Draft;
 use crate::instance::Instance;
-use crate::placement::FreeDevices;
 
 /// Packs the batch into groups of `strategy` alone; `None` where some sequence does not fit such a group.
 ///
 /// Sequences go from long to short to the group that they leave the least memory of; a new group is opened only
-/// where none has room, a new micro-batch only where no devices are left. Full groups of equal devices
+/// where none has room, a new micro-batch only where no devices are left. On equal devices, full groups
 /// are then sorted by time, so that those of a micro-batch end together.
 pub(crate) fn pack(instance: &Instance<'_>, strategy: Strategy) -> Option<Draft> {
     let mut draft = Draft::default();
-    let mut by_room = std::collections::BTreeSet::new();
-    let all = FreeDevices::all(instance.problem);
+    let mut by_room: BTreeSet<(u64, u32)> = BTreeSet::new();
     for class in (0..instance.num_classes()).rev() {
-        let needed = instance
-            .problem
-            .cost
-            .sequence_memory(strategy, instance.class_lens[class])
-            .0;
+        let seq_len = instance.class_lens[class];
+        let needed = instance.problem.cost.sequence_memory(strategy, seq_len).0;
         for _ in instance.members(class) {
-            let roomy = by_room.range((needed, 0, 0)..).next().copied();
-            let (room, micro_batch, group) = match roomy {
+            let roomy = by_room.range((needed, 0)..).next().copied();
+            let group = match roomy {
                 Some(entry) => {
                     by_room.remove(&entry);
-                    entry
+                    entry.1
                 }
-                None => open(instance, &mut draft, &all, strategy, needed)?,
+                None => open(instance, &mut draft, strategy, needed)?,
             };
-            draft.micro_batches[micro_batch].groups[group].push(instance, class);
-            by_room.insert((room - needed, micro_batch, group));
+            draft.place(instance, class, group);
+            let opened = &draft.groups[group as usize];
+            by_room.insert((opened.seat.budget - opened.memory, group));
         }
     }
-    if instance.has_equal_devices() {
+    if instance.devices.are_equal() {
         sort_by_time(&mut draft);
     }
     Some(draft)
 }
 
-/// Opens a group with room for `needed` bytes: its room, micro-batch and position.
+/// Opens a group with room for `needed` bytes.
 fn open(
     instance: &Instance<'_>,
     draft: &mut Draft,
-    all: &FreeDevices,
     strategy: Strategy,
     needed: u64,
-) -> Option<(u64, usize, usize)> {
-    let last = draft.micro_batches.len().saturating_sub(1);
-    if let Some(micro_batch) = draft.micro_batches.last_mut()
-        && let Some(group) = micro_batch.open(instance, strategy, needed)
+) -> Option<u32> {
+    if let Some(last) = draft.free.len().checked_sub(1)
+        && let Some(group) = draft.open_group(instance, last as u32, strategy, needed)
     {
-        return Some((group.seat.budget, last, micro_batch.groups.len() - 1));
+        return Some(group);
     }
-    let mut micro_batch = DraftMicroBatch::new(all.clone());
-    let room = micro_batch.open(instance, strategy, needed)?.seat.budget;
-    draft.micro_batches.push(micro_batch);
-    Some((room, draft.micro_batches.len() - 1, 0))
+    let micro_batch = draft.open_micro_batch(instance);
+    draft.open_group(instance, micro_batch, strategy, needed)
 }
 
 /// Hands the contents of the groups out anew, slowest first.
 fn sort_by_time(draft: &mut Draft) {
-    let groups = draft.micro_batches.iter_mut().flat_map(|m| &mut m.groups);
-    let mut groups: Vec<_> = groups.collect();
-    // Groups that cross nodes stay where they are: their times hold for their seats only.
-    let first_shape = groups.first().map(|group| group.shape);
-    groups.retain(|group| Some(group.shape) == first_shape);
-    let mut contents: Vec<_> = groups
-        .iter_mut()
-        .map(|group| (group.time, group.memory, std::mem::take(&mut group.classes)))
+    // Groups of another span stay where they are: their times hold for their seats only.
+    let first_shape = draft.groups.first().map(|group| group.shape);
+    let alike =
+        (0..draft.groups.len()).filter(|&group| Some(draft.groups[group].shape) == first_shape);
+    let seats: Vec<usize> = alike.collect();
+    let mut by_time = seats.clone();
+    by_time.sort_by(|&a, &b| draft.groups[b].time.total_cmp(&draft.groups[a].time));
+    let contents: Vec<(f64, u64)> = by_time
+        .iter()
+        .map(|&group| (draft.groups[group].time, draft.groups[group].memory))
         .collect();
-    contents.sort_by(|a, b| b.0.total_cmp(&a.0));
-    for (group, (time, memory, classes)) in groups.into_iter().zip(contents) {
-        (group.time, group.memory, group.classes) = (time, memory, classes);
+    let mut moved_to: Vec<u32> = (0..draft.groups.len() as u32).collect();
+    for ((&seat, &group), (time, memory)) in seats.iter().zip(&by_time).zip(contents) {
+        moved_to[group] = seat as u32;
+        draft.groups[seat].time = time;
+        draft.groups[seat].memory = memory;
+    }
+    for (_, group) in &mut draft.placed {
+        *group = moved_to[*group as usize];
     }
 }

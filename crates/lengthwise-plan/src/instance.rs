@@ -5,6 +5,7 @@ use std::ops::Range;
 use lengthwise_core::{Bytes, Degree, Sequence, SequenceIndex, Strategy, Tokens};
 use lengthwise_cost::{GroupShape, Span};
 
+use crate::placement::Devices;
 use crate::{PlanError, Problem};
 
 /// The tables of one problem. Sequences of equal length form a *class*; classes are ordered by length.
@@ -24,6 +25,14 @@ pub(crate) struct Instance<'a> {
     memory: Vec<u64>,
     /// Every device's budget for sequences, largest first.
     budgets: Vec<u64>,
+    /// Where groups can go.
+    pub(crate) devices: Devices,
+    /// Seconds that every micro-batch takes on top.
+    pub(crate) overhead: f64,
+    /// The speeds of all devices together.
+    pub(crate) total_speed: f64,
+    least_work: f64,
+    least_makespan: f64,
 }
 
 /// A shape that groups of this cluster can have.
@@ -74,7 +83,7 @@ impl<'a> Instance<'a> {
                 memory.push(problem.cost.sequence_memory(shape.strategy, seq_len).0);
             }
         }
-        let instance = Instance {
+        let mut instance = Instance {
             problem,
             class_lens,
             sorted: sorted.iter().map(|sequence| sequence.index).collect(),
@@ -83,8 +92,34 @@ impl<'a> Instance<'a> {
             time,
             memory,
             budgets,
+            devices: Devices::of(problem),
+            overhead: problem.cost.micro_batch_overhead().get(),
+            total_speed: problem
+                .cluster
+                .devices()
+                .iter()
+                .map(|device| device.speed().get())
+                .sum(),
+            least_work: 0.0,
+            least_makespan: 0.0,
         };
         instance.check_feasible()?;
+        let fastest = problem
+            .cluster
+            .devices()
+            .iter()
+            .map(|device| device.speed().get());
+        let fastest = fastest.fold(0.0, f64::max);
+        for class in 0..instance.num_classes() {
+            let fitting = (0..instance.shapes.len()).filter(|&shape| instance.fits(shape, class));
+            let (mut work, mut time) = (f64::INFINITY, f64::INFINITY);
+            for shape in fitting {
+                work = work.min(instance.work(shape, class));
+                time = time.min(instance.time(shape, class) / fastest);
+            }
+            instance.least_work += work * instance.members(class).len() as f64;
+            instance.least_makespan = instance.least_makespan.max(time);
+        }
         Ok(instance)
     }
 
@@ -109,6 +144,37 @@ impl<'a> Instance<'a> {
         self.memory[shape * self.class_lens.len() + class]
     }
 
+    /// Device-seconds at nominal speed that a sequence of `class` takes in `shape`.
+    pub(crate) fn work(&self, shape: usize, class: usize) -> f64 {
+        f64::from(self.shapes[shape].degree) * self.time(shape, class)
+    }
+
+    /// Device-seconds that the batch takes with every sequence in its cheapest shape.
+    pub(crate) fn least_work(&self) -> f64 {
+        self.least_work
+    }
+
+    /// The largest budget of any device as a unit of memory; at least 1.
+    pub(crate) fn budget_unit(&self) -> f64 {
+        self.budgets
+            .first()
+            .map_or(1.0, |&budget| (budget as f64).max(1.0))
+    }
+
+    /// The budgets of all devices together.
+    pub(crate) fn total_budget(&self) -> f64 {
+        self.budgets.iter().map(|&budget| budget as f64).sum()
+    }
+
+    /// The time of the sequence that takes longest in its fastest shape: some makespan is at least that.
+    pub(crate) fn least_makespan(&self) -> f64 {
+        self.least_makespan
+    }
+
+    pub(crate) fn num_sequences(&self) -> usize {
+        self.sorted.len()
+    }
+
     /// The position of the shape of this strategy and span.
     pub(crate) fn shape_of(&self, strategy: Strategy, span: Span) -> Option<usize> {
         self.shapes
@@ -131,15 +197,6 @@ impl<'a> Instance<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Whether all devices have the same speed and budget.
-    pub(crate) fn has_equal_devices(&self) -> bool {
-        let devices = self.problem.cluster.devices();
-        self.budgets.first() == self.budgets.last()
-            && devices
-                .iter()
-                .all(|device| device.speed() == devices[0].speed())
     }
 
     /// The largest degree that the cluster is large enough for.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use lengthwise_core::Degree;
 use thiserror::Error;
 
-use crate::{Adaptive, Planner, Static};
+use crate::{Adaptive, Planner, PlannerOptions, Static};
 
 /// Which planner to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,8 +33,13 @@ impl PlannerKind {
 
     /// The planner itself.
     pub fn planner(self) -> Box<dyn Planner> {
+        self.planner_with(PlannerOptions::default())
+    }
+
+    /// The planner itself, with options where it has any.
+    pub fn planner_with(self, options: PlannerOptions) -> Box<dyn Planner> {
         match self {
-            PlannerKind::Adaptive => Box::new(Adaptive),
+            PlannerKind::Adaptive => Box::new(Adaptive::new(options)),
             PlannerKind::Static(None) => Box::new(Static::longest_decides()),
             PlannerKind::Static(Some(degree)) => Box::new(Static::with_degree(degree)),
         }

@@ -3,18 +3,26 @@
 #![forbid(unsafe_code)]
 
 mod adaptive;
-mod bound;
+mod branch;
+mod deadline;
 mod draft;
 mod error;
+mod fill;
 mod homogeneous;
 mod instance;
 mod kind;
+mod least_micro_batches;
+mod options;
 mod placement;
 mod planner;
+mod polish;
+mod relaxation;
+mod search;
 mod static_degree;
 
 pub use adaptive::Adaptive;
 pub use error::PlanError;
 pub use kind::{PlannerKind, UnknownPlanner};
+pub use options::PlannerOptions;
 pub use planner::{PlanReport, Planned, Planner, Problem, StopReason};
 pub use static_degree::Static;

@@ -5,25 +5,37 @@ use lengthwise_cost::Span;
 
 use crate::Problem;
 
-/// The devices of one micro-batch that are in no group yet.
-#[derive(Clone)]
-pub(crate) struct FreeDevices {
-    /// For each node its free devices, those with the largest budget and then the fastest last.
-    nodes: Vec<Vec<FreeDevice>>,
-    num_free: usize,
+/// The devices of the cluster node by node, in the order in which groups take them.
+pub(crate) struct Devices {
+    /// For each node its devices, the ones with the largest budget and then the fastest last.
+    nodes: Vec<Vec<PlacedDevice>>,
+    num_devices: u32,
+    /// Whether all have the same budget and speed.
+    equal: bool,
 }
 
 #[derive(Clone, Copy)]
-struct FreeDevice {
+struct PlacedDevice {
     rank: u32,
     budget: u64,
     speed: f64,
 }
 
+/// The devices of one micro-batch that are in no group yet: of every node the first so many.
+#[derive(Clone)]
+pub(crate) struct FreeDevices {
+    /// How many of each node.
+    left: Vec<u32>,
+    /// The nodes with so many left; empty nodes are not listed.
+    nodes_with: Vec<Vec<u32>>,
+    num_free: u32,
+}
+
 /// Devices for a group.
 #[derive(Clone, Debug)]
 pub(crate) struct Seat {
-    pub(crate) ranks: Vec<Rank>,
+    /// Runs of devices, one for each node.
+    pieces: Pieces,
     pub(crate) span: Span,
     /// The budget of the device with the least memory.
     pub(crate) budget: u64,
@@ -31,76 +43,190 @@ pub(crate) struct Seat {
     pub(crate) speed: f64,
 }
 
-impl FreeDevices {
-    /// Every device of the cluster.
-    pub(crate) fn all(problem: Problem<'_>) -> Self {
+/// Devices `start..end` in the order of a node.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    node: u32,
+    start: u32,
+    end: u32,
+}
+
+#[derive(Clone, Debug)]
+enum Pieces {
+    One(Piece),
+    Many(Box<[Piece]>),
+}
+
+impl Pieces {
+    fn as_slice(&self) -> &[Piece] {
+        match self {
+            Pieces::One(piece) => std::slice::from_ref(piece),
+            Pieces::Many(pieces) => pieces,
+        }
+    }
+}
+
+impl Devices {
+    pub(crate) fn of(problem: Problem<'_>) -> Self {
         let cluster = problem.cluster;
         let nodes = (0..cluster.num_nodes()).map(|node| {
             let ranks = cluster.node_ranks(node).unwrap_or(0..0);
-            let mut free: Vec<FreeDevice> = ranks
+            let mut devices: Vec<PlacedDevice> = ranks
                 .map(|rank| {
                     let device = &cluster.devices()[rank as usize];
-                    FreeDevice {
+                    PlacedDevice {
                         rank,
                         budget: problem.cost.budget(device).0,
                         speed: device.speed().get(),
                     }
                 })
                 .collect();
-            free.sort_by(|a, b| {
+            devices.sort_by(|a, b| {
                 let strength = a.budget.cmp(&b.budget).then(a.speed.total_cmp(&b.speed));
                 strength.then(b.rank.cmp(&a.rank))
             });
-            free
+            devices
         });
-        FreeDevices {
-            nodes: nodes.collect(),
-            num_free: cluster.devices().len(),
+        let nodes: Vec<Vec<PlacedDevice>> = nodes.collect();
+        let first = nodes[0][0];
+        let same =
+            |device: &PlacedDevice| (device.budget, device.speed) == (first.budget, first.speed);
+        Devices {
+            equal: nodes.iter().flatten().all(same),
+            nodes,
+            num_devices: cluster.num_devices(),
         }
     }
 
-    /// Takes `degree` devices with a budget of at least `budget`: the strongest of the node that they leave the
+    /// Whether all devices have the same budget and speed.
+    pub(crate) fn are_equal(&self) -> bool {
+        self.equal
+    }
+
+    /// All of them.
+    pub(crate) fn all_free(&self) -> FreeDevices {
+        let left: Vec<u32> = self.nodes.iter().map(|node| node.len() as u32).collect();
+        let most = left.iter().copied().max().unwrap_or(0) as usize;
+        let mut nodes_with = vec![Vec::new(); most + 1];
+        for (node, &left) in left.iter().enumerate().rev() {
+            nodes_with[left as usize].push(node as u32);
+        }
+        FreeDevices {
+            left,
+            nodes_with,
+            num_free: self.num_devices,
+        }
+    }
+
+    /// The ranks of a seat, increasing.
+    pub(crate) fn ranks(&self, seat: &Seat) -> Vec<Rank> {
+        let devices = seat
+            .pieces
+            .as_slice()
+            .iter()
+            .flat_map(|piece| self.devices(piece));
+        let mut ranks: Vec<Rank> = devices.map(|device| Rank(device.rank)).collect();
+        ranks.sort_unstable();
+        ranks
+    }
+
+    fn devices(&self, piece: &Piece) -> &[PlacedDevice] {
+        &self.nodes[piece.node as usize][piece.start as usize..piece.end as usize]
+    }
+
+    /// How many of the first `left` devices of a node have a budget of at least `budget`; they come last.
+    fn suitable(&self, node: u32, left: u32, budget: u64) -> u32 {
+        let devices = &self.nodes[node as usize][..left as usize];
+        if self.equal {
+            return if devices
+                .first()
+                .is_some_and(|device| device.budget >= budget)
+            {
+                left
+            } else {
+                0
+            };
+        }
+        left - devices.partition_point(|device| device.budget < budget) as u32
+    }
+
+    fn seat(&self, pieces: Pieces, span: Span) -> Seat {
+        let (mut budget, mut speed) = (u64::MAX, f64::INFINITY);
+        for piece in pieces.as_slice() {
+            let devices = self.devices(piece);
+            for device in if self.equal { &devices[..1] } else { devices } {
+                budget = budget.min(device.budget);
+                speed = speed.min(device.speed);
+            }
+        }
+        Seat {
+            pieces,
+            span,
+            budget,
+            speed,
+        }
+    }
+}
+
+impl FreeDevices {
+    pub(crate) fn num_free(&self) -> u32 {
+        self.num_free
+    }
+
+    /// Finds `degree` devices with a budget of at least `budget`: the strongest of the node that they leave the
     /// least of, or else of as few nodes as possible.
-    pub(crate) fn take(&mut self, degree: u32, budget: u64) -> Option<Seat> {
-        let degree = degree as usize;
+    pub(crate) fn find(&self, devices: &Devices, degree: u32, budget: u64) -> Option<Seat> {
         if degree > self.num_free {
             return None;
         }
-        let suitable = |node: &Vec<FreeDevice>| {
-            node.len() - node.partition_point(|device| device.budget < budget)
-        };
-        let fits_best = (0..self.nodes.len())
-            .filter(|&node| suitable(&self.nodes[node]) >= degree)
-            .min_by_key(|&node| self.nodes[node].len());
-        let mut taken = Vec::with_capacity(degree);
-        if let Some(node) = fits_best {
-            let left = self.nodes[node].len() - degree;
-            taken.extend(self.nodes[node].drain(left..));
-        } else {
-            let mut by_room: Vec<(usize, usize)> =
-                self.nodes.iter().map(suitable).zip(0..).collect();
-            if by_room.iter().map(|&(room, _)| room).sum::<usize>() < degree {
-                return None;
-            }
-            by_room.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-            for (room, node) in by_room {
-                let left = self.nodes[node].len() - room.min(degree - taken.len());
-                taken.extend(self.nodes[node].drain(left..));
+        for left in degree as usize..self.nodes_with.len() {
+            let room = |&&node: &&u32| devices.suitable(node, left as u32, budget) >= degree;
+            if let Some(&node) = self.nodes_with[left].iter().rev().find(room) {
+                let (start, end) = (left as u32 - degree, left as u32);
+                let piece = Piece { node, start, end };
+                return Some(devices.seat(Pieces::One(piece), Span::OneNode));
             }
         }
-        self.num_free -= degree;
-        let weakest = |least: f64, device: &FreeDevice| least.min(device.speed);
-        let mut ranks: Vec<Rank> = taken.iter().map(|device| Rank(device.rank)).collect();
-        ranks.sort_unstable();
-        Some(Seat {
-            ranks,
-            span: if fits_best.is_some() {
-                Span::OneNode
-            } else {
-                Span::ManyNodes
-            },
-            budget: taken.iter().map(|device| device.budget).min().unwrap_or(0),
-            speed: taken.iter().fold(f64::INFINITY, weakest),
-        })
+        if devices.nodes.len() == 1 {
+            return None;
+        }
+        let mut missing = degree;
+        let mut by_room: Vec<(u32, u32)> = (0u32..)
+            .zip(&self.left)
+            .map(|(node, &left)| (devices.suitable(node, left, budget), node))
+            .filter(|&(room, _)| room > 0)
+            .collect();
+        by_room.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        let mut pieces = Vec::new();
+        for (room, node) in by_room {
+            let count = room.min(missing);
+            let end = self.left[node as usize];
+            pieces.push(Piece {
+                node,
+                start: end - count,
+                end,
+            });
+            missing -= count;
+            if missing == 0 {
+                let pieces = Pieces::Many(pieces.into_boxed_slice());
+                return Some(devices.seat(pieces, Span::ManyNodes));
+            }
+        }
+        None
+    }
+
+    /// Takes what [`find`](Self::find) found.
+    pub(crate) fn take(&mut self, seat: &Seat) {
+        for piece in seat.pieces.as_slice() {
+            let before = std::mem::replace(&mut self.left[piece.node as usize], piece.start);
+            let listed = &mut self.nodes_with[before as usize];
+            if let Some(position) = listed.iter().rposition(|&node| node == piece.node) {
+                listed.swap_remove(position);
+            }
+            if piece.start > 0 {
+                self.nodes_with[piece.start as usize].push(piece.node);
+            }
+            self.num_free -= piece.end - piece.start;
+        }
     }
 }

@@ -6,6 +6,7 @@ use lengthwise_core::{Cluster, GlobalBatch, Plan, Seconds, StrategySpace};
 use lengthwise_cost::{CostModel, predict_step};
 
 use crate::PlanError;
+use crate::branch::{Effort, lower_bound};
 use crate::draft::Draft;
 use crate::instance::Instance;
 
@@ -45,11 +46,11 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// A finished draft, with the figures of its plan.
+    /// A finished draft, with the figures of its plan and a bound that `effort` is spent on.
     pub(crate) fn of(
         draft: Draft,
         instance: &Instance<'_>,
-        stop_reason: StopReason,
+        effort: Effort,
         started: Instant,
     ) -> Self {
         let Problem {
@@ -60,26 +61,26 @@ impl Planned {
         } = instance.problem;
         let plan = draft.into_plan(instance);
         let predicted_step = predict_step(&plan, batch, cluster, cost);
-        let bound = crate::bound::lower_bound(instance);
-        // A plan that meets the bound exactly may differ from it in the last digit of a long sum.
-        let lower_bound = Seconds::new(bound).map_or(Seconds::ZERO, |bound| {
-            if bound > predicted_step {
-                predicted_step
-            } else {
-                bound
-            }
-        });
+        let bound = lower_bound(instance, predicted_step.get(), effort);
+        let is_optimal = bound >= predicted_step.get() * (1.0 - OPTIMAL);
         Planned {
             plan,
             report: PlanReport {
                 predicted_step,
-                lower_bound,
-                stop_reason,
+                lower_bound: Seconds::new(bound).unwrap_or(Seconds::ZERO),
+                stop_reason: if is_optimal {
+                    StopReason::Optimal
+                } else {
+                    StopReason::Converged
+                },
                 solve_time: started.elapsed().into(),
             },
         }
     }
 }
+
+/// A plan within this part of its bound counts as optimal: sums differ in their last digits.
+const OPTIMAL: f64 = 1e-9;
 
 /// How good a plan is and how it came about.
 #[derive(Clone, Debug)]

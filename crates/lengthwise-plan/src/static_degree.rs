@@ -4,10 +4,12 @@ use std::time::Instant;
 
 use lengthwise_core::{Degree, Strategy};
 
+use crate::branch::Effort;
+use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::homogeneous::pack;
 use crate::instance::Instance;
-use crate::{PlanError, Planned, Planner, Problem, StopReason};
+use crate::{PlanError, Planned, Planner, Problem};
 
 /// One degree for all: what systems do that fix their groups before training starts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,11 +63,7 @@ impl Planner for Static {
         let started = Instant::now();
         let instance = Instance::new(problem)?;
         let draft = self.pack(&instance)?;
-        Ok(Planned::of(
-            draft,
-            &instance,
-            StopReason::Converged,
-            started,
-        ))
+        let effort = Effort::for_size(instance.num_sequences(), Deadline::default());
+        Ok(Planned::of(draft, &instance, effort, started))
     }
 }

@@ -1,0 +1,204 @@
+//! Best-first search over where the longest sequences go, for the lower bound.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use crate::deadline::Deadline;
+use crate::instance::Instance;
+use crate::least_micro_batches::least_micro_batches;
+use crate::relaxation::{Committed, Decisions, MAX_DEPTH, Prices, Relaxation};
+
+/// A set of plans, by what they have in common, and a bound for all of them.
+struct Node {
+    bound: f64,
+    decisions: Decisions,
+    prices: Prices,
+    /// Whether its prices are its own, not yet those of the node it came from.
+    ascended: bool,
+    /// Breaks ties, so that the order does not depend on the heap.
+    number: usize,
+}
+
+/// How hard to search.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// Ascents from one node's prices to better ones.
+    pub(crate) num_ascents: usize,
+    /// Steps of each.
+    pub(crate) num_steps: usize,
+    pub(crate) deadline: Deadline,
+}
+
+impl Effort {
+    /// What is worth spending on a batch of so many sequences.
+    pub(crate) fn for_size(num_sequences: usize, deadline: Deadline) -> Self {
+        Effort {
+            num_ascents: (24 * 2048 / num_sequences.max(2048)).max(6),
+            num_steps: 40,
+            deadline,
+        }
+    }
+}
+
+/// The least time of any plan, given one that takes `known`: exact once every set of plans is either decided or bounded
+/// by `known`, else the least bound of those left when the effort is spent.
+///
+/// The plans are split by their number of micro-batches, then by where the longest sequence goes (which shape of group,
+/// with which longer sequences, in which micro-batch), then the second longest and so on.
+pub(crate) fn lower_bound(instance: &Instance<'_>, known: f64, effort: Effort) -> f64 {
+    let relaxation = Relaxation::new(instance);
+    let mut search = Search {
+        open: BinaryHeap::new(),
+        num_nodes: 0,
+        known,
+        relaxation,
+    };
+    let least = least_micro_batches(instance) as usize;
+    search.push_root(least, true);
+    let mut ascents = effort.num_ascents;
+    while let Some(mut node) = search.open.pop() {
+        if node.bound >= known * (1.0 - 1e-9) {
+            return known;
+        }
+        if ascents == 0 || effort.deadline.has_passed() {
+            return node.bound;
+        }
+        if !node.ascended {
+            ascents -= 1;
+            search.ascend(&mut node, effort.num_steps);
+            search.open.push(node);
+        } else if !search.split(&node) {
+            return node.bound;
+        }
+    }
+    known
+}
+
+struct Search<'a, 'p> {
+    open: BinaryHeap<Node>,
+    num_nodes: usize,
+    known: f64,
+    relaxation: Relaxation<'a, 'p>,
+}
+
+impl Search<'_, '_> {
+    /// What the makespans together may take in a better plan.
+    fn limit(&self, decisions: &Decisions) -> f64 {
+        self.known - decisions.num_micro_batches as f64 * self.relaxation.instance.overhead
+    }
+
+    fn ascend(&self, node: &mut Node, num_steps: usize) {
+        let limit = self.limit(&node.decisions);
+        self.relaxation
+            .ascend(&node.decisions, &mut node.prices, limit, num_steps);
+        node.bound = node.bound.max(self.bound(&node.decisions, &node.prices));
+        node.ascended = true;
+    }
+
+    fn bound(&self, decisions: &Decisions, prices: &Prices) -> f64 {
+        let limit = self.limit(decisions);
+        if limit <= 0.0 {
+            return self.known;
+        }
+        let makespans = self.relaxation.bound(decisions, prices, limit);
+        // Sums of many terms may err in their last digits; the bound must not.
+        makespans * (1.0 - 1e-10) + self.known - limit
+    }
+
+    fn push_root(&mut self, num_micro_batches: usize, or_more: bool) {
+        let decisions = Decisions {
+            num_micro_batches,
+            or_more,
+            ..Decisions::default()
+        };
+        self.push(0.0, decisions, self.relaxation.first_prices());
+    }
+
+    fn push(&mut self, at_least: f64, decisions: Decisions, prices: Prices) {
+        let bound = at_least.max(self.bound(&decisions, &prices));
+        if bound < self.known * (1.0 - 1e-9) {
+            self.num_nodes += 1;
+            self.open.push(Node {
+                bound,
+                decisions,
+                prices,
+                ascended: false,
+                number: self.num_nodes,
+            });
+        }
+    }
+
+    /// Replaces a node by those of one more decision; `false` where none is left to take.
+    fn split(&mut self, node: &Node) -> bool {
+        let decisions = &node.decisions;
+        if decisions.or_more {
+            self.push_root(decisions.num_micro_batches, false);
+            self.push_root(decisions.num_micro_batches + 1, true);
+            return true;
+        }
+        let instance = self.relaxation.instance;
+        let depth = decisions.num_decided;
+        if depth >= MAX_DEPTH.min(instance.num_sequences()) || !instance.devices.are_equal() {
+            return false;
+        }
+        for (index, group) in decisions.groups.iter().enumerate() {
+            let memory = self.relaxation.decided_memory(depth, group.shape);
+            if let Some(time) = self.relaxation.decided_time(depth, group.shape)
+                && group.memory + memory <= 1.0 + 1e-9
+            {
+                let child = decisions.with_sequence(index, time, memory);
+                self.push(node.bound, child, node.prices.clone());
+            }
+        }
+        let newly_opened = (decisions.num_opened + 1).min(decisions.num_micro_batches);
+        for micro_batch in 0..newly_opened {
+            let inside = decisions
+                .groups
+                .iter()
+                .filter(|group| group.micro_batch == micro_batch);
+            let taken: u32 = inside
+                .map(|group| instance.shapes[group.shape].degree)
+                .sum();
+            for (shape, figures) in instance.shapes.iter().enumerate() {
+                let Some(time) = self.relaxation.decided_time(depth, shape) else {
+                    continue;
+                };
+                if taken + figures.degree <= instance.problem.cluster.num_devices() {
+                    let child = decisions.with_group(Committed {
+                        micro_batch,
+                        shape,
+                        time,
+                        memory: self.relaxation.decided_memory(depth, shape),
+                    });
+                    let all_opened = child.num_opened == child.num_micro_batches;
+                    let prices = node.prices.with_group(decisions, micro_batch, all_opened);
+                    self.push(node.bound, child, prices);
+                }
+            }
+        }
+        true
+    }
+}
+
+impl Ord for Node {
+    /// The least bound comes first out of the heap; of equal ones the deeper, then the older.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let depth = self.decisions.num_decided.cmp(&other.decisions.num_decided);
+        let bound = other.bound.total_cmp(&self.bound);
+        bound.then(depth).then(other.number.cmp(&self.number))
+    }
+}
+
+impl PartialOrd for Node {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Node {}

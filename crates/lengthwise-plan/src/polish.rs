@@ -1,0 +1,279 @@
+//! Local search on a filled draft: groups trade sequences until no makespan shrinks.
+
+use std::collections::BTreeSet;
+
+use crate::draft::Draft;
+use crate::instance::Instance;
+
+/// Groups of each micro-batch that are looked at as partners of a slowest group: the fastest ones.
+const NUM_PARTNERS: usize = 48;
+
+/// The same where several sequences come back for one.
+const NUM_BUNDLE_PARTNERS: usize = 16;
+
+/// Trades that shorten the slowest group of a micro-batch without prolonging any other micro-batch.
+pub(crate) struct Polish<'a, 'p> {
+    instance: &'a Instance<'p>,
+    draft: Draft,
+    /// The classes that each group holds, increasing, and how many of each.
+    contents: Vec<Vec<(u32, u32)>>,
+    /// The groups of every micro-batch by time.
+    by_time: Vec<BTreeSet<(u64, u32)>>,
+}
+
+/// A sequence that leaves the slowest group, and what comes back for it.
+#[derive(Clone)]
+struct Trade {
+    /// What the two groups take at most; less is better.
+    slowest: f64,
+    away: u32,
+    back: Vec<(u32, u32)>,
+    partner: u32,
+}
+
+/// The two groups of a trade and what they may take.
+#[derive(Clone, Copy)]
+struct Pair {
+    source: u32,
+    partner: u32,
+    /// The source must end below this.
+    limit: f64,
+    /// The partner must not exceed this.
+    cap: f64,
+    /// Whether both are of one micro-batch.
+    same: bool,
+}
+
+impl<'a, 'p> Polish<'a, 'p> {
+    pub(crate) fn new(instance: &'a Instance<'p>, draft: Draft) -> Self {
+        let mut contents: Vec<Vec<(u32, u32)>> = vec![Vec::new(); draft.groups.len()];
+        for &(class, group) in &draft.placed {
+            add(&mut contents[group as usize], class, 1);
+        }
+        let mut by_time = vec![BTreeSet::new(); draft.free.len()];
+        for (index, group) in (0u32..).zip(&draft.groups) {
+            by_time[group.micro_batch as usize].insert((group.time.to_bits(), index));
+        }
+        Polish {
+            instance,
+            draft,
+            contents,
+            by_time,
+        }
+    }
+
+    /// Trades until nothing helps or `num_trades` are spent.
+    pub(crate) fn run(mut self, num_trades: usize) -> Draft {
+        let mut left = num_trades;
+        let mut stuck = 0;
+        let num = self.by_time.len();
+        let mut micro_batch = 0;
+        while left > 0 && stuck < num {
+            left -= 1;
+            if self.shorten(micro_batch) {
+                stuck = 0;
+            } else {
+                stuck += 1;
+                micro_batch = (micro_batch + 1) % num;
+            }
+        }
+        self.draft.placed.clear();
+        for (group, content) in (0u32..).zip(&self.contents) {
+            for &(class, count) in content {
+                self.draft.placed.extend((0..count).map(|_| (class, group)));
+            }
+        }
+        self.draft
+    }
+
+    /// Makes the slowest group of a micro-batch faster, if that is possible.
+    fn shorten(&mut self, micro_batch: usize) -> bool {
+        for (num_partners, bundles) in [(NUM_PARTNERS, false), (NUM_BUNDLE_PARTNERS, true)] {
+            if let Some(trade) = self.best_trade(micro_batch, num_partners, bundles) {
+                let Some(&(_, source)) = self.by_time[micro_batch].last() else {
+                    return false;
+                };
+                self.carry_out(source, &trade);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn best_trade(&self, micro_batch: usize, num_partners: usize, bundles: bool) -> Option<Trade> {
+        let &(slowest, source) = self.by_time[micro_batch].last()?;
+        let limit = f64::from_bits(slowest) * (1.0 - 1e-7);
+        let mut best = None;
+        for (other, groups) in self.by_time.iter().enumerate() {
+            let makespan = groups.last().map_or(0.0, |&(time, _)| f64::from_bits(time));
+            let same = other == micro_batch;
+            for &(_, partner) in groups.iter().take(num_partners) {
+                if partner != source {
+                    let pair = Pair {
+                        source,
+                        partner,
+                        limit,
+                        cap: if same { limit } else { makespan },
+                        same,
+                    };
+                    if bundles {
+                        self.trade_bundles(pair, &mut best);
+                    } else {
+                        self.trade_singles(pair, &mut best);
+                    }
+                }
+            }
+        }
+        best
+    }
+
+    /// One sequence for none or for one.
+    fn trade_singles(&self, pair: Pair, best: &mut Option<Trade>) {
+        let instance = self.instance;
+        let source = &self.draft.groups[pair.source as usize];
+        let partner = &self.draft.groups[pair.partner as usize];
+        let source_room = source.seat.budget - source.memory;
+        let partner_room = partner.seat.budget - partner.memory;
+        for &(away, _) in &self.contents[pair.source as usize] {
+            let class = away as usize;
+            let source_time = source.time - source.added_time(instance, class);
+            let source_room = source_room + instance.memory(source.shape as usize, class);
+            let partner_time = partner.time + partner.added_time(instance, class);
+            let needed = instance.memory(partner.shape as usize, class);
+            if needed <= partner_room {
+                pair.consider(source_time, partner_time, away, &[], best);
+            }
+            for &(back, _) in &self.contents[pair.partner as usize] {
+                let class = back as usize;
+                let given = partner_room + instance.memory(partner.shape as usize, class);
+                if needed <= given
+                    && instance.memory(source.shape as usize, class) <= source_room
+                    && back != away
+                {
+                    let source_time = source_time + source.added_time(instance, class);
+                    let partner_time = partner_time - partner.added_time(instance, class);
+                    pair.consider(source_time, partner_time, away, &[(back, 1)], best);
+                }
+            }
+        }
+    }
+
+    /// One sequence for so many shorter ones as make room for it. Where memory is full, this is what evens out
+    /// times: short sequences take less time for the same memory.
+    fn trade_bundles(&self, pair: Pair, best: &mut Option<Trade>) {
+        let instance = self.instance;
+        let source = &self.draft.groups[pair.source as usize];
+        let partner = &self.draft.groups[pair.partner as usize];
+        let partner_room = partner.seat.budget - partner.memory;
+        let held = &self.contents[pair.partner as usize];
+        let mut back = Vec::with_capacity(held.len());
+        for &(away, _) in &self.contents[pair.source as usize] {
+            let class = away as usize;
+            let needed = instance.memory(partner.shape as usize, class);
+            let shorter = &held[..held.partition_point(|&(held, _)| held < away)];
+            for longest_first in [false, true] {
+                let mut source_time = source.time - source.added_time(instance, class);
+                let mut partner_time = partner.time + partner.added_time(instance, class);
+                let mut source_room = source.seat.budget - source.memory
+                    + instance.memory(source.shape as usize, class);
+                let mut room = partner_room;
+                back.clear();
+                for index in 0..shorter.len() {
+                    let index = if longest_first {
+                        shorter.len() - 1 - index
+                    } else {
+                        index
+                    };
+                    let (class, count) = (shorter[index].0 as usize, u64::from(shorter[index].1));
+                    let given = instance.memory(partner.shape as usize, class).max(1);
+                    let returned = instance.memory(source.shape as usize, class).max(1);
+                    let lacking = needed.saturating_sub(room).div_ceil(given);
+                    let taken = count.min(lacking).min(source_room / returned);
+                    if taken > 0 {
+                        room += given * taken;
+                        source_room -= returned * taken;
+                        source_time += source.added_time(instance, class) * taken as f64;
+                        partner_time -= partner.added_time(instance, class) * taken as f64;
+                        back.push((class as u32, taken as u32));
+                    }
+                    if room >= needed || source_time >= pair.limit {
+                        break;
+                    }
+                }
+                if room >= needed {
+                    pair.consider(source_time, partner_time, away, &back, best);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, source: u32, trade: &Trade) {
+        for group in [source, trade.partner] {
+            let entry = &self.draft.groups[group as usize];
+            self.by_time[entry.micro_batch as usize].remove(&(entry.time.to_bits(), group));
+        }
+        self.transfer(trade.away, 1, source, trade.partner);
+        for &(back, count) in &trade.back {
+            self.transfer(back, count, trade.partner, source);
+        }
+        for group in [source, trade.partner] {
+            // Sums anew, so that errors of many trades do not add up.
+            let content = self.contents[group as usize].iter();
+            let entry = &mut self.draft.groups[group as usize];
+            let (mut time, mut memory) = (0.0, 0);
+            for &(class, count) in content {
+                time += entry.added_time(self.instance, class as usize) * f64::from(count);
+                memory +=
+                    self.instance.memory(entry.shape as usize, class as usize) * u64::from(count);
+            }
+            (entry.time, entry.memory) = (time, memory);
+            self.by_time[entry.micro_batch as usize].insert((time.to_bits(), group));
+        }
+    }
+
+    fn transfer(&mut self, class: u32, count: u32, from: u32, to: u32) {
+        let content = &mut self.contents[from as usize];
+        if let Ok(position) = content.binary_search_by_key(&class, |&(held, _)| held) {
+            content[position].1 -= count;
+            if content[position].1 == 0 {
+                content.remove(position);
+            }
+        }
+        add(&mut self.contents[to as usize], class, count);
+    }
+}
+
+impl Pair {
+    fn consider(
+        self,
+        source_time: f64,
+        partner_time: f64,
+        away: u32,
+        back: &[(u32, u32)],
+        best: &mut Option<Trade>,
+    ) {
+        if source_time >= self.limit || partner_time > self.cap {
+            return;
+        }
+        let slowest = if self.same {
+            source_time.max(partner_time)
+        } else {
+            source_time
+        };
+        if best.as_ref().is_none_or(|best| slowest < best.slowest) {
+            *best = Some(Trade {
+                slowest,
+                away,
+                back: back.to_vec(),
+                partner: self.partner,
+            });
+        }
+    }
+}
+
+fn add(content: &mut Vec<(u32, u32)>, class: u32, count: u32) {
+    match content.binary_search_by_key(&class, |&(held, _)| held) {
+        Ok(position) => content[position].1 += count,
+        Err(position) => content.insert(position, (class, count)),
+    }
+}
