@@ -7,6 +7,7 @@ use lengthwise_plan::PlanError;
 use lengthwise_tensor::TensorError;
 use thiserror::Error;
 
+use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use crate::model::ModelError;
 
@@ -27,6 +28,9 @@ pub enum TrainError {
     /// The corpus gives no batch.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The trained model can't be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// A batch can't be planned.
     #[error("step {step} can't be planned: {source}")]
     Plan { step: u64, source: PlanError },

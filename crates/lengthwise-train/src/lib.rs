@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod calibration;
+mod checkpoint;
 pub mod data;
 mod error;
 mod executor;
@@ -23,6 +24,7 @@ mod schedule;
 mod trainer;
 
 pub use calibration::calibrate;
+pub use checkpoint::CheckpointError;
 pub use error::TrainError;
 pub use executor::{Executor, StepOutcome};
 pub use feed::{PlanFeed, PlannedBatch, Planning};

@@ -1,5 +1,7 @@
 //! What a training run is made of.
 
+use std::path::PathBuf;
+
 use lengthwise_core::{Cluster, Degree, Rank, Tokens};
 
 use crate::ModelConfig;
@@ -46,6 +48,8 @@ pub struct TrainOptions {
     pub degrees: Option<Vec<Degree>>,
     /// How many steps planning runs ahead of training, at least 2.
     pub plan_ahead: usize,
+    /// Where the trained model is written, as a Hugging Face checkpoint; the directory must hold no model yet.
+    pub checkpoint: Option<PathBuf>,
     /// A failure to rehearse.
     pub injected_failure: Option<InjectedFailure>,
 }

@@ -12,6 +12,7 @@ use lengthwise_cost::{FittedModel, predict_group_memory};
 use lengthwise_plan::Planner;
 use lengthwise_tensor::{Backend, CpuBackend};
 
+use crate::checkpoint::CheckpointWriter;
 use crate::data::{DataError, TokenBatch};
 use crate::executor::Executor;
 use crate::feed::{PlanFeed, PlannedBatch, Planning};
@@ -41,6 +42,9 @@ pub fn train(
     observer: &mut dyn TrainObserver,
 ) -> Result<TrainSummary, TrainError> {
     let space = check(options)?;
+    if let Some(directory) = &options.checkpoint {
+        CheckpointWriter::prepare(directory)?;
+    }
     let num_ranks = options.cluster.num_devices() as usize;
     let backends: Vec<CpuBackend> = options
         .cluster
@@ -241,6 +245,9 @@ where
                     .unwrap_or_else(PoisonError::into_inner)
                     .step(&record);
             }
+        }
+        if let Some(directory) = &options.checkpoint {
+            executor.write_checkpoint(directory, options.context.0)?;
         }
         Ok(())
     }

@@ -10,8 +10,8 @@ use lengthwise_core::{Bytes, Cluster, Device, Rank, Seconds, Speed, Tokens};
 use lengthwise_plan::{Planner, PlannerKind};
 use lengthwise_train::data::{DataError, TokenBatch};
 use lengthwise_train::{
-    InjectedFailure, OptimizerConfig, StepRecord, TrainError, TrainObserver, TrainOptions,
-    TrainSummary, train,
+    InjectedFailure, ModelSpec, OptimizerConfig, StepRecord, TrainError, TrainObserver,
+    TrainOptions, TrainSummary, train,
 };
 
 const STEPS: u64 = 6;
@@ -41,6 +41,7 @@ fn options(num_ranks: u32) -> TrainOptions {
         recompute: true,
         degrees: None,
         plan_ahead: 2,
+        checkpoint: None,
         injected_failure: None,
     }
 }
@@ -184,6 +185,52 @@ fn a_sequence_that_fits_nowhere_ends_the_run_with_its_name() {
         error
             .to_string()
             .starts_with("step 1 can't be planned: sequence 1 of 250000 tokens"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_checkpoint_holds_every_parameter_and_is_never_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model");
+    let options = TrainOptions {
+        checkpoint: Some(path.clone()),
+        ..options(3)
+    };
+    run(&options, "adaptive").unwrap();
+
+    let bytes = std::fs::read(path.join("model.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let spec = ModelSpec::new(&options.model);
+    let parameters: Vec<_> = spec
+        .units
+        .iter()
+        .flat_map(|unit| &unit.parameters)
+        .collect();
+    assert_eq!(tensors.len(), parameters.len());
+    for parameter in parameters {
+        let tensor = tensors.tensor(&parameter.name).unwrap();
+        assert_eq!(
+            tensor.shape().iter().product::<usize>(),
+            parameter.num_elements()
+        );
+        assert!(
+            tensor.data().iter().any(|&byte| byte != 0),
+            "{} is all zeros",
+            parameter.name
+        );
+    }
+    let config = std::fs::read_to_string(path.join("config.json")).unwrap();
+    assert!(
+        config.contains("LlamaForCausalLM") && config.contains("\"num_key_value_heads\": 4"),
+        "{config}"
+    );
+
+    let error = run(&options, "adaptive").unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("holds a model already; it is never overwritten"),
         "{error}"
     );
 }

@@ -6,10 +6,13 @@ mod shard;
 mod stage;
 mod work;
 
-use lengthwise_comm::{Communicator, ReduceOp};
+use std::path::Path;
+
+use lengthwise_comm::{Communicator, PendingGather, ReduceOp};
 use lengthwise_core::{MicroBatch, Plan, Rank};
 use lengthwise_tensor::{AdamW, Backend};
 
+use crate::checkpoint::CheckpointWriter;
 use crate::data::TokenBatch;
 use crate::model::{ModelConfig, ModelSpec};
 use crate::{OptimizerConfig, TrainError, schedule};
@@ -154,6 +157,28 @@ impl<C: Communicator> Executor<C> {
                 Ok(self.world.backend().to_vec(&gathered))
             })
             .collect()
+    }
+
+    /// Writes the model into a directory that [`CheckpointWriter::prepare`] has found fit; a collective of all ranks.
+    ///
+    /// # Errors
+    ///
+    /// A file can't be written; or as [`Executor::accumulate_gradients`].
+    pub fn write_checkpoint(&self, directory: &Path, context: u64) -> Result<(), TrainError> {
+        let mut writer = CheckpointWriter::new(directory, self.spec().clone());
+        let is_writing = self.world.rank() == Rank(0);
+        for unit in 0..self.spec().units.len() {
+            let gather = self
+                .world
+                .start_all_gather_v(self.parameters.piece(unit)?)?;
+            if is_writing {
+                writer.add_unit(self.world.backend().to_vec(&gather.wait()?))?;
+            }
+        }
+        if is_writing {
+            writer.finish(&self.config, context)?;
+        }
+        Ok(self.world.barrier()?)
     }
 
     /// Forgets the gradients gathered so far.

@@ -1,0 +1,290 @@
+//! Writing a trained model where Hugging Face's `LlamaForCausalLM.from_pretrained` finds it.
+//!
+//! ```text
+//! DIR/config.json
+//! DIR/model.safetensors                       or, above 2 GiB,
+//! DIR/model-00001-of-00003.safetensors ...  and  DIR/model.safetensors.index.json
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, TensorView};
+use thiserror::Error;
+
+use crate::data::ByteTokenizer;
+use crate::model::{ModelConfig, ModelSpec, ParameterKind, UnitSpec};
+
+/// Bytes of a file beyond which the next unit goes to another one.
+const FILE_BYTES: usize = 2 << 30;
+
+/// Why a checkpoint can't be written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// What the system says.
+    #[error("can't write checkpoint {}: {reason}", path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A model that would be lost.
+    #[error("checkpoint directory {} holds a model already; it is never overwritten", path.display())]
+    Exists {
+        /// The file that is there.
+        path: PathBuf,
+    },
+}
+
+impl CheckpointError {
+    fn write(path: &Path, reason: &dyn std::fmt::Display) -> Self {
+        CheckpointError::Write {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// Writes a model unit by unit, so that no more than a file's worth of it is in memory.
+#[derive(Debug)]
+pub struct CheckpointWriter {
+    directory: PathBuf,
+    spec: ModelSpec,
+    /// The units of each file.
+    files: Vec<Range<usize>>,
+    /// The file that is being filled, with the units it has so far.
+    current: usize,
+    units: Vec<Vec<f32>>,
+}
+
+impl CheckpointWriter {
+    /// Makes sure that `directory` exists and holds no model yet.
+    ///
+    /// # Errors
+    ///
+    /// It can't be created, or a model is there already.
+    pub fn prepare(directory: &Path) -> Result<(), CheckpointError> {
+        fs::create_dir_all(directory).map_err(|error| CheckpointError::write(directory, &error))?;
+        for name in [
+            "config.json",
+            "model.safetensors",
+            "model.safetensors.index.json",
+        ] {
+            let path = directory.join(name);
+            if path.exists() {
+                return Err(CheckpointError::Exists { path });
+            }
+        }
+        Ok(())
+    }
+
+    /// A writer into a prepared directory.
+    pub fn new(directory: &Path, spec: ModelSpec) -> Self {
+        Self::with_file_bytes(directory, spec, FILE_BYTES)
+    }
+
+    fn with_file_bytes(directory: &Path, spec: ModelSpec, file_bytes: usize) -> Self {
+        let files = files(&spec.units, file_bytes);
+        CheckpointWriter {
+            directory: directory.to_owned(),
+            spec,
+            files,
+            current: 0,
+            units: Vec::new(),
+        }
+    }
+
+    /// Adds the next unit's flat vector.
+    ///
+    /// # Errors
+    ///
+    /// A file can't be written.
+    pub fn add_unit(&mut self, flat: Vec<f32>) -> Result<(), CheckpointError> {
+        self.units.push(flat);
+        if self.units.len() == self.files[self.current].len() {
+            self.write_file()?;
+            self.units.clear();
+            self.current += 1;
+        }
+        Ok(())
+    }
+
+    /// Writes what makes the files a model, when all units have been added.
+    ///
+    /// # Errors
+    ///
+    /// A file can't be written.
+    pub fn finish(self, config: &ModelConfig, context: u64) -> Result<(), CheckpointError> {
+        if self.files.len() > 1 {
+            let mut weight_map = BTreeMap::new();
+            for (file, units) in self.files.iter().enumerate() {
+                for parameter in self.spec.units[units.clone()]
+                    .iter()
+                    .flat_map(|unit| &unit.parameters)
+                {
+                    weight_map.insert(&parameter.name, self.file_name(file));
+                }
+            }
+            let total_size = size_of::<f32>() * self.spec.num_parameters();
+            let index = serde_json::json!({ "metadata": { "total_size": total_size }, "weight_map": weight_map });
+            self.write_json("model.safetensors.index.json", &index)?;
+        }
+        self.write_json("config.json", &hugging_face_config(config, context))
+    }
+
+    fn write_file(&self) -> Result<(), CheckpointError> {
+        let units = &self.spec.units[self.files[self.current].clone()];
+        let mut views = Vec::new();
+        for (unit, flat) in units.iter().zip(&self.units) {
+            for (parameter, range) in unit.ranges() {
+                let shape = match parameter.kind {
+                    ParameterKind::Norm => vec![parameter.rows],
+                    ParameterKind::Matrix | ParameterKind::ResidualMatrix => {
+                        vec![parameter.rows, parameter.cols]
+                    }
+                };
+                let bytes: Vec<u8> = flat[range]
+                    .iter()
+                    .flat_map(|element| element.to_le_bytes())
+                    .collect();
+                views.push((parameter.name.as_str(), shape, bytes));
+            }
+        }
+        let path = self.directory.join(self.file_name(self.current));
+        let views: Result<Vec<_>, _> = views
+            .iter()
+            .map(|(name, shape, bytes)| {
+                Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?))
+            })
+            .collect();
+        // What transformers asks for to know which framework's layout it is.
+        let metadata = [("format".to_owned(), "pt".to_owned())].into();
+        views
+            .and_then(|views| safetensors::serialize_to_file(views, Some(metadata), &path))
+            .map_err(|error| CheckpointError::write(&path, &error))
+    }
+
+    fn file_name(&self, file: usize) -> String {
+        match self.files.len() {
+            1 => "model.safetensors".to_owned(),
+            num_files => format!("model-{:05}-of-{num_files:05}.safetensors", file + 1),
+        }
+    }
+
+    fn write_json(&self, name: &str, value: &serde_json::Value) -> Result<(), CheckpointError> {
+        let path = self.directory.join(name);
+        fs::write(&path, format!("{value:#}\n"))
+            .map_err(|error| CheckpointError::write(&path, &error))
+    }
+}
+
+/// The units of each file: as many as fit, at least one.
+fn files(units: &[UnitSpec], file_bytes: usize) -> Vec<Range<usize>> {
+    let mut files: Vec<Range<usize>> = Vec::new();
+    let mut bytes = 0;
+    for (index, unit) in units.iter().enumerate() {
+        let unit_bytes = size_of::<f32>() * unit.num_elements();
+        match files.last_mut() {
+            Some(file) if bytes + unit_bytes <= file_bytes => {
+                file.end = index + 1;
+                bytes += unit_bytes;
+            }
+            _ => {
+                files.push(index..index + 1);
+                bytes = unit_bytes;
+            }
+        }
+    }
+    files
+}
+
+/// The `config.json` of a LLaMA model of this shape.
+fn hugging_face_config(config: &ModelConfig, context: u64) -> serde_json::Value {
+    serde_json::json!({
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": config.vocab,
+        "hidden_size": config.hidden,
+        "intermediate_size": config.ffn,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv_heads,
+        "head_dim": config.head_dim(),
+        "hidden_act": "silu",
+        "rms_norm_eps": config.norm_epsilon,
+        "rope_theta": config.rope_theta,
+        "max_position_embeddings": context,
+        "tie_word_embeddings": config.tied_output,
+        "attention_bias": false,
+        "mlp_bias": false,
+        "bos_token_id": ByteTokenizer::END_OF_TEXT,
+        "eos_token_id": ByteTokenizer::END_OF_TEXT,
+        "torch_dtype": "float32",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> ModelConfig {
+        ModelConfig {
+            vocab: 100,
+            hidden: 8,
+            layers: 5,
+            heads: 2,
+            kv_heads: 1,
+            ffn: 16,
+            rope_theta: 1e4,
+            norm_epsilon: 1e-5,
+            tied_output: true,
+        }
+    }
+
+    #[test]
+    fn files_hold_whole_units_and_every_unit_once() {
+        let units = ModelSpec::new(&config()).units;
+        assert_eq!(files(&units, 1 << 20), [0..7]);
+        let layer_bytes = size_of::<f32>() * units[1].num_elements();
+        let many = files(&units, 2 * layer_bytes);
+        assert!(many.len() > 2 && many[0].start == 0 && many[many.len() - 1].end == 7);
+        assert!(many.windows(2).all(|pair| pair[0].end == pair[1].start));
+        assert_eq!(
+            files(&units, 1),
+            (0..7).map(|unit| unit..unit + 1).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn an_index_says_which_file_holds_which_parameter() {
+        let directory = tempfile::tempdir().unwrap();
+        let spec = ModelSpec::new(&config());
+        let mut writer = CheckpointWriter::with_file_bytes(directory.path(), spec.clone(), 4000);
+        for (index, unit) in spec.units.iter().enumerate() {
+            writer
+                .add_unit(vec![index as f32; unit.num_elements()])
+                .unwrap();
+        }
+        writer.finish(&config(), 512).unwrap();
+        let index = fs::read(directory.path().join("model.safetensors.index.json")).unwrap();
+        let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+        for (number, unit) in spec.units.iter().enumerate() {
+            for parameter in &unit.parameters {
+                let file = index["weight_map"][&parameter.name].as_str().unwrap();
+                let bytes = fs::read(directory.path().join(file)).unwrap();
+                let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+                let tensor = tensors.tensor(&parameter.name).unwrap();
+                assert_eq!(
+                    tensor.data(),
+                    (number as f32)
+                        .to_le_bytes()
+                        .repeat(parameter.num_elements())
+                );
+            }
+        }
+    }
+}
