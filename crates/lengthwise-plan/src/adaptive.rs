@@ -4,15 +4,16 @@ use std::time::Instant;
 
 use crate::branch::Effort;
 use crate::deadline::Deadline;
+use crate::exhaustive::is_tiny;
 use crate::instance::Instance;
 use crate::search::Search;
-use crate::{PlanError, Planned, Planner, PlannerOptions, Problem, StopReason};
+use crate::{Exhaustive, PlanError, Planned, Planner, PlannerOptions, Problem, StopReason};
 
 /// Chooses micro-batches, groups and assignment together.
 ///
 /// Drafts are filled up to makespans that a search varies, the promising ones polished by trades; then a
 /// branch-and-bound over the longest sequences proves a lower bound. The effort of both depends on the size of the
-/// problem alone, so the same input gives the same plan; only a time budget can cut it short.
+/// problem alone (tiny ones are enumerated), so the same input gives the same plan; only a time budget can cut it short.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Adaptive {
     options: PlannerOptions,
@@ -36,6 +37,9 @@ impl Planner for Adaptive {
     }
 
     fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        if is_tiny(problem) {
+            return Exhaustive.plan(problem);
+        }
         let started = Instant::now();
         let deadline = |share| Deadline::after(started, self.options.time_budget, share);
         let instance = Instance::new(problem)?;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use lengthwise_core::Degree;
 use thiserror::Error;
 
-use crate::{Adaptive, Planner, PlannerOptions, Static};
+use crate::{Adaptive, BatchAdaptive, Exhaustive, Planner, PlannerOptions, Static};
 
 /// Which planner to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub enum PlannerKind {
     Adaptive,
     /// One degree for all: the given one, or the smallest that the longest sequence fits.
     Static(Option<Degree>),
+    /// The best single degree for each batch.
+    BatchAdaptive,
+    /// Everything tried, for tiny batches.
+    Exhaustive,
 }
 
 /// A name that no planner has.
@@ -29,7 +33,13 @@ pub struct UnknownPlanner {
 
 impl PlannerKind {
     /// The names that [`FromStr`] reads; `D` stands for a degree.
-    pub const NAMES: [&str; 3] = ["adaptive", "static", "static:D"];
+    pub const NAMES: [&str; 5] = [
+        "adaptive",
+        "static",
+        "static:D",
+        "batch-adaptive",
+        "exhaustive",
+    ];
 
     /// The planner itself.
     pub fn planner(self) -> Box<dyn Planner> {
@@ -40,6 +50,8 @@ impl PlannerKind {
     pub fn planner_with(self, options: PlannerOptions) -> Box<dyn Planner> {
         match self {
             PlannerKind::Adaptive => Box::new(Adaptive::new(options)),
+            PlannerKind::BatchAdaptive => Box::new(BatchAdaptive),
+            PlannerKind::Exhaustive => Box::new(Exhaustive),
             PlannerKind::Static(None) => Box::new(Static::longest_decides()),
             PlannerKind::Static(Some(degree)) => Box::new(Static::with_degree(degree)),
         }
@@ -56,6 +68,8 @@ impl FromStr for PlannerKind {
         match name.split_once(':') {
             None => match name {
                 "adaptive" => Ok(PlannerKind::Adaptive),
+                "batch-adaptive" => Ok(PlannerKind::BatchAdaptive),
+                "exhaustive" => Ok(PlannerKind::Exhaustive),
                 "static" => Ok(PlannerKind::Static(None)),
                 _ => Err(unknown()),
             },
@@ -73,6 +87,8 @@ impl fmt::Display for PlannerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PlannerKind::Adaptive => f.write_str("adaptive"),
+            PlannerKind::BatchAdaptive => f.write_str("batch-adaptive"),
+            PlannerKind::Exhaustive => f.write_str("exhaustive"),
             PlannerKind::Static(None) => f.write_str("static"),
             PlannerKind::Static(Some(degree)) => write!(f, "static:{degree}"),
         }
@@ -85,7 +101,13 @@ mod tests {
 
     #[test]
     fn names_survive_a_round_trip() {
-        for name in ["adaptive", "static", "static:8"] {
+        for name in [
+            "adaptive",
+            "static",
+            "static:8",
+            "batch-adaptive",
+            "exhaustive",
+        ] {
             assert_eq!(name.parse::<PlannerKind>().unwrap().to_string(), name);
         }
         for name in [

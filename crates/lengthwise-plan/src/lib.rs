@@ -3,10 +3,12 @@
 #![forbid(unsafe_code)]
 
 mod adaptive;
+mod batch_adaptive;
 mod branch;
 mod deadline;
 mod draft;
 mod error;
+mod exhaustive;
 mod fill;
 mod homogeneous;
 mod instance;
@@ -21,7 +23,9 @@ mod search;
 mod static_degree;
 
 pub use adaptive::Adaptive;
+pub use batch_adaptive::BatchAdaptive;
 pub use error::PlanError;
+pub use exhaustive::Exhaustive;
 pub use kind::{PlannerKind, UnknownPlanner};
 pub use options::PlannerOptions;
 pub use planner::{PlanReport, Planned, Planner, Problem, StopReason};

@@ -23,7 +23,7 @@ pub(crate) const MAX_DEPTH: usize = 24;
 pub(crate) struct Items {
     /// How many sequences each stands for.
     counts: Vec<f64>,
-    /// Seconds of one of them in each shape: `[shape][item]`.
+    /// Seconds of one of them in each shape, at the speed of equal devices: `[shape][item]`.
     time: Vec<Vec<f64>>,
     /// The part of a device's budget that it takes: `[shape][item]`.
     memory: Vec<Vec<f64>>,
@@ -71,7 +71,7 @@ pub(crate) struct Relaxation<'a, 'p> {
     exact: Items,
     /// Similar lengths merged: what prices are looked for with.
     coarse: Items,
-    /// Devices, or the speeds of all where they differ.
+    /// Equal devices, or the speeds of unequal ones together.
     num_devices: f64,
     /// Budgets of all devices, in largest budgets.
     total_memory: f64,
@@ -97,7 +97,7 @@ struct Evaluation {
 }
 
 impl Items {
-    fn of(instance: &Instance<'_>, ratio: f64) -> Self {
+    fn of(instance: &Instance<'_>, ratio: f64, speed: f64) -> Self {
         let unit = instance.budget_unit();
         let num_shapes = instance.shapes.len();
         let mut items = Items {
@@ -134,7 +134,7 @@ impl Items {
                     1
                 };
                 for (shape, sum) in sums.iter_mut().enumerate() {
-                    sum.0 += instance.time(shape, class) * taken as f64;
+                    sum.0 += instance.time(shape, class) / speed * taken as f64;
                     sum.1 += instance.memory(shape, class) as f64 / unit * taken as f64;
                 }
                 pending += taken as f64;
@@ -157,23 +157,29 @@ impl Items {
 
 impl<'a, 'p> Relaxation<'a, 'p> {
     pub(crate) fn new(instance: &'a Instance<'p>) -> Self {
-        let exact = Items::of(instance, 1.0);
+        // Equal devices are counted, with times at their speed; unequal ones are the speed they have together, with
+        // nominal times.
+        let devices = instance.problem.cluster.devices();
+        let (speed, num_devices, fastest) = if instance.devices.are_equal() {
+            (devices[0].speed().get(), devices.len() as f64, 1.0)
+        } else {
+            let speeds = devices.iter().map(|device| device.speed().get());
+            (1.0, instance.total_speed, speeds.fold(0.0, f64::max))
+        };
+        let exact = Items::of(instance, 1.0, speed);
         let mut ratio = 1.05;
-        let mut coarse = Items::of(instance, ratio);
+        let mut coarse = Items::of(instance, ratio, speed);
         while coarse.counts.len() > 72 + MAX_DEPTH {
             ratio = ratio * 1.4 - 0.4;
-            coarse = Items::of(instance, ratio * 1.02);
+            coarse = Items::of(instance, ratio * 1.02, speed);
         }
-        let devices = instance.problem.cluster.devices().iter();
         Relaxation {
             instance,
             exact,
             coarse,
-            num_devices: instance.total_speed,
+            num_devices,
             total_memory: instance.total_budget() / instance.budget_unit(),
-            fastest: devices
-                .map(|device| device.speed().get())
-                .fold(0.0, f64::max),
+            fastest,
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::fill::Filler;
+use crate::homogeneous::pack;
 use crate::instance::Instance;
 use crate::least_micro_batches::least_micro_batches;
 use crate::polish::Polish;
@@ -15,6 +16,9 @@ const PROMISING: f64 = 1.01;
 
 /// Trades to polish a draft with.
 const NUM_TRADES: usize = 1500;
+
+/// Degrees times sequences up to which drafts with a single degree are tried.
+const MAX_SINGLE_DEGREES: usize = 1 << 12;
 
 /// Tries makespans, each set of them by filling a draft, and keeps the best.
 pub(crate) struct Search<'a, 'p> {
@@ -86,6 +90,7 @@ impl<'a, 'p> Search<'a, 'p> {
 
     /// The best draft of about `num_fills`, and whether time ran out before.
     pub(crate) fn run(mut self, num_fills: usize) -> (Draft, bool) {
+        self.try_single_degrees();
         self.fills_left = num_fills / 2;
         for targets in self.starts() {
             for tolerance in TOLERANCES {
@@ -115,6 +120,25 @@ impl<'a, 'p> Search<'a, 'p> {
         match climb {
             Climb::Filled => self.filled.as_ref(),
             Climb::Polished => self.polished.as_ref(),
+        }
+    }
+
+    /// Drafts with one degree for all, as long as there are few: on small clusters they are hard to beat, and by no
+    /// makespans to be found.
+    fn try_single_degrees(&mut self) {
+        let strategies = self.instance.problem.space.strategies();
+        if strategies.len() * self.instance.num_sequences() > MAX_SINGLE_DEGREES {
+            return;
+        }
+        for &strategy in strategies {
+            if let Some(draft) = pack(self.instance, strategy) {
+                let draft = Polish::new(self.instance, draft).run(NUM_TRADES);
+                let base = Base::new(&draft, self.instance, 1.0);
+                if self.best.as_ref().is_none_or(|&(time, _)| base.time < time) {
+                    self.best = Some((base.time, draft));
+                }
+                base.improve(&mut self.polished);
+            }
         }
     }
 

@@ -1,0 +1,31 @@
+//! The planner that uses the best single degree for each batch.
+
+use std::time::Instant;
+
+use crate::branch::Effort;
+use crate::deadline::Deadline;
+use crate::homogeneous::pack;
+use crate::instance::Instance;
+use crate::{PlanError, Planned, Planner, Problem};
+
+/// The best single degree for each batch, with sequences packed best fit decreasing: what can be had without mixing
+/// degrees.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BatchAdaptive;
+
+impl Planner for BatchAdaptive {
+    fn name(&self) -> &'static str {
+        "batch-adaptive"
+    }
+
+    fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        let started = Instant::now();
+        let instance = Instance::new(problem)?;
+        let strategies = problem.space.strategies().iter();
+        let drafts = strategies.filter_map(|&strategy| pack(&instance, strategy));
+        let best = drafts.min_by(|a, b| a.step_time(&instance).total_cmp(&b.step_time(&instance)));
+        let draft = best.ok_or_else(|| instance.does_not_fit_degree(instance.largest_degree()))?;
+        let effort = Effort::for_size(instance.num_sequences(), Deadline::default());
+        Ok(Planned::of(draft, &instance, effort, started))
+    }
+}

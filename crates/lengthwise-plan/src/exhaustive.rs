@@ -1,0 +1,303 @@
+//! The planner that tries everything: the oracle that others are tested against.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use lengthwise_core::{Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Strategy};
+use lengthwise_cost::{GroupShape, Span, predict_step};
+
+use crate::instance::Instance;
+use crate::{PlanError, PlanReport, Planned, Planner, Problem, StopReason};
+
+/// Tries every partition of the batch into micro-batches and groups, every strategy and every choice of devices.
+///
+/// The best makespan is found for every subset of sequences, on every multiset of devices, then the best
+/// partition of the batch into such subsets. It shares nothing with the other planners but the cost model.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exhaustive;
+
+impl Exhaustive {
+    /// The most sequences that are enumerated.
+    pub const MAX_SEQUENCES: usize = 9;
+    /// The most devices.
+    pub const MAX_DEVICES: u32 = 16;
+}
+
+impl Planner for Exhaustive {
+    fn name(&self) -> &'static str {
+        "exhaustive"
+    }
+
+    fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        let num_sequences = problem.batch.num_sequences();
+        let num_devices = problem.cluster.num_devices();
+        if num_sequences > Self::MAX_SEQUENCES || num_devices > Self::MAX_DEVICES {
+            return Err(PlanError::TooLargeToEnumerate {
+                num_sequences,
+                num_devices,
+                max_sequences: Self::MAX_SEQUENCES,
+                max_devices: Self::MAX_DEVICES,
+            });
+        }
+        let started = Instant::now();
+        Instance::new(problem)?;
+        let plan = Enumeration::new(problem).best_plan();
+        let predicted_step = predict_step(&plan, problem.batch, problem.cluster, problem.cost);
+        Ok(Planned {
+            plan,
+            report: PlanReport {
+                predicted_step,
+                lower_bound: predicted_step,
+                stop_reason: StopReason::Optimal,
+                solve_time: started.elapsed().into(),
+            },
+        })
+    }
+}
+
+/// Whether the enumeration takes no longer than the heuristics would.
+pub(crate) fn is_tiny(problem: Problem<'_>) -> bool {
+    let num_sequences = problem.batch.num_sequences();
+    if num_sequences > 8 || problem.cluster.num_devices() > 8 {
+        return false;
+    }
+    let kinds = Enumeration::new(problem).kinds;
+    let states: usize = kinds.iter().map(|kind| kind.ranks.len() + 1).product();
+    3usize.pow(num_sequences as u32) * problem.space.strategies().len() * states * states
+        < 20_000_000
+}
+
+/// Devices of one node that are alike.
+struct Kind {
+    node: usize,
+    budget: u64,
+    speed: f64,
+    ranks: Vec<Rank>,
+}
+
+/// A group: its sequences as a set of bits, and how many devices of each kind.
+#[derive(Clone)]
+struct Choice {
+    sequences: u32,
+    strategy: Strategy,
+    taken: Vec<u8>,
+}
+
+type State = (u32, Vec<u8>);
+
+struct Enumeration<'p> {
+    problem: Problem<'p>,
+    kinds: Vec<Kind>,
+    /// The best makespan for a set of sequences on what is left of each kind, and its first group.
+    best: HashMap<State, (f64, Option<Choice>)>,
+}
+
+impl<'p> Enumeration<'p> {
+    fn new(problem: Problem<'p>) -> Self {
+        let cluster = problem.cluster;
+        let mut kinds: Vec<Kind> = Vec::new();
+        for rank in cluster.ranks() {
+            let (Some(node), Some(device)) = (cluster.node_of(rank), cluster.device(rank)) else {
+                continue;
+            };
+            let (budget, speed) = (problem.cost.budget(device).0, device.speed().get());
+            let alike = |kind: &&mut Kind| {
+                (kind.node, kind.budget) == (node, budget) && kind.speed == speed
+            };
+            match kinds.iter_mut().find(alike) {
+                Some(kind) => kind.ranks.push(rank),
+                None => kinds.push(Kind {
+                    node,
+                    budget,
+                    speed,
+                    ranks: vec![rank],
+                }),
+            }
+        }
+        Enumeration {
+            problem,
+            kinds,
+            best: HashMap::new(),
+        }
+    }
+
+    fn best_plan(mut self) -> Plan {
+        let num_sequences = self.problem.batch.num_sequences();
+        let all = (1u32 << num_sequences) - 1;
+        let overhead = self.problem.cost.micro_batch_overhead().get();
+        let everything: Vec<u8> = self
+            .kinds
+            .iter()
+            .map(|kind| kind.ranks.len() as u8)
+            .collect();
+        // The best time for a set of sequences, and its first micro-batch.
+        let mut steps: Vec<(f64, u32)> = vec![(0.0, 0)];
+        for set in 1..=all {
+            let lowest = set & set.wrapping_neg();
+            let mut best = (f64::INFINITY, set);
+            for part in subsets(set).filter(|part| part & lowest != 0) {
+                let time =
+                    overhead + self.makespan(part, &everything) + steps[(set & !part) as usize].0;
+                if time < best.0 {
+                    best = (time, part);
+                }
+            }
+            steps.push(best);
+        }
+        let mut micro_batches = Vec::new();
+        let mut left = all;
+        while left != 0 {
+            let part = steps[left as usize].1;
+            micro_batches.push(self.micro_batch(part, everything.clone()));
+            left &= !part;
+        }
+        Plan::new(micro_batches)
+    }
+
+    /// The shortest makespan of `sequences` on so many devices of each kind; infinite where they don't fit.
+    fn makespan(&mut self, sequences: u32, left: &[u8]) -> f64 {
+        if sequences == 0 {
+            return 0.0;
+        }
+        let state = (sequences, left.to_vec());
+        if let Some((makespan, _)) = self.best.get(&state) {
+            return *makespan;
+        }
+        let lowest = sequences & sequences.wrapping_neg();
+        let mut best = (f64::INFINITY, None);
+        for part in subsets(sequences).filter(|part| part & lowest != 0) {
+            for &strategy in self.problem.space.strategies() {
+                let mut taken = vec![0; left.len()];
+                self.take(
+                    part,
+                    strategy,
+                    left,
+                    0,
+                    strategy.degree().get(),
+                    &mut taken,
+                    sequences,
+                    &mut best,
+                );
+            }
+        }
+        let makespan = best.0;
+        self.best.insert(state, best);
+        makespan
+    }
+
+    /// Tries every way to take `missing` more devices of the kinds from `kind` on.
+    #[allow(clippy::too_many_arguments, reason = "the state of a recursion")]
+    fn take(
+        &mut self,
+        part: u32,
+        strategy: Strategy,
+        left: &[u8],
+        kind: usize,
+        missing: u32,
+        taken: &mut Vec<u8>,
+        sequences: u32,
+        best: &mut (f64, Option<Choice>),
+    ) {
+        if missing == 0 {
+            let time = self.group_time(part, strategy, taken);
+            if time < best.0 {
+                let rest: Vec<u8> = left
+                    .iter()
+                    .zip(&*taken)
+                    .map(|(left, taken)| left - taken)
+                    .collect();
+                let makespan = time.max(self.makespan(sequences & !part, &rest));
+                if makespan < best.0 {
+                    let choice = Choice {
+                        sequences: part,
+                        strategy,
+                        taken: taken.clone(),
+                    };
+                    *best = (makespan, Some(choice));
+                }
+            }
+            return;
+        }
+        if kind == left.len() {
+            return;
+        }
+        for count in 0..=left[kind].min(missing.min(255) as u8) {
+            taken[kind] = count;
+            self.take(
+                part,
+                strategy,
+                left,
+                kind + 1,
+                missing - u32::from(count),
+                taken,
+                sequences,
+                best,
+            );
+        }
+        taken[kind] = 0;
+    }
+
+    fn group_time(&self, part: u32, strategy: Strategy, taken: &[u8]) -> f64 {
+        let used = self
+            .kinds
+            .iter()
+            .zip(taken)
+            .filter(|&(_, &count)| count > 0);
+        let (mut budget, mut speed, mut nodes) = (u64::MAX, f64::INFINITY, Vec::new());
+        for (kind, _) in used {
+            budget = budget.min(kind.budget);
+            speed = speed.min(kind.speed);
+            nodes.push(kind.node);
+        }
+        nodes.dedup();
+        let span = if nodes.len() > 1 {
+            Span::ManyNodes
+        } else {
+            Span::OneNode
+        };
+        let shape = GroupShape { strategy, span };
+        let (mut time, mut memory) = (Seconds::ZERO, 0u64);
+        for (index, &seq_len) in self.problem.batch.seq_lens().iter().enumerate() {
+            if part >> index & 1 == 1 {
+                time += self.problem.cost.sequence_time(shape, seq_len);
+                memory =
+                    memory.saturating_add(self.problem.cost.sequence_memory(strategy, seq_len).0);
+            }
+        }
+        if memory <= budget {
+            time.get() / speed
+        } else {
+            f64::INFINITY
+        }
+    }
+
+    fn micro_batch(&self, mut sequences: u32, mut left: Vec<u8>) -> MicroBatch {
+        let mut groups = Vec::new();
+        while let Some((_, Some(choice))) = self.best.get(&(sequences, left.clone())) {
+            let mut ranks = Vec::new();
+            for ((kind, left), &taken) in self.kinds.iter().zip(&mut left).zip(&choice.taken) {
+                ranks.extend(&kind.ranks[usize::from(*left - taken)..usize::from(*left)]);
+                *left -= taken;
+            }
+            ranks.sort_unstable();
+            let members = (0..32).filter(|index| choice.sequences >> index & 1 == 1);
+            groups.push(Group {
+                strategy: choice.strategy,
+                ranks,
+                sequences: members.map(SequenceIndex).collect(),
+            });
+            sequences &= !choice.sequences;
+        }
+        MicroBatch { groups }
+    }
+}
+
+/// The subsets of a set of bits, the set itself first, without the empty one.
+fn subsets(set: u32) -> impl Iterator<Item = u32> {
+    let mut next = set;
+    std::iter::from_fn(move || {
+        let subset = next;
+        next = subset.wrapping_sub(1) & set;
+        (subset != 0).then_some(subset)
+    })
+}
