@@ -7,6 +7,7 @@ mod cross_entropy;
 mod elementwise;
 mod embedding;
 mod exp;
+mod free_list;
 mod linear;
 mod matrix;
 mod memory_meter;
@@ -34,7 +35,8 @@ type Result<T> = std::result::Result<T, TensorError>;
 ///
 /// Clones are the same device: they share one count of the bytes held. Everything an operation allocates is
 /// counted, its scratch included, and reserved before the memory is touched; only the buffers in which the
-/// `gemm` crate packs its operands (at most a few MiB per thread) are not.
+/// `gemm` crate packs its operands (at most a few MiB per thread) are not. Freed memory is kept for the next
+/// request of its size, and never makes the process larger than the highest peak of the bytes held.
 #[derive(Clone, Debug)]
 pub struct CpuBackend {
     arch: pulp::Arch,
@@ -50,7 +52,13 @@ impl CpuBackend {
         }
     }
 
+    /// Memory for a result or scratch, to be written before it is read.
     fn storage(&self, operation: &'static str, rows: usize, cols: usize) -> Result<Storage> {
+        Storage::unset(&self.meter, operation, rows.saturating_mul(cols))
+    }
+
+    /// Memory for a sum that grows from zero.
+    fn zeroed(&self, operation: &'static str, rows: usize, cols: usize) -> Result<Storage> {
         Storage::zeros(&self.meter, operation, rows.saturating_mul(cols))
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn linear_cross_entropy(
     assert_eq!(targets.len(), tokens, "targets of {x:?}");
     let block = block_tokens(tokens, vocab);
     let mut d_input = backend.storage(OPERATION, tokens, hidden)?;
-    let mut d_weight = backend.storage(OPERATION, vocab, hidden)?;
+    let mut d_weight = backend.zeroed(OPERATION, vocab, hidden)?;
     let mut logits = backend.storage(OPERATION, block, vocab)?;
     let mut loss_sum = 0.0;
     for start in (0..tokens).step_by(block.max(1)) {

@@ -22,7 +22,7 @@ pub(super) fn backward(
 ) -> Result<CpuTensor> {
     let cols = d_y.cols();
     d_y.expect_shape("the gradient of embeddings", ids.len(), cols);
-    let mut table = backend.storage("embedding_backward", vocab, cols)?;
+    let mut table = backend.zeroed("embedding_backward", vocab, cols)?;
     if cols > 0 {
         for (row, &id) in d_y.elements().chunks_exact(cols).zip(ids) {
             let sum = &mut table[row_of(id, vocab, cols)];

@@ -1,10 +1,11 @@
-//! Counts the bytes of one device.
+//! Counts the bytes of one device, and keeps what was freed for the next request.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lengthwise_core::Bytes;
 
+use super::free_list::FreeList;
 use crate::{MemoryUse, TensorError};
 
 /// Counts the bytes of one device; clones share the count.
@@ -15,7 +16,10 @@ pub(super) struct MemoryMeter(Arc<Counts>);
 struct Counts {
     held: AtomicU64,
     peak: AtomicU64,
+    /// The peak over all time.
+    highest: AtomicU64,
     budget: u64,
+    free_list: Mutex<FreeList>,
 }
 
 /// Bytes that are held until this is dropped.
@@ -30,7 +34,9 @@ impl MemoryMeter {
         Self(Arc::new(Counts {
             held: AtomicU64::new(0),
             peak: AtomicU64::new(0),
+            highest: AtomicU64::new(0),
             budget: budget.0,
+            free_list: Mutex::default(),
         }))
     }
 
@@ -40,7 +46,13 @@ impl MemoryMeter {
         operation: &'static str,
         request: Bytes,
     ) -> Result<Reservation, TensorError> {
-        let Counts { held, peak, budget } = &*self.0;
+        let Counts {
+            held,
+            peak,
+            highest,
+            budget,
+            ..
+        } = &*self.0;
         // Tensors may be dropped by other ranks' threads, so the count is claimed in one atomic step.
         let claimed = held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
             held.checked_add(request.0).filter(|&sum| sum <= *budget)
@@ -48,6 +60,7 @@ impl MemoryMeter {
         match claimed {
             Ok(before) => {
                 peak.fetch_max(before + request.0, Ordering::Relaxed);
+                highest.fetch_max(before + request.0, Ordering::Relaxed);
                 Ok(Reservation {
                     meter: self.clone(),
                     bytes: request.0,
@@ -62,6 +75,31 @@ impl MemoryMeter {
         }
     }
 
+    /// Freed memory for `len` elements, which hold what they held; their bytes are reserved already.
+    ///
+    /// Where there is none that fits, as much is given back to the system as keeps held and free bytes together
+    /// at most at the highest peak: keeping freed memory never makes the process larger than its tensors made it.
+    pub(super) fn reuse(&self, len: usize) -> Option<Vec<f32>> {
+        let Counts {
+            held,
+            highest,
+            free_list,
+            ..
+        } = &*self.0;
+        let mut free_list = free_list.lock().unwrap_or_else(PoisonError::into_inner);
+        let reused = free_list.take(len);
+        let highest = highest.load(Ordering::Relaxed);
+        free_list.shrink_to(highest.saturating_sub(held.load(Ordering::Relaxed)));
+        reused
+    }
+
+    /// Keeps freed memory for [`MemoryMeter::reuse`].
+    pub(super) fn recycle(&self, freed: Vec<f32>) {
+        let free_list = &self.0.free_list;
+        let mut free_list = free_list.lock().unwrap_or_else(PoisonError::into_inner);
+        free_list.put(freed);
+    }
+
     pub(super) fn memory(&self) -> MemoryUse {
         MemoryUse {
             held: Bytes(self.0.held.load(Ordering::Relaxed)),
@@ -73,6 +111,12 @@ impl MemoryMeter {
     pub(super) fn reset_peak(&self) {
         let held = self.0.held.load(Ordering::Relaxed);
         self.0.peak.store(held, Ordering::Relaxed);
+    }
+}
+
+impl Reservation {
+    pub(super) fn meter(&self) -> &MemoryMeter {
+        &self.meter
     }
 }
 

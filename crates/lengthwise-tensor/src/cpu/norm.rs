@@ -34,7 +34,7 @@ pub(super) fn backward(
     assert_eq!(weight.num_elements(), cols, "elements of the norm's weight");
     d_y.expect_shape("the gradient of a norm", rows, cols);
     let mut d_x = backend.storage("rms_norm_backward", rows, cols)?;
-    let mut d_weight = backend.storage("rms_norm_backward", weight.rows(), weight.cols())?;
+    let mut d_weight = backend.zeroed("rms_norm_backward", weight.rows(), weight.cols())?;
     differentiate(
         backend.arch,
         &mut d_x,

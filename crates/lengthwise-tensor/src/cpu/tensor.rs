@@ -65,7 +65,7 @@ impl CpuTensor {
         operation: &'static str,
     ) -> Result<&mut [f32], TensorError> {
         if Arc::get_mut(&mut self.storage).is_none() {
-            let mut copy = Storage::zeros(meter, operation, self.num_elements())?;
+            let mut copy = Storage::unset(meter, operation, self.num_elements())?;
             copy.copy_from_slice(self.elements());
             *self = Self::new(copy, self.rows, self.cols);
         }

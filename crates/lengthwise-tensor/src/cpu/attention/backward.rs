@@ -49,8 +49,8 @@ pub(in super::super) fn backward(
     d_out.expect_shape("the gradient of attention", tokens, q_cols);
     lse.expect_shape("log-sum-exp", tokens, heads);
     let mut d_q = backend.storage(OPERATION, tokens, q_cols)?;
-    let mut d_k = backend.storage(OPERATION, tokens, kv_cols)?;
-    let mut d_v = backend.storage(OPERATION, tokens, kv_cols)?;
+    let mut d_k = backend.zeroed(OPERATION, tokens, kv_cols)?;
+    let mut d_v = backend.zeroed(OPERATION, tokens, kv_cols)?;
     let mut scratch = Scratch::new(backend, layout)?;
     run(
         backend.arch,
