@@ -44,14 +44,17 @@ fn token_elements(config: &ModelConfig, degree: Degree, recompute: bool) -> f64 
     let kv = (kv_heads * config.head_dim()) as f64;
     // Beside the input: normed, context, middle, middle_normed; q, attended, lse; k, v; gate, up, activated.
     let saved = 4.0 * hidden + 2.0 * queries + query_heads as f64 + 2.0 * kv + 3.0 * ffn;
-    // The stream's gradient, and what the MLP's or the attention's backward adds before it lets go of anything.
-    let mlp = hidden + 3.0 * ffn;
-    let attention = 2.0 * hidden + 2.0 * queries + 4.0 * kv + 2.0 * query_heads as f64;
-    let layers = config.layers as f64;
-    let kept = if recompute {
-        (layers + 1.0) * hidden
+    // The input of every layer, and what the layers below this one saved beside theirs.
+    let below = if recompute {
+        0.0
     } else {
-        (layers - 1.0) * (saved + hidden) + 2.0 * hidden
+        (config.layers - 1) as f64 * saved
     };
-    kept + saved + mlp.max(attention)
+    let kept = config.layers as f64 * hidden + below;
+    // The MLP's backward holds all that was saved, but `activated`, with the gradients of the stream and of
+    // `activated`, `gate` and `up`.
+    let mlp = saved + hidden + 2.0 * ffn;
+    // The attention's holds normed, q, k, v, attended and lse, with their gradients on their way to tokens.
+    let attention = 4.0 * hidden + 4.0 * queries + 5.0 * kv + 2.0 * query_heads as f64;
+    kept + mlp.max(attention)
 }

@@ -34,7 +34,8 @@ fn memory_measured_stays_within_the_prediction_and_the_prediction_is_not_much_la
     for recompute in [true, false] {
         for degree in [1, 2, 3, 4, 6, 8] {
             let peak = |seq_len| measured_peak(&config, degree, seq_len, recompute).as_f64();
-            let (short, long) = (512, 2048);
+            // Long enough that activations, not the output stage's weights, make the peak.
+            let (short, long) = (512 * u64::from(degree), 1024 * u64::from(degree));
             let per_token =
                 memory::bytes_per_token(&config, Degree::new(degree).unwrap(), recompute);
             let fixed = memory::fixed_bytes(&config, degree as usize);
@@ -47,7 +48,7 @@ fn memory_measured_stays_within_the_prediction_and_the_prediction_is_not_much_la
             let measured_per_token = (peak_long - peak_short) / (long - short) as f64;
             let ratio = per_token / measured_per_token;
             assert!(
-                (1.0..1.3).contains(&ratio),
+                (0.98..1.1).contains(&ratio),
                 "degree {degree}, recompute {recompute}: {per_token} bytes a token predicted, {measured_per_token} measured"
             );
         }
