@@ -28,6 +28,7 @@ use memory_meter::MemoryMeter;
 use rope::Direction;
 use storage::Storage;
 pub use tensor::CpuTensor;
+use vectorise::Vectors;
 
 type Result<T> = std::result::Result<T, TensorError>;
 
@@ -39,7 +40,7 @@ type Result<T> = std::result::Result<T, TensorError>;
 /// request of its size, and never makes the process larger than the highest peak of the bytes held.
 #[derive(Clone, Debug)]
 pub struct CpuBackend {
-    arch: pulp::Arch,
+    vectors: Vectors,
     meter: MemoryMeter,
 }
 
@@ -47,7 +48,7 @@ impl CpuBackend {
     /// A device with `budget` bytes of memory.
     pub fn new(budget: Bytes) -> Self {
         Self {
-            arch: pulp::Arch::new(),
+            vectors: Vectors::of_machine(),
             meter: MemoryMeter::new(budget),
         }
     }
@@ -123,7 +124,7 @@ impl Backend for CpuBackend {
     }
 
     fn sum_of_squares(&self, tensor: &CpuTensor) -> f64 {
-        elementwise::sum_of_squares(self.arch, tensor.elements())
+        elementwise::sum_of_squares(self.vectors, tensor.elements())
     }
 
     fn linear(&self, x: &CpuTensor, weight: &CpuTensor) -> Result<CpuTensor> {
@@ -252,5 +253,75 @@ impl Backend for CpuBackend {
             second_moment,
             update,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tensor;
+
+    /// Results of everything that computes with explicit vectors.
+    fn results(vectors: Vectors, head_dim: usize) -> Vec<Vec<f32>> {
+        let device = CpuBackend {
+            vectors,
+            meter: MemoryMeter::new(Bytes::from_mib(256)),
+        };
+        let layout = AttentionLayout {
+            sequences: vec![0..1, 1..1, 1..20, 20..420],
+            kv_head_of: vec![1, 0, 1],
+            num_kv_heads: 2,
+            head_dim,
+        };
+        let random = |rows: usize, cols: usize, seed: usize| {
+            let elements: Vec<f32> = (0..rows * cols)
+                .map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0)
+                .collect();
+            device.from_slice(rows, cols, &elements).unwrap()
+        };
+        let (q, k) = (random(420, 3 * head_dim, 1), random(420, 2 * head_dim, 2));
+        let (v, d_out) = (random(420, 2 * head_dim, 3), random(420, 3 * head_dim, 4));
+        let (out, lse) = device.attention(&q, &k, &v, &layout).unwrap();
+        let (d_q, d_k, d_v) = device
+            .attention_backward(&q, &k, &v, &out, &lse, &d_out, &layout)
+            .unwrap();
+        let weight = random(1, q.cols(), 5);
+        let y = device.rms_norm(&q, &weight, 1e-5).unwrap();
+        let (d_x, d_weight) = device.rms_norm_backward(&q, &weight, 1e-5, &d_out).unwrap();
+        let projection = random(50, q.cols(), 6);
+        let targets: Vec<u32> = (0..420).map(|i| i % 50).collect();
+        let loss = device.linear_cross_entropy(&q, &projection, &targets, 0.1);
+        let loss = loss.unwrap();
+        let tensors = [
+            out,
+            lse,
+            d_q,
+            d_k,
+            d_v,
+            y,
+            d_x,
+            d_weight,
+            loss.d_input,
+            loss.d_weight,
+        ];
+        let mut results: Vec<Vec<f32>> = tensors.iter().map(|t| device.to_vec(t)).collect();
+        results.push(vec![loss.loss_sum as f32]);
+        results
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_width_of_vectors() {
+        for head_dim in [7, 16, 40, 64] {
+            let expected = results(Vectors::of_machine(), head_dim);
+            for vectors in [Vectors::Scalar, Vectors::Emulated512] {
+                for (got, expected) in results(vectors, head_dim).iter().zip(&expected) {
+                    let largest = expected.iter().fold(1.0f32, |max, x| max.max(x.abs()));
+                    for (got, expected) in got.iter().zip(expected) {
+                        let error = (got - expected).abs() / largest;
+                        assert!(error < 3e-6, "{vectors:?}: {got} for {expected}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn update(
     let first_moment = first_moment.elements_mut(&backend.meter, "adamw")?;
     let second_moment = second_moment.elements_mut(&backend.meter, "adamw")?;
     step(
-        backend.arch,
+        backend.vectors,
         parameter,
         gradient.elements(),
         first_moment,

@@ -47,7 +47,7 @@ pub(super) fn linear_cross_entropy(
             x,
             matrix(weight).transposed(),
         );
-        loss_sum += loss_and_gradient(backend.arch, logits, vocab, &targets[start..end], scale);
+        loss_sum += loss_and_gradient(backend.vectors, logits, vocab, &targets[start..end], scale);
         let d_logits = MatrixRef::new(logits, rows, vocab, vocab);
         multiply(
             MatrixMut::new(&mut d_input[start * hidden..], rows, hidden, hidden),

@@ -21,7 +21,7 @@ pub(super) fn sum(
         let range = index * CHUNK..index * CHUNK + to.len();
         to.copy_from_slice(&first.elements()[range.clone()]);
         for part in &parts[1..] {
-            add_slice(backend.arch, to, &part.elements()[range.clone()]);
+            add_slice(backend.vectors, to, &part.elements()[range.clone()]);
         }
     }
     Ok(CpuTensor::new(storage, rows, cols))
@@ -30,7 +30,7 @@ pub(super) fn sum(
 pub(super) fn add_assign(backend: &CpuBackend, a: &mut CpuTensor, b: &CpuTensor) -> Result<()> {
     b.expect_shape("what is added", a.rows(), a.cols());
     let to = a.elements_mut(&backend.meter, "add_assign")?;
-    add_slice(backend.arch, to, b.elements());
+    add_slice(backend.vectors, to, b.elements());
     Ok(())
 }
 
@@ -51,7 +51,7 @@ pub(super) fn add_assign_cols(
     if width > 0 {
         let parts = b.elements().chunks_exact(width);
         for (to, part) in to.chunks_exact_mut(cols).zip(parts) {
-            add_slice(backend.arch, &mut to[start..start + width], part);
+            add_slice(backend.vectors, &mut to[start..start + width], part);
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ pub(super) fn forward(
     assert_eq!(weight.num_elements(), cols, "elements of the norm's weight");
     let mut y = backend.storage("rms_norm", rows, cols)?;
     normalise(
-        backend.arch,
+        backend.vectors,
         &mut y,
         x.elements(),
         weight.elements(),
@@ -36,7 +36,7 @@ pub(super) fn backward(
     let mut d_x = backend.storage("rms_norm_backward", rows, cols)?;
     let mut d_weight = backend.zeroed("rms_norm_backward", weight.rows(), weight.cols())?;
     differentiate(
-        backend.arch,
+        backend.vectors,
         &mut d_x,
         &mut d_weight,
         x.elements(),

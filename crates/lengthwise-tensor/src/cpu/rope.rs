@@ -1,6 +1,6 @@
 //! Rotary position embedding (Su et al., 2021), in place.
 
-use super::vectorise::vectorised;
+use super::vectorise::{Vectors, vectorised};
 use super::{CpuBackend, CpuTensor, Result};
 use crate::Tensor;
 
@@ -36,8 +36,8 @@ pub(super) fn rotate(
     }
     let mut angles = Angles::new(head_dim, theta);
     for (row, &position) in elements.chunks_exact_mut(cols).zip(positions) {
-        angles.move_to(backend.arch, position);
-        rotate_row(backend.arch, row, &angles, direction);
+        angles.move_to(backend.vectors, position);
+        rotate_row(backend.vectors, row, &angles, direction);
     }
     Ok(())
 }
@@ -76,12 +76,12 @@ impl Angles {
         }
     }
 
-    fn move_to(&mut self, arch: pulp::Arch, position: u32) {
+    fn move_to(&mut self, vectors: Vectors, position: u32) {
         if position == self.position {
             return;
         }
         if self.position.checked_add(1) == Some(position) {
-            step(arch, self);
+            step(vectors, self);
         } else {
             let values = self.cos.iter_mut().zip(&mut self.sin);
             for ((cos, sin), frequency) in values.zip(&self.frequency) {

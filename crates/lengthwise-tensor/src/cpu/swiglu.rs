@@ -9,7 +9,7 @@ pub(super) fn forward(backend: &CpuBackend, gate: &CpuTensor, up: &CpuTensor) ->
     let (rows, cols) = (gate.rows(), gate.cols());
     up.expect_shape("what is gated", rows, cols);
     let mut y = backend.storage("swiglu", rows, cols)?;
-    activate(backend.arch, &mut y, gate.elements(), up.elements());
+    activate(backend.vectors, &mut y, gate.elements(), up.elements());
     Ok(CpuTensor::new(y, rows, cols))
 }
 
@@ -25,7 +25,7 @@ pub(super) fn backward(
     let mut d_gate = backend.storage("swiglu_backward", rows, cols)?;
     let mut d_up = backend.storage("swiglu_backward", rows, cols)?;
     differentiate(
-        backend.arch,
+        backend.vectors,
         &mut d_gate,
         &mut d_up,
         gate.elements(),

@@ -1,7 +1,37 @@
 //! Loops compiled for every vector extension, the widest of the machine chosen at run time.
 
+/// The vectors an operation computes with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Vectors {
+    /// The widest of the machine.
+    Machine(pulp::Arch),
+    /// Those of AVX-512, emulated: tests cover them on any machine.
+    #[cfg(test)]
+    Emulated512,
+    /// One element at a time.
+    #[cfg(test)]
+    Scalar,
+}
+
+impl Vectors {
+    pub(super) fn of_machine() -> Self {
+        Self::Machine(pulp::Arch::new())
+    }
+
+    #[inline(always)]
+    pub(super) fn run<Operation: pulp::WithSimd>(self, operation: Operation) -> Operation::Output {
+        match self {
+            Self::Machine(arch) => arch.dispatch(operation),
+            #[cfg(test)]
+            Self::Emulated512 => pulp::Simd::vectorize(pulp::Scalar512b, operation),
+            #[cfg(test)]
+            Self::Scalar => pulp::Simd::vectorize(pulp::Scalar, operation),
+        }
+    }
+}
+
 /// Defines a function whose body is compiled for each instruction set `pulp` knows (AVX2 + FMA and AVX-512 on
-/// x86-64, NEON on aarch64) and that takes as first argument the [`pulp::Arch`] to run on.
+/// x86-64, NEON on aarch64) and that takes as first argument the [`Vectors`] to run on.
 ///
 /// Plain loops in the body are vectorised by the compiler; `$simd` gives explicit vectors. What the body calls
 /// must be `#[inline(always)]`, otherwise it is compiled for the baseline instruction set.
@@ -19,7 +49,7 @@ macro_rules! vectorised {
             clippy::extra_unused_lifetimes,
             reason = "the arguments become the fields of one operation, with one lifetime"
         )]
-        $visibility fn $name<$lifetime>(arch: pulp::Arch, $($argument: $type),*) $(-> $output)? {
+        $visibility fn $name<$lifetime>(vectors: $crate::cpu::vectorise::Vectors, $($argument: $type),*) $(-> $output)? {
             struct Operation<$lifetime> {
                 $($argument: $type,)*
                 lifetime: std::marker::PhantomData<&$lifetime ()>,
@@ -33,7 +63,7 @@ macro_rules! vectorised {
                     $body
                 }
             }
-            arch.dispatch(Operation { $($argument,)* lifetime: std::marker::PhantomData })
+            vectors.run(Operation { $($argument,)* lifetime: std::marker::PhantomData })
         }
     };
     (@output) => { () };

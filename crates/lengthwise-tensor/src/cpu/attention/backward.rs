@@ -15,7 +15,7 @@ use super::super::tile_product::{
 };
 use super::super::vectorise::vectorised;
 use super::super::{CpuBackend, CpuTensor, Result};
-use super::{Heads, WIDEST_PANEL, check, odd_lines, strip_rows};
+use super::{Heads, WIDEST_PANEL, check, has_tall_strips, odd_lines, strip_rows};
 use crate::{AttentionLayout, Tensor};
 
 /// Queries of a block: what is packed at once, a multiple of both tiles.
@@ -53,7 +53,7 @@ pub(in super::super) fn backward(
     let mut d_v = backend.zeroed(OPERATION, tokens, kv_cols)?;
     let mut scratch = Scratch::new(backend, layout)?;
     run(
-        backend.arch,
+        backend.vectors,
         Backward {
             q: q.elements(),
             k: k.elements(),
@@ -103,7 +103,7 @@ impl Scratch {
     fn new(backend: &CpuBackend, layout: &AttentionLayout) -> Result<Self> {
         let longest = layout.sequences.iter().map(ExactSizeIterator::len).max();
         let longest = longest.unwrap_or(0);
-        let strip = strip_rows(backend.arch);
+        let strip = strip_rows(backend.vectors);
         let dim = layout.head_dim.next_multiple_of(WIDEST_PANEL);
         let queries = longest.min(QUERY_BLOCK).next_multiple_of(strip);
         let tile = longest.min(QUERY_TILE).next_multiple_of(strip);
@@ -146,7 +146,7 @@ struct Backward<'a> {
 
 vectorised! {
     fn run<'a>(simd: S, backward: Backward<'a>, layout: &'a AttentionLayout) {
-        if S::REGISTER_COUNT >= 32 {
+        if has_tall_strips::<S>() {
             backward.run::<S, 12>(simd, layout);
         } else {
             backward.run::<S, 6>(simd, layout);

@@ -14,7 +14,7 @@ use super::super::tile_product::{
 };
 use super::super::vectorise::vectorised;
 use super::super::{CpuBackend, CpuTensor, Result};
-use super::{Heads, WIDEST_PANEL, check, odd_lines, strip_rows};
+use super::{Heads, WIDEST_PANEL, check, has_tall_strips, odd_lines, strip_rows};
 use crate::{AttentionLayout, Tensor};
 
 /// Keys of a block: what is packed at once.
@@ -42,7 +42,7 @@ pub(in super::super) fn forward(
     let keys = longest.min(KEY_BLOCK).next_multiple_of(WIDEST_PANEL);
     let rows = longest
         .min(QUERY_TILE)
-        .next_multiple_of(strip_rows(backend.arch));
+        .next_multiple_of(strip_rows(backend.vectors));
     let mut scratch = Scratch {
         sums: backend.storage(OPERATION, longest, heads)?,
         key_panels: backend.storage(OPERATION, keys, dim)?,
@@ -52,7 +52,7 @@ pub(in super::super) fn forward(
         scores: backend.storage(OPERATION, rows, odd_lines(keys.min(KEY_TILE)))?,
     };
     run(
-        backend.arch,
+        backend.vectors,
         Forward {
             q: q.elements(),
             k: k.elements(),
@@ -94,7 +94,7 @@ struct Forward<'a> {
 
 vectorised! {
     fn run<'a>(simd: S, forward: Forward<'a>, layout: &'a AttentionLayout) {
-        if S::REGISTER_COUNT >= 32 {
+        if has_tall_strips::<S>() {
             forward.run::<S, 12>(simd, layout);
         } else {
             forward.run::<S, 6>(simd, layout);
