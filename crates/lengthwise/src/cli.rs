@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::plan::PlanArgs;
 use crate::commands::train::TrainArgs;
 
 /// Trains large language models on long, wildly uneven sequences, with plans that adapt to every batch.
@@ -16,6 +17,8 @@ pub struct Cli {
 /// The subcommands; each has its own module in `commands`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Plans one step for a list of sequence lengths.
+    Plan(PlanArgs),
     /// Trains a decoder as a settings file describes.
     Train(TrainArgs),
 }

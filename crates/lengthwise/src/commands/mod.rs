@@ -1,5 +1,6 @@
 //! One module for each subcommand: its arguments and what it does.
 
+pub mod plan;
 pub mod train;
 
 use crate::cli::Command;
@@ -8,6 +9,7 @@ use crate::failure::Failure;
 /// Runs a subcommand.
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Plan(args) => plan::run(args),
         Command::Train(args) => train::run(args),
     }
 }

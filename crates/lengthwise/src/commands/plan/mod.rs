@@ -1,0 +1,135 @@
+//! `lengthwise plan`: lengths and a cost profile in, a plan out.
+
+mod lengths;
+mod problem;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use lengthwise_core::{Degree, Tokens};
+use lengthwise_plan::{PlanError, PlannerKind, PlannerOptions};
+
+use crate::failure::Failure;
+use crate::output;
+
+pub(crate) use lengths::Lengths;
+pub(crate) use problem::OwnedProblem;
+
+/// Arguments of `lengthwise plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The lengths of one global batch: one a line, or JSON with `seq_lens_tokens`; `-` reads stdin.
+    #[arg(long, value_name = "FILE")]
+    pub lengths: PathBuf,
+    /// The cost profile, in TOML.
+    #[arg(long, value_name = "FILE")]
+    pub profile: PathBuf,
+    /// How many devices to plan for; the profile's own by default.
+    #[arg(long, value_name = "N")]
+    pub devices: Option<u32>,
+    /// No sequence may be longer, for example 384k; the profile's own by default.
+    #[arg(long, value_name = "TOKENS")]
+    pub context: Option<Tokens>,
+    /// The planner: adaptive, static, static:D, batch-adaptive, flexsp or exhaustive.
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub planner: PlannerKind,
+    /// The degrees that groups may have, for example 1,2,4,8; all of the profile's by default.
+    #[arg(long, value_name = "D,…", value_delimiter = ',', value_parser = degree)]
+    pub degrees: Option<Vec<Degree>>,
+    /// How long planning may take, for example 10ms; by default the effort depends on the batch alone.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub time_budget: Option<Duration>,
+    /// Threads to plan with; the plan is the same for any number.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub threads: u32,
+    /// Print the plan as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Plans and prints.
+pub fn run(args: PlanArgs) -> Result<(), Failure> {
+    let lengths = Lengths::read(&args.lengths)?;
+    let problem = OwnedProblem::new(
+        &args.profile,
+        &lengths,
+        args.devices,
+        args.context,
+        args.degrees.as_deref(),
+    )?;
+    let mut options = PlannerOptions::default();
+    if let Some(time_budget) = args.time_budget {
+        options = options.with_time_budget(time_budget);
+    }
+    let planner = args.planner.planner_with(options);
+    let planned = planner
+        .plan(problem.problem())
+        .map_err(|error| unplannable(&error))?;
+    let report = report::Report::new(args.planner, &planned, &problem);
+    if args.json {
+        output::result_line(&report.to_json()?);
+    } else {
+        for line in report.table() {
+            output::result_line(&line);
+        }
+    }
+    Ok(())
+}
+
+/// The failure of a command for whose batch there is no plan.
+pub(crate) fn unplannable(error: &PlanError) -> Failure {
+    let failure = Failure::input(error.to_string());
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn degree(text: &str) -> Result<Degree, String> {
+    let degree: u32 = text
+        .trim()
+        .parse()
+        .map_err(|_| "a degree is a whole number above 0".to_owned())?;
+    Degree::new(degree).map_err(|error| error.to_string())
+}
+
+/// Reads `10ms`, `1.5s` or `2min`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit_at = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let seconds_per_unit = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "min" => 60.0,
+        _ => return Err("write it with a unit: us, ms, s or min".to_owned()),
+    };
+    let seconds = number
+        .trim()
+        .parse::<f64>()
+        .map_err(|error| error.to_string())?
+        * seconds_per_unit;
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    if duration.is_zero() {
+        return Err("it must be above 0".to_owned());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit_and_a_positive_number() {
+        assert_eq!(duration("10ms"), Ok(Duration::from_millis(10)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        for text in ["10", "ms", "-1s", "0s", "nans", "1h", ""] {
+            assert!(duration(text).is_err(), "{text:?} was accepted");
+        }
+    }
+}

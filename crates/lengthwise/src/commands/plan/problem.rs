@@ -1,0 +1,84 @@
+//! A planning problem from files and arguments.
+
+use std::error::Error;
+use std::path::Path;
+
+use lengthwise_core::{Cluster, Degree, GlobalBatch, StrategySpace, Tokens};
+use lengthwise_cost::{FittedModel, Profile, ProfileError};
+use lengthwise_plan::Problem;
+
+use super::Lengths;
+use crate::failure::Failure;
+
+/// A problem with all its parts.
+pub(crate) struct OwnedProblem {
+    pub(crate) batch: GlobalBatch,
+    pub(crate) cluster: Cluster,
+    pub(crate) cost: FittedModel,
+    pub(crate) space: StrategySpace,
+}
+
+impl OwnedProblem {
+    /// The problem of these lengths on the profile's cluster, or on another number of its devices.
+    pub(crate) fn new(
+        profile: &Path,
+        lengths: &Lengths,
+        num_devices: Option<u32>,
+        context: Option<Tokens>,
+        degrees: Option<&[Degree]>,
+    ) -> Result<Self, Failure> {
+        let in_profile = |error: ProfileError| profile_failure(profile, &error);
+        let costs = Profile::read(profile).map_err(in_profile)?;
+        let cluster = costs.cluster(num_devices).map_err(in_profile)?;
+        let cost = costs.model(&cluster).map_err(in_profile)?;
+        let space = match degrees {
+            // Those of the profile are what it was measured for; others follow from its tables.
+            Some(degrees) => StrategySpace::ulysses(degrees, costs.model.recompute)
+                .and_then(|space| space.limited_to(cluster.num_devices()))
+                .map_err(|error| Failure::input(format!("--degrees: {error}")))?,
+            None => costs.space(&cluster).map_err(in_profile)?,
+        };
+        let context = context.unwrap_or(costs.context());
+        if let Some(index) = lengths.tokens.iter().position(|&tokens| tokens > context.0) {
+            let place = lengths.place(index);
+            let message = format!(
+                "{place}: {} tokens are more than the context of {context}",
+                lengths.tokens[index]
+            );
+            return Err(
+                Failure::input(message).hint("split or skip longer documents, or raise --context")
+            );
+        }
+        let batch = GlobalBatch::from_lens(lengths.tokens.iter().copied())
+            .map_err(|error| Failure::input(error.to_string()))?;
+        Ok(OwnedProblem {
+            batch,
+            cluster,
+            cost,
+            space,
+        })
+    }
+
+    pub(crate) fn problem(&self) -> Problem<'_> {
+        Problem {
+            batch: &self.batch,
+            cluster: &self.cluster,
+            cost: &self.cost,
+            space: &self.space,
+        }
+    }
+}
+
+fn profile_failure(path: &Path, error: &ProfileError) -> Failure {
+    let cause = error
+        .source()
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default();
+    let message = error.to_string();
+    let message = message.trim_end();
+    match error {
+        ProfileError::Unreadable { .. } => Failure::input(format!("{message}{cause}")),
+        ProfileError::Syntax(_) => Failure::input(format!("{}: {message}", path.display())),
+        _ => Failure::input(format!("{}: {message}{cause}", path.display())),
+    }
+}
