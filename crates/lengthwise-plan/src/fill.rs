@@ -33,6 +33,11 @@ struct Pool {
     open: Vec<Open>,
     /// Where the next search begins.
     cursor: usize,
+    /// No open group has more room, nor less time behind it, than this.
+    most_room: u64,
+    least_time: f64,
+    /// Whether all its groups are equally fast.
+    equal_speeds: bool,
 }
 
 /// How many groups of a pool are looked at in one go, and how often before it counts as full: groups of a pool
@@ -159,7 +164,11 @@ impl<'a, 'p> Filler<'a, 'p> {
             draft.open_micro_batch(self.instance);
         }
         let num_shapes = self.instance.shapes.len();
-        let mut pools = vec![Pool::default(); (targets.len() - from) * num_shapes];
+        let empty = Pool {
+            equal_speeds: self.instance.devices.are_equal(),
+            ..Pool::default()
+        };
+        let mut pools = vec![empty; (targets.len() - from) * num_shapes];
         let mut left_over = Vec::new();
         for &(class, count) in classes {
             let mut left = count;
@@ -225,6 +234,8 @@ impl<'a, 'p> Filler<'a, 'p> {
             None => match self.open(draft, micro_batch, target, shape, class) {
                 Some(group) => {
                     let seat = &draft.groups[group as usize].seat;
+                    pool.most_room = pool.most_room.max(seat.budget);
+                    pool.least_time = 0.0;
                     pool.open.push(Open {
                         time: 0.0,
                         room: seat.budget,
@@ -310,11 +321,18 @@ impl<'a, 'p> Filler<'a, 'p> {
 impl Pool {
     /// The position of the group that has the least time left after taking one more sequence.
     fn best_fit(&mut self, time: f64, memory: u64, target: f64) -> Option<usize> {
+        let too_slow = |open: &Open| self.least_time + time * open.slowness > target;
+        if memory > self.most_room || self.equal_speeds && self.open.first().is_none_or(too_slow) {
+            return None;
+        }
         for _ in 0..NUM_WINDOWS {
             let window = self.window();
+            let (mut most_room, mut least_time) = (0, f64::INFINITY);
             let mut best = None;
             let mut latest = -1.0;
             for (position, open) in self.open[window.clone()].iter().enumerate() {
+                most_room = most_room.max(open.room);
+                least_time = open.time.min(least_time);
                 if open.room >= memory
                     && open.time > latest
                     && open.time + time * open.slowness <= target
@@ -323,7 +341,11 @@ impl Pool {
                     best = Some(window.start + position);
                 }
             }
-            if best.is_some() || window.len() == self.open.len() {
+            if window.len() == self.open.len() {
+                (self.most_room, self.least_time) = (most_room, least_time);
+                return best;
+            }
+            if best.is_some() {
                 return best;
             }
             self.cursor = window.start;

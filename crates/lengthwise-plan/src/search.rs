@@ -12,10 +12,10 @@ use crate::polish::Polish;
 const TOLERANCES: [f64; 4] = [1.0, 1.15, 1.6, f64::INFINITY];
 
 /// Drafts that take at most this much longer than the best one are polished.
-const PROMISING: f64 = 1.01;
+const PROMISING: f64 = 1.005;
 
 /// Trades to polish a draft with.
-const NUM_TRADES: usize = 1500;
+const NUM_TRADES: usize = 60;
 
 /// Degrees times sequences up to which drafts with a single degree are tried.
 const MAX_SINGLE_DEGREES: usize = 1 << 12;
