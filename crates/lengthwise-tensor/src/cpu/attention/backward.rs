@@ -5,18 +5,20 @@
 //! result. The gradients of the queries grow in scratch over all key tiles of the block. Probabilities and
 //! gradients of the scores of one pair of tiles are held.
 
+mod scratch;
+
 use pulp::Simd;
 
 use super::super::exp::exp2;
 use super::super::norm::dot;
-use super::super::storage::Storage;
 use super::super::tile_product::{
     Into, Left, multiply_panel, pack, pack_transposed, panel_width, panels,
 };
 use super::super::vectorise::vectorised;
 use super::super::{CpuBackend, CpuTensor, Result};
-use super::{Heads, WIDEST_PANEL, check, has_tall_strips, odd_lines, strip_rows};
+use super::{Heads, check, has_tall_strips, odd_lines};
 use crate::{AttentionLayout, Tensor};
+use scratch::Scratch;
 
 /// Queries of a block: what is packed at once, a multiple of both tiles.
 const QUERY_BLOCK: usize = 1920;
@@ -74,60 +76,6 @@ pub(in super::super) fn backward(
         CpuTensor::new(d_k, tokens, kv_cols),
         CpuTensor::new(d_v, tokens, kv_cols),
     ))
-}
-
-/// What a block of queries and a tile of keys need; panels are packed for [`multiply_panel`].
-struct Scratch {
-    /// Of the block of queries. The panels are those of each tile of queries in turn; those of the queries hold
-    /// them times the scale of the scores.
-    queries: Storage,
-    d_outs: Storage,
-    query_panels: Storage,
-    d_out_panels: Storage,
-    d_queries: Storage,
-    log2_sums: Storage,
-    /// `rowsum(dO * O)`.
-    deltas: Storage,
-    /// Of the tile of keys. The panels hold the keys times the scale of the scores.
-    transposed_key_panels: Storage,
-    transposed_value_panels: Storage,
-    key_panels: Storage,
-    d_keys: Storage,
-    d_values: Storage,
-    /// Of a pair of tiles.
-    probabilities: Storage,
-    d_scores: Storage,
-}
-
-impl Scratch {
-    fn new(backend: &CpuBackend, layout: &AttentionLayout) -> Result<Self> {
-        let longest = layout.sequences.iter().map(ExactSizeIterator::len).max();
-        let longest = longest.unwrap_or(0);
-        let strip = strip_rows(backend.vectors);
-        let dim = layout.head_dim.next_multiple_of(WIDEST_PANEL);
-        let queries = longest.min(QUERY_BLOCK).next_multiple_of(strip);
-        let tile = longest.min(QUERY_TILE).next_multiple_of(strip);
-        // Whole strips over keys may pass the last panel.
-        let keys = longest.min(KEY_TILE).next_multiple_of(WIDEST_PANEL);
-        let key_strips = keys.next_multiple_of(strip);
-        let storage = |rows, cols| backend.storage(OPERATION, rows, cols);
-        Ok(Self {
-            queries: storage(queries, dim)?,
-            d_outs: storage(queries, dim)?,
-            query_panels: storage(queries, dim)?,
-            d_out_panels: storage(queries, dim)?,
-            d_queries: storage(queries, dim)?,
-            log2_sums: storage(queries, 1)?,
-            deltas: storage(queries, 1)?,
-            transposed_key_panels: storage(keys, dim)?,
-            transposed_value_panels: storage(keys, dim)?,
-            key_panels: storage(keys, dim)?,
-            d_keys: storage(key_strips, dim)?,
-            d_values: storage(key_strips, dim)?,
-            probabilities: storage(tile, odd_lines(key_strips))?,
-            d_scores: storage(tile, odd_lines(key_strips))?,
-        })
-    }
 }
 
 struct Backward<'a> {

@@ -1,0 +1,61 @@
+//! What attention's backward holds beside its results.
+
+use super::super::super::storage::Storage;
+use super::super::super::{CpuBackend, Result};
+use super::super::{WIDEST_PANEL, odd_lines, strip_rows};
+use super::{KEY_TILE, OPERATION, QUERY_BLOCK, QUERY_TILE};
+use crate::AttentionLayout;
+
+/// What a block of queries and a tile of keys need; panels are packed for `multiply_panel`.
+pub(super) struct Scratch {
+    /// Of the block of queries. The panels are those of each tile of queries in turn; those of the queries hold
+    /// them times the scale of the scores.
+    pub(super) queries: Storage,
+    pub(super) d_outs: Storage,
+    pub(super) query_panels: Storage,
+    pub(super) d_out_panels: Storage,
+    pub(super) d_queries: Storage,
+    pub(super) log2_sums: Storage,
+    /// `rowsum(dO * O)`.
+    pub(super) deltas: Storage,
+    /// Of the tile of keys. The panels hold the keys times the scale of the scores.
+    pub(super) transposed_key_panels: Storage,
+    pub(super) transposed_value_panels: Storage,
+    pub(super) key_panels: Storage,
+    pub(super) d_keys: Storage,
+    pub(super) d_values: Storage,
+    /// Of a pair of tiles.
+    pub(super) probabilities: Storage,
+    pub(super) d_scores: Storage,
+}
+
+impl Scratch {
+    pub(super) fn new(backend: &CpuBackend, layout: &AttentionLayout) -> Result<Self> {
+        let longest = layout.sequences.iter().map(ExactSizeIterator::len).max();
+        let longest = longest.unwrap_or(0);
+        let strip = strip_rows(backend.vectors);
+        let dim = layout.head_dim.next_multiple_of(WIDEST_PANEL);
+        let queries = longest.min(QUERY_BLOCK).next_multiple_of(strip);
+        let tile = longest.min(QUERY_TILE).next_multiple_of(strip);
+        // Whole strips over keys may pass the last panel.
+        let keys = longest.min(KEY_TILE).next_multiple_of(WIDEST_PANEL);
+        let key_strips = keys.next_multiple_of(strip);
+        let storage = |rows, cols| backend.storage(OPERATION, rows, cols);
+        Ok(Self {
+            queries: storage(queries, dim)?,
+            d_outs: storage(queries, dim)?,
+            query_panels: storage(queries, dim)?,
+            d_out_panels: storage(queries, dim)?,
+            d_queries: storage(queries, dim)?,
+            log2_sums: storage(queries, 1)?,
+            deltas: storage(queries, 1)?,
+            transposed_key_panels: storage(keys, dim)?,
+            transposed_value_panels: storage(keys, dim)?,
+            key_panels: storage(keys, dim)?,
+            d_keys: storage(key_strips, dim)?,
+            d_values: storage(key_strips, dim)?,
+            probabilities: storage(tile, odd_lines(key_strips))?,
+            d_scores: storage(tile, odd_lines(key_strips))?,
+        })
+    }
+}
