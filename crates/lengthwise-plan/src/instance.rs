@@ -161,6 +161,11 @@ impl<'a> Instance<'a> {
             .map_or(1.0, |&budget| (budget as f64).max(1.0))
     }
 
+    /// The least budget of any device.
+    pub(crate) fn smallest_budget(&self) -> u64 {
+        self.budgets.last().copied().unwrap_or(0)
+    }
+
     /// The budgets of all devices together.
     pub(crate) fn total_budget(&self) -> f64 {
         self.budgets.iter().map(|&budget| budget as f64).sum()

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use lengthwise_core::Degree;
 use thiserror::Error;
 
-use crate::{Adaptive, BatchAdaptive, Exhaustive, Planner, PlannerOptions, Static};
+use crate::{Adaptive, BatchAdaptive, Exhaustive, FlexSp, Planner, PlannerOptions, Static};
 
 /// Which planner to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum PlannerKind {
     Static(Option<Degree>),
     /// The best single degree for each batch.
     BatchAdaptive,
+    /// The published algorithm: contiguous micro-batches, a MILP for each.
+    FlexSp,
     /// Everything tried, for tiny batches.
     Exhaustive,
 }
@@ -51,6 +53,7 @@ impl PlannerKind {
         match self {
             PlannerKind::Adaptive => Box::new(Adaptive::new(options)),
             PlannerKind::BatchAdaptive => Box::new(BatchAdaptive),
+            PlannerKind::FlexSp => Box::new(FlexSp::new(options)),
             PlannerKind::Exhaustive => Box::new(Exhaustive),
             PlannerKind::Static(None) => Box::new(Static::longest_decides()),
             PlannerKind::Static(Some(degree)) => Box::new(Static::with_degree(degree)),
@@ -69,6 +72,7 @@ impl FromStr for PlannerKind {
             None => match name {
                 "adaptive" => Ok(PlannerKind::Adaptive),
                 "batch-adaptive" => Ok(PlannerKind::BatchAdaptive),
+                "flexsp" => Ok(PlannerKind::FlexSp),
                 "exhaustive" => Ok(PlannerKind::Exhaustive),
                 "static" => Ok(PlannerKind::Static(None)),
                 _ => Err(unknown()),
@@ -88,6 +92,7 @@ impl fmt::Display for PlannerKind {
         match self {
             PlannerKind::Adaptive => f.write_str("adaptive"),
             PlannerKind::BatchAdaptive => f.write_str("batch-adaptive"),
+            PlannerKind::FlexSp => f.write_str("flexsp"),
             PlannerKind::Exhaustive => f.write_str("exhaustive"),
             PlannerKind::Static(None) => f.write_str("static"),
             PlannerKind::Static(Some(degree)) => write!(f, "static:{degree}"),
@@ -106,6 +111,7 @@ mod tests {
             "static",
             "static:8",
             "batch-adaptive",
+            "flexsp",
             "exhaustive",
         ] {
             assert_eq!(name.parse::<PlannerKind>().unwrap().to_string(), name);

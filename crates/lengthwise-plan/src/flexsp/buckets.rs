@@ -1,0 +1,111 @@
+//! How the published algorithm simplifies a batch: contiguous micro-batches, and few distinct lengths in each.
+
+use lengthwise_core::Tokens;
+
+/// Sequences of similar lengths, all taken to be as long as the longest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bucket {
+    /// The class of the longest.
+    pub(super) class: usize,
+    /// The class of every sequence.
+    pub(super) members: Vec<usize>,
+}
+
+/// Cuts sequences, sorted by length, into at most `num` contiguous parts whose largest has as few tokens as possible.
+///
+/// The published algorithm finds the same cuts by dynamic programming.
+pub(super) fn balanced_cuts(lens: &[Tokens], num: usize) -> Vec<std::ops::Range<usize>> {
+    let longest = lens.iter().map(|len| len.0).max().unwrap_or(0);
+    let (mut low, mut high) = (longest, lens.iter().map(|len| len.0).sum());
+    while low < high {
+        let most = low + (high - low) / 2;
+        if cut(lens, most).len() <= num {
+            high = most;
+        } else {
+            low = most + 1;
+        }
+    }
+    cut(lens, low)
+}
+
+fn cut(lens: &[Tokens], most: u64) -> Vec<std::ops::Range<usize>> {
+    let (mut parts, mut start, mut tokens) = (Vec::new(), 0, 0);
+    for (index, len) in lens.iter().enumerate() {
+        if tokens + len.0 > most {
+            parts.push(start..index);
+            (start, tokens) = (index, 0);
+        }
+        tokens += len.0;
+    }
+    parts.push(start..lens.len());
+    parts
+}
+
+/// Groups sequences, given as classes in increasing order, into at most `num` buckets with the fewest tokens added by
+/// taking each for the longest of its bucket.
+pub(super) fn buckets(classes: &[usize], class_lens: &[Tokens], num: usize) -> Vec<Bucket> {
+    // Runs of equal length: position of the first, then dynamic programming over the runs.
+    let mut starts: Vec<usize> = (0..classes.len())
+        .filter(|&at| at == 0 || classes[at] != classes[at - 1])
+        .collect();
+    let num_runs = starts.len();
+    starts.push(classes.len());
+    let mut tokens_before = vec![0u64; num_runs + 1];
+    for run in 0..num_runs {
+        let count = (starts[run + 1] - starts[run]) as u64;
+        tokens_before[run + 1] = tokens_before[run] + class_lens[classes[starts[run]]].0 * count;
+    }
+    let padding = |from: usize, to: usize| {
+        let longest = class_lens[classes[starts[to - 1]]].0;
+        longest * (starts[to] - starts[from]) as u64 - (tokens_before[to] - tokens_before[from])
+    };
+    let num = num.min(num_runs);
+    let mut least = vec![vec![u64::MAX; num_runs + 1]; num + 1];
+    let mut cut_at = vec![vec![0; num_runs + 1]; num + 1];
+    least[0][0] = 0;
+    for used in 1..=num {
+        for to in used..=num_runs {
+            for from in used - 1..to {
+                if least[used - 1][from] < u64::MAX {
+                    let total = least[used - 1][from] + padding(from, to);
+                    if total < least[used][to] {
+                        least[used][to] = total;
+                        cut_at[used][to] = from;
+                    }
+                }
+            }
+        }
+    }
+    let (mut buckets, mut to) = (Vec::with_capacity(num), num_runs);
+    for used in (1..=num).rev() {
+        let from = cut_at[used][to];
+        buckets.push(Bucket {
+            class: classes[starts[to - 1]],
+            members: classes[starts[from]..starts[to]].to_vec(),
+        });
+        to = from;
+    }
+    buckets.reverse();
+    buckets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_balance_tokens() {
+        let lens = [1, 1, 2, 4, 8].map(Tokens);
+        assert_eq!(balanced_cuts(&lens, 2), [0..4, 4..5]);
+        assert_eq!(balanced_cuts(&lens, 1).first(), Some(&(0..5)));
+    }
+
+    #[test]
+    fn buckets_add_as_few_tokens_as_possible() {
+        let class_lens = [10, 11, 50, 52].map(Tokens);
+        let buckets = buckets(&[0, 0, 1, 2, 3], &class_lens, 2);
+        let longest: Vec<_> = buckets.iter().map(|bucket| bucket.class).collect();
+        assert_eq!(longest, [1, 3]);
+        assert_eq!(buckets[0].members, [0, 0, 1]);
+    }
+}
