@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::bench::BenchArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::train::TrainArgs;
 
@@ -17,6 +18,8 @@ pub struct Cli {
 /// The subcommands; each has its own module in `commands`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Compares planners on recorded batches.
+    Bench(BenchArgs),
     /// Plans one step for a list of sequence lengths.
     Plan(PlanArgs),
     /// Trains a decoder as a settings file describes.

@@ -1,5 +1,6 @@
 //! One module for each subcommand: its arguments and what it does.
 
+pub mod bench;
 pub mod plan;
 pub mod train;
 
@@ -9,6 +10,7 @@ use crate::failure::Failure;
 /// Runs a subcommand.
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Bench(args) => bench::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Train(args) => train::run(args),
     }

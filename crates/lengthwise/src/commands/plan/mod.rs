@@ -87,7 +87,8 @@ pub(crate) fn unplannable(error: &PlanError) -> Failure {
     }
 }
 
-fn degree(text: &str) -> Result<Degree, String> {
+/// Reads a degree.
+pub(crate) fn degree(text: &str) -> Result<Degree, String> {
     let degree: u32 = text
         .trim()
         .parse()
@@ -96,7 +97,7 @@ fn degree(text: &str) -> Result<Degree, String> {
 }
 
 /// Reads `10ms`, `1.5s` or `2min`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let unit_at = text
         .find(|c: char| c.is_ascii_alphabetic())
         .unwrap_or(text.len());

@@ -1,0 +1,144 @@
+//! `lengthwise bench plan`: recorded batches, several planners, one table.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use lengthwise_core::Degree;
+use lengthwise_plan::{PlannerKind, PlannerOptions};
+use serde::Deserialize;
+
+use crate::commands::plan::{Lengths, OwnedProblem, degree, duration, unplannable};
+use crate::failure::Failure;
+use crate::output;
+
+/// A planner that answers sooner than this is run again, for a median.
+const WORTH_REPEATING: Duration = Duration::from_millis(500);
+
+/// Arguments of `lengthwise bench plan`.
+#[derive(Debug, Args)]
+pub struct BenchPlanArgs {
+    /// Batches as JSON, with `seq_lens_tokens`, `model` and `context_limit_tokens`.
+    #[arg(value_name = "BATCH.json", required = true)]
+    pub batches: Vec<PathBuf>,
+    /// Where the profiles are; that of a batch is named a100-MODEL-CONTEXT.toml.
+    #[arg(long, value_name = "FOLDER", default_value = "examples/profiles")]
+    pub profiles: PathBuf,
+    /// The planners to compare.
+    #[arg(
+        long,
+        value_name = "NAME,…",
+        value_delimiter = ',',
+        default_value = "adaptive,batch-adaptive,static"
+    )]
+    pub planners: Vec<PlannerKind>,
+    /// The degrees that groups may have.
+    #[arg(long, value_name = "D,…", value_delimiter = ',', value_parser = degree)]
+    pub degrees: Option<Vec<Degree>>,
+    /// How long one plan may take.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub time_budget: Option<Duration>,
+    /// Plans of which the median time is shown.
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repetitions: u32,
+}
+
+/// What a batch file holds beside its lengths.
+#[derive(Debug, Deserialize)]
+struct Recorded {
+    model: String,
+    context_limit_tokens: u64,
+    #[serde(default)]
+    peers_under_flexsp_cost_model: Peers,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Peers {
+    flexsp: Option<Peer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Peer {
+    predicted_step_ms: f64,
+}
+
+/// Plans every batch with every planner.
+pub(super) fn run(args: &BenchPlanArgs) -> Result<(), Failure> {
+    let mut options = PlannerOptions::default();
+    if let Some(time_budget) = args.time_budget {
+        options = options.with_time_budget(time_budget);
+    }
+    output::result_line(
+        "| batch | planner | predicted step | ratio to FlexSP | bound | gap | solve time |",
+    );
+    output::result_line("| --- | --- | ---: | ---: | ---: | ---: | ---: |");
+    let mut totals: Vec<Vec<(f64, f64)>> = vec![Vec::new(); args.planners.len()];
+    for path in &args.batches {
+        let recorded = read(path)?;
+        let context = recorded.context_limit_tokens / 1000;
+        let profile = args
+            .profiles
+            .join(format!("a100-{}-{context}k.toml", recorded.model));
+        let lengths = Lengths::read(path)?;
+        let problem = OwnedProblem::new(&profile, &lengths, None, None, args.degrees.as_deref())?;
+        let published = recorded.peers_under_flexsp_cost_model.flexsp;
+        let published_s = published.map(|peer| peer.predicted_step_ms / 1e3);
+        let name = path
+            .file_stem()
+            .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        for (&kind, totals) in args.planners.iter().zip(&mut totals) {
+            let planner = kind.planner_with(options);
+            let mut times = Vec::new();
+            let planned = loop {
+                let started = Instant::now();
+                let planned = planner
+                    .plan(problem.problem())
+                    .map_err(|error| unplannable(&error))?;
+                times.push(started.elapsed());
+                if times.len() >= args.repetitions as usize || times[0] > WORTH_REPEATING {
+                    break planned;
+                }
+            };
+            times.sort_unstable();
+            let report = planned.report;
+            let ratio = published_s.map(|published| report.predicted_step.get() / published);
+            if let (Some(ratio), Some(gap)) = (ratio, report.gap()) {
+                totals.push((ratio, gap));
+            }
+            output::result_line(&format!(
+                "| {name} | {kind} | {:.3} s | {} | {:.3} s | {} | {:.1} ms |",
+                report.predicted_step.get(),
+                ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.3}")),
+                report.lower_bound.get(),
+                report
+                    .gap()
+                    .map_or("-".to_owned(), |gap| format!("{:.2} %", gap * 100.0)),
+                times[times.len() / 2].as_secs_f64() * 1e3
+            ));
+        }
+    }
+    for (kind, totals) in args
+        .planners
+        .iter()
+        .zip(&totals)
+        .filter(|(_, totals)| !totals.is_empty())
+    {
+        let count = totals.len() as f64;
+        let ratio = (totals.iter().map(|(ratio, _)| ratio.ln()).sum::<f64>() / count).exp();
+        let gap = totals.iter().map(|(_, gap)| gap).sum::<f64>() / count;
+        output::result_line(&format!(
+            "| all | {kind} | | {ratio:.3} | | {:.2} % | |",
+            gap * 100.0
+        ));
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Recorded, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::input(format!("batch {} can't be read: {error}", path.display()))
+    })?;
+    serde_json::from_str(&text).map_err(|error| {
+        Failure::input(format!("{} is no recorded batch: {error}", path.display()))
+    })
+}
