@@ -14,6 +14,9 @@ const TOLERANCES: [f64; 4] = [1.0, 1.15, 1.6, f64::INFINITY];
 /// Drafts that take at most this much longer than the best one are polished.
 const PROMISING: f64 = 1.005;
 
+/// First makespans that hope for a step this much longer than the best one are not tried.
+const HOPELESS: f64 = 1.03;
+
 /// Trades to polish a draft with.
 const NUM_TRADES: usize = 60;
 
@@ -92,7 +95,14 @@ impl<'a, 'p> Search<'a, 'p> {
     pub(crate) fn run(mut self, num_fills: usize) -> (Draft, bool) {
         self.try_single_degrees();
         self.fills_left = num_fills / 2;
-        for targets in self.starts() {
+        for (estimate, targets) in self.starts() {
+            if self
+                .best
+                .as_ref()
+                .is_some_and(|&(time, _)| estimate > HOPELESS * time)
+            {
+                break;
+            }
             for tolerance in TOLERANCES {
                 let absorber = targets.len() - 1;
                 self.try_targets(&targets, absorber, tolerance);
@@ -102,6 +112,7 @@ impl<'a, 'p> Search<'a, 'p> {
             self.refill(num_fills / 4);
             self.climb(climb);
         }
+        self.fills_left = 0;
         self.refill(num_fills / 4);
         self.shake();
         match self.best {
@@ -142,8 +153,9 @@ impl<'a, 'p> Search<'a, 'p> {
         }
     }
 
-    /// First makespans: the longest sequence decides that of its micro-batch, the others share the rest.
-    fn starts(&self) -> Vec<Vec<f64>> {
+    /// First makespans, with the step time they hope for, best first: the longest sequence decides that of its
+    /// micro-batch, the others share the rest.
+    fn starts(&self) -> Vec<(f64, Vec<f64>)> {
         let instance = self.instance;
         let longest = instance.num_classes() - 1;
         let total = instance.least_work() / instance.total_speed;
@@ -173,7 +185,7 @@ impl<'a, 'p> Search<'a, 'p> {
         }
         starts.sort_by(|a, b| a.0.total_cmp(&b.0));
         starts.dedup_by(|a, b| a.1 == b.1);
-        starts.into_iter().map(|(_, targets)| targets).collect()
+        starts
     }
 
     /// Fills a draft up to the targets; whether it is the best one so far, as filled and as polished.

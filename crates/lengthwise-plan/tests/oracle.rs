@@ -3,6 +3,8 @@
 mod common;
 
 use common::{Case, Size, cases};
+use lengthwise_core::{Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategySpace};
+use lengthwise_cost::{FittedCosts, FittedModel};
 use lengthwise_plan::{Planned, PlannerKind};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -77,4 +79,39 @@ fn adaptive_is_nearly_always_optimal_and_bounds_never_exceed_the_optimum() {
         worst <= 0.02,
         "the worst on equal devices is {worst} above the optimum"
     );
+}
+
+#[test]
+fn flexsp_solves_one_micro_batch_of_few_lengths_to_the_optimum() {
+    // One node, time alone matters, no overhead: the best plan is one micro-batch, and every length its own bucket.
+    let degrees = [1, 2, 4].map(|degree| Degree::new(degree).unwrap());
+    for lens in [
+        vec![900, 500, 400, 100],
+        vec![2000, 700, 700, 300, 100],
+        vec![64, 64, 64],
+    ] {
+        let case = Case {
+            batch: GlobalBatch::from_lens(lens).unwrap(),
+            cluster: Cluster::uniform(1, 4, Device::new(Bytes::from_mib(64), Speed::NOMINAL))
+                .unwrap(),
+            cost: FittedModel::new(FittedCosts {
+                quadratic_s_per_token2: 1e-9,
+                linear_s_per_token: 1e-6,
+                exchange_s_per_token: vec![(degrees[1], 1e-7)],
+                micro_batch_overhead_s: 1.0,
+                ..FittedCosts::default()
+            })
+            .unwrap(),
+            space: StrategySpace::ulysses(&degrees, true).unwrap(),
+        };
+        let best = plan(PlannerKind::Exhaustive, &case)
+            .unwrap()
+            .report
+            .predicted_step;
+        let solved = plan(PlannerKind::FlexSp, &case)
+            .unwrap()
+            .report
+            .predicted_step;
+        assert!(bounds(solved.get(), best.get()), "{solved} is above {best}");
+    }
 }
