@@ -75,6 +75,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// How full the device is.
     fn memory(&self) -> MemoryUse;
+    /// The most that an operation holds beside its arguments and results, however many the tokens, for heads of
+    /// `head_dim` features and a vocabulary of `vocab` ids. Attention's two numbers per token and head come on top.
+    fn scratch_memory(&self, head_dim: usize, vocab: usize) -> Bytes;
     /// Lets [`MemoryUse::peak`] start again from what is held now.
     fn reset_peak_memory(&self);
 

@@ -71,6 +71,12 @@ impl Backend for CpuBackend {
         self.meter.memory()
     }
 
+    fn scratch_memory(&self, head_dim: usize, vocab: usize) -> Bytes {
+        let elements =
+            attention::scratch_elements(head_dim).max(cross_entropy::scratch_elements(vocab));
+        Bytes(size_of::<f32>() as u64 * elements as u64)
+    }
+
     fn reset_peak_memory(&self) {
         self.meter.reset_peak();
     }

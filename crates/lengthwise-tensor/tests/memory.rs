@@ -252,3 +252,44 @@ fn attention_memory_is_linear_in_length() {
         }
     }
 }
+
+#[test]
+fn no_operation_holds_more_scratch_than_it_is_said_to() {
+    for (tokens, heads, head_dim, vocab) in
+        [(5000, 1, 16, 300), (3000, 2, 64, 50_000), (2500, 1, 100, 7)]
+    {
+        let device = CpuBackend::new(PLENTY);
+        let x = ones(&device, tokens, heads * head_dim);
+        let layout = layout(tokens, heads, head_dim);
+        let per_token = 4 * 2 * (tokens * heads) as u64;
+        let scratch_of = |results: u64, operation: &dyn Fn()| {
+            device.reset_peak_memory();
+            let before = device.memory().held;
+            operation();
+            let held = device.memory().peak.saturating_sub(before).0;
+            let most = device.scratch_memory(head_dim, vocab).0 + per_token + results;
+            assert!(held <= most, "{held} bytes held, at most {most} expected");
+        };
+        let like_x = 4 * (tokens * heads * head_dim) as u64;
+        let (out, lse) = device.attention(&x, &x, &x, &layout).unwrap();
+        scratch_of(like_x, &|| {
+            drop(device.attention(&x, &x, &x, &layout).unwrap())
+        });
+        scratch_of(3 * like_x, &|| {
+            drop(
+                device
+                    .attention_backward(&x, &x, &x, &out, &lse, &x, &layout)
+                    .unwrap(),
+            );
+        });
+        let weight = device.zeros(vocab, 8).unwrap();
+        let few = device.zeros(100, 8).unwrap();
+        scratch_of(4 * 8 * (vocab + 100) as u64, &|| {
+            drop(
+                device
+                    .linear_cross_entropy(&few, &weight, &[1; 100], 1.0)
+                    .unwrap(),
+            );
+        });
+    }
+}

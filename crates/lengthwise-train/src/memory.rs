@@ -3,7 +3,8 @@
 //! The figures count the tensors that the executor holds at its fullest moment, the backward of a layer. They
 //! are upper bounds: `tests/memory.rs` holds them against the bytes that devices counted.
 
-use lengthwise_core::Degree;
+use lengthwise_core::{Bytes, Degree};
+use lengthwise_tensor::{Backend, CpuBackend};
 
 use crate::model::exchange::Shards;
 use crate::model::{ModelConfig, ModelSpec};
@@ -11,18 +12,18 @@ use crate::model::{ModelConfig, ModelSpec};
 /// Bytes of an element.
 const ELEMENT: f64 = 4.0;
 
-/// Bytes that operations of the backend may take for tiles and blocks, whatever the lengths.
-const SCRATCH: f64 = (8 << 20) as f64;
-
 /// Bytes that every rank holds whatever it works on.
 ///
 /// Its shard of parameters, gradients and both moments, and the largest unit four times: gathered, as gradients
-/// one by one, joined to a flat vector, and the shard that comes back.
+/// one by one, joined to a flat vector, and the shard that comes back; and the scratch of the backend's operations.
 pub fn fixed_bytes(config: &ModelConfig, num_ranks: usize) -> f64 {
     let spec = ModelSpec::new(config);
     let shard = spec.num_parameters().div_ceil(num_ranks) + spec.units.len();
     let one_token = token_elements(config, Degree::ONE, true);
-    ELEMENT * (4.0 * shard as f64 + 4.0 * spec.largest_unit() as f64 + one_token) + SCRATCH
+    let scratch = CpuBackend::new(Bytes(0))
+        .scratch_memory(config.head_dim(), config.vocab)
+        .as_f64();
+    ELEMENT * (4.0 * shard as f64 + 4.0 * spec.largest_unit() as f64 + one_token) + scratch
 }
 
 /// Bytes that each token of a sequence adds on every device of a group of `degree`.

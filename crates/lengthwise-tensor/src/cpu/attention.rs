@@ -7,7 +7,7 @@ use super::CpuTensor;
 use super::vectorise::vectorised;
 use crate::AttentionLayout;
 
-pub(super) use backward::backward;
+pub(super) use backward::{backward, scratch_elements};
 pub(super) use forward::forward;
 
 /// The columns of a panel with the widest vectors, AVX-512: two of 16.

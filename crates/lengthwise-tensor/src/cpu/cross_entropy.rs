@@ -20,6 +20,11 @@ fn block_tokens(tokens: usize, vocab: usize) -> usize {
         .min(tokens)
 }
 
+/// The most elements that the logits of a block hold.
+pub(super) fn scratch_elements(vocab: usize) -> usize {
+    block_tokens(usize::MAX, vocab) * vocab
+}
+
 pub(super) fn linear_cross_entropy(
     backend: &CpuBackend,
     x: &CpuTensor,

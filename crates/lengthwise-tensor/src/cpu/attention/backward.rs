@@ -19,6 +19,7 @@ use super::super::{CpuBackend, CpuTensor, Result};
 use super::{Heads, check, has_tall_strips, odd_lines};
 use crate::{AttentionLayout, Tensor};
 use scratch::Scratch;
+pub(in super::super) use scratch::scratch_elements;
 
 /// Queries of a block: what is packed at once, a multiple of both tiles.
 const QUERY_BLOCK: usize = 1920;

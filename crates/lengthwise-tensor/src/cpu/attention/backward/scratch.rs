@@ -29,6 +29,17 @@ pub(super) struct Scratch {
     pub(super) d_scores: Storage,
 }
 
+/// The most elements that [`Scratch`] holds, which is more than the forward does: blocks and tiles at their full size,
+/// and a strip and a line of cache to spare for each.
+pub(in super::super::super) fn scratch_elements(head_dim: usize) -> usize {
+    const SPARE: usize = 32;
+    let dim = head_dim.next_multiple_of(WIDEST_PANEL);
+    let queries = QUERY_BLOCK + SPARE;
+    let keys = KEY_TILE + SPARE;
+    let pair = (QUERY_TILE + SPARE) * odd_lines(keys);
+    (5 * queries + 5 * keys) * dim + 2 * queries + 2 * pair
+}
+
 impl Scratch {
     pub(super) fn new(backend: &CpuBackend, layout: &AttentionLayout) -> Result<Self> {
         let longest = layout.sequences.iter().map(ExactSizeIterator::len).max();
