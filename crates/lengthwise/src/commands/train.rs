@@ -1,11 +1,27 @@
 //! `lengthwise train`: settings in, a trained model's loss curve out.
+//!
+//! Steps and summary go to stdout, all else to stderr; with `--metrics` each step goes to a file as well.
+
+mod failure;
+mod metrics;
+mod progress;
+mod step_table;
+mod summary;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
+use lengthwise_core::Seconds;
+use lengthwise_train::data::{Batches, Corpus};
+use lengthwise_train::{StepRecord, TrainObserver, train};
 
+use self::metrics::MetricsFile;
+use self::progress::Progress;
+use self::summary::RunReport;
 use crate::failure::Failure;
-use crate::settings::Overrides;
+use crate::output;
+use crate::settings::{Overrides, SettingsFile, TrainSettings};
 
 /// Arguments of `lengthwise train`.
 #[derive(Debug, Args)]
@@ -14,6 +30,9 @@ pub struct TrainArgs {
     /// The settings file, in TOML.
     #[arg(value_name = "CONFIG.toml")]
     pub config: PathBuf,
+    /// Shows every setting, and where it comes from, instead of training.
+    #[arg(long)]
+    pub show_settings: bool,
     /// Settings that this run changes.
     #[command(flatten)]
     pub overrides: Overrides,
@@ -21,10 +40,86 @@ pub struct TrainArgs {
 
 const PRECEDENCE: &str = "\
 A setting is taken from the command line if it is there, else from the environment (LENGTHWISE_*), \
-else from the file, else it has its default.";
+else from the file, else it has its default. In paths, ~ and ${VARIABLE:-default} are replaced; a relative \
+path starts from the directory of the file it is written in, or from the working directory.";
 
 /// Trains.
 pub fn run(args: TrainArgs) -> Result<(), Failure> {
-    let _ = args;
-    Err(Failure::run("training is not there yet"))
+    let file = SettingsFile::read(&args.config)?;
+    let settings = TrainSettings::read(&file, &args.overrides)?;
+    if args.show_settings {
+        output::result_line(&settings.shown);
+        return Ok(());
+    }
+    let batches = open_batches(&settings)?;
+    let metrics = match &settings.metrics {
+        Some(metrics) => Some(MetricsFile::create(metrics)?),
+        None => None,
+    };
+    let mut report = RunReport::new(&settings, &batches);
+    output::note(&report.corpus());
+
+    let mut observer = Observer {
+        metrics,
+        progress: Progress::begin(settings.options.steps),
+        report: &mut report,
+    };
+    let planner = Arc::from(settings.planner.planner_with(settings.planner_options));
+    let result = train(&settings.options, planner, batches, &mut observer);
+    let metrics = observer.end();
+    let summary = result.map_err(|error| failure::of_training(error, &report))?;
+    output::result_line(&report.summary(&summary));
+    metrics.map_or(Ok(()), MetricsFile::end)
+}
+
+fn open_batches(settings: &TrainSettings) -> Result<Batches, Failure> {
+    Corpus::open(&settings.paths.value, &settings.extensions)
+        .and_then(|corpus| {
+            Batches::new(
+                corpus,
+                settings.cut,
+                settings.batch_size,
+                settings.data_seed,
+            )
+        })
+        .map_err(|error| {
+            let failure = settings.paths.breaks(&error);
+            match error.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        })
+}
+
+/// Shows, records and sums up every step.
+struct Observer<'a> {
+    metrics: Option<MetricsFile>,
+    progress: Progress,
+    report: &'a mut RunReport,
+}
+
+impl Observer<'_> {
+    /// The metrics file, once the last step is shown.
+    fn end(self) -> Option<MetricsFile> {
+        self.progress.end();
+        self.metrics
+    }
+}
+
+impl TrainObserver for Observer<'_> {
+    fn calibrated(&mut self, took: Seconds) {
+        self.report.begun = true;
+        self.progress
+            .note(&format!("costs      measured in {took}"));
+    }
+
+    fn step(&mut self, record: &StepRecord) {
+        self.progress.step(record);
+        if let Some(metrics) = &mut self.metrics
+            && let Some(warning) = metrics.write(record)
+        {
+            self.progress.warning(&warning);
+        }
+        self.report.step(record);
+    }
 }

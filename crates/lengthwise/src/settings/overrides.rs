@@ -72,7 +72,7 @@ const FLAGS: &[Flag] = &[
         "LENGTHWISE_TIME_BUDGET_MS",
         "plan.time_budget_ms",
         "MS",
-        "Time the planner may take for a batch",
+        "Time the planner may take for a batch; with it plans depend on the machine",
     ),
     flag(
         "context",
@@ -114,7 +114,14 @@ const FLAGS: &[Flag] = &[
         "LENGTHWISE_METRICS",
         "train.metrics",
         "FILE.jsonl",
-        "Write one JSON object a step to this file",
+        "Write one JSON object a step to this file, emptied first",
+    ),
+    flag(
+        "checkpoint",
+        "LENGTHWISE_CHECKPOINT",
+        "train.checkpoint",
+        "DIRECTORY",
+        "Write the trained model there, as a Hugging Face checkpoint",
     ),
 ];
 
@@ -175,9 +182,7 @@ impl Args for Overrides {
 
 fn parse_assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if key.contains('.') => {
-            Ok((key.trim().to_owned(), value.trim().to_owned()))
-        }
+        Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
         _ => Err("write it like model.hidden=256".to_owned()),
     }
 }

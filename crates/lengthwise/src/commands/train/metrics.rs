@@ -1,0 +1,156 @@
+//! One JSON object a step.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use lengthwise_core::Degree;
+use lengthwise_plan::StopReason;
+use lengthwise_train::StepRecord;
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::settings::Setting;
+
+/// What is written of a step. A figure that is no number is `null`.
+#[derive(Serialize)]
+struct StepMetrics {
+    step: u64,
+    loss: f64,
+    gradient_norm: f64,
+    learning_rate: f64,
+    tokens: u64,
+    sequences: usize,
+    /// The degrees of the groups of each micro-batch.
+    micro_batches: Vec<Vec<u32>>,
+    predicted_s: f64,
+    measured_s: f64,
+    tokens_per_s: f64,
+    plan_wait_s: f64,
+    lower_bound_s: f64,
+    gap: Option<f64>,
+    stop_reason: &'static str,
+    solve_s: f64,
+    predicted_peak_memory_bytes: u64,
+    measured_peak_memory_bytes: u64,
+    groups_created: usize,
+    epoch: u64,
+    /// Sequences that are pieces of a split document.
+    pieces: u64,
+    /// Sequences that are the beginning of a truncated document.
+    truncated: u64,
+    /// Tokens that those documents lost.
+    cut_tokens: u64,
+}
+
+impl StepMetrics {
+    fn new(record: &StepRecord) -> Self {
+        let origin = &record.origin;
+        let degrees = record.plan.degrees();
+        StepMetrics {
+            step: record.step,
+            loss: record.loss,
+            gradient_norm: record.gradient_norm,
+            learning_rate: record.learning_rate,
+            tokens: record.num_tokens,
+            sequences: record.num_sequences,
+            micro_batches: degrees
+                .iter()
+                .map(|degrees| degrees.iter().copied().map(Degree::get).collect())
+                .collect(),
+            predicted_s: record.report.predicted_step.get(),
+            measured_s: record.measured.get(),
+            tokens_per_s: record.tokens_per_second(),
+            plan_wait_s: record.plan_wait.get(),
+            lower_bound_s: record.report.lower_bound.get(),
+            gap: record.report.gap(),
+            stop_reason: match record.report.stop_reason {
+                StopReason::Optimal => "optimal",
+                StopReason::Converged => "converged",
+                StopReason::TimeBudget => "time_budget",
+                _ => "other",
+            },
+            solve_s: record.report.solve_time.get(),
+            predicted_peak_memory_bytes: record.predicted_peak_memory.0,
+            measured_peak_memory_bytes: record.measured_peak_memory.0,
+            groups_created: record.num_groups,
+            epoch: origin.epoch,
+            pieces: origin.num_pieces,
+            truncated: origin.num_truncated,
+            cut_tokens: origin.num_cut_tokens,
+        }
+    }
+}
+
+/// The file the steps are written to, each as soon as it has ended.
+#[derive(Debug)]
+pub struct MetricsFile {
+    path: PathBuf,
+    file: File,
+    failed: Option<io::Error>,
+}
+
+impl MetricsFile {
+    /// Creates the file, or empties the one that is there.
+    pub fn create(setting: &Setting<PathBuf>) -> Result<Self, Failure> {
+        let path = &setting.value;
+        let file = File::create(path).map_err(|error| {
+            let hint = match path.parent() {
+                Some(directory) if !directory.as_os_str().is_empty() && !directory.exists() => {
+                    format!("create the directory {} first", directory.display())
+                }
+                _ => "choose a file that may be written".to_owned(),
+            };
+            setting
+                .breaks(format!("can't create {}: {error}", path.display()))
+                .hint(hint)
+        })?;
+        Ok(MetricsFile {
+            path: path.clone(),
+            file,
+            failed: None,
+        })
+    }
+
+    /// Writes a step; a warning if that fails, after which nothing more is written.
+    pub fn write(&mut self, record: &StepRecord) -> Option<String> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let line = serde_json::to_string(&StepMetrics::new(record));
+        let written = line
+            .map_err(io::Error::from)
+            .and_then(|line| self.file.write_all(format!("{line}\n").as_bytes()));
+        let error = written.err()?;
+        let warning = format!(
+            "{}; training goes on without metrics",
+            message(&self.path, &error)
+        );
+        self.failed = Some(error);
+        Some(warning)
+    }
+
+    /// The failure to write some step, if there was one.
+    pub fn end(self) -> Result<(), Failure> {
+        match self.failed {
+            Some(error) => Err(Failure::run(message(&self.path, &error))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn message(path: &Path, error: &io::Error) -> String {
+    format!("can't write metrics to {}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::step_table::tests::record;
+    use super::*;
+
+    #[test]
+    fn a_step_is_one_json_object() {
+        let json = serde_json::to_string_pretty(&StepMetrics::new(&record(3))).unwrap();
+        insta::assert_snapshot!(json);
+    }
+}

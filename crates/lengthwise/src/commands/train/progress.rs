@@ -1,0 +1,80 @@
+//! What is shown while a run goes on.
+
+use std::io::{IsTerminal, stderr, stdout};
+use std::time::Duration;
+
+use console::Term;
+use indicatif::{ProgressBar, ProgressStyle};
+use lengthwise_train::StepRecord;
+
+use super::step_table::StepTable;
+use crate::output;
+
+/// After so many steps the names of the columns are repeated.
+const STEPS_BETWEEN_HEADERS: u64 = 50;
+
+/// A line a step on stdout; below them a bar, if both stdout and stderr are terminals.
+pub struct Progress {
+    table: StepTable,
+    bar: ProgressBar,
+    num_shown: u64,
+}
+
+impl Progress {
+    /// Begins to show a run of so many steps.
+    pub fn begin(num_steps: u64) -> Self {
+        let width = stdout()
+            .is_terminal()
+            .then(|| Term::stdout().size_checked())
+            .flatten()
+            .map(|(_, columns)| usize::from(columns));
+        let bar = if stdout().is_terminal() && stderr().is_terminal() {
+            let style = ProgressStyle::with_template(
+                "{bar:24} {pos}/{len}  {elapsed} gone, {eta} left  {wide_msg}",
+            );
+            let bar = ProgressBar::new(num_steps)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+                .with_message("measuring costs");
+            bar.enable_steady_tick(Duration::from_millis(500));
+            bar
+        } else {
+            ProgressBar::hidden()
+        };
+        Progress {
+            table: StepTable::new(num_steps, width),
+            bar,
+            num_shown: 0,
+        }
+    }
+
+    /// Shows a step.
+    pub fn step(&mut self, record: &StepRecord) {
+        let header =
+            (self.num_shown.is_multiple_of(STEPS_BETWEEN_HEADERS)).then(|| self.table.header());
+        self.num_shown += 1;
+        let row = self.table.row(record);
+        self.bar.suspend(|| {
+            for line in header.iter().chain([&row]) {
+                output::result_line(line);
+            }
+        });
+        self.bar.set_position(record.step);
+        self.bar.set_message(format!("loss {:.4}", record.loss));
+    }
+
+    /// Says something about the run.
+    pub fn note(&self, line: &str) {
+        self.bar.set_message("");
+        self.bar.suspend(|| output::note(line));
+    }
+
+    /// Says what is probably not as it should be.
+    pub fn warning(&self, message: &str) {
+        self.bar.suspend(|| output::warning(message));
+    }
+
+    /// Takes the bar away.
+    pub fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}

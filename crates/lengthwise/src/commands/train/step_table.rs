@@ -1,0 +1,217 @@
+//! One line a step, in columns; a narrow terminal gets fewer.
+
+use console::truncate_str;
+use lengthwise_train::StepRecord;
+
+/// A column, in the order they are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Column {
+    Step,
+    Loss,
+    Sequences,
+    Tokens,
+    Predicted,
+    Measured,
+    Speed,
+    PlanWait,
+    Plan,
+}
+
+use Column::{Loss, Measured, Plan, PlanWait, Predicted, Sequences, Speed, Step, Tokens};
+
+const ALL: [Column; 9] = [
+    Step, Loss, Sequences, Tokens, Predicted, Measured, Speed, PlanWait, Plan,
+];
+
+/// Which column goes first where there is no room.
+const DISPENSABLE: [Column; 7] = [
+    PlanWait, Sequences, Predicted, Tokens, Measured, Speed, Loss,
+];
+
+/// Room that a plan should have.
+const PLAN_WIDTH: usize = 20;
+
+const GAP: usize = 2;
+
+/// The columns that fit a terminal, or all of them.
+#[derive(Clone, Debug)]
+pub struct StepTable {
+    num_steps: u64,
+    columns: Vec<Column>,
+    /// What a line may take.
+    width: Option<usize>,
+}
+
+impl StepTable {
+    /// A table of so many steps, for a terminal of this width.
+    pub fn new(num_steps: u64, width: Option<usize>) -> Self {
+        // Some pseudo-terminals don't know their width, and say 0.
+        let width = width.filter(|&width| width > 0);
+        let mut table = StepTable {
+            num_steps,
+            columns: ALL.to_vec(),
+            width,
+        };
+        for dispensable in DISPENSABLE {
+            if width.is_none_or(|width| table.needed_width() <= width) {
+                break;
+            }
+            table.columns.retain(|&column| column != dispensable);
+        }
+        table
+    }
+
+    fn needed_width(&self) -> usize {
+        let widths: usize = self
+            .columns
+            .iter()
+            .map(|&column| self.column_width(column) + GAP)
+            .sum();
+        widths - GAP
+    }
+
+    fn column_width(&self, column: Column) -> usize {
+        match column {
+            Step => 2 * self.num_steps.to_string().len() + 1,
+            Loss | PlanWait => 8,
+            Tokens => 7,
+            Sequences | Predicted | Measured | Speed => 9,
+            Plan => PLAN_WIDTH,
+        }
+    }
+
+    /// The names of the columns.
+    pub fn header(&self) -> String {
+        self.line(|column| {
+            match column {
+                Step => "step",
+                Loss => "loss",
+                Sequences => "sequences",
+                Tokens => "tokens",
+                Predicted => "predicted",
+                Measured => "measured",
+                Speed => "tokens/s",
+                PlanWait => "waited",
+                Plan => "plan",
+            }
+            .to_owned()
+        })
+    }
+
+    /// A step.
+    pub fn row(&self, record: &StepRecord) -> String {
+        self.line(|column| match column {
+            Step => format!("{}/{}", record.step, self.num_steps),
+            Loss => format!("{:.4}", record.loss),
+            Sequences => record.num_sequences.to_string(),
+            Tokens => record.num_tokens.to_string(),
+            Predicted => format!("{:.3} s", record.report.predicted_step.get()),
+            Measured => format!("{:.3} s", record.measured.get()),
+            Speed => format!("{:.0}", record.tokens_per_second()),
+            PlanWait => format!("{:.3} s", record.plan_wait.get()),
+            Plan => record.plan.to_string(),
+        })
+    }
+
+    fn line(&self, cell: impl Fn(Column) -> String) -> String {
+        let cells: Vec<String> = self
+            .columns
+            .iter()
+            .map(|&column| match column {
+                // The last, and as long as it is.
+                Plan => cell(column),
+                _ => format!("{:>1$}", cell(column), self.column_width(column)),
+            })
+            .collect();
+        let line = cells.join(&" ".repeat(GAP));
+        match self.width {
+            Some(width) => truncate_str(&line, width, "…").into_owned(),
+            None => line,
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use lengthwise_core::Degree;
+    use lengthwise_core::{Bytes, Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Strategy};
+    use lengthwise_plan::{PlanReport, StopReason};
+    use lengthwise_train::data::BatchOrigin;
+
+    use super::*;
+
+    fn plan(micro_batches: &[&[u32]]) -> Plan {
+        let mut sequence = 0;
+        let micro_batch = |degrees: &&[u32]| {
+            let mut rank = 0;
+            let group = |&degree: &u32| {
+                sequence += 1;
+                rank += degree;
+                Group {
+                    strategy: Strategy::ulysses(Degree::new(degree).unwrap(), true),
+                    ranks: (rank - degree..rank).map(Rank).collect(),
+                    sequences: vec![SequenceIndex(sequence - 1)],
+                }
+            };
+            MicroBatch {
+                groups: degrees.iter().map(group).collect(),
+            }
+        };
+        Plan::new(micro_batches.iter().map(micro_batch).collect())
+    }
+
+    /// A step whose figures tell each other apart.
+    pub fn record(step: u64) -> StepRecord {
+        let seconds = |value| Seconds::new(value).unwrap();
+        StepRecord {
+            step,
+            loss: 5.5 - step as f64 / 8.0,
+            gradient_norm: 1.5,
+            learning_rate: 0.001,
+            num_sequences: 41,
+            num_tokens: 49_012,
+            origin: BatchOrigin {
+                epoch: 2,
+                num_pieces: 1,
+                ..BatchOrigin::default()
+            },
+            plan: plan(&[&[8], &[4, 2, 1, 1]]),
+            report: PlanReport {
+                predicted_step: seconds(2.25),
+                lower_bound: seconds(2.0),
+                stop_reason: StopReason::Converged,
+                solve_time: seconds(0.0005),
+            },
+            measured: seconds(2.5),
+            plan_wait: seconds(0.0125),
+            measured_peak_memory: Bytes::from_mib(40),
+            predicted_peak_memory: Bytes::from_mib(44),
+            num_groups: 5,
+        }
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_fewer_columns() {
+        let tables = [
+            None,
+            Some(100),
+            Some(80),
+            Some(60),
+            Some(30),
+            Some(9),
+            Some(1),
+        ]
+        .map(|width| {
+            let table = StepTable::new(100, width);
+            let lines = [table.header(), table.row(&record(7))];
+            for line in &lines {
+                assert!(
+                    line.chars().count() <= width.unwrap_or(usize::MAX),
+                    "{line:?} in {width:?}"
+                );
+            }
+            format!("{width:?}\n{}\n{}", lines[0], lines[1])
+        });
+        insta::assert_snapshot!(tables.join("\n\n"));
+    }
+}

@@ -1,0 +1,206 @@
+//! What is said of a run as a whole.
+
+use std::collections::BTreeSet;
+
+use lengthwise_core::{Bytes, Degree, Seconds};
+use lengthwise_train::data::{Batches, Census};
+use lengthwise_train::{StepRecord, TrainSummary};
+
+use crate::settings::TrainSettings;
+
+/// Gathers what the summary says beyond what the trainer sums up.
+#[derive(Clone, Debug, Default)]
+pub struct RunReport {
+    /// Whether the run has begun its work.
+    pub begun: bool,
+    census: Census,
+    num_files: usize,
+    num_repeated_files: u64,
+    context: u64,
+    device_memory: Bytes,
+    first_loss: Option<f64>,
+    last_loss: Option<f64>,
+    degrees: BTreeSet<Degree>,
+    predicted: Seconds,
+    later_plan_wait: Seconds,
+    predicted_peak_memory: Bytes,
+    epoch: u64,
+}
+
+impl RunReport {
+    /// A report of a run that is about to begin.
+    pub fn new(settings: &TrainSettings, batches: &Batches) -> Self {
+        let devices = settings.options.cluster.devices().iter();
+        RunReport {
+            census: *batches.census(),
+            num_files: batches.corpus().num_files(),
+            num_repeated_files: batches.corpus().num_repeated_files(),
+            context: settings.cut.context.0,
+            device_memory: devices
+                .map(|device| device.memory())
+                .min()
+                .unwrap_or_default(),
+            ..RunReport::default()
+        }
+    }
+
+    /// Adds a step.
+    pub fn step(&mut self, record: &StepRecord) {
+        if self.first_loss.is_some() {
+            self.later_plan_wait += record.plan_wait;
+        }
+        self.first_loss.get_or_insert(record.loss);
+        self.last_loss = Some(record.loss);
+        self.degrees
+            .extend(record.plan.degrees().into_iter().flatten());
+        self.predicted += record.report.predicted_step;
+        self.predicted_peak_memory = self.predicted_peak_memory.max(record.predicted_peak_memory);
+        self.epoch = record.origin.epoch;
+    }
+
+    /// What the corpus is, and what of it will not be trained on.
+    pub fn corpus(&self) -> String {
+        let census = &self.census;
+        let mut lines = vec![format!(
+            "corpus     {} in {}: {} and {} an epoch",
+            count(census.num_documents, "document"),
+            count(self.num_files as u64, "file"),
+            count(census.num_sequences, "sequence"),
+            count(census.num_tokens, "token"),
+        )];
+        lines.extend(
+            self.losses()
+                .into_iter()
+                .map(|loss| format!("           {loss}")),
+        );
+        lines.join("\n")
+    }
+
+    /// What was done to documents, each in a phrase; nothing if all are trained on as they are.
+    fn losses(&self) -> Vec<String> {
+        let census = &self.census;
+        let context = format!("more than {} tokens", grouped(self.context));
+        let phrases = [
+            (
+                census.num_split,
+                format!("{} of {context} split", count(census.num_split, "document")),
+            ),
+            (
+                census.num_truncated,
+                format!(
+                    "{} of {context} truncated, losing {}",
+                    count(census.num_truncated, "document"),
+                    count(census.num_cut_tokens, "token")
+                ),
+            ),
+            (
+                census.num_skipped,
+                format!(
+                    "{} of {context} skipped, with {}",
+                    count(census.num_skipped, "document"),
+                    count(census.num_skipped_tokens, "token")
+                ),
+            ),
+            (
+                census.num_short,
+                format!(
+                    "{} below data.min_tokens left out, with {}",
+                    count(census.num_short, "sequence"),
+                    count(census.num_short_tokens, "token")
+                ),
+            ),
+            (
+                census.num_empty,
+                format!("{} left out as empty", count(census.num_empty, "document")),
+            ),
+            (
+                self.num_repeated_files,
+                format!(
+                    "{} met again and taken once",
+                    count(self.num_repeated_files, "file")
+                ),
+            ),
+        ];
+        phrases
+            .into_iter()
+            .filter(|(number, _)| *number > 0)
+            .map(|(_, phrase)| phrase)
+            .collect()
+    }
+
+    /// What the run came to.
+    pub fn summary(&self, summary: &TrainSummary) -> String {
+        let speed = summary.num_tokens as f64 / summary.measured.get().max(f64::MIN_POSITIVE);
+        let degrees: Vec<String> = self.degrees.iter().map(Degree::to_string).collect();
+        let losses = match (self.first_loss, self.last_loss) {
+            (Some(first), Some(last)) => {
+                format!("{first:.4} at the first step, {last:.4} at the last")
+            }
+            _ => "none".to_owned(),
+        };
+        let mut lines = vec![
+            String::new(),
+            format!(
+                "trained    {} parameters in {}: {} of {}, {:.1} s, {} tokens/s",
+                grouped(summary.num_parameters),
+                count(summary.steps, "step"),
+                count(summary.num_tokens, "token"),
+                count(summary.num_sequences, "sequence"),
+                summary.measured.get(),
+                grouped(speed as u64),
+            ),
+            format!("loss       {losses}"),
+            format!(
+                "plans      degrees {}; {} created",
+                degrees.join(" "),
+                count(summary.num_groups as u64, "group"),
+            ),
+            format!(
+                "waiting    {:.3} s for plans, {:.3} s of it after the first step",
+                summary.plan_wait.get(),
+                self.later_plan_wait.get(),
+            ),
+            format!(
+                "time       {:.1} s predicted, {:.1} s measured, and {:.1} s to measure costs",
+                self.predicted.get(),
+                summary.measured.get(),
+                summary.calibration.get(),
+            ),
+            format!(
+                "memory     {} predicted, {} measured at most, of {} a device",
+                self.predicted_peak_memory, summary.measured_peak_memory, self.device_memory,
+            ),
+            format!(
+                "data       {:.2} epochs, {} of {} sequences in epoch {}",
+                summary.num_sequences as f64 / self.census.num_sequences.max(1) as f64,
+                grouped(summary.num_sequences),
+                grouped(self.census.num_sequences),
+                self.epoch,
+            ),
+        ];
+        let losses = self.losses();
+        if !losses.is_empty() {
+            lines.push(format!("           each epoch: {}", losses.join("; ")));
+        }
+        lines.join("\n")
+    }
+}
+
+/// `1,234 documents`, `1 document`.
+fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", grouped(number))
+}
+
+/// Thousands apart: `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
