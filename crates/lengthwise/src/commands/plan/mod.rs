@@ -41,9 +41,6 @@ pub struct PlanArgs {
     /// How long planning may take, for example 10ms; by default the effort depends on the batch alone.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub time_budget: Option<Duration>,
-    /// Threads to plan with; the plan is the same for any number.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub threads: u32,
     /// Print the plan as JSON.
     #[arg(long)]
     pub json: bool,
