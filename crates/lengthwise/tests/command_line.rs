@@ -62,7 +62,7 @@ impl Session {
     fn train_with(&mut self, settings: &str, more: &str) {
         self.file("run.toml", settings);
         writeln!(self.transcript, "{}", settings.trim_end()).unwrap();
-        self.run(&format!("train run.toml {more}"));
+        self.run(format!("train run.toml {more}").trim_end());
     }
 }
 
@@ -98,6 +98,7 @@ fn values_of_the_wrong_type_are_named_with_what_was_expected() {
     session.train(&settings("[plan]\nplanner = \"greedy\"\n"));
     session.train_with(&settings(""), "LENGTHWISE_RANKS=many");
     session.train_with(&settings(""), "--learning-rate fast");
+    session.train_with(&settings(""), "--degrees 1,two");
     session.train("[model\n");
     session.train("[model]\nhidden = 1\nhidden = 2\n");
     insta::assert_snapshot!(session.transcript);

@@ -380,6 +380,6 @@ mod tests {
             ..split(4)
         };
         let error = Batches::new(corpus, rule, BatchSize::Sequences(1), 0).unwrap_err();
-        insta::assert_snapshot!(error, @"no sequence is left of 2 documents: 1 empty, 1 skipped for more than context = 4 tokens, 0 sequences shorter than min_tokens");
+        insta::assert_snapshot!(error, @"the corpus gives no sequence (documents: 2; empty: 1; skipped for more than context = 4 tokens: 1; sequences shorter than min_tokens: 0)");
     }
 }

@@ -60,8 +60,8 @@ pub enum DataError {
     TooManyDocuments,
     /// Documents of which no sequence is left.
     #[error(
-        "no sequence is left of {num_documents} documents: {num_empty} empty, {num_overlong} skipped for more than \
-         context = {context} tokens, {num_short} sequences shorter than min_tokens"
+        "the corpus gives no sequence (documents: {num_documents}; empty: {num_empty}; skipped for more than context = \
+         {context} tokens: {num_overlong}; sequences shorter than min_tokens: {num_short})"
     )]
     NoSequences {
         /// Documents of the corpus.

@@ -22,10 +22,9 @@ impl SettingsFile {
     /// Reads the file.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let text = fs::read(path).map_err(|error| {
-            Failure::input(format!(
-                "can't read the settings file {}: {error}",
-                path.display()
-            ))
+            let path = path.display();
+            Failure::input(format!("can't read the settings file {path}: {error}"))
+                .hint("name a file like examples/quickstart.toml")
         })?;
         let text = String::from_utf8(text).map_err(|error| {
             let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -34,11 +33,27 @@ impl SettingsFile {
                 "{}:{line}: settings files are UTF-8 text; this line is not",
                 path.display()
             ))
+            .hint("save it as UTF-8")
         })?;
         Ok(SettingsFile {
             path: path.to_owned(),
             text,
         })
+    }
+
+    /// A file that is nowhere.
+    #[cfg(test)]
+    pub fn from_text(text: &str) -> Self {
+        SettingsFile {
+            path: PathBuf::from("settings.toml"),
+            text: text.to_owned(),
+        }
+    }
+
+    fn line(&self, offset: usize) -> &str {
+        let before = self.text.get(..offset).unwrap_or_default();
+        let start = before.rfind('\n').map_or(0, |end| end + 1);
+        self.text[start..].lines().next().unwrap_or_default()
     }
 
     fn place(&self, offset: usize) -> Place {
@@ -66,9 +81,10 @@ impl<'a> Reader<'a> {
         keys: &[&'static str],
     ) -> Result<Self, Failure> {
         let table = DeTable::parse(&file.text).map_err(|error| {
-            let place = file.place(error.span().map_or(0, |span| span.start));
+            let offset = error.span().map_or(0, |span| span.start);
             let rule = error.message().lines().collect::<Vec<_>>().join(", ");
-            Failure::input(format!("{place}: this is not TOML: {rule}"))
+            Failure::input(format!("{}: this is not TOML: {rule}", file.place(offset)))
+                .hint(format!("the line is: {}", file.line(offset)))
         })?;
         let reader = Reader {
             file,
@@ -105,17 +121,19 @@ impl<'a> Reader<'a> {
                     Failure::input(format!("{place}: {name} must be a section, not a value"));
                 return Err(failure.hint(format!("write [{name}] on a line, and its keys below")));
             };
-            for key in section.keys() {
+            for (key, value) in section {
                 let full = format!("{name}.{}", key.get_ref());
                 if !keys.contains(&full.as_str()) {
                     let place = self.file.place(key.span().start);
-                    return Err(unknown_key(&place.to_string(), &full, keys));
+                    let written = &self.file.text[value.span()];
+                    return Err(unknown_key(&place, &full, written, keys));
                 }
             }
         }
         for (index, one) in self.overrides.0.iter().enumerate() {
             if !keys.contains(&one.key.as_str()) {
-                return Err(unknown_key("--set", &one.key, keys));
+                let place = Place::Run(one.source.clone());
+                return Err(unknown_key(&place, &one.key, &one.text, keys));
             }
             let on_command_line =
                 |source: &OverrideSource| !matches!(source, OverrideSource::Variable(_));
@@ -147,12 +165,9 @@ impl<'a> Reader<'a> {
                 return Ok(None);
             };
         let Some(value) = value else {
-            return Err(broken(
-                key,
-                &written,
-                &place,
-                format!("expected {}", T::EXPECTED),
-            ));
+            let rule = format!("it must be {}", T::EXPECTED);
+            let hint = format!("write it like {}", T::EXAMPLE);
+            return Err(broken(key, &written, &place, rule).hint(hint));
         };
         self.shown.push((key, value.show(), place.clone()));
         Ok(Some(Setting {
@@ -184,8 +199,8 @@ impl<'a> Reader<'a> {
             let path = self.file.path.display();
             let (section, name) = key.split_once('.').unwrap_or_default();
             Failure::input(format!("{path}: {key} is missing; it has no default")).hint(format!(
-                "write {name} = … below [{section}]: {}",
-                T::EXPECTED
+                "write below [{section}] a line like {name} = {}",
+                T::EXAMPLE
             ))
         })
     }
@@ -229,19 +244,13 @@ impl<'a> Reader<'a> {
         lines.join("\n")
     }
 
-    /// The keys that were read.
-    #[cfg(test)]
-    pub fn keys(&self) -> Vec<&'static str> {
-        self.shown.iter().map(|(key, ..)| *key).collect()
-    }
-
     fn in_file(&self, key: &str) -> Option<&Spanned<DeValue<'a>>> {
         let (section, name) = key.split_once('.')?;
         self.table.get(section)?.get_ref().as_table()?.get(name)
     }
 }
 
-fn unknown_key(place: &str, key: &str, keys: &[&'static str]) -> Failure {
+fn unknown_key(place: &Place, key: &str, written: &str, keys: &[&'static str]) -> Failure {
     let section = key.split('.').next().unwrap_or_default();
     let of_section: Vec<&str> = keys
         .iter()
@@ -257,7 +266,7 @@ fn unknown_key(place: &str, key: &str, keys: &[&'static str]) -> Failure {
     let elsewhere = keys
         .iter()
         .find(|known| known.split('.').next_back() == Some(name));
-    Failure::input(format!("{place}: there is no setting {key}")).hint(match elsewhere {
+    broken(key, written, place, "there is no such setting").hint(match elsewhere {
         Some(elsewhere) => format!("did you mean {elsewhere}?"),
         None => suggestion(key, known, "known are"),
     })

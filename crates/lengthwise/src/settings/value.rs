@@ -17,8 +17,11 @@ pub enum Written<'a> {
 
 /// A type of setting.
 pub trait Value: Sized {
-    /// What has to be written, after "expected".
+    /// What has to be written, after "it must be".
     const EXPECTED: &'static str;
+
+    /// Something that may be written.
+    const EXAMPLE: &'static str;
 
     /// The value, unless what is written is none.
     fn read(written: Written<'_>) -> Option<Self>;
@@ -31,6 +34,7 @@ macro_rules! whole_numbers {
     ($($number:ty),*) => {$(
         impl Value for $number {
             const EXPECTED: &'static str = "a whole number, 0 or more";
+            const EXAMPLE: &'static str = "8";
 
             fn read(written: Written<'_>) -> Option<Self> {
                 match written {
@@ -52,6 +56,7 @@ whole_numbers!(u32, u64, usize);
 
 impl Value for f64 {
     const EXPECTED: &'static str = "a number";
+    const EXAMPLE: &'static str = "0.1";
 
     fn read(written: Written<'_>) -> Option<Self> {
         let number: f64 = match written {
@@ -75,6 +80,7 @@ impl Value for f64 {
 
 impl Value for bool {
     const EXPECTED: &'static str = "true or false";
+    const EXAMPLE: &'static str = "true";
 
     fn read(written: Written<'_>) -> Option<Self> {
         match written {
@@ -90,6 +96,7 @@ impl Value for bool {
 
 impl Value for String {
     const EXPECTED: &'static str = "a string";
+    const EXAMPLE: &'static str = r#""text""#;
 
     fn read(written: Written<'_>) -> Option<Self> {
         match written {
@@ -105,6 +112,7 @@ impl Value for String {
 
 impl Value for PathBuf {
     const EXPECTED: &'static str = "a path in quotes";
+    const EXAMPLE: &'static str = r#""runs/metrics.jsonl""#;
 
     fn read(written: Written<'_>) -> Option<Self> {
         String::read(written)
@@ -119,9 +127,10 @@ impl Value for PathBuf {
 
 /// Reads names like those on the command line, in a file as strings.
 macro_rules! named {
-    ($type:ty, $expected:literal) => {
+    ($type:ty, $expected:literal, $example:literal) => {
         impl Value for $type {
             const EXPECTED: &'static str = $expected;
+            const EXAMPLE: &'static str = $example;
 
             fn read(written: Written<'_>) -> Option<Self> {
                 String::read(written)?.parse().ok()
@@ -133,12 +142,12 @@ macro_rules! named {
         }
     };
 }
-named!(Overlong, r#""split", "truncate" or "skip""#);
-named!(PlannerKind, "the name of a planner");
+named!(Overlong, r#""split", "truncate" or "skip""#, r#""split""#);
+named!(PlannerKind, "the name of a planner", r#""adaptive""#);
 
 impl Value for Tokens {
-    const EXPECTED: &'static str =
-        r#"a number of tokens like 65536, "64Ki" (of 1024) or "64k" (of 1000)"#;
+    const EXPECTED: &'static str = "a number of tokens";
+    const EXAMPLE: &'static str = r#"65536, "64Ki" (of 1024) or "64k" (of 1000)"#;
 
     fn read(written: Written<'_>) -> Option<Self> {
         match written {
@@ -155,6 +164,7 @@ impl Value for Tokens {
 
 impl Value for Degree {
     const EXPECTED: &'static str = "a whole number, 1 or more";
+    const EXAMPLE: &'static str = "8";
 
     fn read(written: Written<'_>) -> Option<Self> {
         Degree::new(u32::read(written)?).ok()
@@ -165,11 +175,12 @@ impl Value for Degree {
     }
 }
 
-/// A list; as text its members are separated by commas.
+/// A list; as text its members are separated by commas, and brackets and quotes may be left out.
 macro_rules! list {
-    ($type:ty, $expected:literal) => {
+    ($type:ty, $expected:literal, $example:literal) => {
         impl Value for Vec<$type> {
             const EXPECTED: &'static str = $expected;
+            const EXAMPLE: &'static str = $example;
 
             fn read(written: Written<'_>) -> Option<Self> {
                 match written {
@@ -179,8 +190,11 @@ macro_rules! list {
                         .map(|one| <$type>::read(Written::Toml(one.get_ref())))
                         .collect(),
                     Written::Text(text) => text
-                        .split(',')
-                        .map(|one| <$type>::read(Written::Text(one.trim())))
+                        .trim()
+                        .trim_start_matches('[')
+                        .trim_end_matches(']')
+                        .split_terminator(',')
+                        .map(|one| <$type>::read(Written::Text(one.trim().trim_matches('"'))))
                         .collect(),
                 }
             }
@@ -192,13 +206,14 @@ macro_rules! list {
         }
     };
 }
-list!(String, r#"a list of strings, like ["rs", "md"]"#);
-list!(PathBuf, r#"a list of paths, like ["corpus", "notes.txt"]"#);
+list!(String, "a list of strings", r#"["rs", "md"]"#);
+list!(PathBuf, "a list of paths", r#"["corpus", "notes.txt"]"#);
 list!(
     Degree,
-    "a list of whole numbers, 1 or more each, like [1, 2, 4]"
+    "a list of whole numbers, 1 or more each",
+    "[1, 2, 4]"
 );
-list!(f64, "a list of numbers, like [0.9, 0.95]");
+list!(f64, "a list of numbers", "[0.9, 0.95]");
 
 /// A bound on the norm of the gradient, or none.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -206,6 +221,7 @@ pub struct ClipNorm(pub Option<f64>);
 
 impl Value for ClipNorm {
     const EXPECTED: &'static str = r#"a number, or "none""#;
+    const EXAMPLE: &'static str = "1.0";
 
     fn read(written: Written<'_>) -> Option<Self> {
         match written {

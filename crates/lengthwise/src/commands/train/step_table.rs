@@ -24,12 +24,10 @@ const ALL: [Column; 9] = [
 ];
 
 /// Which column goes first where there is no room.
-const DISPENSABLE: [Column; 7] = [
-    PlanWait, Sequences, Predicted, Tokens, Measured, Speed, Loss,
-];
+const DISPENSABLE: [Column; 6] = [PlanWait, Sequences, Predicted, Tokens, Measured, Speed];
 
 /// Room that a plan should have.
-const PLAN_WIDTH: usize = 20;
+const PLAN_WIDTH: usize = 12;
 
 const GAP: usize = 2;
 

@@ -1,0 +1,79 @@
+//! `[train]`: steps, optimiser and schedule.
+
+use lengthwise_train::OptimizerConfig;
+
+use crate::failure::Failure;
+use crate::settings::reader::Reader;
+use crate::settings::value::ClipNorm;
+
+/// How many steps there are, and what each does.
+pub fn optimizer(reader: &mut Reader<'_>) -> Result<(u64, OptimizerConfig), Failure> {
+    let steps = reader.get("train.steps", 100u64)?;
+    steps.must(
+        steps.value > 0,
+        "there must be at least 1 step",
+        "each step trains on one global batch",
+    )?;
+    let learning_rate = reader.get("train.learning_rate", 1e-3)?;
+    learning_rate.must(
+        learning_rate.value > 0.0,
+        "a learning rate must be above 0",
+        "1e-3 suits small models, 3e-4 larger ones",
+    )?;
+    let min_learning_rate = reader.get("train.min_learning_rate", learning_rate.value / 10.0)?;
+    min_learning_rate.must(
+        (0.0..=learning_rate.value).contains(&min_learning_rate.value),
+        format!(
+            "it must be 0 to train.learning_rate = {}",
+            learning_rate.written
+        ),
+        "the learning rate falls from train.learning_rate to it",
+    )?;
+    let warmup_steps = reader.get("train.warmup_steps", steps.value.div_ceil(10).min(1000))?;
+    warmup_steps.must(
+        warmup_steps.value <= steps.value,
+        format!("the warm-up can't outlast train.steps = {}", steps.value),
+        "leave it out to warm up over a tenth of the steps",
+    )?;
+    let weight_decay = reader.get("train.weight_decay", 0.1)?;
+    weight_decay.must(
+        weight_decay.value >= 0.0,
+        "it must be 0 or more",
+        "0 switches it off",
+    )?;
+    let betas = reader.get("train.betas", vec![0.9, 0.95])?;
+    let &[beta1, beta2] = betas.value.as_slice() else {
+        return Err(betas
+            .breaks("there must be two numbers")
+            .hint("like [0.9, 0.95]"));
+    };
+    let decays = [beta1, beta2].iter().all(|beta| (0.0..1.0).contains(beta));
+    betas.must(
+        decays,
+        "both must be 0 or more and below 1",
+        "like [0.9, 0.95]",
+    )?;
+    let epsilon = reader.get("train.epsilon", 1e-8)?;
+    epsilon.must(
+        epsilon.value > 0.0,
+        "it must be above 0",
+        "1e-8 is customary",
+    )?;
+    let clip_norm = reader.get("train.clip_norm", ClipNorm(Some(1.0)))?;
+    clip_norm.must(
+        clip_norm.value.0.is_none_or(|norm| norm > 0.0),
+        "it must be above 0",
+        r#"write "none" to leave gradients as they are"#,
+    )?;
+    let config = OptimizerConfig {
+        learning_rate: learning_rate.value,
+        min_learning_rate: min_learning_rate.value,
+        warmup_steps: warmup_steps.value,
+        beta1,
+        beta2,
+        epsilon: epsilon.value,
+        weight_decay: weight_decay.value,
+        clip_norm: clip_norm.value.0,
+    };
+    Ok((steps.value, config))
+}
