@@ -24,6 +24,9 @@ pub struct PlannedBatch {
     pub planned: Planned,
 }
 
+/// What every rank gets for a step: the same batch, or the same error.
+pub type FeedResult = Result<Arc<PlannedBatch>, Arc<TrainError>>;
+
 /// What plans are drawn up from, the same for all steps.
 pub struct Planning {
     /// Who plans.
@@ -58,7 +61,7 @@ struct Source<I> {
 
 struct State {
     /// By step: the result, and how many ranks have still to take it.
-    ready: BTreeMap<u64, (Result<Arc<PlannedBatch>, Arc<TrainError>>, usize)>,
+    ready: BTreeMap<u64, (FeedResult, usize)>,
     /// Steps that all ranks have taken.
     taken: u64,
     closed: bool,
@@ -112,7 +115,7 @@ where
     /// # Errors
     ///
     /// The corpus gave no batch, or it can't be planned; every rank gets the same error.
-    pub fn take(&self, step: u64) -> Option<(Result<Arc<PlannedBatch>, Arc<TrainError>>, Seconds)> {
+    pub fn take(&self, step: u64) -> Option<(FeedResult, Seconds)> {
         let start = Instant::now();
         let mut state = self.lock();
         while !state.ready.contains_key(&step) {

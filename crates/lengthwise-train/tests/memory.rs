@@ -65,24 +65,25 @@ fn a_sequence_that_exceeds_one_device_trains_on_four() {
         + memory::bytes_per_token(&config, four, true) * seq_len as f64;
     let budget = Bytes::from_f64_ceil(needed).unwrap();
 
-    let run = |degree: u32| {
+    let run = |degree: u32| -> Result<Vec<f64>, FailureCause<TrainError>> {
         let plan = plan(&[&[(degree, &[0])]], true);
         let backends = (0..4).map(|_| CpuBackend::new(budget)).collect();
-        run_ranks(backends, |world| {
+        let ranks = run_ranks(backends, |world| {
             Executor::new(config.clone(), world, 1)?.accumulate_gradients(&plan, &batch)
-        })
+        });
+        ranks.map_err(|failure| failure.cause)
     };
     assert!(run(4).unwrap().iter().sum::<f64>() > 0.0);
 
-    let failure = run(1).unwrap_err();
+    let cause = run(1).unwrap_err();
     let FailureCause::Error(TrainError::Tensor(TensorError::OutOfMemory {
         request,
         held,
         budget: named,
         ..
-    })) = failure.cause
+    })) = cause
     else {
-        panic!("{failure}");
+        panic!("degree 1 must run out of memory");
     };
     assert_eq!(named, budget);
     assert!(held.saturating_add(request) > budget);

@@ -6,6 +6,7 @@ use lengthwise_tensor::Backend;
 use super::stage::Stage;
 use super::work::RankWork;
 use crate::TrainError;
+use crate::model::exchange::TensorOf;
 use crate::model::layer::{self, SavedLayer};
 use crate::model::{LayerParameters, ModelConfig, ModelSpec};
 
@@ -24,14 +25,12 @@ pub struct GroupRun<'a, C: Communicator> {
     group: C,
     work: RankWork,
     /// The residual stream on the way forward, its gradient on the way back; `[my tokens, hidden]`.
-    stream: Option<<C::Backend as Backend>::Tensor>,
-    kept: Vec<Kept<<C::Backend as Backend>::Tensor>>,
+    stream: Option<TensorOf<C>>,
+    kept: Vec<Kept<TensorOf<C>>>,
     /// The factor on the summed loss whose gradient is taken: 1 / tokens of the global batch.
     scale: f32,
     loss_sum: f64,
 }
-
-type TensorOf<C> = <<C as Communicator>::Backend as Backend>::Tensor;
 
 impl<'a, C: Communicator> GroupRun<'a, C> {
     /// A run that has not begun.

@@ -17,7 +17,8 @@ use lengthwise_tensor::{Backend, Tensor};
 use super::ModelConfig;
 use crate::TrainError;
 
-type TensorOf<C> = <<C as Communicator>::Backend as Backend>::Tensor;
+/// The tensors a communicator moves.
+pub type TensorOf<C> = <<C as Communicator>::Backend as Backend>::Tensor;
 
 /// Which heads and tokens each rank of a group has.
 #[derive(Clone, Debug, PartialEq, Eq)]

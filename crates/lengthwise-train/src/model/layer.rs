@@ -12,7 +12,7 @@ use lengthwise_comm::Communicator;
 use lengthwise_tensor::{AttentionLayout, Backend};
 
 use super::ModelConfig;
-use super::exchange::Shards;
+use super::exchange::{Shards, TensorOf};
 use super::parameters::LayerParameters;
 use crate::TrainError;
 
@@ -55,15 +55,9 @@ pub fn forward<C: Communicator>(
     config: &ModelConfig,
     group: &C,
     tokens: &GroupTokens,
-    parameters: &LayerParameters<<C::Backend as Backend>::Tensor>,
-    input: <C::Backend as Backend>::Tensor,
-) -> Result<
-    (
-        <C::Backend as Backend>::Tensor,
-        SavedLayer<<C::Backend as Backend>::Tensor>,
-    ),
-    TrainError,
-> {
+    parameters: &LayerParameters<TensorOf<C>>,
+    input: TensorOf<C>,
+) -> Result<(TensorOf<C>, SavedLayer<TensorOf<C>>), TrainError> {
     let backend = group.backend();
     let shards = &tokens.shards;
     let rope = |mut x| {
@@ -115,16 +109,10 @@ pub fn backward<C: Communicator>(
     config: &ModelConfig,
     group: &C,
     tokens: &GroupTokens,
-    parameters: &LayerParameters<<C::Backend as Backend>::Tensor>,
-    saved: SavedLayer<<C::Backend as Backend>::Tensor>,
-    d_output: <C::Backend as Backend>::Tensor,
-) -> Result<
-    (
-        <C::Backend as Backend>::Tensor,
-        LayerParameters<<C::Backend as Backend>::Tensor>,
-    ),
-    TrainError,
-> {
+    parameters: &LayerParameters<TensorOf<C>>,
+    saved: SavedLayer<TensorOf<C>>,
+    d_output: TensorOf<C>,
+) -> Result<(TensorOf<C>, LayerParameters<TensorOf<C>>), TrainError> {
     let backend = group.backend();
     let shards = &tokens.shards;
     let SavedLayer {
