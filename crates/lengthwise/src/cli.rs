@@ -1,10 +1,13 @@
 //! What can be typed.
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::bench::BenchArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::train::TrainArgs;
+use crate::suggestion::suggestion;
 
 /// Trains large language models on long, wildly uneven sequences, with plans that adapt to every batch.
 #[derive(Debug, Parser)]
@@ -26,14 +29,42 @@ pub enum Command {
     Train(TrainArgs),
 }
 
+/// Warnings of variables that look like settings and are none.
+pub fn unknown_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
+    let command = Cli::command();
+    let known: Vec<&str> = command
+        .get_subcommands()
+        .flat_map(|subcommand| subcommand.get_arguments())
+        .filter_map(|argument| argument.get_env()?.to_str())
+        .collect();
+    variables
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| name.starts_with("LENGTHWISE_") && !known.contains(&name.as_str()))
+        .map(|name| {
+            let suggestion = suggestion(&name, &known, "known are");
+            format!("there is no setting {name}, it has no effect; {suggestion}")
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn misspelt_variables_are_told() {
+        let variables = ["LENGTHWISE_STPES", "LENGTHWISE_STEPS", "PATH"];
+        let variables = variables.map(|name| (OsString::from(name), OsString::from("9")));
+        assert_eq!(
+            unknown_variables(variables.into_iter()),
+            [
+                "there is no setting LENGTHWISE_STPES, it has no effect; did you mean LENGTHWISE_STEPS?"
+            ]
+        );
     }
 }

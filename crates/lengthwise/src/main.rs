@@ -13,6 +13,7 @@ mod commands;
 mod failure;
 mod output;
 mod settings;
+mod suggestion;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,9 @@ use clap::Parser;
 fn main() -> ExitCode {
     // Usage errors end here, by clap, with exit code 2.
     let cli = cli::Cli::parse();
+    for warning in cli::unknown_variables(std::env::vars_os()) {
+        output::warning(&warning);
+    }
     match commands::run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

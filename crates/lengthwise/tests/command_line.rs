@@ -218,6 +218,33 @@ fn a_run_shows_its_steps_and_writes_them_down() {
     check_metrics(&session.directory.path().join("metrics.jsonl"));
 }
 
+#[test]
+fn a_rank_that_fails_ends_the_run_with_one_error() {
+    let mut session = Session::new();
+    session.file(
+        "run.toml",
+        settings(
+            "[model]\nhidden = 16\nlayers = 1\nheads = 2\ncontext = 256\n\
+             [cluster]\nranks = 2\ndevice_memory_mib = 32\n[train]\nsteps = 3\n",
+        ),
+    );
+    session.run("train run.toml --inject-failure 1:1");
+    let errors: Vec<&str> = session
+        .transcript
+        .lines()
+        .filter(|line| line.starts_with("error: "))
+        .collect();
+    assert_eq!(
+        errors,
+        ["error: rank 1 fails before step 1, as it was told to"]
+    );
+    assert!(
+        session.transcript.contains("[exit code 1]"),
+        "{}",
+        session.transcript
+    );
+}
+
 fn check_metrics(path: &Path) {
     let metrics = fs::read_to_string(path).unwrap();
     let steps: Vec<serde_json::Value> = metrics

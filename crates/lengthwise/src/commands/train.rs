@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use lengthwise_core::Seconds;
+use lengthwise_core::{Rank, Seconds};
 use lengthwise_train::data::{Batches, Corpus};
-use lengthwise_train::{StepRecord, TrainObserver, train};
+use lengthwise_train::{InjectedFailure, StepRecord, TrainObserver, train};
 
 use self::metrics::MetricsFile;
 use self::progress::Progress;
@@ -33,6 +33,9 @@ pub struct TrainArgs {
     /// Shows every setting, and where it comes from, instead of training.
     #[arg(long)]
     pub show_settings: bool,
+    /// Makes a rank fail before a step, to rehearse how a job ends when one does.
+    #[arg(long, hide = true, value_name = "RANK:STEP", value_parser = parse_injected_failure)]
+    pub inject_failure: Option<InjectedFailure>,
     /// Settings that this run changes.
     #[command(flatten)]
     pub overrides: Overrides,
@@ -43,10 +46,20 @@ A setting is taken from the command line if it is there, else from the environme
 else from the file, else it has its default. In paths, ~ and ${VARIABLE:-default} are replaced; a relative \
 path starts from the directory of the file it is written in, or from the working directory.";
 
+fn parse_injected_failure(text: &str) -> Result<InjectedFailure, String> {
+    let (rank, step) = text.split_once(':').ok_or("write it like 3:2")?;
+    let number = |_| "rank and step are whole numbers".to_owned();
+    Ok(InjectedFailure {
+        rank: Rank(rank.parse().map_err(number)?),
+        step: step.parse().map_err(number)?,
+    })
+}
+
 /// Trains.
 pub fn run(args: TrainArgs) -> Result<(), Failure> {
     let file = SettingsFile::read(&args.config)?;
-    let settings = TrainSettings::read(&file, &args.overrides)?;
+    let mut settings = TrainSettings::read(&file, &args.overrides)?;
+    settings.options.injected_failure = args.inject_failure;
     if args.show_settings {
         output::result_line(&settings.shown);
         return Ok(());

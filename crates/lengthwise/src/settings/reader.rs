@@ -10,6 +10,7 @@ use super::overrides::{OverrideSource, Overrides};
 use super::place::{Place, Setting, broken};
 use super::value::{Value, Written};
 use crate::failure::Failure;
+use crate::suggestion::suggestion;
 
 /// A settings file's text, and where it is.
 #[derive(Debug)]
@@ -270,25 +271,4 @@ fn unknown_key(place: &Place, key: &str, written: &str, keys: &[&'static str]) -
         Some(elsewhere) => format!("did you mean {elsewhere}?"),
         None => suggestion(key, known, "known are"),
     })
-}
-
-fn suggestion(written: &str, known: &[&str], otherwise: &str) -> String {
-    let nearest = known
-        .iter()
-        .map(|known| (strsim::jaro_winkler(written, known), known))
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest {
-        Some((likeness, nearest)) if likeness > 0.8 && !shares_only_section(written, nearest) => {
-            format!("did you mean {nearest}?")
-        }
-        _ => format!("{otherwise} {}", known.join(", ")),
-    }
-}
-
-/// Whether two keys are alike only because they begin with the same section.
-fn shares_only_section(a: &str, b: &str) -> bool {
-    match (a.split_once('.'), b.split_once('.')) {
-        (Some((_, a)), Some((_, b))) => strsim::jaro_winkler(a, b) < 0.75,
-        _ => false,
-    }
 }

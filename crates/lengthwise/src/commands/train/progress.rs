@@ -29,9 +29,11 @@ impl Progress {
             .flatten()
             .map(|(_, columns)| usize::from(columns));
         let bar = if stdout().is_terminal() && stderr().is_terminal() {
-            let style = ProgressStyle::with_template(
-                "{bar:24} {pos}/{len}  {elapsed} gone, {eta} left  {wide_msg}",
-            );
+            let template = match width {
+                Some(..60) => "{wide_bar} {pos}/{len}",
+                _ => "{bar:24} {pos}/{len}  {elapsed} gone, {eta} left  {wide_msg}",
+            };
+            let style = ProgressStyle::with_template(template);
             let bar = ProgressBar::new(num_steps)
                 .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
                 .with_message("measuring costs");

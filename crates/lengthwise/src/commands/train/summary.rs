@@ -171,9 +171,9 @@ impl RunReport {
                 self.predicted_peak_memory, summary.measured_peak_memory, self.device_memory,
             ),
             format!(
-                "data       {:.2} epochs, {} of {} sequences in epoch {}",
+                "data       {}, {:.2} epochs of {}; epoch {} at the end",
+                count(summary.num_sequences, "sequence"),
                 summary.num_sequences as f64 / self.census.num_sequences.max(1) as f64,
-                grouped(summary.num_sequences),
                 grouped(self.census.num_sequences),
                 self.epoch,
             ),
