@@ -24,7 +24,7 @@ mod schedule;
 mod trainer;
 
 pub use calibration::calibrate;
-pub use checkpoint::CheckpointError;
+pub use checkpoint::{CheckpointError, CheckpointWriter};
 pub use error::TrainError;
 pub use executor::{Executor, StepOutcome};
 pub use feed::{PlanFeed, PlannedBatch, Planning};
