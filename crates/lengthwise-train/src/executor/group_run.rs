@@ -27,6 +27,8 @@ pub struct GroupRun<'a, C: Communicator> {
     /// The residual stream on the way forward, its gradient on the way back; `[my tokens, hidden]`.
     stream: Option<TensorOf<C>>,
     kept: Vec<Kept<TensorOf<C>>>,
+    /// The last layer's parameters between its forward and its backward.
+    last_layer: Option<LayerParameters<TensorOf<C>>>,
     /// The factor on the summed loss whose gradient is taken: 1 / tokens of the global batch.
     scale: f32,
     loss_sum: f64,
@@ -48,6 +50,7 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
             work,
             stream: None,
             kept: Vec::new(),
+            last_layer: None,
             scale,
             loss_sum: 0.0,
         }
@@ -81,11 +84,20 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
                     None => Kept::All(saved),
                 });
                 self.stream = Some(output);
+                if index + 1 == self.config.layers {
+                    self.last_layer = Some(parameters);
+                }
                 Ok(Vec::new())
             }
             Stage::Output => self.output(parameters),
             Stage::Backward(index) => {
-                let parameters = self.layer_parameters(index, &parameters[0]);
+                let parameters = match parameters.first() {
+                    Some(flat) => self.layer_parameters(index, flat),
+                    None => self
+                        .last_layer
+                        .take()
+                        .unwrap_or_else(|| unreachable!("the last layer's forward has kept them")),
+                };
                 let saved = match self.kept.pop() {
                     Some(Kept::All(saved)) => saved,
                     Some(Kept::Input(input)) => self.layer_forward(&parameters, input)?.1,

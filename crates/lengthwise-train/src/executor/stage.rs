@@ -25,7 +25,7 @@ pub enum Stage {
 pub struct ScheduledStage {
     /// What is done.
     pub stage: Stage,
-    /// Gathered before.
+    /// Gathered before; what a stage needs beyond these, the rank has kept.
     pub gathers: Vec<usize>,
     /// Scattered after.
     pub scatters: Vec<usize>,
@@ -45,14 +45,24 @@ pub fn stages(spec: &ModelSpec, tied_output: bool) -> Vec<ScheduledStage> {
         &[spec.output()]
     };
     let layer = ModelSpec::layer;
+    // The last layer's backward follows so soon that its parameters stay.
+    let gathers_again = |index| {
+        if index + 1 == layers {
+            vec![]
+        } else {
+            vec![layer(index)]
+        }
+    };
     let mut stages = vec![at(Stage::Embedding, &[ModelSpec::EMBEDDING], &[])];
     stages.extend((0..layers).map(|index| at(Stage::Forward(index), &[layer(index)], &[])));
     stages.push(at(Stage::Output, output, output));
-    stages.extend(
-        (0..layers)
-            .rev()
-            .map(|index| at(Stage::Backward(index), &[layer(index)], &[layer(index)])),
-    );
+    stages.extend((0..layers).rev().map(|index| {
+        at(
+            Stage::Backward(index),
+            &gathers_again(index),
+            &[layer(index)],
+        )
+    }));
     stages.push(at(Stage::EmbeddingBackward, &[], &[ModelSpec::EMBEDDING]));
     stages
 }
