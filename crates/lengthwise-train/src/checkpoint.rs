@@ -33,7 +33,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// A model that would be lost.
-    #[error("checkpoint directory {} holds a model already; it is never overwritten", path.display())]
+    #[error("checkpoint {} is there already; a model is never overwritten", path.display())]
     Exists {
         /// The file that is there.
         path: PathBuf,

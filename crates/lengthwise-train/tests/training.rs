@@ -230,7 +230,7 @@ fn a_checkpoint_holds_every_parameter_and_is_never_overwritten() {
     assert!(
         error
             .to_string()
-            .ends_with("holds a model already; it is never overwritten"),
+            .ends_with("is there already; a model is never overwritten"),
         "{error}"
     );
 }
