@@ -35,11 +35,12 @@ pub struct UnknownPlanner {
 
 impl PlannerKind {
     /// The names that [`FromStr`] reads; `D` stands for a degree.
-    pub const NAMES: [&str; 5] = [
+    pub const NAMES: [&str; 6] = [
         "adaptive",
         "static",
         "static:D",
         "batch-adaptive",
+        "flexsp",
         "exhaustive",
     ];
 
