@@ -138,13 +138,17 @@ impl FittedModel {
         local / f64::from(degree.get())
     }
 
-    /// How much longer attention takes where `degree` does not divide the heads evenly; at least 1.
     fn head_imbalance(&self, degree: Degree) -> f64 {
-        self.costs.num_heads.map_or(1.0, |heads| {
-            let most = heads.div_ceil(degree.get());
-            f64::from(most) * f64::from(degree.get()) / f64::from(heads)
-        })
+        self.costs
+            .num_heads
+            .map_or(1.0, |heads| head_imbalance(heads, degree))
     }
+}
+
+/// How much longer attention takes where `degree` does not divide the heads evenly: `ceil(h / d) d / h`, at least 1.
+pub fn head_imbalance(num_heads: u32, degree: Degree) -> f64 {
+    let most = num_heads.div_ceil(degree.get());
+    f64::from(most) * f64::from(degree.get()) / f64::from(num_heads)
 }
 
 impl MemoryModel for FittedModel {

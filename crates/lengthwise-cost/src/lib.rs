@@ -20,7 +20,7 @@ mod predict;
 mod profile;
 
 pub use error::{CostError, ProfileError};
-pub use fitted::{FittedCosts, FittedModel};
+pub use fitted::{FittedCosts, FittedModel, head_imbalance};
 pub use model::{CostModel, GroupShape, Span};
 pub use per_degree::PerDegree;
 pub use predict::{predict_group, predict_group_memory, predict_micro_batch, predict_step};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lengthwise_core::Degree;
+use lengthwise_cost::head_imbalance;
 
 /// A measured run: one sequence in each of a few equal groups.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,7 +35,7 @@ const ROUNDS: usize = 20;
 const LEAST_EXCHANGE: f64 = 1e-3;
 
 /// The coefficients, none negative, with small squared relative errors of all observations.
-pub fn fit(observations: &[Observation], num_heads: usize) -> Coefficients {
+pub fn fit(observations: &[Observation], num_heads: u32) -> Coefficients {
     let mut fitted = Coefficients::default();
     for _ in 0..ROUNDS {
         (fitted.linear, fitted.quadratic) = fit_compute(observations, num_heads, &fitted.exchange);
@@ -52,16 +53,10 @@ pub fn fit(observations: &[Observation], num_heads: usize) -> Coefficients {
     fitted
 }
 
-/// How much longer attention takes where `degree` does not divide the heads: `ceil(h / d) d / h`.
-fn imbalance(degree: Degree, num_heads: usize) -> f64 {
-    let ranks = degree.as_usize();
-    (num_heads.div_ceil(ranks) * ranks) as f64 / num_heads as f64
-}
-
 /// Linear and quadratic coefficient by least squares of relative errors, given the exchange.
 fn fit_compute(
     observations: &[Observation],
-    num_heads: usize,
+    num_heads: u32,
     exchange: &BTreeMap<Degree, f64>,
 ) -> (f64, f64) {
     // Relative to what was measured, every run should give z = x linear + y quadratic.
@@ -76,7 +71,7 @@ fn fit_compute(
                 } = *observed;
                 let share = 1.0 / (f64::from(degree.get()) * seconds);
                 let x = seq_len * share;
-                let y = seq_len * seq_len * imbalance(degree, num_heads) * share;
+                let y = seq_len * seq_len * head_imbalance(num_heads, degree) * share;
                 let z = 1.0
                     - exchange
                         .get(&degree)
@@ -103,7 +98,7 @@ fn fit_compute(
 /// Exchange of one degree by least squares of relative errors, given linear and quadratic.
 fn fit_exchange(
     observations: &[Observation],
-    num_heads: usize,
+    num_heads: u32,
     fitted: &Coefficients,
     degree: Degree,
 ) -> f64 {
@@ -117,7 +112,7 @@ fn fit_exchange(
          &Observation {
              seq_len, seconds, ..
          }| {
-            let quadratic = fitted.quadratic * imbalance(degree, num_heads) * seq_len;
+            let quadratic = fitted.quadratic * head_imbalance(num_heads, degree) * seq_len;
             let compute = (fitted.linear + quadratic) * seq_len / ranks;
             let x = seq_len / seconds;
             (xx + x * x, xz + x * (1.0 - compute / seconds))
@@ -145,7 +140,7 @@ mod tests {
             (8, 16384.0),
         ];
         let observed = runs.map(|(ranks, seq_len): (u32, f64)| {
-            let quadratic = quadratic * seq_len * imbalance(degree(ranks), 8);
+            let quadratic = quadratic * seq_len * head_imbalance(8, degree(ranks));
             let exchange = if ranks == 1 {
                 0.0
             } else {

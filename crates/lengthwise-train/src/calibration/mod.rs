@@ -75,7 +75,9 @@ pub fn calibrate<C: Communicator>(
     let probed = degrees
         .iter()
         .copied()
-        .filter(|degree| degree.get().is_power_of_two() && *degree > Degree::ONE);
+        // The longer runs of the largest degree begin with this one.
+        .filter(|degree| degree.get().is_power_of_two() && Some(degree) != degrees.last())
+        .filter(|&degree| degree > Degree::ONE);
     for degree in probed {
         probe.observe(
             degree,
@@ -87,7 +89,7 @@ pub fn calibrate<C: Communicator>(
         _ => {}
     }
 
-    let fitted = fit(&probe.observations, config.heads);
+    let fitted = fit(&probe.observations, config.heads as u32);
     let memory_bytes_per_token = degrees
         .iter()
         .map(|&degree| (degree, memory::bytes_per_token(config, degree, recompute)));

@@ -1,7 +1,7 @@
 //! One rank's way through a micro-batch, stage by stage.
 
 use lengthwise_comm::Communicator;
-use lengthwise_tensor::Backend;
+use lengthwise_tensor::{Backend, Tensor};
 
 use super::stage::Stage;
 use super::work::RankWork;
@@ -122,7 +122,7 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
                     &self.work.ids,
                     self.config.vocab,
                 )?;
-                Ok(vec![self.backend().concat_flat(&[table])?])
+                Ok(vec![self.flat(&table)])
             }
         }
     }
@@ -150,7 +150,7 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
         Ok(if parameters.len() == 1 {
             vec![backend.concat_flat(&[loss.d_weight, d_norm])?]
         } else {
-            vec![d_norm, backend.concat_flat(&[loss.d_weight])?]
+            vec![d_norm, self.flat(&loss.d_weight)]
         })
     }
 
@@ -174,6 +174,11 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
             &self.spec.units[ModelSpec::layer(index)],
             flat,
         )
+    }
+
+    /// All elements as one column, sharing the storage.
+    fn flat(&self, tensor: &TensorOf<C>) -> TensorOf<C> {
+        self.backend().view(tensor, 0, tensor.num_elements(), 1)
     }
 
     fn take_stream(&mut self) -> TensorOf<C> {
