@@ -267,12 +267,7 @@ impl Position {
         cluster: &Cluster,
         memory: &(impl MemoryModel + ?Sized),
     ) -> Result<(), PlanViolation> {
-        let predicted_memory = group
-            .sequences
-            .iter()
-            .filter_map(|&sequence| batch.seq_len(sequence))
-            .map(|seq_len| memory.sequence_memory(group.strategy, seq_len))
-            .fold(Bytes(0), Bytes::saturating_add);
+        let predicted_memory = memory.group_memory(group, batch);
         let budgets = group
             .ranks
             .iter()

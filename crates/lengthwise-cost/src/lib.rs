@@ -23,7 +23,7 @@ pub use error::{CostError, ProfileError};
 pub use fitted::{FittedCosts, FittedModel, head_imbalance};
 pub use model::{CostModel, GroupShape, Span};
 pub use per_degree::PerDegree;
-pub use predict::{predict_group, predict_group_memory, predict_micro_batch, predict_step};
+pub use predict::{predict_group, predict_micro_batch, predict_step};
 pub use profile::{
     ClusterProfile, ExchangeProfile, MemoryProfile, ModelProfile, NodeProfile, Profile, TimeProfile,
 };

@@ -1,8 +1,6 @@
 //! Predictions for whole plans, by the same sums that planners use for single sequences.
 
-use lengthwise_core::{
-    Bytes, Cluster, GlobalBatch, Group, MemoryModel, MicroBatch, Plan, Seconds, Speed,
-};
+use lengthwise_core::{Cluster, GlobalBatch, Group, MicroBatch, Plan, Seconds, Speed};
 
 use crate::{CostModel, GroupShape};
 
@@ -28,20 +26,6 @@ pub fn predict_group(
         .reduce(Speed::min)
         .unwrap_or(Speed::NOMINAL);
     nominal / slowest
-}
-
-/// The bytes that a group's sequences need on each of its devices.
-pub fn predict_group_memory(
-    group: &Group,
-    batch: &GlobalBatch,
-    memory: &(impl MemoryModel + ?Sized),
-) -> Bytes {
-    group
-        .sequences
-        .iter()
-        .filter_map(|&sequence| batch.seq_len(sequence))
-        .map(|seq_len| memory.sequence_memory(group.strategy, seq_len))
-        .fold(Bytes(0), Bytes::saturating_add)
 }
 
 /// The makespan of a micro-batch, its overhead included.

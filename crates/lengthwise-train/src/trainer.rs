@@ -7,8 +7,8 @@ use std::time::Instant;
 use lengthwise_comm::{
     Communicator, FailureCause, RankFailure, ReduceOp, ThreadCommunicator, run_ranks,
 };
-use lengthwise_core::{Bytes, Cluster, Rank, Seconds, StrategySpace};
-use lengthwise_cost::{FittedModel, predict_group_memory};
+use lengthwise_core::{Bytes, Cluster, MemoryModel, Rank, Seconds, StrategySpace};
+use lengthwise_cost::FittedModel;
 use lengthwise_plan::Planner;
 use lengthwise_tensor::{Backend, CpuBackend};
 
@@ -263,7 +263,7 @@ where
         let fixed =
             Bytes::from_f64_ceil(self.cost.costs().fixed_memory_bytes).unwrap_or(Bytes(u64::MAX));
         let fullest = groups
-            .map(|group| predict_group_memory(group, &planned.global_batch, &self.cost))
+            .map(|group| self.cost.group_memory(group, &planned.global_batch))
             .max();
         fixed.saturating_add(fullest.unwrap_or_default())
     }

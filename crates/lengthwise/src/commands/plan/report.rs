@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use lengthwise_core::Bytes;
-use lengthwise_cost::{predict_group, predict_group_memory, predict_micro_batch};
+use lengthwise_core::{Bytes, MemoryModel};
+use lengthwise_cost::{predict_group, predict_micro_batch};
 use lengthwise_plan::{Planned, PlannerKind, StopReason};
 use serde::Serialize;
 
@@ -68,7 +68,7 @@ impl Report {
                     recompute: group.strategy.recompute(),
                 },
                 predicted_s: predict_group(group, batch, cluster, cost).get(),
-                memory_bytes: predict_group_memory(group, batch, cost).0,
+                memory_bytes: cost.group_memory(group, batch).0,
                 sequences: group.sequences.iter().map(|sequence| sequence.0).collect(),
                 tokens: group
                     .sequences
