@@ -31,7 +31,7 @@ pub(crate) struct DraftGroup {
 impl DraftGroup {
     /// Seconds that a sequence of `class` adds.
     pub(crate) fn added_time(&self, instance: &Instance<'_>, class: usize) -> f64 {
-        instance.time(self.shape as usize, class) / self.seat.speed
+        instance.time(self.shape as usize, class) * self.seat.slowness
     }
 
     /// Whether a sequence of `class` more is within the memory of its devices.

@@ -239,7 +239,7 @@ impl<'a, 'p> Filler<'a, 'p> {
                     pool.open.push(Open {
                         time: 0.0,
                         room: seat.budget,
-                        slowness: 1.0 / seat.speed,
+                        slowness: seat.slowness,
                         group,
                     });
                     pool.open.len() - 1
@@ -276,7 +276,7 @@ impl<'a, 'p> Filler<'a, 'p> {
         }
         let memory = instance.memory(shape as usize, class as usize);
         let seat = free.find(&instance.devices, wanted.degree, memory)?;
-        let time = instance.time(shape as usize, class as usize) / seat.speed;
+        let time = instance.time(shape as usize, class as usize) * seat.slowness;
         if seat.span != wanted.span || time > target {
             return None;
         }

@@ -39,8 +39,8 @@ pub(crate) struct Seat {
     pub(crate) span: Span,
     /// The budget of the device with the least memory.
     pub(crate) budget: u64,
-    /// The speed of the slowest device.
-    pub(crate) speed: f64,
+    /// Seconds that the slowest device takes for one at nominal speed.
+    pub(crate) slowness: f64,
 }
 
 /// Devices `start..end` in the order of a node.
@@ -163,7 +163,7 @@ impl Devices {
             pieces,
             span,
             budget,
-            speed,
+            slowness: 1.0 / speed,
         }
     }
 }

@@ -116,6 +116,14 @@ impl<'a, 'p> Polish<'a, 'p> {
                         cap: if same { limit } else { makespan },
                         same,
                     };
+                    let least = self.least_slowest(pair);
+                    if least >= limit
+                        || best
+                            .as_ref()
+                            .is_some_and(|best: &Trade| best.slowest <= least)
+                    {
+                        continue;
+                    }
                     if bundles {
                         self.trade_bundles(pair, &mut best);
                     } else {
@@ -125,6 +133,24 @@ impl<'a, 'p> Polish<'a, 'p> {
             }
         }
         best
+    }
+
+    /// About the best that trades of a pair can come to: what relieves the source burdens the partner, by the ratio
+    /// that their shapes have for the shortest or the longest sequence.
+    fn least_slowest(&self, pair: Pair) -> f64 {
+        let instance = self.instance;
+        let source = &self.draft.groups[pair.source as usize];
+        let partner = &self.draft.groups[pair.partner as usize];
+        let longest = instance.num_classes() - 1;
+        let ratio =
+            |class| source.added_time(instance, class) / partner.added_time(instance, class);
+        let ratio = ratio(0).max(ratio(longest));
+        if pair.same {
+            let shared = (source.time + ratio * partner.time) / (1.0 + ratio);
+            shared.max(partner.time)
+        } else {
+            source.time - ratio * (pair.cap - partner.time)
+        }
     }
 
     /// One sequence for none or for one.
@@ -143,15 +169,35 @@ impl<'a, 'p> Polish<'a, 'p> {
             if needed <= partner_room {
                 pair.consider(source_time, partner_time, away, &[], best);
             }
-            for &(back, _) in &self.contents[pair.partner as usize] {
+            // Longer ones in return relieve the partner and burden the source, in time and memory alike. So those that
+            // both can bear lie in a row, and the best of them is next to where the two would end together.
+            let held = &self.contents[pair.partner as usize];
+            let times = |back: u32| {
                 let class = back as usize;
-                let given = partner_room + instance.memory(partner.shape as usize, class);
-                if needed <= given
-                    && instance.memory(source.shape as usize, class) <= source_room
-                    && back != away
-                {
-                    let source_time = source_time + source.added_time(instance, class);
-                    let partner_time = partner_time - partner.added_time(instance, class);
+                (
+                    source_time + source.added_time(instance, class),
+                    partner_time - partner.added_time(instance, class),
+                )
+            };
+            let bearable = |&(back, _): &(u32, u32)| {
+                let given = partner_room + instance.memory(partner.shape as usize, back as usize);
+                needed <= given && times(back).1 <= pair.cap
+            };
+            let first = held.partition_point(|entry| !bearable(entry));
+            let candidates = if pair.same {
+                let later = held[first..].partition_point(|&(back, _)| {
+                    let (source_time, partner_time) = times(back);
+                    source_time < partner_time
+                });
+                let meeting = first + later;
+                meeting.saturating_sub(1).max(first)..(meeting + 1).min(held.len())
+            } else {
+                first..(first + 1).min(held.len())
+            };
+            for &(back, _) in &held[candidates] {
+                let returned = instance.memory(source.shape as usize, back as usize);
+                if returned <= source_room && back != away {
+                    let (source_time, partner_time) = times(back);
                     pair.consider(source_time, partner_time, away, &[(back, 1)], best);
                 }
             }
