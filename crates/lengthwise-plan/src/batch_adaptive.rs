@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::branch::Effort;
 use crate::deadline::Deadline;
-use crate::homogeneous::pack;
+use crate::homogeneous::pack_best;
 use crate::instance::Instance;
 use crate::{PlanError, Planned, Planner, Problem};
 
@@ -21,10 +21,8 @@ impl Planner for BatchAdaptive {
     fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
         let started = Instant::now();
         let instance = Instance::new(problem)?;
-        let strategies = problem.space.strategies().iter();
-        let drafts = strategies.filter_map(|&strategy| pack(&instance, strategy));
-        let best = drafts.min_by(|a, b| a.step_time(&instance).total_cmp(&b.step_time(&instance)));
-        let draft = best.ok_or_else(|| instance.does_not_fit_degree(instance.largest_degree()))?;
+        let draft = pack_best(&instance)
+            .ok_or_else(|| instance.does_not_fit_degree(instance.largest_degree()))?;
         let effort = Effort::for_size(instance.num_sequences(), Deadline::default());
         Ok(Planned::of(draft, &instance, effort, started))
     }

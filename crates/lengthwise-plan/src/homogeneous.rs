@@ -7,6 +7,14 @@ use lengthwise_core::Strategy;
 use crate::draft::Draft;
 use crate::instance::Instance;
 
+/// Packs the batch into groups of the best single strategy; `None` where some sequence fits none that all others fit.
+pub(crate) fn pack_best(instance: &Instance<'_>) -> Option<Draft> {
+    let strategies = instance.problem.space.strategies().iter();
+    strategies
+        .filter_map(|&strategy| pack(instance, strategy))
+        .min_by(|a, b| a.step_time(instance).total_cmp(&b.step_time(instance)))
+}
+
 /// Packs the batch into groups of `strategy` alone; `None` where some sequence does not fit such a group.
 ///
 /// Sequences go from long to short to the group that they leave the least memory of; a new group is opened only

@@ -21,6 +21,9 @@ pub enum PlannerKind {
     BatchAdaptive,
     /// The published algorithm: contiguous micro-batches, a MILP for each.
     FlexSp,
+    /// The same with HiGHS as its solver; there with the cargo feature `highs`.
+    #[cfg(feature = "highs")]
+    FlexSpHighs,
     /// Everything tried, for tiny batches.
     Exhaustive,
 }
@@ -35,12 +38,14 @@ pub struct UnknownPlanner {
 
 impl PlannerKind {
     /// The names that [`FromStr`] reads; `D` stands for a degree.
-    pub const NAMES: [&str; 6] = [
+    pub const NAMES: &[&str] = &[
         "adaptive",
         "static",
         "static:D",
         "batch-adaptive",
         "flexsp",
+        #[cfg(feature = "highs")]
+        "flexsp:highs",
         "exhaustive",
     ];
 
@@ -55,6 +60,10 @@ impl PlannerKind {
             PlannerKind::Adaptive => Box::new(Adaptive::new(options)),
             PlannerKind::BatchAdaptive => Box::new(BatchAdaptive),
             PlannerKind::FlexSp => Box::new(FlexSp::new(options)),
+            #[cfg(feature = "highs")]
+            PlannerKind::FlexSpHighs => {
+                Box::new(FlexSp::new(options).with_solver(crate::MilpSolver::Highs))
+            }
             PlannerKind::Exhaustive => Box::new(Exhaustive),
             PlannerKind::Static(None) => Box::new(Static::longest_decides()),
             PlannerKind::Static(Some(degree)) => Box::new(Static::with_degree(degree)),
@@ -78,6 +87,8 @@ impl FromStr for PlannerKind {
                 "static" => Ok(PlannerKind::Static(None)),
                 _ => Err(unknown()),
             },
+            #[cfg(feature = "highs")]
+            Some(("flexsp", "highs")) => Ok(PlannerKind::FlexSpHighs),
             Some(("static", degree)) => {
                 let degree = degree.parse().map_err(|_| unknown())?;
                 let degree = Degree::new(degree).map_err(|_| unknown())?;
@@ -94,6 +105,8 @@ impl fmt::Display for PlannerKind {
             PlannerKind::Adaptive => f.write_str("adaptive"),
             PlannerKind::BatchAdaptive => f.write_str("batch-adaptive"),
             PlannerKind::FlexSp => f.write_str("flexsp"),
+            #[cfg(feature = "highs")]
+            PlannerKind::FlexSpHighs => f.write_str("flexsp:highs"),
             PlannerKind::Exhaustive => f.write_str("exhaustive"),
             PlannerKind::Static(None) => f.write_str("static"),
             PlannerKind::Static(Some(degree)) => write!(f, "static:{degree}"),
@@ -113,6 +126,8 @@ mod tests {
             "static:8",
             "batch-adaptive",
             "flexsp",
+            #[cfg(feature = "highs")]
+            "flexsp:highs",
             "exhaustive",
         ] {
             assert_eq!(name.parse::<PlannerKind>().unwrap().to_string(), name);

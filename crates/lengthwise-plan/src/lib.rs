@@ -27,7 +27,7 @@ pub use adaptive::Adaptive;
 pub use batch_adaptive::BatchAdaptive;
 pub use error::PlanError;
 pub use exhaustive::Exhaustive;
-pub use flexsp::FlexSp;
+pub use flexsp::{FlexSp, MilpSolver};
 pub use kind::{PlannerKind, UnknownPlanner};
 pub use options::PlannerOptions;
 pub use planner::{PlanReport, Planned, Planner, Problem, StopReason};

@@ -1,4 +1,4 @@
-//! How the published algorithm simplifies a batch: contiguous micro-batches, and few distinct lengths in each.
+//! How the published algorithm simplifies a micro-batch: to few distinct lengths.
 
 use lengthwise_core::Tokens;
 
@@ -9,36 +9,6 @@ pub(super) struct Bucket {
     pub(super) class: usize,
     /// The class of every sequence.
     pub(super) members: Vec<usize>,
-}
-
-/// Cuts sequences, sorted by length, into at most `num` contiguous parts whose largest has as few tokens as possible.
-///
-/// The published algorithm finds the same cuts by dynamic programming.
-pub(super) fn balanced_cuts(lens: &[Tokens], num: usize) -> Vec<std::ops::Range<usize>> {
-    let longest = lens.iter().map(|len| len.0).max().unwrap_or(0);
-    let (mut low, mut high) = (longest, lens.iter().map(|len| len.0).sum());
-    while low < high {
-        let most = low + (high - low) / 2;
-        if cut(lens, most).len() <= num {
-            high = most;
-        } else {
-            low = most + 1;
-        }
-    }
-    cut(lens, low)
-}
-
-fn cut(lens: &[Tokens], most: u64) -> Vec<std::ops::Range<usize>> {
-    let (mut parts, mut start, mut tokens) = (Vec::new(), 0, 0);
-    for (index, len) in lens.iter().enumerate() {
-        if tokens + len.0 > most {
-            parts.push(start..index);
-            (start, tokens) = (index, 0);
-        }
-        tokens += len.0;
-    }
-    parts.push(start..lens.len());
-    parts
 }
 
 /// Groups sequences, given as classes in increasing order, into at most `num` buckets with the fewest tokens added by
@@ -92,13 +62,6 @@ pub(super) fn buckets(classes: &[usize], class_lens: &[Tokens], num: usize) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cuts_balance_tokens() {
-        let lens = [1, 1, 2, 4, 8].map(Tokens);
-        assert_eq!(balanced_cuts(&lens, 2), [0..4, 4..5]);
-        assert_eq!(balanced_cuts(&lens, 1).first(), Some(&(0..5)));
-    }
 
     #[test]
     fn buckets_add_as_few_tokens_as_possible() {

@@ -9,13 +9,25 @@
 
 use std::time::Duration;
 
+use good_lp::solvers::microlp::microlp;
 use good_lp::{
     Expression, Solution, SolverModel, Variable, WithInitialSolution, WithTimeLimit, constraint,
     variable, variables,
 };
 
+use super::MilpSolver;
 use super::buckets::Bucket;
 use crate::instance::Instance;
+
+/// The programme of one micro-batch.
+pub(super) struct MicroBatchMilp<'a> {
+    pub(super) instance: &'a Instance<'a>,
+    pub(super) buckets: &'a [Bucket],
+    /// The shapes that groups may have.
+    pub(super) shapes: &'a [usize],
+    /// Of every device, in bytes.
+    pub(super) budget: u64,
+}
 
 /// A group of a micro-batch: its shape, and how many sequences of each bucket.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,191 +36,233 @@ pub(super) struct BucketGroup {
     pub(super) counts: Vec<usize>,
 }
 
-/// The best groups for the buckets that the solver finds in time; no worse than `greedy`.
-pub(super) fn solve(
-    instance: &Instance<'_>,
-    buckets: &[Bucket],
-    shapes: &[usize],
-    budget: u64,
-    time_limit: Duration,
-) -> Option<Vec<BucketGroup>> {
-    let greedy = greedy(instance, buckets, shapes, budget);
-    let solved = solve_exactly(
-        instance,
-        buckets,
-        shapes,
-        budget,
-        time_limit,
-        greedy.as_deref(),
-    );
-    let time = |groups: &Vec<BucketGroup>| makespan(instance, buckets, groups);
-    [solved, greedy]
-        .into_iter()
-        .flatten()
-        .min_by(|a, b| time(a).total_cmp(&time(b)))
-}
-
-fn makespan(instance: &Instance<'_>, buckets: &[Bucket], groups: &[BucketGroup]) -> f64 {
-    let time = |group: &BucketGroup| -> f64 {
-        let counts = group.counts.iter().zip(buckets);
-        counts
-            .map(|(&count, bucket)| count as f64 * instance.time(group.shape, bucket.class))
-            .sum()
-    };
-    groups.iter().map(time).fold(0.0, f64::max)
-}
-
-fn solve_exactly(
-    instance: &Instance<'_>,
-    buckets: &[Bucket],
-    shapes: &[usize],
-    budget: u64,
-    time_limit: Duration,
-    start: Option<&[BucketGroup]>,
-) -> Option<Vec<BucketGroup>> {
-    let num_devices = instance.problem.cluster.num_devices();
-    let num_sequences: usize = buckets.iter().map(|bucket| bucket.members.len()).sum();
-    let groups: Vec<usize> = shapes
-        .iter()
-        .flat_map(|&shape| {
-            let most = (num_devices / instance.shapes[shape].degree) as usize;
-            std::iter::repeat_n(shape, most.min(num_sequences))
-        })
-        .collect();
-    let mut started: Vec<Option<&BucketGroup>> = vec![None; groups.len()];
-    for group in start.unwrap_or_default() {
-        let free = (0..groups.len()).find(|&p| groups[p] == group.shape && started[p].is_none());
-        started[free?] = Some(group);
-    }
-    let mut problem = variables!();
-    let unit = instance.budget_unit();
-    let mut values: Vec<(Variable, f64)> = Vec::new();
-    let slowest = problem.add(variable().min(0.0));
-    let mut amounts: Vec<Vec<Option<Variable>>> = Vec::with_capacity(groups.len());
-    let mut opened = Vec::with_capacity(groups.len());
-    for (&shape, start) in groups.iter().zip(&started) {
-        let is_open = problem.add(variable().binary());
-        values.push((is_open, f64::from(u8::from(start.is_some()))));
-        opened.push(is_open);
-        let amount = |(k, bucket): (usize, &Bucket)| {
-            (instance.memory(shape, bucket.class) <= budget).then(|| {
-                let most = bucket.members.len() as f64;
-                let amount = problem.add(variable().integer().min(0.0).max(most));
-                values.push((amount, start.map_or(0.0, |start| start.counts[k] as f64)));
-                amount
-            })
+impl MicroBatchMilp<'_> {
+    /// The best groups that the solver finds in time; no worse than the best single degree, filled greedily.
+    pub(super) fn solve(
+        &self,
+        solver: MilpSolver,
+        time_limit: Duration,
+    ) -> Option<Vec<BucketGroup>> {
+        let greedy = self.greedy();
+        if time_limit.is_zero() {
+            return greedy;
+        }
+        let start = greedy.as_deref();
+        let solved = match solver {
+            MilpSolver::Microlp => self.solve_with(microlp, time_limit, start),
+            #[cfg(feature = "highs")]
+            MilpSolver::Highs => {
+                let highs =
+                    |problem| good_lp::solvers::highs::highs(problem).set_option("threads", 1);
+                self.solve_with(highs, time_limit, start)
+            }
         };
-        amounts.push(buckets.iter().enumerate().map(amount).collect());
+        let time = |groups: &Vec<BucketGroup>| self.makespan(groups);
+        [solved, greedy]
+            .into_iter()
+            .flatten()
+            .min_by(|a, b| time(a).total_cmp(&time(b)))
     }
-    if let Some(start) = start {
-        values.push((slowest, makespan(instance, buckets, start)));
+
+    fn makespan(&self, groups: &[BucketGroup]) -> f64 {
+        groups
+            .iter()
+            .map(|group| self.time(group))
+            .fold(0.0, f64::max)
     }
-    #[cfg(feature = "highs")]
-    let mut model = problem
-        .minimise(slowest)
-        .using(good_lp::solvers::highs::highs);
-    #[cfg(not(feature = "highs"))]
-    let mut model = problem
-        .minimise(slowest)
-        .using(good_lp::solvers::microlp::microlp);
-    for (k, bucket) in buckets.iter().enumerate() {
-        let total: Expression = amounts.iter().filter_map(|group| group[k]).sum();
-        model.add_constraint(constraint!(total == bucket.members.len() as f64));
+
+    fn time(&self, group: &BucketGroup) -> f64 {
+        let counts = group.counts.iter().zip(self.buckets);
+        counts
+            .map(|(&count, bucket)| count as f64 * self.instance.time(group.shape, bucket.class))
+            .sum()
     }
-    for ((&shape, group), &is_open) in groups.iter().zip(&amounts).zip(&opened) {
-        let (mut time, mut memory, mut held) = (
-            Expression::default(),
-            Expression::default(),
-            Expression::default(),
-        );
-        for (bucket, amount) in buckets.iter().zip(group) {
-            if let Some(amount) = *amount {
-                time += instance.time(shape, bucket.class) * amount;
-                memory += instance.memory(shape, bucket.class) as f64 / unit * amount;
-                held += amount;
+}
+
+/// The programme's variables.
+struct Variables {
+    /// The shape of every possible group.
+    groups: Vec<usize>,
+    /// The makespan.
+    slowest: Variable,
+    /// Whether there is a group, by group.
+    is_open: Vec<Variable>,
+    /// How many sequences of each bucket a group holds, by group and bucket; `None` where not even one fits.
+    amounts: Vec<Vec<Option<Variable>>>,
+    /// The values that the solver starts from.
+    start: Vec<(Variable, f64)>,
+}
+
+impl MicroBatchMilp<'_> {
+    fn num_devices(&self) -> u32 {
+        self.instance.problem.cluster.num_devices()
+    }
+
+    fn num_sequences(&self) -> usize {
+        self.buckets.iter().map(|bucket| bucket.members.len()).sum()
+    }
+
+    fn degree(&self, shape: usize) -> u32 {
+        self.instance.shapes[shape].degree
+    }
+
+    fn variables(
+        &self,
+        problem: &mut good_lp::ProblemVariables,
+        start: Option<&[BucketGroup]>,
+    ) -> Variables {
+        let most = |&shape: &usize| {
+            let most = (self.num_devices() / self.degree(shape)) as usize;
+            std::iter::repeat_n(shape, most.min(self.num_sequences()))
+        };
+        let groups: Vec<usize> = self.shapes.iter().flat_map(most).collect();
+        let mut started: Vec<Option<&BucketGroup>> = vec![None; groups.len()];
+        for group in start.unwrap_or_default() {
+            let free =
+                (0..groups.len()).find(|&p| groups[p] == group.shape && started[p].is_none());
+            if let Some(free) = free {
+                started[free] = Some(group);
             }
         }
-        model.add_constraint(constraint!(time <= slowest));
-        model.add_constraint(constraint!(memory <= budget as f64 / unit));
-        model.add_constraint(constraint!(held <= num_sequences as f64 * is_open));
+        let slowest = problem.add(variable().min(0.0));
+        let mut values = vec![(slowest, start.map_or(0.0, |start| self.makespan(start)))];
+        let (mut is_open, mut amounts) = (Vec::new(), Vec::new());
+        for (&shape, start) in groups.iter().zip(&started) {
+            let open = problem.add(variable().binary());
+            values.push((open, f64::from(u8::from(start.is_some()))));
+            is_open.push(open);
+            let amount = |(k, bucket): (usize, &Bucket)| {
+                (self.instance.memory(shape, bucket.class) <= self.budget).then(|| {
+                    let most = bucket.members.len() as f64;
+                    let amount = problem.add(variable().integer().min(0.0).max(most));
+                    values.push((amount, start.map_or(0.0, |start| start.counts[k] as f64)));
+                    amount
+                })
+            };
+            amounts.push(self.buckets.iter().enumerate().map(amount).collect());
+        }
+        if start.is_none() {
+            values.clear();
+        }
+        Variables {
+            groups,
+            slowest,
+            is_open,
+            amounts,
+            start: values,
+        }
     }
-    let devices: Expression = groups
-        .iter()
-        .zip(&opened)
-        .map(|(&shape, &is_open)| f64::from(instance.shapes[shape].degree) * is_open)
-        .sum();
-    model.add_constraint(constraint!(devices <= f64::from(num_devices)));
-    let mut model = model.with_time_limit(time_limit.as_secs_f64());
-    if start.is_some() {
-        model = model.with_initial_solution(values);
-    }
-    let solution = model.solve().ok()?;
-    let counts = |group: &Vec<Option<Variable>>| -> Vec<usize> {
-        group
-            .iter()
-            .map(|amount| {
-                amount.map_or(0, |amount| solution.value(amount).round().max(0.0) as usize)
+
+    fn solve_with<S: good_lp::Solver>(
+        &self,
+        solver: S,
+        time_limit: Duration,
+        start: Option<&[BucketGroup]>,
+    ) -> Option<Vec<BucketGroup>>
+    where
+        S::Model: WithTimeLimit + WithInitialSolution,
+    {
+        let mut problem = variables!();
+        let variables = self.variables(&mut problem, start);
+        let mut model = problem.minimise(variables.slowest).using(solver);
+        self.constrain(&mut model, &variables);
+        let mut model = model.with_time_limit(time_limit.as_secs_f64());
+        if !variables.start.is_empty() {
+            model = model.with_initial_solution(variables.start);
+        }
+        let solution = model.solve().ok()?;
+        let count = |amount: &Option<Variable>| {
+            amount.map_or(0, |amount| solution.value(amount).round().max(0.0) as usize)
+        };
+        let groups = variables.groups.iter().zip(&variables.amounts);
+        let chosen: Vec<BucketGroup> = groups
+            .map(|(&shape, amounts)| BucketGroup {
+                shape,
+                counts: amounts.iter().map(count).collect(),
             })
-            .collect()
-    };
-    let chosen: Vec<BucketGroup> = groups
-        .iter()
-        .zip(&amounts)
-        .map(|(&shape, group)| BucketGroup {
-            shape,
-            counts: counts(group),
-        })
-        .filter(|group| group.counts.iter().any(|&count| count > 0))
-        .collect();
-    keeps_the_rules(instance, buckets, &chosen, budget).then_some(chosen)
-}
+            .filter(|group| group.counts.iter().any(|&count| count > 0))
+            .collect();
+        self.keeps_the_rules(&chosen).then_some(chosen)
+    }
 
-/// What a solver that was stopped or rounds must be checked for.
-fn keeps_the_rules(
-    instance: &Instance<'_>,
-    buckets: &[Bucket],
-    groups: &[BucketGroup],
-    budget: u64,
-) -> bool {
-    let devices: u32 = groups
-        .iter()
-        .map(|group| instance.shapes[group.shape].degree)
-        .sum();
-    let memory = |group: &BucketGroup| {
-        let counts = group.counts.iter().zip(buckets);
-        counts
-            .map(|(&count, bucket)| count as u64 * instance.memory(group.shape, bucket.class))
-            .sum::<u64>()
-    };
-    devices <= instance.problem.cluster.num_devices()
-        && groups.iter().all(|group| memory(group) <= budget)
-        && buckets.iter().enumerate().all(|(k, bucket)| {
-            groups.iter().map(|group| group.counts[k]).sum::<usize>() == bucket.members.len()
-        })
-}
+    fn constrain(&self, model: &mut impl SolverModel, variables: &Variables) {
+        let Variables {
+            groups,
+            slowest,
+            is_open,
+            amounts,
+            ..
+        } = variables;
+        let unit = self.instance.budget_unit();
+        for (k, bucket) in self.buckets.iter().enumerate() {
+            let total: Expression = amounts.iter().filter_map(|group| group[k]).sum();
+            model.add_constraint(constraint!(total == bucket.members.len() as f64));
+        }
+        for ((&shape, group), &is_open) in groups.iter().zip(amounts).zip(is_open) {
+            let (mut time, mut memory, mut held) = (
+                Expression::default(),
+                Expression::default(),
+                Expression::default(),
+            );
+            for (bucket, amount) in self.buckets.iter().zip(group) {
+                if let Some(amount) = *amount {
+                    time += self.instance.time(shape, bucket.class) * amount;
+                    memory += self.instance.memory(shape, bucket.class) as f64 / unit * amount;
+                    held += amount;
+                }
+            }
+            model.add_constraint(constraint!(time <= *slowest));
+            model.add_constraint(constraint!(memory <= self.budget as f64 / unit));
+            model.add_constraint(constraint!(held <= self.num_sequences() as f64 * is_open));
+        }
+        let devices: Expression = groups
+            .iter()
+            .zip(is_open)
+            .map(|(&shape, &is_open)| f64::from(self.degree(shape)) * is_open)
+            .sum();
+        model.add_constraint(constraint!(devices <= f64::from(self.num_devices())));
+    }
 
-/// The best of all single degrees, each sequence to the group that is done first: what the solver starts from.
-fn greedy(
-    instance: &Instance<'_>,
-    buckets: &[Bucket],
-    shapes: &[usize],
-    budget: u64,
-) -> Option<Vec<BucketGroup>> {
-    let of_shape = |&shape: &usize| {
-        let num_groups = instance.problem.cluster.num_devices() / instance.shapes[shape].degree;
+    /// What a solver that was stopped or rounds must be checked for.
+    fn keeps_the_rules(&self, groups: &[BucketGroup]) -> bool {
+        let devices: u32 = groups.iter().map(|group| self.degree(group.shape)).sum();
+        devices <= self.num_devices()
+            && groups.iter().all(|group| self.fits(group))
+            && self.buckets.iter().enumerate().all(|(k, bucket)| {
+                groups.iter().map(|group| group.counts[k]).sum::<usize>() == bucket.members.len()
+            })
+    }
+
+    fn fits(&self, group: &BucketGroup) -> bool {
+        let counts = group.counts.iter().zip(self.buckets);
+        let memory = counts.map(|(&count, bucket)| {
+            (count as u64).saturating_mul(self.instance.memory(group.shape, bucket.class))
+        });
+        memory.fold(0, u64::saturating_add) <= self.budget
+    }
+
+    /// The best of all single degrees, each sequence to the group that is done first: what the solver starts from.
+    fn greedy(&self) -> Option<Vec<BucketGroup>> {
+        let drafts = self.shapes.iter().filter_map(|&shape| self.fill(shape));
+        let time = |groups: &Vec<BucketGroup>| self.makespan(groups);
+        drafts.min_by(|a, b| time(a).total_cmp(&time(b)))
+    }
+
+    fn fill(&self, shape: usize) -> Option<Vec<BucketGroup>> {
+        let num_groups = self.num_devices() / self.degree(shape);
         let empty = BucketGroup {
             shape,
-            counts: vec![0; buckets.len()],
+            counts: vec![0; self.buckets.len()],
         };
         let mut groups = vec![(0.0f64, 0u64, empty); num_groups as usize];
-        for (k, bucket) in buckets.iter().enumerate().rev() {
+        for (k, bucket) in self.buckets.iter().enumerate().rev() {
+            let memory = self.instance.memory(shape, bucket.class);
             for _ in &bucket.members {
-                let memory = instance.memory(shape, bucket.class);
                 let roomy = groups
                     .iter_mut()
-                    .filter(|group| group.1.saturating_add(memory) <= budget);
+                    .filter(|group| group.1.saturating_add(memory) <= self.budget);
                 let group = roomy.min_by(|a, b| a.0.total_cmp(&b.0))?;
-                group.0 += instance.time(shape, bucket.class);
+                group.0 += self.instance.time(shape, bucket.class);
                 group.1 += memory;
                 group.2.counts[k] += 1;
             }
@@ -216,10 +270,7 @@ fn greedy(
         let used = groups.into_iter().map(|group| group.2);
         Some(
             used.filter(|group| group.counts.iter().any(|&count| count > 0))
-                .collect::<Vec<_>>(),
+                .collect(),
         )
-    };
-    let drafts = shapes.iter().filter_map(of_shape);
-    let time = |groups: &Vec<BucketGroup>| makespan(instance, buckets, groups);
-    drafts.min_by(|a, b| time(a).total_cmp(&time(b)))
+    }
 }

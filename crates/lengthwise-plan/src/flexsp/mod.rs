@@ -1,7 +1,9 @@
 //! The published FlexSP algorithm (arXiv 2412.01523), as a reference.
 
 mod buckets;
+mod cuts;
 mod milp;
+mod solver;
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +12,14 @@ use lengthwise_core::Tokens;
 use crate::branch::Effort;
 use crate::deadline::Deadline;
 use crate::draft::Draft;
+use crate::homogeneous::pack_best;
 use crate::instance::Instance;
 use crate::least_micro_batches::least_micro_batches;
 use crate::{PlanError, Planned, Planner, PlannerOptions, Problem, StopReason};
-use buckets::{balanced_cuts, buckets};
+use buckets::buckets;
+use cuts::balanced_cuts;
+use milp::MicroBatchMilp;
+pub use solver::MilpSolver;
 
 /// Distinct lengths that a micro-batch is simplified to.
 const NUM_BUCKETS: usize = 16;
@@ -28,15 +34,29 @@ const MILP_TIME_LIMIT: Duration = Duration::from_secs(2);
 ///
 /// It plans with the degrees it is given; the authors leave degree 1 out. Where a MILP runs into its time limit, the
 /// best assignment so far counts, or the best single degree that the solver started from.
+///
+/// It knows equal devices only: where they differ, each counts for the weakest. Where that fits no plan, it answers with
+/// the best single degree, and where there is none either, with one sequence at a time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FlexSp {
     options: PlannerOptions,
+    solver: MilpSolver,
 }
 
 impl FlexSp {
     /// A planner with these options; a time budget is shared out among the MILPs.
     pub const fn new(options: PlannerOptions) -> Self {
-        FlexSp { options }
+        FlexSp {
+            options,
+            solver: MilpSolver::Microlp,
+        }
+    }
+
+    /// The same planner with another solver of its MILPs.
+    #[must_use]
+    pub const fn with_solver(mut self, solver: MilpSolver) -> Self {
+        self.solver = solver;
+        self
     }
 }
 
@@ -48,49 +68,140 @@ impl Planner for FlexSp {
     fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
         let started = Instant::now();
         let instance = Instance::new(problem)?;
-        let shapes = one_shape_for_each_degree(&instance);
-        let least = least_micro_batches(&instance) as usize;
-        let classes: Vec<usize> = (0..instance.num_classes())
-            .flat_map(|class| std::iter::repeat_n(class, instance.members(class).len()))
-            .collect();
-        let lens: Vec<Tokens> = classes
-            .iter()
-            .map(|&class| instance.class_lens[class])
-            .collect();
-        let mut best: Option<(f64, Draft)> = None;
-        let mut num = least;
+        let deadline = Deadline::after(started, self.options.time_budget, 1.0);
+        let draft = self
+            .best_draft(&instance, deadline)
+            .or_else(|| pack_best(&instance))
+            .or_else(|| one_at_a_time(&instance))
+            .ok_or_else(|| instance.does_not_fit_degree(instance.largest_degree()))?;
+        let effort = Effort::for_size(instance.num_sequences(), Deadline::default());
+        let mut planned = Planned::of(draft, &instance, effort, started);
+        if planned.report.stop_reason != StopReason::Optimal && deadline.has_passed() {
+            planned.report.stop_reason = StopReason::TimeBudget;
+        }
+        Ok(planned)
+    }
+}
+
+impl FlexSp {
+    /// The best draft over several numbers of micro-batches; `None` where the weakest device is too small.
+    fn best_draft(&self, instance: &Instance<'_>, deadline: Deadline) -> Option<Draft> {
+        let cutting = Cutting::of(instance)?;
+        let num_sequences = instance.num_sequences();
+        let least = (least_micro_batches(instance) as usize).min(num_sequences);
         let num_milps: usize = (least..least + NUM_TRIED).sum();
-        let limit = self
+        let time_limit = self
             .options
             .time_budget
             .map_or(MILP_TIME_LIMIT, |budget| budget / num_milps as u32);
-        // More micro-batches than sequences can't be; with fewer than fit, more are tried.
-        while num < least + NUM_TRIED || best.is_none() && num <= classes.len() {
-            let parts = balanced_cuts(&lens, num);
-            let drafted = parts.into_iter().try_fold(Draft::default(), |draft, part| {
-                add_micro_batch(&instance, draft, &classes[part], &shapes, limit)
-            });
-            if let Some(draft) = drafted {
-                let time = draft.step_time(&instance);
+        let mut best: Option<(f64, Draft)> = None;
+        let mut num = least;
+        while num <= num_sequences {
+            match best {
+                // So many overheads alone take longer.
+                Some((time, _)) if num as f64 * instance.overhead >= time => break,
+                Some(_) if num >= least + NUM_TRIED || deadline.has_passed() => break,
+                _ => {}
+            }
+            let limit = if deadline.has_passed() {
+                Duration::ZERO
+            } else {
+                time_limit
+            };
+            if let Some(draft) = cutting.draft(num, self.solver, limit) {
+                let time = draft.step_time(instance);
                 if best.as_ref().is_none_or(|&(least, _)| time < least) {
                     best = Some((time, draft));
                 }
             }
-            num += 1;
+            num += if best.is_none() && num + 1 >= least + NUM_TRIED {
+                // With this many parts nothing fits. With as many as sequences all does: that is reached soon.
+                num.min(num_sequences - num).max(1)
+            } else {
+                1
+            };
         }
-        let (_, draft) =
-            best.ok_or_else(|| instance.does_not_fit_degree(instance.largest_degree()))?;
-        let effort = Effort::for_size(instance.num_sequences(), Deadline::default());
-        let mut planned = Planned::of(draft, &instance, effort, started);
-        if planned.report.stop_reason != StopReason::Optimal
-            && self
-                .options
-                .time_budget
-                .is_some_and(|budget| started.elapsed() >= budget)
-        {
-            planned.report.stop_reason = StopReason::TimeBudget;
+        best.map(|(_, draft)| draft)
+    }
+}
+
+/// A batch ready to be cut into micro-batches.
+struct Cutting<'a> {
+    instance: &'a Instance<'a>,
+    /// The class of every sequence, increasing, and its length.
+    classes: Vec<usize>,
+    lens: Vec<Tokens>,
+    shapes: Vec<usize>,
+    /// Of the weakest device.
+    budget: u64,
+}
+
+impl<'a> Cutting<'a> {
+    /// `None` where some sequence does not even fit the weakest devices alone.
+    fn of(instance: &'a Instance<'a>) -> Option<Self> {
+        let shapes = one_shape_for_each_degree(instance);
+        let budget = instance.smallest_budget();
+        let fits = |class| {
+            let mut memory = shapes.iter().map(|&shape| instance.memory(shape, class));
+            memory.any(|memory| memory <= budget)
+        };
+        if !(0..instance.num_classes()).all(fits) {
+            return None;
         }
-        Ok(planned)
+        let classes: Vec<usize> = (0..instance.num_classes())
+            .flat_map(|class| std::iter::repeat_n(class, instance.members(class).len()))
+            .collect();
+        let lens = classes
+            .iter()
+            .map(|&class| instance.class_lens[class])
+            .collect();
+        Some(Cutting {
+            instance,
+            classes,
+            lens,
+            shapes,
+            budget,
+        })
+    }
+
+    /// The draft with `num` micro-batches; `None` where they do not fit.
+    fn draft(&self, num: usize, solver: MilpSolver, time_limit: Duration) -> Option<Draft> {
+        let parts = balanced_cuts(&self.lens, num);
+        parts.into_iter().try_fold(Draft::default(), |draft, part| {
+            self.add_micro_batch(draft, &self.classes[part], solver, time_limit)
+        })
+    }
+
+    /// The draft with one more micro-batch, of the given classes.
+    fn add_micro_batch(
+        &self,
+        mut draft: Draft,
+        classes: &[usize],
+        solver: MilpSolver,
+        time_limit: Duration,
+    ) -> Option<Draft> {
+        let instance = self.instance;
+        let mut buckets = buckets(classes, &instance.class_lens, NUM_BUCKETS);
+        let milp = MicroBatchMilp {
+            instance,
+            buckets: &buckets,
+            shapes: &self.shapes,
+            budget: self.budget,
+        };
+        let mut groups = milp.solve(solver, time_limit)?;
+        groups.sort_by_key(|group| std::cmp::Reverse(instance.shapes[group.shape].degree));
+        let micro_batch = draft.open_micro_batch(instance);
+        for group in groups {
+            let strategy = instance.shapes[group.shape].strategy;
+            let opened = draft.open_group(instance, micro_batch, strategy, self.budget)?;
+            for (bucket, count) in buckets.iter_mut().zip(group.counts) {
+                let from = bucket.members.len().checked_sub(count)?;
+                for class in bucket.members.split_off(from) {
+                    draft.place(instance, class, opened);
+                }
+            }
+        }
+        Some(draft)
     }
 }
 
@@ -101,27 +212,22 @@ fn one_shape_for_each_degree(instance: &Instance<'_>) -> Vec<usize> {
     shapes
 }
 
-/// The draft with one more micro-batch, of the given classes; `None` where they do not fit.
-fn add_micro_batch(
-    instance: &Instance<'_>,
-    mut draft: Draft,
-    classes: &[usize],
-    shapes: &[usize],
-    limit: Duration,
-) -> Option<Draft> {
-    let budget = instance.smallest_budget();
-    let mut buckets = buckets(classes, &instance.class_lens, NUM_BUCKETS);
-    let mut groups = milp::solve(instance, &buckets, shapes, budget, limit)?;
-    groups.sort_by_key(|group| std::cmp::Reverse(instance.shapes[group.shape].degree));
-    let micro_batch = draft.open_micro_batch(instance);
-    for group in groups {
-        let strategy = instance.shapes[group.shape].strategy;
-        let opened = draft.open_group(instance, micro_batch, strategy, budget)?;
-        for (bucket, count) in buckets.iter_mut().zip(group.counts) {
-            let from = bucket.members.len().checked_sub(count)?;
-            for class in bucket.members.split_off(from) {
-                draft.place(instance, class, opened);
-            }
+/// A micro-batch for every sequence, which needs no more than that each fits alone.
+fn one_at_a_time(instance: &Instance<'_>) -> Option<Draft> {
+    let mut draft = Draft::default();
+    for class in 0..instance.num_classes() {
+        let mut fitting: Vec<usize> = (0..instance.shapes.len())
+            .filter(|&shape| instance.fits(shape, class))
+            .collect();
+        fitting.sort_by(|&a, &b| instance.time(a, class).total_cmp(&instance.time(b, class)));
+        for _ in instance.members(class) {
+            let micro_batch = draft.open_micro_batch(instance);
+            let group = fitting.iter().find_map(|&shape| {
+                let strategy = instance.shapes[shape].strategy;
+                let needed = instance.memory(shape, class);
+                draft.open_group(instance, micro_batch, strategy, needed)
+            })?;
+            draft.place(instance, class, group);
         }
     }
     Some(draft)

@@ -1,0 +1,13 @@
+//! Who solves the MILPs.
+
+/// A solver of mixed-integer linear programmes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MilpSolver {
+    /// Written in Rust, always there.
+    #[default]
+    Microlp,
+    /// HiGHS, on one thread; there with the cargo feature `highs`, which needs a C++ compiler and CMake.
+    #[cfg(feature = "highs")]
+    Highs,
+}
