@@ -9,9 +9,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use lengthwise_core::{
-    Bytes, Cluster, Degree, Device, GlobalBatch, MemoryModel, Speed, StrategySpace,
-};
+use lengthwise_core::{Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategySpace};
 use lengthwise_cost::{FittedCosts, FittedModel, predict_step};
 use lengthwise_plan::{Planned, PlannerKind, PlannerOptions, Problem};
 use libfuzzer_sys::fuzz_target;
@@ -108,8 +106,7 @@ impl Nodes {
                         .map(|speed| Device::new(memory.bytes(), speed))
                 };
                 let nodes = nodes.iter().take(8);
-                let nodes =
-                    nodes.map(|node| node.iter().take(12).filter_map(device).collect());
+                let nodes = nodes.map(|node| node.iter().take(12).filter_map(device).collect());
                 Cluster::from_nodes(nodes.collect()).ok()
             }
         }
