@@ -41,6 +41,9 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// No cluster has more devices: far beyond what is built, and little enough to list.
+    pub const MAX_DEVICES: u32 = 1 << 20;
+
     /// `num_nodes` nodes of `devices_per_node` equal devices.
     pub fn uniform(
         num_nodes: u32,
@@ -63,6 +66,11 @@ impl Cluster {
         if num_devices == 0 || devices_per_node == 0 {
             return Err(CoreError::EmptyNode { node: 0 });
         }
+        if num_devices > Self::MAX_DEVICES {
+            return Err(CoreError::TooManyDevices {
+                num_devices: num_devices.into(),
+            });
+        }
         let mut node_starts: Vec<u32> = (0..num_devices)
             .step_by(devices_per_node as usize)
             .collect();
@@ -82,7 +90,7 @@ impl Cluster {
             return Err(CoreError::EmptyNode { node });
         }
         let num_devices: u128 = nodes.iter().map(|node| node.len() as u128).sum();
-        if u32::try_from(num_devices).is_err() {
+        if num_devices > Self::MAX_DEVICES.into() {
             return Err(CoreError::TooManyDevices { num_devices });
         }
         let mut node_starts = vec![0];
@@ -174,6 +182,12 @@ mod tests {
         assert!(Cluster::uniform(0, 4, DEVICE).is_err());
         assert!(Cluster::uniform(4, 0, DEVICE).is_err());
         assert!(Cluster::uniform(u32::MAX, 2, DEVICE).is_err());
+        assert_eq!(
+            Cluster::with_num_devices(u32::MAX, 8, DEVICE),
+            Err(CoreError::TooManyDevices {
+                num_devices: u32::MAX.into()
+            })
+        );
         let error = Cluster::from_nodes(vec![vec![DEVICE], vec![]]).unwrap_err();
         assert_eq!(error, CoreError::EmptyNode { node: 1 });
     }

@@ -43,10 +43,10 @@ pub enum CoreError {
         /// Index of the node, 0 also where there is no node at all.
         node: usize,
     },
-    /// More devices than a rank can number.
+    /// More devices than are planned for.
     #[error(
-        "a cluster of {num_devices} devices is too large; ranks go up to {}",
-        u32::MAX
+        "a cluster of {num_devices} devices is too large; at most {} are allowed",
+        crate::Cluster::MAX_DEVICES
     )]
     TooManyDevices {
         /// How many were asked for.
