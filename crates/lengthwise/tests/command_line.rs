@@ -1,70 +1,12 @@
 //! Whole commands: what a user types, and what the terminal shows.
 
-use std::fmt::Write;
+mod session;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// A directory to run commands in, and a transcript of them.
-struct Session {
-    directory: tempfile::TempDir,
-    transcript: String,
-}
-
-impl Session {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        fs::create_dir(directory.path().join("corpus")).unwrap();
-        fs::write(directory.path().join("corpus/a.txt"), "some text").unwrap();
-        Session {
-            directory,
-            transcript: String::new(),
-        }
-    }
-
-    fn file(&self, name: &str, text: impl AsRef<[u8]>) {
-        fs::write(self.directory.path().join(name), text).unwrap();
-    }
-
-    /// Runs `lengthwise` and notes all it prints and its exit code.
-    fn run(&mut self, line: &str) {
-        let words = line.split_whitespace();
-        let (variables, args): (Vec<_>, Vec<_>) =
-            words.partition(|word| word.starts_with("LENGTHWISE_"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lengthwise"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("LENGTHWISE_") {
-                command.env_remove(name);
-            }
-        }
-        command.envs(
-            variables
-                .iter()
-                .filter_map(|variable| variable.split_once('=')),
-        );
-        let output = command
-            .args(args)
-            .current_dir(self.directory.path())
-            .output()
-            .unwrap();
-        let code = output.status.code().unwrap_or(-1);
-        let printed = [output.stdout, output.stderr].concat();
-        // File names are as the platform writes them; its own error texts are not.
-        let printed = String::from_utf8(printed).unwrap().replace('\\', "/");
-        writeln!(self.transcript, "$ {line}\n{printed}[exit code {code}]\n").unwrap();
-    }
-
-    /// Runs `lengthwise train` with these settings.
-    fn train(&mut self, settings: &str) {
-        self.train_with(settings, "");
-    }
-
-    fn train_with(&mut self, settings: &str, more: &str) {
-        self.file("run.toml", settings);
-        writeln!(self.transcript, "{}", settings.trim_end()).unwrap();
-        self.run(format!("train run.toml {more}").trim_end());
-    }
-}
+use session::Session;
 
 /// A run that would work, with something more.
 fn settings(more: &str) -> String {
@@ -82,7 +24,7 @@ fn misspelt_settings_are_named_with_what_was_probably_meant() {
     session.train("[plan]\nwhatever = 10\n");
     session.train_with(&settings(""), "--set heads=4");
     session.train_with(&settings(""), "--stesp 4");
-    insta::assert_snapshot!(session.transcript);
+    insta::assert_snapshot!(session.transcript());
 }
 
 #[test]
@@ -101,7 +43,7 @@ fn values_of_the_wrong_type_are_named_with_what_was_expected() {
     session.train_with(&settings(""), "--degrees 1,two");
     session.train("[model\n");
     session.train("[model]\nhidden = 1\nhidden = 2\n");
-    insta::assert_snapshot!(session.transcript);
+    insta::assert_snapshot!(session.transcript());
 }
 
 #[test]
@@ -135,7 +77,7 @@ fn impossible_sizes_are_named_with_the_rule_they_break() {
     session.train_with(&settings(""), "--ranks 2 --set cluster.ranks=4");
     session.train_with(&settings(""), "LENGTHWISE_STEPS=0");
     session.train_with(&settings("[train]\nsteps = 0\n"), "--steps 0");
-    insta::assert_snapshot!(session.transcript);
+    insta::assert_snapshot!(session.transcript());
 }
 
 #[cfg(unix)] // The system's own texts are in the messages.
@@ -159,7 +101,7 @@ fn files_that_are_not_there_are_named() {
     session.train_with(&settings(""), "--metrics missing/metrics.jsonl");
     session.file("run.toml", [b'\n', 0xff]);
     session.run("train run.toml");
-    insta::assert_snapshot!(session.transcript);
+    insta::assert_snapshot!(session.transcript());
 }
 
 #[test]
@@ -171,7 +113,7 @@ fn the_command_line_comes_before_the_environment_and_that_before_the_file() {
         &settings,
         "--show-settings LENGTHWISE_RANKS=2 LENGTHWISE_STEPS=2 --steps 1 --sequences 5 --set model.kv_heads=2",
     );
-    insta::assert_snapshot!(session.transcript);
+    insta::assert_snapshot!(session.transcript());
 }
 
 #[test]
@@ -179,7 +121,7 @@ fn help_says_what_counts_most() {
     let mut session = Session::new();
     session.run("--help");
     session.run("train --help");
-    insta::assert_snapshot!(session.transcript);
+    insta::assert_snapshot!(session.transcript());
 }
 
 #[test]
@@ -197,7 +139,7 @@ fn a_run_shows_its_steps_and_writes_them_down() {
     );
     let output = Command::new(env!("CARGO_BIN_EXE_lengthwise"))
         .args(["train", "run.toml", "--metrics", "metrics.jsonl"])
-        .current_dir(session.directory.path())
+        .current_dir(session.directory())
         .output()
         .unwrap();
     let [stdout, stderr] =
@@ -215,7 +157,7 @@ fn a_run_shows_its_steps_and_writes_them_down() {
         stderr.contains("1 document of more than 256 tokens split"),
         "{stderr}"
     );
-    check_metrics(&session.directory.path().join("metrics.jsonl"));
+    check_metrics(&session.directory().join("metrics.jsonl"));
 }
 
 #[test]
@@ -230,7 +172,7 @@ fn a_rank_that_fails_ends_the_run_with_one_error() {
     );
     session.run("train run.toml --inject-failure 1:1");
     let errors: Vec<&str> = session
-        .transcript
+        .transcript()
         .lines()
         .filter(|line| line.starts_with("error: "))
         .collect();
@@ -239,9 +181,9 @@ fn a_rank_that_fails_ends_the_run_with_one_error() {
         ["error: rank 1 fails before step 1, as it was told to"]
     );
     assert!(
-        session.transcript.contains("[exit code 1]"),
+        session.transcript().contains("[exit code 1]"),
         "{}",
-        session.transcript
+        session.transcript()
     );
 }
 

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use lengthwise_core::Degree;
-use lengthwise_plan::{PlannerKind, PlannerOptions};
+use lengthwise_plan::PlannerKind;
 use serde::Deserialize;
 
-use crate::commands::plan::{Lengths, OwnedProblem, degree, duration, unplannable};
+use crate::commands::plan::{Lengths, OwnedProblem, PlanningLimits, degree};
 use crate::failure::Failure;
 use crate::output;
 
@@ -35,9 +35,9 @@ pub struct BenchPlanArgs {
     /// The degrees that groups may have.
     #[arg(long, value_name = "D,…", value_delimiter = ',', value_parser = degree)]
     pub degrees: Option<Vec<Degree>>,
-    /// How long one plan may take.
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub time_budget: Option<Duration>,
+    /// What planning may take.
+    #[command(flatten)]
+    pub limits: PlanningLimits,
     /// Plans of which the median time is shown.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     pub repetitions: u32,
@@ -64,10 +64,7 @@ struct Peer {
 
 /// Plans every batch with every planner.
 pub(super) fn run(args: &BenchPlanArgs) -> Result<(), Failure> {
-    let mut options = PlannerOptions::default();
-    if let Some(time_budget) = args.time_budget {
-        options = options.with_time_budget(time_budget);
-    }
+    let options = args.limits.options();
     output::result_line(
         "| batch | planner | predicted step | ratio to FlexSP | bound | gap | solve time |",
     );
@@ -93,7 +90,7 @@ pub(super) fn run(args: &BenchPlanArgs) -> Result<(), Failure> {
                 let started = Instant::now();
                 let planned = planner
                     .plan(problem.problem())
-                    .map_err(|error| unplannable(&error))?;
+                    .map_err(|error| problem.unplannable(&error, &lengths))?;
                 times.push(started.elapsed());
                 if times.len() >= args.repetitions as usize || times[0] > WORTH_REPEATING {
                     break planned;

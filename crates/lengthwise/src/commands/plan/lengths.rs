@@ -32,11 +32,13 @@ impl Lengths {
         };
         read.map_err(|error| Failure::input(format!("lengths {source} can't be read: {error}")))?;
         let text = String::from_utf8(bytes)
-            .map_err(|_| Failure::input(format!("lengths {source} are not text")))?;
+            .map_err(|_| Failure::input(format!("lengths {source} are not text in UTF-8")))?;
         Self::parse(&text, source)
     }
 
     fn parse(text: &str, source: String) -> Result<Self, Failure> {
+        // A byte-order mark is how some editors say UTF-8.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let lengths = match text.trim_start().chars().next() {
             Some('{' | '[') => Self::parse_json(text, source)?,
             _ => Self::parse_lines(text, source)?,
@@ -50,7 +52,7 @@ impl Lengths {
         }
         if let Some(index) = lengths.tokens.iter().position(|&tokens| tokens == 0) {
             let message = format!(
-                "{} is 0; every sequence needs at least 1 token",
+                "{}: 0 tokens; every sequence needs at least 1",
                 lengths.place(index)
             );
             return Err(Failure::input(message));
@@ -73,10 +75,9 @@ impl Lengths {
                 })?,
         };
         let length = |(index, value): (usize, &Value)| {
-            value.as_u64().ok_or_else(|| {
-                let message = format!("{source}, index {index}: {value} is not a number of tokens");
-                Failure::input(message)
-            })
+            value
+                .as_u64()
+                .ok_or_else(|| no_length(&format!("{source}, index {index}"), &value.to_string()))
         };
         let tokens = list
             .iter()
@@ -97,12 +98,9 @@ impl Lengths {
             if content.is_empty() {
                 continue;
             }
-            let length = content.parse().map_err(|_| {
-                let message =
-                    format!("{source}, line {line}: {content:?} is not a number of tokens");
-                Failure::input(message)
-            })?;
-            tokens.push(length);
+            let length = content.parse();
+            let length = length.map_err(|_| no_length(&format!("{source}, line {line}"), content));
+            tokens.push(length?);
             lines.push(line);
         }
         Ok(Lengths {
@@ -118,6 +116,36 @@ impl Lengths {
             Some(line) => format!("{}, line {line}", self.source),
             None => format!("{}, index {index}", self.source),
         }
+    }
+}
+
+/// The most of a file's text that an error repeats, in characters.
+const SHOWN: usize = 40;
+
+/// The failure of something that stands where a length should.
+fn no_length(place: &str, written: &str) -> Failure {
+    let shown = match written.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &written[..end]),
+        None => written.to_owned(),
+    };
+    let failure = Failure::input(format!(
+        "{place}: {shown} is not a length; lengths are whole numbers of tokens from 1 to {}",
+        u64::MAX
+    ));
+    let is_list = |separator| {
+        let mut parts = written
+            .split(separator)
+            .filter(|part| !part.trim().is_empty());
+        written.contains(separator) && parts.all(|part| part.trim().parse::<u64>().is_ok())
+    };
+    if [' ', '\t', ',', ';'].into_iter().any(is_list) {
+        return failure.hint("write one length a line, or a JSON list");
+    }
+    match written.parse::<f64>() {
+        Ok(number) if number.fract() == 0.0 && (1.0..1e15).contains(&number) => {
+            failure.hint(format!("write {number:.0}"))
+        }
+        _ => failure,
     }
 }
 
@@ -137,6 +165,8 @@ mod tests {
         for text in [
             "3\n5\n",
             " 3\r\n\n5",
+            "\u{feff}3\r\n5\r\n",
+            "\u{feff}[3,\r\n5]",
             "[3, 5]",
             "{\"seq_lens_tokens\": [3, 5], \"x\": 1}",
         ] {
@@ -149,16 +179,38 @@ mod tests {
         for (text, complaint) in [
             ("", "in holds no length"),
             ("[]", "in holds no length"),
-            ("3\nx\n", "in, line 2: \"x\" is not a number of tokens"),
-            ("3\n-4\n", "in, line 2: \"-4\" is not"),
-            ("3\n\n0\n", "in, line 3 is 0"),
+            ("3\nx\n", "in, line 2: x is not a length; lengths are"),
+            ("3\n-4\n", "in, line 2: -4 is not"),
+            ("3\n\n0\n", "in, line 3: 0 tokens"),
+            (
+                "3\n18446744073709551616",
+                "in, line 2: 18446744073709551616 is not",
+            ),
             ("[3, 1.5]", "in, index 1: 1.5 is not"),
-            ("[3, 0]", "in, index 1 is 0"),
+            ("[3, [4]]", "in, index 1: [4] is not"),
+            ("[3, 0]", "in, index 1: 0 tokens"),
             ("{\"lens\": [1]}", "in has no list seq_lens_tokens"),
             ("{", "in is not valid JSON"),
         ] {
             let message = parse(text).unwrap_err();
             assert!(message.starts_with(complaint), "{message}");
         }
+    }
+
+    #[test]
+    fn hints_say_how_to_write_what_was_meant() {
+        for (written, hint) in [
+            ("1e3", Some("write 1000")),
+            ("1000.0", Some("write 1000")),
+            ("1 2 3", Some("write one length a line, or a JSON list")),
+            ("1,2", Some("write one length a line, or a JSON list")),
+            ("1.5", None),
+            ("1e300", None),
+            ("x y", None),
+        ] {
+            assert_eq!(no_length("in", written).advice(), hint, "{written}");
+        }
+        let long = no_length("in", &"é".repeat(1000));
+        assert!(long.message().starts_with("in: éé") && long.message().len() < 200);
     }
 }

@@ -1,15 +1,17 @@
 //! `lengthwise plan`: lengths and a cost profile in, a plan out.
 
+mod infeasible;
 mod lengths;
 mod problem;
 mod report;
+mod table;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use lengthwise_core::{Degree, Tokens};
-use lengthwise_plan::{PlanError, PlannerKind, PlannerOptions};
+use lengthwise_core::{Cluster, Degree, Tokens};
+use lengthwise_plan::{PlannerKind, PlannerOptions};
 
 use crate::failure::Failure;
 use crate::output;
@@ -27,7 +29,7 @@ pub struct PlanArgs {
     #[arg(long, value_name = "FILE")]
     pub profile: PathBuf,
     /// How many devices to plan for; the profile's own by default.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(Cluster::MAX_DEVICES)))]
     pub devices: Option<u32>,
     /// No sequence may be longer, for example 384k; the profile's own by default.
     #[arg(long, value_name = "TOKENS")]
@@ -38,12 +40,31 @@ pub struct PlanArgs {
     /// The degrees that groups may have, for example 1,2,4,8; all of the profile's by default.
     #[arg(long, value_name = "D,…", value_delimiter = ',', value_parser = degree)]
     pub degrees: Option<Vec<Degree>>,
-    /// How long planning may take, for example 10ms; by default the effort depends on the batch alone.
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub time_budget: Option<Duration>,
+    /// What planning may take.
+    #[command(flatten)]
+    pub limits: PlanningLimits,
     /// Print the plan as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What planning may take.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct PlanningLimits {
+    /// How long planning may take, for example 10ms; by default the effort depends on the batch alone.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub time_budget: Option<Duration>,
+}
+
+impl PlanningLimits {
+    /// What planners are told.
+    pub(crate) fn options(self) -> PlannerOptions {
+        let mut options = PlannerOptions::default();
+        if let Some(time_budget) = self.time_budget {
+            options = options.with_time_budget(time_budget);
+        }
+        options
+    }
 }
 
 /// Plans and prints.
@@ -56,32 +77,19 @@ pub fn run(args: PlanArgs) -> Result<(), Failure> {
         args.context,
         args.degrees.as_deref(),
     )?;
-    let mut options = PlannerOptions::default();
-    if let Some(time_budget) = args.time_budget {
-        options = options.with_time_budget(time_budget);
-    }
-    let planner = args.planner.planner_with(options);
+    let planner = args.planner.planner_with(args.limits.options());
     let planned = planner
         .plan(problem.problem())
-        .map_err(|error| unplannable(&error))?;
+        .map_err(|error| problem.unplannable(&error, &lengths))?;
     let report = report::Report::new(args.planner, &planned, &problem);
     if args.json {
         output::result_line(&report.to_json()?);
     } else {
-        for line in report.table() {
+        for line in table::lines(&report, &problem) {
             output::result_line(&line);
         }
     }
     Ok(())
-}
-
-/// The failure of a command for whose batch there is no plan.
-pub(crate) fn unplannable(error: &PlanError) -> Failure {
-    let failure = Failure::input(error.to_string());
-    match error.hint() {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
 }
 
 /// Reads a degree.
@@ -109,7 +117,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let seconds = number
         .trim()
         .parse::<f64>()
-        .map_err(|error| error.to_string())?
+        .map_err(|_| format!("{number:?} is not a number"))?
         * seconds_per_unit;
     let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
     if duration.is_zero() {

@@ -16,6 +16,9 @@ pub(crate) struct OwnedProblem {
     pub(crate) cluster: Cluster,
     pub(crate) cost: FittedModel,
     pub(crate) space: StrategySpace,
+    /// What it was made from.
+    pub(super) profile: Profile,
+    pub(super) degrees: Option<Vec<Degree>>,
 }
 
 impl OwnedProblem {
@@ -32,10 +35,7 @@ impl OwnedProblem {
         let cluster = costs.cluster(num_devices).map_err(in_profile)?;
         let cost = costs.model(&cluster).map_err(in_profile)?;
         let space = match degrees {
-            // Those of the profile are what it was measured for; others follow from its tables.
-            Some(degrees) => StrategySpace::ulysses(degrees, costs.model.recompute)
-                .and_then(|space| space.limited_to(cluster.num_devices()))
-                .map_err(|error| Failure::input(format!("--degrees: {error}")))?,
+            Some(degrees) => chosen_space(degrees, &costs, &cluster)?,
             None => costs.space(&cluster).map_err(in_profile)?,
         };
         let context = context.unwrap_or(costs.context());
@@ -56,6 +56,8 @@ impl OwnedProblem {
             cluster,
             cost,
             space,
+            profile: costs,
+            degrees: degrees.map(<[Degree]>::to_vec),
         })
     }
 
@@ -67,6 +69,35 @@ impl OwnedProblem {
             space: &self.space,
         }
     }
+}
+
+/// The strategies of the degrees that were asked for.
+///
+/// Those of the profile are what it was measured for; others follow from its tables.
+fn chosen_space(
+    degrees: &[Degree],
+    costs: &Profile,
+    cluster: &Cluster,
+) -> Result<StrategySpace, Failure> {
+    let failure = |message: String| Failure::input(format!("--degrees: {message}"));
+    if let Some(twice) = (1..degrees.len()).find(|&at| degrees[..at].contains(&degrees[at])) {
+        let message = format!(
+            "degree {} is listed twice; once is the rule",
+            degrees[twice]
+        );
+        return Err(failure(message));
+    }
+    if let Some(num_heads) = costs.model.num_heads
+        && let Some(degree) = degrees.iter().find(|degree| degree.get() > num_heads)
+    {
+        let message = format!(
+            "degree {degree} is more than the model's {num_heads} heads; each rank of a group needs one"
+        );
+        return Err(failure(message));
+    }
+    StrategySpace::ulysses(degrees, costs.model.recompute)
+        .and_then(|space| space.limited_to(cluster.num_devices()))
+        .map_err(|error| failure(error.to_string()))
 }
 
 fn profile_failure(path: &Path, error: &ProfileError) -> Failure {

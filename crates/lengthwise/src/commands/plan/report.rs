@@ -1,8 +1,6 @@
-//! What `lengthwise plan` prints.
+//! A plan with all predictions, as `lengthwise plan --json` prints it.
 
-use std::fmt::Write;
-
-use lengthwise_core::{Bytes, MemoryModel};
+use lengthwise_core::MemoryModel;
 use lengthwise_cost::{predict_group, predict_micro_batch};
 use lengthwise_plan::{Planned, PlannerKind, StopReason};
 use serde::Serialize;
@@ -10,37 +8,34 @@ use serde::Serialize;
 use super::OwnedProblem;
 use crate::failure::Failure;
 
-/// Characters of a full bar.
-const BAR_WIDTH: usize = 24;
-
-/// A plan with all predictions, in the form of the JSON output.
+/// A plan with all predictions; its fields are the keys of the JSON output.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    planner: String,
-    predicted_step_s: f64,
-    lower_bound_s: f64,
-    gap: Option<f64>,
-    solve_s: f64,
-    stop_reason: &'static str,
-    micro_batches: Vec<MicroBatchReport>,
+    pub(super) planner: String,
+    pub(super) predicted_step_s: f64,
+    pub(super) lower_bound_s: f64,
+    pub(super) gap: Option<f64>,
+    pub(super) solve_s: f64,
+    pub(super) stop_reason: &'static str,
+    pub(super) micro_batches: Vec<MicroBatchReport>,
 }
 
 #[derive(Debug, Serialize)]
-struct MicroBatchReport {
-    predicted_s: f64,
-    groups: Vec<GroupReport>,
+pub(super) struct MicroBatchReport {
+    pub(super) predicted_s: f64,
+    pub(super) groups: Vec<GroupReport>,
 }
 
 #[derive(Debug, Serialize)]
-struct GroupReport {
-    degree: u32,
-    ranks: Vec<u32>,
+pub(super) struct GroupReport {
+    pub(super) degree: u32,
+    pub(super) ranks: Vec<u32>,
     strategy: StrategyReport,
-    predicted_s: f64,
-    memory_bytes: u64,
-    sequences: Vec<u32>,
+    pub(super) predicted_s: f64,
+    pub(super) memory_bytes: u64,
+    pub(super) sequences: Vec<u32>,
     #[serde(skip)]
-    tokens: u64,
+    pub(super) tokens: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,82 +93,6 @@ impl Report {
         serde_json::to_string(self)
             .map_err(|error| Failure::run(format!("the plan can't be written as JSON: {error}")))
     }
-
-    /// The lines of the table: one a group, those of a micro-batch from the slowest on; a full bar is its makespan.
-    pub(crate) fn table(&self) -> Vec<String> {
-        let gap = self
-            .gap
-            .map_or("unknown".to_owned(), |gap| format!("{:.2} %", gap * 100.0));
-        let mut lines = vec![format!(
-            "{}: step {:.3} s, at least {:.3} s by the bound (gap {gap}), {} after {:.1} ms",
-            self.planner,
-            self.predicted_step_s,
-            self.lower_bound_s,
-            self.stop_reason.replace('_', " "),
-            self.solve_s * 1e3
-        )];
-        for (index, micro_batch) in self.micro_batches.iter().enumerate() {
-            lines.push(String::new());
-            lines.push(format!(
-                "micro-batch {index}: {:.3} s, {} groups",
-                micro_batch.predicted_s,
-                micro_batch.groups.len()
-            ));
-            lines.push(format!(
-                "  {:>6} {:>11} {:>9} {:>9} {:>9}  time",
-                "degree", "ranks", "sequences", "tokens", "memory"
-            ));
-            let mut groups: Vec<&GroupReport> = micro_batch.groups.iter().collect();
-            groups.sort_by(|a, b| {
-                b.degree
-                    .cmp(&a.degree)
-                    .then(b.predicted_s.total_cmp(&a.predicted_s))
-            });
-            let makespan = groups
-                .iter()
-                .map(|group| group.predicted_s)
-                .fold(0.0, f64::max);
-            lines.extend(groups.into_iter().map(|group| group.line(makespan)));
-        }
-        lines
-    }
-}
-
-impl GroupReport {
-    fn line(&self, makespan: f64) -> String {
-        let share = if makespan > 0.0 {
-            self.predicted_s / makespan
-        } else {
-            0.0
-        };
-        let filled = (share * BAR_WIDTH as f64).round() as usize;
-        let mut line = format!(
-            "  {:>6} {:>11} {:>9} {:>9} {:>9}  ",
-            self.degree,
-            ranks(&self.ranks),
-            self.sequences.len(),
-            self.tokens,
-            Bytes(self.memory_bytes).to_string()
-        );
-        let _ = write!(
-            line,
-            "{}{} {:.3} s",
-            "█".repeat(filled),
-            "·".repeat(BAR_WIDTH - filled.min(BAR_WIDTH)),
-            self.predicted_s
-        );
-        line
-    }
-}
-
-/// `0-7`, or `0-3,8-11` where they are not contiguous.
-fn ranks(ranks: &[u32]) -> String {
-    let runs = ranks.chunk_by(|a, b| a + 1 == *b).map(|run| match run {
-        [only] => only.to_string(),
-        [first, .., last] => format!("{first}-{last}"),
-        [] => String::new(),
-    });
-    runs.collect::<Vec<_>>().join(",")
 }
 
 fn stop_reason(reason: StopReason) -> &'static str {
@@ -181,13 +100,5 @@ fn stop_reason(reason: StopReason) -> &'static str {
         StopReason::Optimal => "optimal",
         StopReason::TimeBudget => "time_budget",
         _ => "converged",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn contiguous_ranks_are_shown_as_runs() {
-        assert_eq!(super::ranks(&[0, 1, 2, 5, 8, 9]), "0-2,5,8-9");
     }
 }
