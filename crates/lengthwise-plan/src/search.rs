@@ -20,6 +20,9 @@ const HOPELESS: f64 = 1.03;
 /// Trades to polish a draft with.
 const NUM_TRADES: usize = 60;
 
+/// Halvings of the range in which the least level is looked for.
+const NUM_BISECTIONS: usize = 6;
+
 /// Degrees times sequences up to which drafts with a single degree are tried.
 const MAX_SINGLE_DEGREES: usize = 1 << 12;
 
@@ -95,6 +98,7 @@ impl<'a, 'p> Search<'a, 'p> {
     pub(crate) fn run(mut self, num_fills: usize) -> (Draft, bool) {
         self.try_single_degrees();
         self.fills_left = num_fills / 2;
+        self.try_least_levels();
         for (estimate, targets) in self.starts() {
             if self
                 .best
@@ -150,6 +154,42 @@ impl<'a, 'p> Search<'a, 'p> {
                 }
                 base.improve(&mut self.polished);
             }
+        }
+    }
+
+    /// The longest sequence decides the makespan of its micro-batch; the others are as short as holds the batch.
+    ///
+    /// Where memory is scarce, what holds it is far more than its device-seconds ask for, and one micro-batch more
+    /// costs a whole overhead.
+    fn try_least_levels(&mut self) {
+        let instance = self.instance;
+        let longest = instance.num_classes() - 1;
+        let num = least_micro_batches(instance) as usize;
+        let fitting = (0..instance.shapes.len()).filter(|&shape| instance.fits(shape, longest));
+        let fastest = fitting.map(|shape| instance.time(shape, longest));
+        let first = fastest.fold(f64::INFINITY, f64::min) * (1.0 + 1e-9);
+        if num < 2 || !first.is_finite() || self.deadline.has_passed() {
+            return;
+        }
+        let targets = |level: f64| {
+            let mut targets = vec![level; num];
+            targets[0] = first.max(level);
+            targets
+        };
+        let total = instance.least_work() / instance.total_speed;
+        let (mut low, mut high) = ((total - first).max(0.0) / num as f64, total);
+        for _ in 0..NUM_BISECTIONS {
+            let level = 0.5 * (low + high);
+            let (draft, _) = self.filler.fill(&targets(level), num, 1.0);
+            self.fills_left = self.fills_left.saturating_sub(1);
+            if draft.free.len() > num {
+                low = level;
+            } else {
+                high = level;
+            }
+        }
+        for tolerance in [1.0, 1.15] {
+            self.try_targets(&targets(high), num, tolerance);
         }
     }
 
