@@ -20,23 +20,25 @@ pub(super) fn buckets(classes: &[usize], class_lens: &[Tokens], num: usize) -> V
         .collect();
     let num_runs = starts.len();
     starts.push(classes.len());
-    let mut tokens_before = vec![0u64; num_runs + 1];
+    // Each length alone may be as long as fits its type; padded for many sequences it need not.
+    let len = |run: usize| u128::from(class_lens[classes[starts[run]]].0);
+    let mut tokens_before = vec![0u128; num_runs + 1];
     for run in 0..num_runs {
-        let count = (starts[run + 1] - starts[run]) as u64;
-        tokens_before[run + 1] = tokens_before[run] + class_lens[classes[starts[run]]].0 * count;
+        let count = (starts[run + 1] - starts[run]) as u128;
+        tokens_before[run + 1] = tokens_before[run] + len(run) * count;
     }
     let padding = |from: usize, to: usize| {
-        let longest = class_lens[classes[starts[to - 1]]].0;
-        longest * (starts[to] - starts[from]) as u64 - (tokens_before[to] - tokens_before[from])
+        len(to - 1) * (starts[to] - starts[from]) as u128
+            - (tokens_before[to] - tokens_before[from])
     };
     let num = num.min(num_runs);
-    let mut least = vec![vec![u64::MAX; num_runs + 1]; num + 1];
+    let mut least = vec![vec![u128::MAX; num_runs + 1]; num + 1];
     let mut cut_at = vec![vec![0; num_runs + 1]; num + 1];
     least[0][0] = 0;
     for used in 1..=num {
         for to in used..=num_runs {
             for from in used - 1..to {
-                if least[used - 1][from] < u64::MAX {
+                if least[used - 1][from] < u128::MAX {
                     let total = least[used - 1][from] + padding(from, to);
                     if total < least[used][to] {
                         least[used][to] = total;
@@ -70,5 +72,13 @@ mod tests {
         let longest: Vec<_> = buckets.iter().map(|bucket| bucket.class).collect();
         assert_eq!(longest, [1, 3]);
         assert_eq!(buckets[0].members, [0, 0, 1]);
+    }
+
+    #[test]
+    fn the_longest_lengths_there_are_do_not_overflow() {
+        let class_lens = [1, u64::MAX / 2].map(Tokens);
+        let buckets = buckets(&[0, 0, 0, 1], &class_lens, 1);
+        assert_eq!(buckets.len(), 1);
+        assert_eq!(buckets[0].class, 1);
     }
 }
