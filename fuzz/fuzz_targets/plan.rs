@@ -5,7 +5,6 @@
 
 #![no_main]
 
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
@@ -26,7 +25,6 @@ struct Input {
     costs: Costs,
     static_degree: u8,
     time_budget_us: Option<u16>,
-    two_threads: bool,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -241,9 +239,6 @@ fuzz_target!(|input: Input| {
     let mut options = PlannerOptions::default();
     if let Some(microseconds) = input.time_budget_us {
         options = options.with_time_budget(Duration::from_micros(microseconds.into()));
-    }
-    if input.two_threads {
-        options = options.with_num_threads(NonZeroUsize::MIN.saturating_add(1));
     }
     let feasible = feasible(problem);
     let adaptive = plan(PlannerKind::Adaptive, options, problem);

@@ -158,27 +158,17 @@ fn batches_that_do_not_fit_are_told_with_what_would_help() {
 }
 
 #[test]
-fn bad_profiles_are_named_by_key_and_rule() {
+fn clusters_that_can_not_be_are_told() {
     let mut session = session();
     session.file("lengths.txt", "100");
     for (from, to) in [
-        ("memory_gib = 1.0", "memory_gib = -1.0"),
-        ("memory_gib = 1.0", "memory_gib = nan"),
         ("memory_gib = 1.0", "memory_gib = 0.0"),
         ("num_devices = 8", "num_devices = 0"),
         ("num_devices = 8", "num_devices = 4000000000"),
-        ("num_devices = 8", "num_devices = 8.5"),
-        ("num_heads = 8", "num_heads = 0"),
-        ("num_heads = 8\n", ""),
-        ("linear_s_per_token = 1e-4", "linear_s_per_token = -1e-4"),
-        ("linear_s_per_token = 1e-4\n", ""),
-        ("{ 2 = 1e10 }", "{ two = 1e10 }"),
-        ("{ 2 = 1e10 }", "{ 2 = 0.0 }"),
-        ("sharded_bytes", "shared_bytes"),
     ] {
         assert!(PROFILE.contains(from));
         session.file("profile.toml", PROFILE.replace(from, to));
-        session.note(&format!("{from:?} -> {to:?}"));
+        session.note(to);
         session.run(PLAN);
     }
     insta::assert_snapshot!(session.transcript());
@@ -256,6 +246,10 @@ fn json_is_what_is_documented_and_nothing_else_is_on_stdout() {
             .is_some_and(|seconds| seconds > 0.0)
     );
     json["solve_s"] = "[time]".into();
+    for key in ["lower_bound_s", "gap", "stop_reason"] {
+        assert!(json[key].is_f64() || json[key].is_string(), "{key}");
+        json[key] = "[by the bound]".into();
+    }
     insta::assert_snapshot!(serde_json::to_string_pretty(&json).unwrap());
 }
 

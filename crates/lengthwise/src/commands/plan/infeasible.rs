@@ -3,6 +3,7 @@
 use lengthwise_core::{Bytes, Degree, MemoryModel, SequenceIndex, Strategy, StrategySpace, Tokens};
 use lengthwise_plan::PlanError;
 
+use super::table::counted;
 use super::{Lengths, OwnedProblem};
 use crate::failure::Failure;
 
@@ -73,8 +74,8 @@ impl OwnedProblem {
         let memory = self.cluster.devices()[0].memory();
         (fixed >= memory).then(|| {
             format!(
-                "the model's own memory is {fixed} on each of {} devices, before any sequence; a device has {memory}",
-                self.cluster.num_devices()
+                "with {} in the cluster, each device holds {fixed} of the model before any sequence; it has {memory}",
+                counted(self.cluster.num_devices() as usize, "device")
             )
         })
     }

@@ -29,7 +29,7 @@ pub struct PlanArgs {
     #[arg(long, value_name = "FILE")]
     pub profile: PathBuf,
     /// How many devices to plan for; the profile's own by default.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(Cluster::MAX_DEVICES)))]
+    #[arg(long, value_name = "N", value_parser = devices)]
     pub devices: Option<u32>,
     /// No sequence may be longer, for example 384k; the profile's own by default.
     #[arg(long, value_name = "TOKENS")]
@@ -99,6 +99,18 @@ pub(crate) fn degree(text: &str) -> Result<Degree, String> {
         .parse()
         .map_err(|_| "a degree is a whole number above 0".to_owned())?;
     Degree::new(degree).map_err(|error| error.to_string())
+}
+
+/// Reads a number of devices.
+fn devices(text: &str) -> Result<u32, String> {
+    let devices = text.parse().ok();
+    let devices = devices.filter(|devices| (1..=Cluster::MAX_DEVICES).contains(devices));
+    devices.ok_or_else(|| {
+        format!(
+            "it must be a whole number from 1 to {}",
+            Cluster::MAX_DEVICES
+        )
+    })
 }
 
 /// Reads `10ms`, `1.5s` or `2min`.

@@ -24,11 +24,11 @@ pub(super) fn lines(report: &Report, problem: &OwnedProblem) -> Vec<String> {
             seconds(report.lower_bound_s)
         ),
         format!(
-            "{} after {}; {}, {} tokens, {}",
+            "{} after {}; {}, {}, {}",
             report.stop_reason.replace('_', " "),
             seconds(report.solve_s),
             counted(problem.batch.num_sequences(), "sequence"),
-            problem.batch.num_tokens(),
+            counted(problem.batch.num_tokens().0 as usize, "token"),
             counted(problem.cluster.num_devices() as usize, "device"),
         ),
     ];
@@ -165,7 +165,7 @@ fn runs(ranks: &[u32]) -> String {
 }
 
 /// `1 group`, `2 groups`.
-fn counted(count: usize, noun: &str) -> String {
+pub(super) fn counted(count: usize, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{plural}")
 }
