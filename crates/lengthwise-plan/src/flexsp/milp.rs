@@ -89,6 +89,8 @@ struct Variables {
     is_open: Vec<Variable>,
     /// How many sequences of each bucket a group holds, by group and bucket; `None` where not even one fits.
     amounts: Vec<Vec<Option<Variable>>>,
+    /// Seconds that count as 1: solvers' tolerances are meant for figures of about that.
+    time_unit: f64,
     /// The values that the solver starts from.
     start: Vec<(Variable, f64)>,
 }
@@ -106,6 +108,17 @@ impl MicroBatchMilp<'_> {
         self.instance.shapes[shape].degree
     }
 
+    /// The makespan of the start, or else the longest time of any sequence in any shape.
+    fn time_unit(&self, start: Option<&[BucketGroup]>) -> f64 {
+        let times = self.shapes.iter().flat_map(|&shape| {
+            self.buckets
+                .iter()
+                .map(move |bucket| self.instance.time(shape, bucket.class))
+        });
+        let unit = start.map_or_else(|| times.fold(0.0, f64::max), |start| self.makespan(start));
+        if unit > 0.0 { unit } else { 1.0 }
+    }
+
     fn variables(
         &self,
         problem: &mut good_lp::ProblemVariables,
@@ -117,15 +130,24 @@ impl MicroBatchMilp<'_> {
         };
         let groups: Vec<usize> = self.shapes.iter().flat_map(most).collect();
         let mut started: Vec<Option<&BucketGroup>> = vec![None; groups.len()];
-        for group in start.unwrap_or_default() {
+        let mut start_groups: Vec<&BucketGroup> = start.unwrap_or_default().iter().collect();
+        start_groups.sort_by_key(|group| {
+            let longest = self.longest_fitting(group.shape);
+            std::cmp::Reverse(longest.map(|k| group.counts[k]))
+        });
+        for group in start_groups {
             let free =
                 (0..groups.len()).find(|&p| groups[p] == group.shape && started[p].is_none());
             if let Some(free) = free {
                 started[free] = Some(group);
             }
         }
+        let time_unit = self.time_unit(start);
         let slowest = problem.add(variable().min(0.0));
-        let mut values = vec![(slowest, start.map_or(0.0, |start| self.makespan(start)))];
+        let mut values = vec![(
+            slowest,
+            start.map_or(0.0, |start| self.makespan(start) / time_unit),
+        )];
         let (mut is_open, mut amounts) = (Vec::new(), Vec::new());
         for (&shape, start) in groups.iter().zip(&started) {
             let open = problem.add(variable().binary());
@@ -149,6 +171,7 @@ impl MicroBatchMilp<'_> {
             slowest,
             is_open,
             amounts,
+            time_unit,
             start: values,
         }
     }
@@ -166,6 +189,7 @@ impl MicroBatchMilp<'_> {
         let variables = self.variables(&mut problem, start);
         let mut model = problem.minimise(variables.slowest).using(solver);
         self.constrain(&mut model, &variables);
+        self.tighten(&mut model, &variables);
         let mut model = model.with_time_limit(time_limit.as_secs_f64());
         if !variables.start.is_empty() {
             model = model.with_initial_solution(variables.start);
@@ -191,9 +215,10 @@ impl MicroBatchMilp<'_> {
             slowest,
             is_open,
             amounts,
+            time_unit,
             ..
         } = variables;
-        let unit = self.instance.budget_unit();
+        let memory_unit = self.instance.budget_unit();
         for (k, bucket) in self.buckets.iter().enumerate() {
             let total: Expression = amounts.iter().filter_map(|group| group[k]).sum();
             model.add_constraint(constraint!(total == bucket.members.len() as f64));
@@ -206,13 +231,16 @@ impl MicroBatchMilp<'_> {
             );
             for (bucket, amount) in self.buckets.iter().zip(group) {
                 if let Some(amount) = *amount {
-                    time += self.instance.time(shape, bucket.class) * amount;
-                    memory += self.instance.memory(shape, bucket.class) as f64 / unit * amount;
+                    time += self.instance.time(shape, bucket.class) / time_unit * amount;
+                    memory +=
+                        self.instance.memory(shape, bucket.class) as f64 / memory_unit * amount;
                     held += amount;
                 }
             }
             model.add_constraint(constraint!(time <= *slowest));
-            model.add_constraint(constraint!(memory <= self.budget as f64 / unit));
+            model.add_constraint(constraint!(
+                memory <= self.budget as f64 / memory_unit * is_open
+            ));
             model.add_constraint(constraint!(held <= self.num_sequences() as f64 * is_open));
         }
         let devices: Expression = groups
@@ -221,6 +249,63 @@ impl MicroBatchMilp<'_> {
             .map(|(&shape, &is_open)| f64::from(self.degree(shape)) * is_open)
             .sum();
         model.add_constraint(constraint!(devices <= f64::from(self.num_devices())));
+    }
+
+    /// Constraints that every solution keeps or has a twin that does: the optimum is the same, and found sooner by
+    /// solvers that do not look for such things themselves.
+    fn tighten(&self, model: &mut impl SolverModel, variables: &Variables) {
+        let Variables {
+            groups,
+            slowest,
+            is_open,
+            amounts,
+            time_unit,
+            ..
+        } = variables;
+        let time =
+            |shape: usize, bucket: &Bucket| self.instance.time(shape, bucket.class) / time_unit;
+        // Among possible groups of one shape, the first are open, and hold the most of the longest sequences.
+        for p in 1..groups.len() {
+            if groups[p - 1] != groups[p] {
+                continue;
+            }
+            model.add_constraint(constraint!(is_open[p] <= is_open[p - 1]));
+            if let Some(longest) = self.longest_fitting(groups[p])
+                && let (Some(before), Some(after)) = (amounts[p - 1][longest], amounts[p][longest])
+            {
+                model.add_constraint(constraint!(after <= before));
+            }
+        }
+        // The device-seconds of all groups are at most those that there are.
+        let mut work = Expression::default();
+        for (&shape, group) in groups.iter().zip(amounts) {
+            for (bucket, amount) in self.buckets.iter().zip(group) {
+                if let Some(amount) = *amount {
+                    work += f64::from(self.degree(shape)) * time(shape, bucket) * amount;
+                }
+            }
+        }
+        model.add_constraint(constraint!(
+            work <= f64::from(self.num_devices()) * *slowest
+        ));
+        // Some group takes as long as its longest sequence.
+        for (k, bucket) in self.buckets.iter().enumerate() {
+            let possible = groups
+                .iter()
+                .zip(amounts)
+                .filter(|(_, group)| group[k].is_some());
+            let least = possible
+                .map(|(&shape, _)| time(shape, bucket))
+                .reduce(f64::min);
+            model.add_constraint(constraint!(*slowest >= least.unwrap_or(0.0)));
+        }
+    }
+
+    /// The bucket of the longest sequences that fit a group of `shape`.
+    fn longest_fitting(&self, shape: usize) -> Option<usize> {
+        (0..self.buckets.len())
+            .rev()
+            .find(|&k| self.instance.memory(shape, self.buckets[k].class) <= self.budget)
     }
 
     /// What a solver that was stopped or rounds must be checked for.

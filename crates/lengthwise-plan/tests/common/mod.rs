@@ -1,5 +1,7 @@
 //! Random planning problems: clusters, costs and lengths of any kind that users could have.
 
+#![allow(dead_code, reason = "each test needs some of it")]
+
 use lengthwise_core::{Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategySpace};
 use lengthwise_cost::{FittedCosts, FittedModel};
 use lengthwise_plan::Problem;
