@@ -8,6 +8,7 @@
 //! | what a step trains on | [`GlobalBatch`] of [`Sequence`]s |
 //! | how a group scatters a sequence | [`Strategy`], drawn from a [`StrategySpace`] |
 //! | the decision for one step | [`Plan`] of [`MicroBatch`]es of [`Group`]s |
+//! | what ranks did in a step | [`TraceEvent`]s, taken by a [`TraceSink`] |
 //!
 //! Nothing here does I/O. A [`Plan`] is only data; [`Plan::validate`] says whether it keeps the
 //! rules that every executor and simulator relies on.
@@ -51,6 +52,7 @@ mod memory_model;
 mod plan;
 mod rank;
 mod strategy;
+mod trace;
 mod units;
 mod validate;
 
@@ -61,5 +63,6 @@ pub use memory_model::MemoryModel;
 pub use plan::{Group, MicroBatch, Plan};
 pub use rank::{Degree, Rank};
 pub use strategy::{Strategy, StrategySpace};
+pub use trace::{Activity, ActivityClass, GroupLoad, Pass, TraceEvent, TraceSink};
 pub use units::{Bytes, Seconds, Speed, Tokens};
 pub use validate::PlanViolation;
