@@ -121,6 +121,35 @@ impl Plan {
         space: &StrategySpace,
         memory: &(impl MemoryModel + ?Sized),
     ) -> Result<(), PlanViolation> {
+        self.walk(
+            batch,
+            cluster,
+            |at, group| at.check_strategy(group, space),
+            |at, group| at.check_memory(group, batch, cluster, memory),
+        )
+    }
+
+    /// Checks what a plan needs to be run at all, whatever a planner was allowed: every sequence of `batch` exactly
+    /// once, in disjoint groups of ranks of `cluster`, each as large as its strategy says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::validate`].
+    pub fn validate_assignment(
+        &self,
+        batch: &GlobalBatch,
+        cluster: &Cluster,
+    ) -> Result<(), PlanViolation> {
+        self.walk(batch, cluster, |_, _| Ok(()), |_, _| Ok(()))
+    }
+
+    fn walk(
+        &self,
+        batch: &GlobalBatch,
+        cluster: &Cluster,
+        before: impl Fn(Position, &Group) -> Result<(), PlanViolation>,
+        after: impl Fn(Position, &Group) -> Result<(), PlanViolation>,
+    ) -> Result<(), PlanViolation> {
         let mut assigned = vec![false; batch.num_sequences()];
         let mut group_of_rank: Vec<Option<usize>> = vec![None; cluster.num_devices() as usize];
         for (micro_batch, groups) in self.micro_batches().iter().map(|m| &m.groups).enumerate() {
@@ -133,10 +162,11 @@ impl Plan {
                     micro_batch,
                     group: index,
                 };
-                at.check_strategy(group, space)?;
+                before(at, group)?;
+                at.check_size(group)?;
                 at.check_ranks(group, &mut group_of_rank)?;
                 at.check_sequences(group, &mut assigned)?;
-                at.check_memory(group, batch, cluster, memory)?;
+                after(at, group)?;
             }
         }
         match batch
@@ -182,11 +212,16 @@ impl Position {
                 allowed,
             });
         }
+        Ok(())
+    }
+
+    fn check_size(self, group: &Group) -> Result<(), PlanViolation> {
+        let degree = group.degree().get();
         if group.ranks.len() != degree as usize {
             let num_ranks = group.ranks.len();
             return Err(PlanViolation::WrongSize {
-                micro_batch,
-                group: index,
+                micro_batch: self.micro_batch,
+                group: self.group,
                 num_ranks,
                 degree,
             });
