@@ -3,7 +3,7 @@
 use lengthwise_core::{Bytes, Degree, Device, MemoryModel, Seconds, Strategy, Tokens};
 
 use crate::degree_table::DegreeTable;
-use crate::{CostError, CostModel, GroupShape, Span};
+use crate::{CostError, CostModel, GroupShape, Span, TimeParts};
 
 /// The coefficients of a [`FittedModel`], as plain numbers.
 ///
@@ -173,13 +173,29 @@ impl CostModel for FittedModel {
         let compute =
             (quadratic * tokens + self.costs.linear_s_per_token) / f64::from(degree.get());
         let seconds = tokens * (compute + self.exchange_s_per_token(degree, shape.span));
-        // Coefficients are finite, so only absurd lengths overflow; they must lose, not panic.
-        Seconds::new(seconds.min(f64::MAX)).unwrap_or(Seconds::ZERO)
+        at_most_finite(seconds)
+    }
+
+    fn time_parts(&self, shape: GroupShape, seq_len: Tokens) -> TimeParts {
+        let degree = shape.strategy.degree();
+        let tokens = seq_len.as_f64();
+        let per_device = tokens / f64::from(degree.get());
+        let quadratic = self.costs.quadratic_s_per_token2 * self.head_imbalance(degree);
+        TimeParts {
+            dense: at_most_finite(self.costs.linear_s_per_token * per_device),
+            attention: at_most_finite(quadratic * tokens * per_device),
+            exchange: at_most_finite(self.exchange_s_per_token(degree, shape.span) * tokens),
+        }
     }
 
     fn micro_batch_overhead(&self) -> Seconds {
         Seconds::new(self.costs.micro_batch_overhead_s).unwrap_or(Seconds::ZERO)
     }
+}
+
+/// Coefficients are finite, so only absurd lengths overflow; they must lose, not panic.
+fn at_most_finite(seconds: f64) -> Seconds {
+    Seconds::new(seconds.min(f64::MAX)).unwrap_or(Seconds::ZERO)
 }
 
 /// A figure per token of a sequence, as one per token that each device of the group holds.
@@ -251,6 +267,19 @@ mod tests {
             time(shape(3, Span::OneNode)),
             1e-3 + 1e-3 + 1e3 / (3.0 * rate),
         );
+    }
+
+    #[test]
+    fn the_parts_of_a_time_add_up_to_it() {
+        let model = FittedModel::new(costs()).unwrap();
+        for (degree, span) in [(1, Span::OneNode), (3, Span::OneNode), (4, Span::ManyNodes)] {
+            let shape = shape(degree, span);
+            let parts = model.time_parts(shape, Tokens(1000));
+            let whole = model.sequence_time(shape, Tokens(1000)).get();
+            let sum = (parts.dense + parts.attention + parts.exchange).get();
+            assert!((sum - whole).abs() < 1e-15, "{sum} is not {whole}");
+            assert_eq!(parts.exchange == Seconds::ZERO, degree == 1);
+        }
     }
 
     #[test]

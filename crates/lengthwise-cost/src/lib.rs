@@ -21,7 +21,7 @@ mod profile;
 
 pub use error::{CostError, ProfileError};
 pub use fitted::{FittedCosts, FittedModel, head_imbalance};
-pub use model::{CostModel, GroupShape, Span};
+pub use model::{CostModel, GroupShape, Span, TimeParts};
 pub use per_degree::PerDegree;
 pub use predict::{predict_group, predict_micro_batch, predict_step};
 pub use profile::{

@@ -35,6 +35,17 @@ impl GroupShape {
     }
 }
 
+/// What the time that a sequence adds to a group is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TimeParts {
+    /// Computing what grows with the tokens: norms, projections, MLP.
+    pub dense: Seconds,
+    /// Computing attention.
+    pub attention: Seconds,
+    /// Exchanging tokens for heads and back.
+    pub exchange: Seconds,
+}
+
 /// Predicts the time of groups and, through [`MemoryModel`], their memory.
 ///
 /// Times are for devices of nominal speed, and cover all that a step does for a sequence: forward,
@@ -44,6 +55,16 @@ pub trait CostModel: MemoryModel + Send + Sync {
     ///
     /// Additive over the sequences of a group, and not decreasing in `seq_len`.
     fn sequence_time(&self, shape: GroupShape, seq_len: Tokens) -> Seconds;
+
+    /// What [`CostModel::sequence_time`] is made of, to which its parts add up.
+    ///
+    /// A model that can't tell the parts apart calls all of it dense.
+    fn time_parts(&self, shape: GroupShape, seq_len: Tokens) -> TimeParts {
+        TimeParts {
+            dense: self.sequence_time(shape, seq_len),
+            ..TimeParts::default()
+        }
+    }
 
     /// The time a micro-batch takes whatever its groups hold: parameter gathers, gradient scatters,
     /// kernel launches.
