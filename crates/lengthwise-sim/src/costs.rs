@@ -1,0 +1,181 @@
+//! What the parts of a step cost, whoever measured or described them.
+
+use lengthwise_core::{Bytes, Seconds};
+use lengthwise_cost::CostModel;
+
+use crate::SimError;
+
+/// A link: bytes a second in each direction, and what every call over it pays once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Link {
+    bandwidth_bytes_per_s: f64,
+    latency: Seconds,
+}
+
+impl Link {
+    /// A link of this bandwidth, unless it is not finite and above 0.
+    pub fn new(bandwidth_bytes_per_s: f64, latency: Seconds) -> Result<Self, SimError> {
+        check(
+            "bandwidth_bytes_per_s",
+            bandwidth_bytes_per_s,
+            bandwidth_bytes_per_s > 0.0,
+            "above 0",
+        )?;
+        Ok(Link {
+            bandwidth_bytes_per_s,
+            latency,
+        })
+    }
+
+    /// Bytes a second, in each direction.
+    pub const fn bandwidth_bytes_per_s(&self) -> f64 {
+        self.bandwidth_bytes_per_s
+    }
+
+    /// What every call over it pays once.
+    pub const fn latency(&self) -> Seconds {
+        self.latency
+    }
+}
+
+/// How devices reach each other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClusterLinks {
+    /// From each device to the switch of its node.
+    pub device: Link,
+    /// How many NICs a node has. Its devices use them in turn: device `i` that of index `i mod nics_per_node`.
+    pub nics_per_node: u32,
+    /// From each NIC to the network, which itself never is the bottleneck.
+    pub nic: Link,
+}
+
+/// What ranks gather and scatter in every micro-batch, over all layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardedBytes {
+    /// The model's parameters as they are sent.
+    pub parameters: Bytes,
+    /// Their gradients as they are sent.
+    pub gradients: Bytes,
+}
+
+/// How the bytes of a step travel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Transport {
+    /// Each as long as it was measured to take, whatever else is under way.
+    Measured,
+    /// Over links that all share.
+    Links {
+        links: ClusterLinks,
+        sharded: ShardedBytes,
+        micro_batch_overhead: Seconds,
+    },
+}
+
+/// What the parts of a step cost.
+///
+/// Computing always comes from a [`CostModel`]. The rest has two sources, which are told apart here and nowhere else:
+///
+/// | | [`StepCosts::measured`] | [`StepCosts::over_links`] |
+/// | --- | --- | --- |
+/// | an exchange | takes its time by the model | moves its bytes over links |
+/// | gathers and scatters | are part of the micro-batch's overhead | move their bytes over links |
+/// | overhead | that of the model | what is given beside |
+#[derive(Clone, Copy)]
+pub struct StepCosts<'a> {
+    pub(crate) model: &'a dyn CostModel,
+    pub(crate) num_layers: u32,
+    pub(crate) exchange_bytes_per_token: f64,
+    pub(crate) optimizer: Seconds,
+    pub(crate) transport: Transport,
+}
+
+impl<'a> StepCosts<'a> {
+    /// Costs as they were measured, over `num_layers` equal layers.
+    ///
+    /// `exchange_bytes_per_token` is what all exchanges of a step pass on for each token, over the group's devices
+    /// together.
+    ///
+    /// # Errors
+    ///
+    /// No layers, or bytes that are negative or not finite.
+    pub fn measured(
+        model: &'a dyn CostModel,
+        num_layers: u32,
+        exchange_bytes_per_token: f64,
+    ) -> Result<Self, SimError> {
+        if num_layers == 0 {
+            return Err(SimError::NoLayers);
+        }
+        check(
+            "exchange_bytes_per_token",
+            exchange_bytes_per_token,
+            exchange_bytes_per_token >= 0.0,
+            "not negative",
+        )?;
+        Ok(StepCosts {
+            model,
+            num_layers,
+            exchange_bytes_per_token,
+            optimizer: Seconds::ZERO,
+            transport: Transport::Measured,
+        })
+    }
+
+    /// These costs with everything that travels moved over links.
+    ///
+    /// The model's own overhead covers gathers and scatters, which are simulated now: what is left of it, such as
+    /// kernel launches, is `micro_batch_overhead`.
+    #[must_use]
+    pub fn over_links(
+        mut self,
+        links: ClusterLinks,
+        sharded: ShardedBytes,
+        micro_batch_overhead: Seconds,
+    ) -> Self {
+        self.transport = Transport::Links {
+            links,
+            sharded,
+            micro_batch_overhead,
+        };
+        self
+    }
+
+    /// These costs with an optimiser that takes so long on a device of nominal speed.
+    #[must_use]
+    pub fn with_optimizer(mut self, optimizer: Seconds) -> Self {
+        self.optimizer = optimizer;
+        self
+    }
+}
+
+/// What may happen at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// Parameters are gathered one layer ahead of their use.
+    pub prefetch: bool,
+    /// A layer's gradients are on their way while the next layer's backward runs, rather than waited for.
+    pub scatters: bool,
+}
+
+/// As the executor does: gathers are prefetched, scatters waited for.
+impl Default for Overlap {
+    fn default() -> Self {
+        Overlap {
+            prefetch: true,
+            scatters: false,
+        }
+    }
+}
+
+fn check(
+    name: &'static str,
+    value: f64,
+    is_in_range: bool,
+    rule: &'static str,
+) -> Result<(), SimError> {
+    if value.is_finite() && is_in_range {
+        Ok(())
+    } else {
+        Err(SimError::BadFigure { name, value, rule })
+    }
+}

@@ -1,0 +1,516 @@
+//! The pure engine: processes that work, meet in calls and wait for them, and a network that calls move bytes over.
+//!
+//! It knows nothing of steps or plans. A [`Program`] says what each process does next; the engine says when.
+//!
+//! ```text
+//! Work(seconds)     the process is busy for so long, and does nothing else meanwhile
+//! Post(call)        the process has come to a call and goes on; once all members have, the transfer starts:
+//!                   its latency passes, then its bytes flow, sharing links with all other flows
+//! Await(call)       the process waits until the transfer has ended
+//! ```
+//!
+//! Events are handled in the order of their time, those of one instant in the order they were foreseen, and rates
+//! are settled once an instant: the same program gives the same result to the bit.
+
+mod network;
+
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, VecDeque};
+
+use network::FlowEnd;
+pub use network::{FlowSpec, LinkId, Network, RouteId};
+
+/// The call number `call` of a channel: whose members meet there is known when the channel is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallId {
+    /// The channel.
+    pub channel: u32,
+    /// Counted from 0 in every channel.
+    pub call: u32,
+}
+
+/// What a process does next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Instruction<T> {
+    /// Works for so many seconds.
+    Work(f64, T),
+    /// Comes to a call without waiting for it.
+    Post(CallId),
+    /// Waits until a call has ended; others may have to post it yet.
+    Await(CallId, T),
+}
+
+/// How long a call takes once all members have come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Transfer {
+    /// Seconds until its bytes begin to flow, or until it ends where there are none.
+    pub latency: f64,
+    /// The bytes.
+    pub flow: Option<FlowSpec>,
+}
+
+/// A stretch of a process's time that has passed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stretch {
+    /// It worked.
+    Work {
+        /// When it began.
+        start: f64,
+        /// When it ended.
+        end: f64,
+    },
+    /// It waited for a call.
+    Wait {
+        /// When it began to wait.
+        start: f64,
+        /// When all members had come; perhaps before it began to wait.
+        transfer: f64,
+        /// When the call had ended.
+        end: f64,
+    },
+}
+
+/// What processes do and what their calls take.
+pub trait Program {
+    /// What the program calls its stretches.
+    type Tag: Copy;
+    /// What `process` does next, now that it has nothing left to do; `None` when it has ended.
+    fn next(&mut self, process: u32, now: f64) -> Option<Instruction<Self::Tag>>;
+    /// What a call takes.
+    fn transfer(&self, call: CallId) -> Transfer;
+    /// Takes a stretch that has passed, none of them empty; those of one process come in order.
+    fn passed(&mut self, process: u32, stretch: Stretch, tag: Self::Tag);
+}
+
+/// A program that ended before its processes did: one waits for a call that not all members come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// The first such process.
+    pub process: u32,
+    /// What it waits for.
+    pub call: CallId,
+}
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ended {
+    /// When the last process did.
+    pub at: f64,
+    /// State changes: stretches of work that ended, waits that ended, transfers that started, began to flow, ended.
+    pub num_events: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    WorkDone { process: u32, start: f64 },
+    LatencyPassed(CallId),
+    FlowDone(FlowEnd),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Foreseen {
+    time: f64,
+    order: u64,
+    event: Event,
+}
+
+impl PartialEq for Foreseen {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Foreseen {}
+
+impl PartialOrd for Foreseen {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The greatest is the next: the earliest, and of those the one foreseen first.
+impl Ord for Foreseen {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_time = other.time.total_cmp(&self.time);
+        by_time.then(other.order.cmp(&self.order))
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Channel {
+    num_members: u32,
+    /// Calls before this one have ended.
+    first: u32,
+    calls: VecDeque<Call>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Call {
+    num_posted: u32,
+    transfer_start: f64,
+    has_ended: bool,
+    waiters: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State<T> {
+    Ready,
+    Working(T),
+    Waiting { call: CallId, since: f64, tag: T },
+    Ended,
+}
+
+/// Runs programs.
+#[derive(Debug)]
+pub struct Engine<P: Program> {
+    network: Network<CallId>,
+    channels: Vec<Channel>,
+    processes: Vec<State<P::Tag>>,
+    foreseen: BinaryHeap<Foreseen>,
+    num_foreseen: u64,
+    num_events: u64,
+    /// Lists of waiters that are not in use.
+    spare: Vec<Vec<u32>>,
+}
+
+impl<P: Program> Engine<P> {
+    /// An engine for so many processes, with channels of so many members each.
+    pub fn new(
+        network: Network<CallId>,
+        num_processes: u32,
+        channels: impl IntoIterator<Item = u32>,
+    ) -> Self {
+        let channel = |num_members| Channel {
+            num_members,
+            first: 0,
+            calls: VecDeque::new(),
+        };
+        Engine {
+            network,
+            channels: channels.into_iter().map(channel).collect(),
+            processes: vec![State::Ready; num_processes as usize],
+            foreseen: BinaryHeap::new(),
+            num_foreseen: 0,
+            num_events: 0,
+            spare: Vec::new(),
+        }
+    }
+
+    /// The network, with what its links have carried.
+    pub fn network(&self) -> &Network<CallId> {
+        &self.network
+    }
+
+    /// Runs until every process has ended.
+    ///
+    /// # Errors
+    ///
+    /// Some process waits for ever.
+    pub fn run(&mut self, program: &mut P) -> Result<Ended, Stuck> {
+        let mut now = 0.0;
+        for process in 0..self.processes.len() as u32 {
+            self.go_on(process, now, program);
+        }
+        self.settle(now);
+        while let Some(Foreseen { time, event, .. }) = self.foreseen.pop() {
+            match event {
+                Event::WorkDone { process, start } => {
+                    now = time;
+                    self.num_events += 1;
+                    if let State::Working(tag) = self.processes[process as usize] {
+                        program.passed(process, Stretch::Work { start, end: now }, tag);
+                    }
+                    self.go_on(process, now, program);
+                }
+                Event::LatencyPassed(call) => {
+                    now = time;
+                    self.num_events += 1;
+                    match program.transfer(call).flow {
+                        Some(flow) => self.network.begin(now, flow, call),
+                        None => self.end_call(call, now, program),
+                    }
+                }
+                Event::FlowDone(end) => {
+                    // A prediction that has lapsed is no event: the clock does not follow it.
+                    if let Some(call) = self.network.end(end) {
+                        now = time;
+                        self.num_events += 1;
+                        self.end_call(call, now, program);
+                    }
+                }
+            }
+            if self.foreseen.peek().is_none_or(|next| next.time > now) {
+                self.settle(now);
+            }
+        }
+        let waiting = |(process, state): (usize, &State<P::Tag>)| match *state {
+            State::Waiting { call, .. } => Some(Stuck {
+                process: process as u32,
+                call,
+            }),
+            _ => None,
+        };
+        match self.processes.iter().enumerate().find_map(waiting) {
+            Some(stuck) => Err(stuck),
+            None => Ok(Ended {
+                at: now,
+                num_events: self.num_events,
+            }),
+        }
+    }
+
+    fn settle(&mut self, now: f64) {
+        let Engine {
+            network,
+            foreseen,
+            num_foreseen,
+            ..
+        } = self;
+        network.settle(now, |end, time| {
+            foreseen.push(Foreseen {
+                time,
+                order: *num_foreseen,
+                event: Event::FlowDone(end),
+            });
+            *num_foreseen += 1;
+        });
+    }
+
+    fn foresee(&mut self, time: f64, event: Event) {
+        self.foreseen.push(Foreseen {
+            time,
+            order: self.num_foreseen,
+            event,
+        });
+        self.num_foreseen += 1;
+    }
+
+    /// Lets a process do what takes no time, until it works, waits or ends.
+    fn go_on(&mut self, process: u32, now: f64, program: &mut P) {
+        loop {
+            match program.next(process, now) {
+                Some(Instruction::Work(seconds, tag)) => {
+                    if seconds > 0.0 {
+                        self.processes[process as usize] = State::Working(tag);
+                        let start = now;
+                        return self.foresee(now + seconds, Event::WorkDone { process, start });
+                    }
+                }
+                Some(Instruction::Post(call)) => self.post(call, now, program),
+                Some(Instruction::Await(call, tag)) => {
+                    if !self.has_ended(call) {
+                        let since = now;
+                        self.processes[process as usize] = State::Waiting { call, since, tag };
+                        let mut spare = self.spare.pop();
+                        let waiters = &mut self.call(call).waiters;
+                        if waiters.capacity() == 0
+                            && let Some(spare) = spare.take()
+                        {
+                            *waiters = spare;
+                        }
+                        waiters.push(process);
+                        self.spare.extend(spare);
+                        return;
+                    }
+                }
+                None => {
+                    self.processes[process as usize] = State::Ended;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn post(&mut self, id: CallId, now: f64, program: &P) {
+        let num_members = self.channels[id.channel as usize].num_members;
+        let call = self.call(id);
+        call.num_posted += 1;
+        if call.num_posted == num_members {
+            call.transfer_start = now;
+            self.num_events += 1;
+            let Transfer { latency, flow } = program.transfer(id);
+            match flow {
+                Some(flow) if latency == 0.0 => self.network.begin(now, flow, id),
+                _ => self.foresee(now + latency, Event::LatencyPassed(id)),
+            }
+        }
+    }
+
+    fn end_call(&mut self, id: CallId, now: f64, program: &mut P) {
+        let call = self.call(id);
+        call.has_ended = true;
+        let transfer = call.transfer_start;
+        let mut waiters = std::mem::take(&mut call.waiters);
+        let channel = &mut self.channels[id.channel as usize];
+        while channel.calls.front().is_some_and(|call| call.has_ended) {
+            channel.calls.pop_front();
+            channel.first += 1;
+        }
+        for process in waiters.drain(..) {
+            self.num_events += 1;
+            if let State::Waiting { since, tag, .. } = self.processes[process as usize]
+                && now > since
+            {
+                let start = since;
+                let end = now;
+                program.passed(
+                    process,
+                    Stretch::Wait {
+                        start,
+                        transfer,
+                        end,
+                    },
+                    tag,
+                );
+            }
+            self.go_on(process, now, program);
+        }
+        self.spare.push(waiters);
+    }
+
+    fn has_ended(&self, id: CallId) -> bool {
+        let channel = &self.channels[id.channel as usize];
+        match id.call.checked_sub(channel.first) {
+            None => true,
+            Some(at) => channel
+                .calls
+                .get(at as usize)
+                .is_some_and(|call| call.has_ended),
+        }
+    }
+
+    /// The state of a call that has not ended.
+    fn call(&mut self, id: CallId) -> &mut Call {
+        let channel = &mut self.channels[id.channel as usize];
+        let at = id.call.saturating_sub(channel.first) as usize;
+        if channel.calls.len() <= at {
+            channel.calls.resize_with(at + 1, Call::default);
+        }
+        &mut channel.calls[at]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Processes with their instructions written down; every call takes `latency` and no bytes.
+    struct Script {
+        instructions: Vec<VecDeque<Instruction<char>>>,
+        latency: f64,
+        stretches: Vec<(u32, Stretch, char)>,
+    }
+
+    impl Program for Script {
+        type Tag = char;
+        fn next(&mut self, process: u32, _: f64) -> Option<Instruction<char>> {
+            self.instructions[process as usize].pop_front()
+        }
+        fn transfer(&self, _: CallId) -> Transfer {
+            Transfer {
+                latency: self.latency,
+                flow: None,
+            }
+        }
+        fn passed(&mut self, process: u32, stretch: Stretch, tag: char) {
+            self.stretches.push((process, stretch, tag));
+        }
+    }
+
+    fn run(latency: f64, instructions: &[&[Instruction<char>]]) -> (Result<Ended, Stuck>, Script) {
+        let list = |list: &&[Instruction<char>]| list.iter().copied().collect();
+        let mut script = Script {
+            instructions: instructions.iter().map(list).collect(),
+            latency,
+            stretches: Vec::new(),
+        };
+        let num_processes = instructions.len() as u32;
+        let ended = Engine::new(Network::new(), num_processes, [num_processes]).run(&mut script);
+        (ended, script)
+    }
+
+    const CALL: CallId = CallId {
+        channel: 0,
+        call: 0,
+    };
+
+    #[test]
+    fn a_posted_call_is_on_its_way_while_its_members_work() {
+        use Instruction::{Await, Post, Work};
+        let (ended, script) = run(
+            3.0,
+            &[
+                &[Post(CALL), Work(5.0, 'a'), Await(CALL, 'b'), Work(1.0, 'c')],
+                &[Work(1.0, 'd'), Post(CALL), Await(CALL, 'e')],
+            ],
+        );
+        // The second comes at 1, so the call lasts from 1 to 4; the first never waits for it.
+        assert_eq!(ended.unwrap().at, 6.0);
+        let wait = Stretch::Wait {
+            start: 1.0,
+            transfer: 1.0,
+            end: 4.0,
+        };
+        assert_eq!(
+            script.stretches,
+            [
+                (
+                    1,
+                    Stretch::Work {
+                        start: 0.0,
+                        end: 1.0
+                    },
+                    'd'
+                ),
+                (1, wait, 'e'),
+                (
+                    0,
+                    Stretch::Work {
+                        start: 0.0,
+                        end: 5.0
+                    },
+                    'a'
+                ),
+                (
+                    0,
+                    Stretch::Work {
+                        start: 5.0,
+                        end: 6.0
+                    },
+                    'c'
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wait_says_when_the_others_had_come() {
+        use Instruction::{Await, Post, Work};
+        let (_, script) = run(
+            2.0,
+            &[
+                &[Post(CALL), Await(CALL, 'a')],
+                &[Work(4.0, 'b'), Post(CALL)],
+            ],
+        );
+        let wait = Stretch::Wait {
+            start: 0.0,
+            transfer: 4.0,
+            end: 6.0,
+        };
+        assert_eq!(script.stretches.last(), Some(&(0, wait, 'a')));
+    }
+
+    #[test]
+    fn who_waits_for_ever_is_named() {
+        use Instruction::{Await, Post};
+        let (ended, _) = run(1.0, &[&[Post(CALL), Await(CALL, 'a')], &[]]);
+        assert_eq!(
+            ended,
+            Err(Stuck {
+                process: 0,
+                call: CALL
+            })
+        );
+    }
+}

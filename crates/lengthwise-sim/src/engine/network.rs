@@ -1,0 +1,466 @@
+//! Links, and the flows that share them.
+//!
+//! A flow moves a volume at one rate over all links of its route at once, as a collective does whose ranks proceed
+//! in step. Its weight on a link says how many bytes cross there for each byte of its volume. Rates are max-min
+//! fair: all rise together until a link is full, which settles the flows on it; the others rise on.
+
+/// Index of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkId(pub u32);
+
+/// Index of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteId(pub u32);
+
+/// A flow under way, and which of its predicted ends is meant: rates change, old predictions lapse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowEnd {
+    slot: u32,
+    version: u32,
+}
+
+/// How much a flow moves, and how fast it can at best.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FlowSpec {
+    /// Bytes, finite and not negative.
+    pub volume: f64,
+    /// What it crosses.
+    pub route: RouteId,
+}
+
+#[derive(Clone, Debug)]
+struct Link {
+    capacity: f64,
+    /// Flows that cross it, with their weights.
+    flows: Vec<(u32, f64)>,
+    carried: f64,
+    peak: f64,
+    /// While rates are settled: capacity not given out, weight of the flows without a rate, and their number.
+    left: f64,
+    open_weight: f64,
+    open: u32,
+    mark: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Flow<T> {
+    owner: T,
+    spec: FlowSpec,
+    remaining: f64,
+    rate: f64,
+    since: f64,
+    version: u32,
+    mark: u32,
+    is_settled: bool,
+}
+
+/// Links and the flows on them; `T` says whose a flow is.
+#[derive(Clone, Debug)]
+pub struct Network<T> {
+    links: Vec<Link>,
+    routes: Vec<Vec<(LinkId, f64)>>,
+    flows: Vec<Option<Flow<T>>>,
+    free: Vec<u32>,
+    /// What has begun, and links that have been left, since rates were last settled.
+    new_flows: Vec<u32>,
+    left_links: Vec<u32>,
+    mark: u32,
+    scratch: Scratch,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Scratch {
+    links: Vec<u32>,
+    flows: Vec<u32>,
+    open: Vec<u32>,
+    full: Vec<u32>,
+    now_settled: Vec<u32>,
+    rates_before: Vec<f64>,
+}
+
+/// Ratios within this part of each other are equal: sums differ in their last digits.
+const EQUAL: f64 = 1e-12;
+
+impl<T: Copy> Network<T> {
+    /// A network without links.
+    pub fn new() -> Self {
+        Network {
+            links: Vec::new(),
+            routes: vec![Vec::new()],
+            flows: Vec::new(),
+            free: Vec::new(),
+            new_flows: Vec::new(),
+            left_links: Vec::new(),
+            mark: 0,
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// The route that crosses no link.
+    pub const NOWHERE: RouteId = RouteId(0);
+
+    /// Adds a link that carries `capacity` bytes a second, above 0.
+    pub fn add_link(&mut self, capacity: f64) -> LinkId {
+        self.links.push(Link {
+            capacity,
+            flows: Vec::new(),
+            carried: 0.0,
+            peak: 0.0,
+            left: 0.0,
+            open_weight: 0.0,
+            open: 0,
+            mark: 0,
+        });
+        LinkId(self.links.len() as u32 - 1)
+    }
+
+    /// Adds a route over links, each at most once and with a weight above 0.
+    pub fn add_route(&mut self, links: Vec<(LinkId, f64)>) -> RouteId {
+        if links.is_empty() {
+            return Self::NOWHERE;
+        }
+        self.routes.push(links);
+        RouteId(self.routes.len() as u32 - 1)
+    }
+
+    /// Bytes a link has carried in flows that have ended.
+    pub fn carried(&self, link: LinkId) -> f64 {
+        self.links[link.0 as usize].carried
+    }
+
+    /// The most bytes a second that a link was given to carry at any time.
+    pub fn peak(&self, link: LinkId) -> f64 {
+        self.links[link.0 as usize].peak
+    }
+
+    /// Bytes a second a link can carry.
+    pub fn capacity(&self, link: LinkId) -> f64 {
+        self.links[link.0 as usize].capacity
+    }
+
+    /// Begins a flow; [`Network::settle`] gives it a rate.
+    pub fn begin(&mut self, now: f64, spec: FlowSpec, owner: T) {
+        let slot = self.free.pop().unwrap_or(self.flows.len() as u32);
+        if slot as usize == self.flows.len() {
+            self.flows.push(None);
+        }
+        for &(link, weight) in &self.routes[spec.route.0 as usize] {
+            self.links[link.0 as usize].flows.push((slot, weight));
+        }
+        self.flows[slot as usize] = Some(Flow {
+            owner,
+            spec,
+            remaining: spec.volume,
+            rate: 0.0,
+            since: now,
+            // Versions never repeat in a slot, so that no prediction outlives its flow.
+            version: self.mark.wrapping_mul(2),
+            mark: 0,
+            is_settled: false,
+        });
+        self.new_flows.push(slot);
+    }
+
+    /// Ends the flow if this prediction of its end still holds; says whose it was.
+    pub fn end(&mut self, end: FlowEnd) -> Option<T> {
+        let place = self.flows.get_mut(end.slot as usize)?;
+        if place.as_ref()?.version != end.version {
+            return None;
+        }
+        let flow = place.take()?;
+        self.free.push(end.slot);
+        for &(link, weight) in &self.routes[flow.spec.route.0 as usize] {
+            let state = &mut self.links[link.0 as usize];
+            state.carried += weight * flow.spec.volume;
+            if let Some(at) = state.flows.iter().position(|&(slot, _)| slot == end.slot) {
+                state.flows.swap_remove(at);
+            }
+            self.left_links.push(link.0);
+        }
+        Some(flow.owner)
+    }
+
+    /// Gives every flow that what began and ended since can concern its new rate, and predicts its end.
+    pub fn settle(&mut self, now: f64, mut predict: impl FnMut(FlowEnd, f64)) {
+        if self.new_flows.is_empty() && self.left_links.is_empty() {
+            return;
+        }
+        self.mark += 1;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.collect_concerned(&mut scratch);
+        scratch.rates_before.clear();
+        let rates = scratch.flows.iter().map(|&slot| self.rate(slot));
+        scratch.rates_before.extend(rates);
+        self.share_out(&mut scratch);
+        for (&slot, &before) in scratch.flows.iter().zip(&scratch.rates_before) {
+            let Some(flow) = &mut self.flows[slot as usize] else {
+                continue;
+            };
+            // A flow without links and a flow whose rate is as before end when they were said to.
+            if before > 0.0 && (flow.rate - before).abs() <= EQUAL * before {
+                flow.rate = before;
+                continue;
+            }
+            flow.remaining = (flow.remaining - before * (now - flow.since)).max(0.0);
+            flow.since = now;
+            flow.version = self.mark.wrapping_mul(2).wrapping_add(1);
+            let takes = if flow.remaining == 0.0 {
+                0.0
+            } else {
+                flow.remaining / flow.rate
+            };
+            let version = flow.version;
+            predict(FlowEnd { slot, version }, now + takes);
+        }
+        for &link in &scratch.links {
+            let load = self.load(link);
+            let link = &mut self.links[link as usize];
+            link.peak = link.peak.max(load);
+        }
+        self.scratch = scratch;
+    }
+
+    /// What the flows on a link have been given, summed anew from their rates.
+    fn load(&self, link: u32) -> f64 {
+        let flows = self.links[link as usize].flows.iter();
+        flows.map(|&(slot, weight)| weight * self.rate(slot)).sum()
+    }
+
+    fn rate(&self, slot: u32) -> f64 {
+        self.flows[slot as usize]
+            .as_ref()
+            .map_or(0.0, |flow| flow.rate)
+    }
+
+    /// The flows that share links, directly or through others, with what has begun or ended; and those links.
+    fn collect_concerned(&mut self, scratch: &mut Scratch) {
+        let mark = self.mark;
+        scratch.links.clear();
+        scratch.flows.clear();
+        for slot in self.new_flows.drain(..) {
+            if let Some(flow) = &mut self.flows[slot as usize]
+                && flow.mark != mark
+            {
+                flow.mark = mark;
+                scratch.flows.push(slot);
+            }
+        }
+        for link in self.left_links.drain(..) {
+            if self.links[link as usize].mark != mark {
+                self.links[link as usize].mark = mark;
+                scratch.links.push(link);
+            }
+        }
+        let (mut next_flow, mut next_link) = (0, 0);
+        loop {
+            if let Some(&slot) = scratch.flows.get(next_flow) {
+                next_flow += 1;
+                let Some(flow) = &self.flows[slot as usize] else {
+                    continue;
+                };
+                for &(link, _) in &self.routes[flow.spec.route.0 as usize] {
+                    if self.links[link.0 as usize].mark != mark {
+                        self.links[link.0 as usize].mark = mark;
+                        scratch.links.push(link.0);
+                    }
+                }
+            } else if let Some(&link) = scratch.links.get(next_link) {
+                next_link += 1;
+                for &(slot, _) in &self.links[link as usize].flows {
+                    if let Some(flow) = &mut self.flows[slot as usize]
+                        && flow.mark != mark
+                    {
+                        flow.mark = mark;
+                        scratch.flows.push(slot);
+                    }
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Progressive filling over the collected flows and links.
+    fn share_out(&mut self, scratch: &mut Scratch) {
+        for &link in &scratch.links {
+            let link = &mut self.links[link as usize];
+            link.left = link.capacity;
+            link.open = link.flows.len() as u32;
+            link.open_weight = link.flows.iter().map(|&(_, weight)| weight).sum();
+        }
+        for &slot in &scratch.flows {
+            if let Some(flow) = &mut self.flows[slot as usize] {
+                flow.is_settled = false;
+            }
+        }
+        scratch.open.clone_from(&scratch.flows);
+        scratch.full.clone_from(&scratch.links);
+        let mut level: f64 = 0.0;
+        while !scratch.open.is_empty() {
+            scratch.now_settled.clear();
+            let of_links = scratch.full.iter().map(|&link| self.fair_level(link));
+            // Rounding must not lower a level: what is left above zero stays above it.
+            level = level.max(of_links.fold(f64::INFINITY, f64::min));
+            if level == f64::INFINITY {
+                // What crosses no link takes no time.
+                scratch.now_settled.clone_from(&scratch.open);
+            }
+            let reached = level * (1.0 + EQUAL);
+            for &link in &scratch.full {
+                if self.fair_level(link) <= reached {
+                    let flows = self.links[link as usize].flows.iter();
+                    scratch.now_settled.extend(flows.map(|&(slot, _)| slot));
+                }
+            }
+            for index in 0..scratch.now_settled.len() {
+                self.settle_flow(scratch.now_settled[index], level);
+            }
+            let flows = &self.flows;
+            let is_open = |slot: &u32| {
+                flows[*slot as usize]
+                    .as_ref()
+                    .is_some_and(|f| !f.is_settled)
+            };
+            scratch.open.retain(is_open);
+            let links = &self.links;
+            scratch.full.retain(|&link| links[link as usize].open > 0);
+        }
+    }
+
+    /// The rate at which the flows of a link that still have none would fill it.
+    fn fair_level(&self, link: u32) -> f64 {
+        let link = &self.links[link as usize];
+        if link.open == 0 {
+            f64::INFINITY
+        } else {
+            link.left.max(0.0) / link.open_weight
+        }
+    }
+
+    fn settle_flow(&mut self, slot: u32, level: f64) {
+        let Some(flow) = &mut self.flows[slot as usize] else {
+            return;
+        };
+        if std::mem::replace(&mut flow.is_settled, true) {
+            return;
+        }
+        flow.rate = level;
+        for &(link, weight) in &self.routes[flow.spec.route.0 as usize] {
+            let link = &mut self.links[link.0 as usize];
+            link.left -= weight * level;
+            link.open_weight -= weight;
+            link.open -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(network: &mut Network<u32>, now: f64) -> Vec<(u32, f64)> {
+        let mut ends = Vec::new();
+        network.settle(now, |end, at| ends.push((end.slot, at)));
+        ends
+    }
+
+    fn spec(volume: f64, route: RouteId) -> FlowSpec {
+        FlowSpec { volume, route }
+    }
+
+    #[test]
+    fn what_a_flow_can_not_use_goes_to_the_others() {
+        let mut network = Network::new();
+        let (wide, narrow) = (network.add_link(10.0), network.add_link(2.0));
+        let both = network.add_route(vec![(wide, 1.0), (narrow, 1.0)]);
+        let one = network.add_route(vec![(wide, 1.0)]);
+        network.begin(0.0, spec(20.0, both), 0);
+        network.begin(0.0, spec(20.0, one), 1);
+        network.begin(0.0, spec(20.0, one), 2);
+        // 2 for the first, which the narrow link holds back, 4 for each of the others.
+        assert_eq!(ends(&mut network, 0.0), [(0, 10.0), (1, 5.0), (2, 5.0)]);
+        assert_eq!((network.peak(wide), network.peak(narrow)), (10.0, 2.0));
+    }
+
+    #[test]
+    fn a_weight_counts_as_so_many_flows_of_one_rate() {
+        let mut network = Network::new();
+        let link = network.add_link(12.0);
+        let wide = network.add_route(vec![(link, 3.0)]);
+        let narrow = network.add_route(vec![(link, 1.0)]);
+        network.begin(0.0, spec(6.0, wide), 0);
+        network.begin(0.0, spec(6.0, narrow), 1);
+        assert_eq!(ends(&mut network, 0.0), [(0, 2.0), (1, 2.0)]);
+    }
+
+    #[test]
+    fn rates_of_flows_elsewhere_do_not_change() {
+        let mut network = Network::new();
+        let links = [network.add_link(1.0), network.add_link(1.0)];
+        let routes = links.map(|link| network.add_route(vec![(link, 1.0)]));
+        network.begin(0.0, spec(1.0, routes[0]), 0);
+        assert_eq!(ends(&mut network, 0.0), [(0, 1.0)]);
+        network.begin(0.5, spec(1.0, routes[1]), 1);
+        assert_eq!(ends(&mut network, 0.5), [(1, 1.5)]);
+    }
+
+    #[test]
+    fn a_flow_that_is_left_alone_speeds_up_and_its_old_end_lapses() {
+        let mut network = Network::new();
+        let link = network.add_link(2.0);
+        let route = network.add_route(vec![(link, 1.0)]);
+        let mut predicted = Vec::new();
+        network.begin(0.0, spec(2.0, route), 'a');
+        network.begin(0.0, spec(4.0, route), 'b');
+        network.settle(0.0, |end, at| predicted.push((end, at)));
+        assert_eq!((predicted[0].1, predicted[1].1), (2.0, 4.0));
+        assert_eq!(network.end(predicted[0].0), Some('a'));
+        network.settle(2.0, |end, at| predicted.push((end, at)));
+        // 2 of its 4 bytes are left, at 2 bytes a second.
+        assert_eq!(predicted[2].1, 3.0);
+        assert_eq!(network.end(predicted[1].0), None);
+        assert_eq!(network.end(predicted[2].0), Some('b'));
+        assert_eq!(network.carried(link), 6.0);
+    }
+
+    #[test]
+    fn nothing_to_move_and_nothing_to_cross_take_no_time() {
+        let mut network = Network::new();
+        let link = network.add_link(2.0);
+        let route = network.add_route(vec![(link, 1.0)]);
+        network.begin(1.0, spec(0.0, route), 0);
+        network.begin(1.0, spec(9.0, Network::<u32>::NOWHERE), 1);
+        assert_eq!(ends(&mut network, 1.0), [(0, 1.0), (1, 1.0)]);
+    }
+
+    proptest::proptest! {
+        /// Max-min fairness: no link is above its capacity, and every flow is held back by a full link.
+        #[test]
+        fn every_flow_has_a_reason_for_not_being_faster(
+            capacities in proptest::collection::vec(0.1f64..100.0, 1..6),
+            flows in proptest::collection::vec(
+                proptest::collection::vec(proptest::option::of(0.01f64..8.0), 6), 1..12),
+        ) {
+            let mut network = Network::new();
+            let links: Vec<LinkId> = capacities.iter().map(|&capacity| network.add_link(capacity)).collect();
+            for (owner, weights) in flows.iter().enumerate() {
+                let route = links.iter().zip(weights).filter_map(|(&link, weight)| Some((link, (*weight)?))).collect();
+                let route = network.add_route(route);
+                network.begin(0.0, spec(1.0, route), owner);
+            }
+            network.settle(0.0, |_, _| ());
+            for &link in &links {
+                proptest::prop_assert!(network.load(link.0) <= network.capacity(link) * (1.0 + 1e-9));
+            }
+            for flow in network.flows.iter().flatten() {
+                let is_held_back = network.routes[flow.spec.route.0 as usize].iter().any(|&(link, _)| {
+                    let is_full = network.load(link.0) >= network.capacity(link) * (1.0 - 1e-9);
+                    let rates = network.links[link.0 as usize].flows.iter().map(|&(slot, _)| network.rate(slot));
+                    is_full && rates.fold(0.0, f64::max) <= flow.rate * (1.0 + 1e-9)
+                });
+                let is_free = flow.rate == f64::INFINITY;
+                proptest::prop_assert!(is_held_back || is_free);
+            }
+        }
+    }
+}

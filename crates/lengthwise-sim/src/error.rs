@@ -1,0 +1,42 @@
+//! What can't be simulated.
+
+use lengthwise_core::{PlanViolation, Rank};
+use thiserror::Error;
+
+/// Why a step can't be simulated.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
+pub enum SimError {
+    /// A plan that no cluster could run.
+    #[error("the plan can't be run: {0}")]
+    Plan(#[from] PlanViolation),
+    /// A figure that is no quantity.
+    #[error("{name} is {value}; it must be finite and {rule}")]
+    BadFigure {
+        /// The figure.
+        name: &'static str,
+        /// What it was given.
+        value: f64,
+        /// What it must be beside finite.
+        rule: &'static str,
+    },
+    /// A model without layers.
+    #[error("num_layers is 0; a model has at least one layer")]
+    NoLayers,
+    /// Nodes that can't reach each other.
+    #[error(
+        "nics_per_node is 0; the {num_nodes} nodes of the cluster need at least one each to reach each other"
+    )]
+    NoNics {
+        /// How many nodes there are.
+        num_nodes: usize,
+    },
+    /// The step's script breaks its own order.
+    #[error(
+        "rank {rank} waits for a call that not all ranks come to; the simulated step never ends"
+    )]
+    Stuck {
+        /// The first such rank.
+        rank: Rank,
+    },
+}

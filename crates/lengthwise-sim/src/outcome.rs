@@ -1,0 +1,134 @@
+//! What a simulated step was like.
+
+use std::fmt;
+
+use lengthwise_core::{ActivityClass, Bytes, Rank, Seconds};
+
+/// A simulated step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SimulatedStep {
+    /// From its beginning to its end.
+    pub step: Seconds,
+    /// Its micro-batches in order; what is left of the step is the optimiser's.
+    pub micro_batches: Vec<SimulatedMicroBatch>,
+    /// Every rank's time, which adds up to the step, and memory.
+    pub ranks: Vec<SimulatedRank>,
+    /// Every link; none where costs are as measured.
+    pub links: Vec<SimulatedLink>,
+    /// State changes that were simulated: stretches of work and waits that ended, transfers that started, flowed, ended.
+    pub num_events: u64,
+}
+
+/// A simulated micro-batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SimulatedMicroBatch {
+    /// When the one before had ended on all ranks.
+    pub start: Seconds,
+    /// From then until it had ended on all ranks itself.
+    pub makespan: Seconds,
+    /// What all ranks together did for it.
+    pub usage: Usage,
+}
+
+/// A rank in a simulated step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SimulatedRank {
+    /// What its time went into.
+    pub usage: Usage,
+    /// The most that its device holds.
+    pub peak_memory: Bytes,
+}
+
+/// What device time went into.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Usage {
+    /// Computing.
+    pub compute: Seconds,
+    /// Fixed costs of micro-batches.
+    pub overhead: Seconds,
+    /// Waiting for what is on its way.
+    pub exposed_communication: Seconds,
+    /// Waiting for other ranks.
+    pub idle: Seconds,
+}
+
+impl Usage {
+    /// All of it.
+    pub fn total(&self) -> Seconds {
+        self.busy() + self.idle
+    }
+
+    /// All but waiting for other ranks.
+    pub fn busy(&self) -> Seconds {
+        self.compute + self.overhead + self.exposed_communication
+    }
+
+    /// The part of the total that `time` is; 0 of nothing.
+    pub fn share(&self, time: Seconds) -> f64 {
+        let total = self.total();
+        if total > Seconds::ZERO {
+            time / total
+        } else {
+            0.0
+        }
+    }
+
+    pub(crate) fn add(&mut self, class: ActivityClass, time: Seconds) {
+        match class {
+            ActivityClass::Compute => self.compute += time,
+            ActivityClass::Overhead => self.overhead += time,
+            ActivityClass::ExposedCommunication => self.exposed_communication += time,
+            ActivityClass::Idle => self.idle += time,
+        }
+    }
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Usage) {
+        self.compute += other.compute;
+        self.overhead += other.overhead;
+        self.exposed_communication += other.exposed_communication;
+        self.idle += other.idle;
+    }
+}
+
+/// Where a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkPlace {
+    /// Between a device and its node's switch.
+    Device {
+        /// The device's rank.
+        rank: Rank,
+    },
+    /// Between a node and the network.
+    Nic {
+        /// The node.
+        node: usize,
+        /// Which of the node's.
+        nic: u32,
+    },
+}
+
+impl fmt::Display for LinkPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LinkPlace::Device { rank } => write!(f, "link of rank {rank}"),
+            LinkPlace::Nic { node, nic } => write!(f, "NIC {nic} of node {node}"),
+        }
+    }
+}
+
+/// A link in a simulated step. Figures are those of one direction; the other's are the same.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SimulatedLink {
+    /// Where it is.
+    pub place: LinkPlace,
+    /// What it can carry in a second.
+    pub bandwidth_bytes_per_s: f64,
+    /// What it carried.
+    pub bytes: f64,
+    /// What it carried, as a part of what it could have carried in the step.
+    pub utilisation: f64,
+    /// The most it carried at any time, as a part of its bandwidth.
+    pub peak_load: f64,
+}
