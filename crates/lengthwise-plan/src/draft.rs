@@ -11,8 +11,16 @@ pub(crate) struct Draft {
     /// The devices of each micro-batch that are in no group yet.
     pub(crate) free: Vec<FreeDevices>,
     pub(crate) groups: Vec<DraftGroup>,
-    /// The class of every sequence placed so far and the group it is in.
-    pub(crate) placed: Vec<(u32, u32)>,
+    /// Where the sequences placed so far are.
+    pub(crate) placed: Vec<Placed>,
+}
+
+/// Some sequences of one class that are in a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Placed {
+    pub(crate) class: u32,
+    pub(crate) group: u32,
+    pub(crate) count: u32,
 }
 
 /// A group in the making.
@@ -80,7 +88,11 @@ impl Draft {
         let to = &mut self.groups[group as usize];
         to.time += to.added_time(instance, class);
         to.memory += instance.memory(to.shape as usize, class);
-        self.placed.push((class as u32, group));
+        self.placed.push(Placed {
+            class: class as u32,
+            group,
+            count: 1,
+        });
     }
 
     /// The time of the slowest group of every micro-batch.
@@ -106,10 +118,12 @@ impl Draft {
         let mut handed_out = vec![0usize; instance.num_classes()];
         let mut placed = self.placed;
         placed.sort_unstable_by(|a, b| b.cmp(a));
-        for (class, group) in placed {
-            let next = &mut handed_out[class as usize];
-            sequences[group as usize].push(instance.members(class as usize)[*next]);
-            *next += 1;
+        for placed in placed {
+            let class = placed.class as usize;
+            let from = handed_out[class];
+            handed_out[class] += placed.count as usize;
+            let handed_out = &instance.members(class)[from..handed_out[class]];
+            sequences[placed.group as usize].extend_from_slice(handed_out);
         }
         let mut micro_batches: Vec<MicroBatch> = Vec::with_capacity(self.free.len());
         micro_batches.resize_with(self.free.len(), || MicroBatch { groups: Vec::new() });

@@ -1,6 +1,8 @@
 //! The constructive half of the adaptive planner: from makespans to aim at to a draft.
 
-use crate::draft::Draft;
+use lengthwise_cost::Span;
+
+use crate::draft::{Draft, Placed};
 use crate::instance::Instance;
 
 /// Fills micro-batches up to given makespans, from the longest sequences to the shortest.
@@ -16,6 +18,8 @@ pub(crate) struct Filler<'a, 'p> {
     least_time: Vec<f64>,
     least_memory: Vec<u64>,
     fastest: f64,
+    /// Those of the fill under way; kept for their memory.
+    pools: Vec<Pool>,
 }
 
 /// A group that may take more, as it stands in the pool of its micro-batch and shape.
@@ -36,8 +40,8 @@ struct Pool {
     /// No open group has more room, nor less time behind it, than this.
     most_room: u64,
     least_time: f64,
-    /// Whether all its groups are equally fast.
-    equal_speeds: bool,
+    /// Whether no more groups can be opened.
+    is_closed: bool,
 }
 
 /// How many groups of a pool are looked at in one go, and how often before it counts as full: groups of a pool
@@ -49,7 +53,7 @@ const NUM_WINDOWS: usize = 4;
 const MAX_ATTEMPTS: usize = 2;
 
 /// With more sequences left over than this, they get micro-batches of their own.
-const MAX_SQUEEZED: usize = 24;
+const MAX_SQUEEZED: u32 = 24;
 
 impl<'a, 'p> Filler<'a, 'p> {
     pub(crate) fn new(instance: &'a Instance<'p>) -> Self {
@@ -75,6 +79,7 @@ impl<'a, 'p> Filler<'a, 'p> {
             fastest: devices
                 .map(|device| device.speed().get())
                 .fold(0.0, f64::max),
+            pools: Vec::new(),
         }
     }
 
@@ -82,7 +87,7 @@ impl<'a, 'p> Filler<'a, 'p> {
     ///
     /// Where sequences are left over, the makespan at `absorber` is prolonged by their work and the filling begins
     /// anew, a few times; then what is left over gets micro-batches of its own.
-    pub(crate) fn fill(&self, targets: &[f64], absorber: usize, tolerance: f64) -> (Draft, usize) {
+    pub(crate) fn fill(&mut self, targets: &[f64], absorber: usize, tolerance: f64) -> (Draft, usize) {
         let mut targets = targets.to_vec();
         let everything = self.all_classes();
         for attempt in 1..=MAX_ATTEMPTS {
@@ -90,7 +95,7 @@ impl<'a, 'p> Filler<'a, 'p> {
             descending.sort_by(|a, b| b.total_cmp(a));
             let mut draft = Draft::default();
             let left_over = self.fill_from(&mut draft, &descending, 0, &everything, tolerance);
-            let count: usize = left_over.iter().map(|&(_, count)| count).sum();
+            let count: u32 = left_over.iter().map(|&(_, count)| count).sum();
             if count == 0 || count <= MAX_SQUEEZED && self.squeeze_in(&mut draft, &left_over) {
                 return (draft, attempt);
             }
@@ -104,10 +109,10 @@ impl<'a, 'p> Filler<'a, 'p> {
 
     /// Opens micro-batches for what is left over until nothing is.
     fn fill_rest(
-        &self,
+        &mut self,
         mut draft: Draft,
         mut targets: Vec<f64>,
-        mut left_over: Vec<(u32, usize)>,
+        mut left_over: Vec<(u32, u32)>,
     ) -> Draft {
         let mut is_stuck = false;
         while !left_over.is_empty() {
@@ -126,24 +131,24 @@ impl<'a, 'p> Filler<'a, 'p> {
     }
 
     /// Device-seconds that the sequences take at least.
-    fn work(&self, classes: &[(u32, usize)]) -> f64 {
-        let work = |&(class, count): &(u32, usize)| {
+    fn work(&self, classes: &[(u32, u32)]) -> f64 {
+        let work = |&(class, count): &(u32, u32)| {
             let cheapest = self.orders[class as usize][0] as usize;
-            self.instance.work(cheapest, class as usize) * count as f64
+            self.instance.work(cheapest, class as usize) * f64::from(count)
         };
         classes.iter().map(work).sum()
     }
 
-    fn all_classes(&self) -> Vec<(u32, usize)> {
+    fn all_classes(&self) -> Vec<(u32, u32)> {
         (0..self.instance.num_classes() as u32)
             .rev()
-            .map(|class| (class, self.instance.members(class as usize).len()))
+            .map(|class| (class, self.instance.members(class as usize).len() as u32))
             .collect()
     }
 
     /// A makespan that the given sequences can fill one micro-batch with.
-    fn target_of(&self, classes: &[(u32, usize)]) -> f64 {
-        let cheapest = |&(class, _): &(u32, usize)| {
+    fn target_of(&self, classes: &[(u32, u32)]) -> f64 {
+        let cheapest = |&(class, _): &(u32, u32)| {
             let shape = self.orders[class as usize][0] as usize;
             self.instance.time(shape, class as usize)
         };
@@ -152,140 +157,150 @@ impl<'a, 'p> Filler<'a, 'p> {
     }
 
     /// Fills the micro-batches from `from` on; returns what is left over.
+    ///
+    /// Sequences prefer one micro-batch after the other as long as a shape costs at most `tolerance` times the
+    /// cheapest, then one shape after the other.
     fn fill_from(
-        &self,
+        &mut self,
         draft: &mut Draft,
         targets: &[f64],
         from: usize,
-        classes: &[(u32, usize)],
+        classes: &[(u32, u32)],
         tolerance: f64,
-    ) -> Vec<(u32, usize)> {
+    ) -> Vec<(u32, u32)> {
         for _ in from..targets.len() {
             draft.open_micro_batch(self.instance);
         }
         let num_shapes = self.instance.shapes.len();
-        let empty = Pool {
-            equal_speeds: self.instance.devices.are_equal(),
-            ..Pool::default()
-        };
-        let mut pools = vec![empty; (targets.len() - from) * num_shapes];
+        let num_pools = (targets.len() - from) * num_shapes;
+        let mut pools = std::mem::take(&mut self.pools);
+        pools.iter_mut().for_each(Pool::empty);
+        if pools.len() < num_pools {
+            pools.resize_with(num_pools, Pool::default);
+        }
+        let longest: Vec<f64> = targets[from..]
+            .iter()
+            .map(|target| target * self.fastest)
+            .collect();
         let mut left_over = Vec::new();
         for &(class, count) in classes {
+            let order = &self.orders[class as usize];
+            let work = |shape: u32| self.instance.work(shape as usize, class as usize);
+            let within = tolerance * work(order[0]);
+            let num_tolerated = order.partition_point(|&shape| work(shape) <= within);
+            let (tolerated, others) = order.split_at(num_tolerated);
             let mut left = count;
-            for (pool, shape) in self.ways(&targets[from..], class, tolerance) {
-                let micro_batch = (from + pool) as u32;
-                let target = targets[from + pool];
-                let pool = &mut pools[pool * num_shapes + shape as usize];
-                while left > 0 && self.place(draft, pool, micro_batch, target, shape, class) {
-                    left -= 1;
+            let mut place = |pool: usize, shape: u32| {
+                if self.instance.time(shape as usize, class as usize) <= longest[pool] {
+                    let micro_batch = from + pool;
+                    let pool = &mut pools[pool * num_shapes + shape as usize];
+                    let to = (micro_batch as u32, targets[micro_batch], shape);
+                    left -= self.place(draft, pool, to, class, left);
                 }
-                if left == 0 {
-                    break;
-                }
-            }
-            if left > 0 {
+                left == 0
+            };
+            let mut first = (0..longest.len())
+                .flat_map(|pool| tolerated.iter().map(move |&shape| (pool, shape)));
+            let mut then = others
+                .iter()
+                .flat_map(|&shape| (0..longest.len()).map(move |pool| (pool, shape)));
+            let all_placed = first.any(|(pool, shape)| place(pool, shape))
+                || then.any(|(pool, shape)| place(pool, shape));
+            if !all_placed {
                 left_over.push((class, left));
             }
         }
+        self.pools = pools;
         left_over
     }
 
-    /// The micro-batches and shapes that a sequence of `class` may go to, the preferred ones first: micro-batch by
-    /// micro-batch as long as a shape costs at most `tolerance` times the cheapest, then shape by shape.
-    fn ways(
-        &self,
-        targets: &[f64],
-        class: u32,
-        tolerance: f64,
-    ) -> impl Iterator<Item = (usize, u32)> + '_ {
-        let order = &self.orders[class as usize];
-        let within = tolerance * self.instance.work(order[0] as usize, class as usize);
-        let work = |&shape: &u32| self.instance.work(shape as usize, class as usize);
-        let (tolerated, others) =
-            order.split_at(order.partition_point(|shape| work(shape) <= within));
-        let longest = targets.iter().map(|target| target * self.fastest);
-        let makespans: Vec<f64> = longest.collect();
-        let num = makespans.len();
-        let first =
-            (0..num).flat_map(move |pool| tolerated.iter().map(move |&shape| (pool, shape)));
-        let then = others
-            .iter()
-            .flat_map(move |&shape| (0..num).map(move |pool| (pool, shape)));
-        first.chain(then).filter(move |&(pool, shape)| {
-            self.instance.time(shape as usize, class as usize) <= makespans[pool]
-        })
-    }
-
-    /// Puts one sequence into a group of the pool or a new one; `false` where neither takes it.
+    /// Puts up to `count` sequences into groups of the pool and new ones; returns how many.
     fn place(
         &self,
         draft: &mut Draft,
         pool: &mut Pool,
-        micro_batch: u32,
-        target: f64,
-        shape: u32,
+        (micro_batch, target, shape): (u32, f64, u32),
         class: u32,
-    ) -> bool {
+        count: u32,
+    ) -> u32 {
         let instance = self.instance;
         let time = instance.time(shape as usize, class as usize);
         let memory = instance.memory(shape as usize, class as usize);
-        let position = match pool.best_fit(time, memory, target) {
-            Some(position) => position,
-            None => match self.open(draft, micro_batch, target, shape, class) {
-                Some(group) => {
-                    let seat = &draft.groups[group as usize].seat;
-                    pool.most_room = pool.most_room.max(seat.budget);
-                    pool.least_time = 0.0;
-                    pool.open.push(Open {
-                        time: 0.0,
-                        room: seat.budget,
-                        slowness: seat.slowness,
-                        group,
-                    });
-                    pool.open.len() - 1
-                }
-                None => return false,
-            },
-        };
-        let open = &mut pool.open[position];
-        draft.place(instance, class as usize, open.group);
-        open.time = draft.groups[open.group as usize].time;
-        open.room -= memory;
-        let full = open.room < self.least_memory[shape as usize]
-            || open.time + self.least_time[shape as usize] * open.slowness > target;
-        if full {
-            pool.open.swap_remove(position);
+        let equal_speeds = instance.devices.are_equal();
+        let mut num_placed = 0;
+        while num_placed < count {
+            let position = match pool.best_fit(time, memory, target, equal_speeds) {
+                Some(position) => position,
+                None => match self.open(draft, pool, (micro_batch, target, shape), class) {
+                    Some(open) => pool.push(open),
+                    None => break,
+                },
+            };
+            let open = &mut pool.open[position];
+            let mut num_taken = 0;
+            // The group that is filled best stays so until it is full.
+            while num_placed + num_taken < count
+                && open.room >= memory
+                && open.time + time * open.slowness <= target
+            {
+                open.time += time * open.slowness;
+                open.room -= memory;
+                num_taken += 1;
+            }
+            num_placed += num_taken;
+            let group = &mut draft.groups[open.group as usize];
+            group.time = open.time;
+            group.memory = group.seat.budget - open.room;
+            draft.placed.push(Placed {
+                class,
+                group: open.group,
+                count: num_taken,
+            });
+            let is_full = open.room < self.least_memory[shape as usize]
+                || open.time + self.least_time[shape as usize] * open.slowness > target;
+            if is_full {
+                pool.open.swap_remove(position);
+            }
         }
-        true
+        num_placed
     }
 
     /// Opens a group of exactly this shape that one sequence of `class` fits.
     fn open(
         &self,
         draft: &mut Draft,
-        micro_batch: u32,
-        target: f64,
-        shape: u32,
+        pool: &mut Pool,
+        (micro_batch, target, shape): (u32, f64, u32),
         class: u32,
-    ) -> Option<u32> {
+    ) -> Option<Open> {
         let instance = self.instance;
         let wanted = &instance.shapes[shape as usize];
         let free = &draft.free[micro_batch as usize];
-        if free.num_free() < wanted.degree {
+        if pool.is_closed || free.num_free() < wanted.degree {
             return None;
         }
         let memory = instance.memory(shape as usize, class as usize);
         let seat = free.find(&instance.devices, wanted.degree, memory)?;
-        let time = instance.time(shape as usize, class as usize) * seat.slowness;
-        if seat.span != wanted.span || time > target {
+        if seat.span != wanted.span {
+            // Devices that no node has left together none will have later.
+            pool.is_closed = wanted.span == Span::OneNode && instance.devices.are_equal();
             return None;
         }
-        Some(draft.add_group(micro_batch, shape, seat))
+        let slowness = seat.slowness;
+        if instance.time(shape as usize, class as usize) * slowness > target {
+            return None;
+        }
+        Some(Open {
+            time: 0.0,
+            room: seat.budget,
+            slowness,
+            group: draft.add_group(micro_batch, shape, seat),
+        })
     }
 
     /// Adds the sequences where they prolong the step least; `false` where memory does not allow it, or
     /// micro-batches of their own would take less.
-    fn squeeze_in(&self, draft: &mut Draft, classes: &[(u32, usize)]) -> bool {
+    fn squeeze_in(&self, draft: &mut Draft, classes: &[(u32, u32)]) -> bool {
         let instance = self.instance;
         let before = (draft.groups.clone(), draft.placed.len());
         let mut makespans = draft.makespans();
@@ -319,10 +334,30 @@ impl<'a, 'p> Filler<'a, 'p> {
 }
 
 impl Pool {
+    fn empty(&mut self) {
+        self.open.clear();
+        (self.cursor, self.most_room, self.least_time) = (0, 0, 0.0);
+        self.is_closed = false;
+    }
+
+    /// Adds an empty group; returns its position.
+    fn push(&mut self, open: Open) -> usize {
+        self.most_room = self.most_room.max(open.room);
+        self.least_time = 0.0;
+        self.open.push(open);
+        self.open.len() - 1
+    }
+
     /// The position of the group that has the least time left after taking one more sequence.
-    fn best_fit(&mut self, time: f64, memory: u64, target: f64) -> Option<usize> {
+    fn best_fit(
+        &mut self,
+        time: f64,
+        memory: u64,
+        target: f64,
+        equal_speeds: bool,
+    ) -> Option<usize> {
         let too_slow = |open: &Open| self.least_time + time * open.slowness > target;
-        if memory > self.most_room || self.equal_speeds && self.open.first().is_none_or(too_slow) {
+        if memory > self.most_room || equal_speeds && self.open.first().is_none_or(too_slow) {
             return None;
         }
         for _ in 0..NUM_WINDOWS {

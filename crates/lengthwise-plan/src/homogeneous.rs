@@ -81,7 +81,7 @@ fn sort_by_time(draft: &mut Draft) {
         draft.groups[seat].time = time;
         draft.groups[seat].memory = memory;
     }
-    for (_, group) in &mut draft.placed {
-        *group = moved_to[*group as usize];
+    for placed in &mut draft.placed {
+        placed.group = moved_to[placed.group as usize];
     }
 }

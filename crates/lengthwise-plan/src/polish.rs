@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::draft::Draft;
+use crate::draft::{Draft, Placed};
 use crate::instance::Instance;
 
 /// Groups of each micro-batch that are looked at as partners of a slowest group: the fastest ones.
@@ -47,8 +47,9 @@ struct Pair {
 impl<'a, 'p> Polish<'a, 'p> {
     pub(crate) fn new(instance: &'a Instance<'p>, draft: Draft) -> Self {
         let mut contents: Vec<Vec<(u32, u32)>> = vec![Vec::new(); draft.groups.len()];
-        for &(class, group) in &draft.placed {
-            add(&mut contents[group as usize], class, 1);
+        // Mostly from the longest to the shortest, so that from the end on classes increase.
+        for placed in draft.placed.iter().rev() {
+            add(&mut contents[placed.group as usize], placed.class, placed.count);
         }
         let mut by_time = vec![BTreeSet::new(); draft.free.len()];
         for (index, group) in (0u32..).zip(&draft.groups) {
@@ -80,7 +81,7 @@ impl<'a, 'p> Polish<'a, 'p> {
         self.draft.placed.clear();
         for (group, content) in (0u32..).zip(&self.contents) {
             for &(class, count) in content {
-                self.draft.placed.extend((0..count).map(|_| (class, group)));
+                self.draft.placed.push(Placed { class, group, count });
             }
         }
         self.draft
