@@ -1,9 +1,12 @@
 //! The constructive half of the adaptive planner: from makespans to aim at to a draft.
 
+use std::ops::Range;
+
 use lengthwise_cost::Span;
 
 use crate::draft::{Draft, Placed};
 use crate::instance::Instance;
+use crate::pool::{Open, Pool};
 
 /// Fills micro-batches up to given makespans, from the longest sequences to the shortest.
 ///
@@ -14,40 +17,10 @@ pub(crate) struct Filler<'a, 'p> {
     instance: &'a Instance<'p>,
     /// For each class the shapes it fits, by device-seconds.
     orders: Vec<Vec<u32>>,
-    /// What the cheapest sequence of all adds in each shape: groups with less time or memory left are full.
-    least_time: Vec<f64>,
-    least_memory: Vec<u64>,
     fastest: f64,
     /// Those of the fill under way; kept for their memory.
     pools: Vec<Pool>,
 }
-
-/// A group that may take more, as it stands in the pool of its micro-batch and shape.
-#[derive(Clone, Copy)]
-struct Open {
-    time: f64,
-    room: u64,
-    slowness: f64,
-    group: u32,
-}
-
-/// The groups of one micro-batch and shape that are not full.
-#[derive(Clone, Default)]
-struct Pool {
-    open: Vec<Open>,
-    /// Where the next search begins.
-    cursor: usize,
-    /// No open group has more room, nor less time behind it, than this.
-    most_room: u64,
-    least_time: f64,
-    /// Whether no more groups can be opened.
-    is_closed: bool,
-}
-
-/// How many groups of a pool are looked at in one go, and how often before it counts as full: groups of a pool
-/// are much alike, so that a best fit among some hundred is as good as one among all.
-const WINDOW: usize = 128;
-const NUM_WINDOWS: usize = 4;
 
 /// How often makespans are prolonged for what they did not hold.
 const MAX_ATTEMPTS: usize = 2;
@@ -70,12 +43,6 @@ impl<'a, 'p> Filler<'a, 'p> {
         Filler {
             instance,
             orders: (0..instance.num_classes()).map(order).collect(),
-            least_time: (0..num_shapes)
-                .map(|shape| instance.time(shape, 0))
-                .collect(),
-            least_memory: (0..num_shapes)
-                .map(|shape| instance.memory(shape, 0))
-                .collect(),
             fastest: devices
                 .map(|device| device.speed().get())
                 .fold(0.0, f64::max),
@@ -87,7 +54,12 @@ impl<'a, 'p> Filler<'a, 'p> {
     ///
     /// Where sequences are left over, the makespan at `absorber` is prolonged by their work and the filling begins
     /// anew, a few times; then what is left over gets micro-batches of its own.
-    pub(crate) fn fill(&mut self, targets: &[f64], absorber: usize, tolerance: f64) -> (Draft, usize) {
+    pub(crate) fn fill(
+        &mut self,
+        targets: &[f64],
+        absorber: usize,
+        tolerance: f64,
+    ) -> (Draft, usize) {
         let mut targets = targets.to_vec();
         let everything = self.all_classes();
         for attempt in 1..=MAX_ATTEMPTS {
@@ -157,9 +129,6 @@ impl<'a, 'p> Filler<'a, 'p> {
     }
 
     /// Fills the micro-batches from `from` on; returns what is left over.
-    ///
-    /// Sequences prefer one micro-batch after the other as long as a shape costs at most `tolerance` times the
-    /// cheapest, then one shape after the other.
     fn fill_from(
         &mut self,
         draft: &mut Draft,
@@ -172,46 +141,47 @@ impl<'a, 'p> Filler<'a, 'p> {
             draft.open_micro_batch(self.instance);
         }
         let num_shapes = self.instance.shapes.len();
-        let num_pools = (targets.len() - from) * num_shapes;
+        let num_pools = targets.len() * num_shapes;
         let mut pools = std::mem::take(&mut self.pools);
-        pools.iter_mut().for_each(Pool::empty);
-        if pools.len() < num_pools {
-            pools.resize_with(num_pools, Pool::default);
-        }
-        let longest: Vec<f64> = targets[from..]
-            .iter()
-            .map(|target| target * self.fastest)
-            .collect();
+        pools.iter_mut().for_each(Pool::clear);
+        pools.resize_with(pools.len().max(num_pools), Pool::default);
+        let mut ways = Vec::new();
+        let mut ways_of: (&[u32], usize) = (&[], 0);
         let mut left_over = Vec::new();
         for &(class, count) in classes {
             let order = &self.orders[class as usize];
-            let work = |shape: u32| self.instance.work(shape as usize, class as usize);
-            let within = tolerance * work(order[0]);
-            let num_tolerated = order.partition_point(|&shape| work(shape) <= within);
-            let (tolerated, others) = order.split_at(num_tolerated);
+            let num_tolerated = self.num_tolerated(class, tolerance);
+            if (order.as_slice(), num_tolerated) != ways_of {
+                ways_of = (order, num_tolerated);
+                ways.clear();
+                ways.extend(list_ways(order, num_tolerated, from..targets.len()));
+            }
             let mut left = count;
-            let mut place = |pool: usize, shape: u32| {
-                if self.instance.time(shape as usize, class as usize) <= longest[pool] {
-                    let micro_batch = from + pool;
-                    let pool = &mut pools[pool * num_shapes + shape as usize];
-                    let to = (micro_batch as u32, targets[micro_batch], shape);
-                    left -= self.place(draft, pool, to, class, left);
+            ways.retain(|&(micro_batch, shape)| {
+                let target = targets[micro_batch as usize];
+                let time = self.instance.time(shape as usize, class as usize);
+                if left == 0 || time > target * self.fastest {
+                    return true;
                 }
-                left == 0
-            };
-            let mut first = (0..longest.len())
-                .flat_map(|pool| tolerated.iter().map(move |&shape| (pool, shape)));
-            let mut then = others
-                .iter()
-                .flat_map(|&shape| (0..longest.len()).map(move |pool| (pool, shape)));
-            let all_placed = first.any(|(pool, shape)| place(pool, shape))
-                || then.any(|(pool, shape)| place(pool, shape));
-            if !all_placed {
+                let pool = &mut pools[micro_batch as usize * num_shapes + shape as usize];
+                let to = (micro_batch, target, shape);
+                left -= self.place(draft, pool, to, class, left);
+                left == 0 || !pool.is_closed || !pool.is_full()
+            });
+            if left > 0 {
                 left_over.push((class, left));
             }
         }
         self.pools = pools;
         left_over
+    }
+
+    /// How many shapes, the cheapest first, cost a sequence of `class` at most `tolerance` times the cheapest.
+    fn num_tolerated(&self, class: u32, tolerance: f64) -> usize {
+        let order = &self.orders[class as usize];
+        let work = |shape: u32| self.instance.work(shape as usize, class as usize);
+        let within = tolerance * work(order[0]);
+        order.partition_point(|&shape| work(shape) <= within)
     }
 
     /// Puts up to `count` sequences into groups of the pool and new ones; returns how many.
@@ -223,46 +193,30 @@ impl<'a, 'p> Filler<'a, 'p> {
         class: u32,
         count: u32,
     ) -> u32 {
-        let instance = self.instance;
-        let time = instance.time(shape as usize, class as usize);
-        let memory = instance.memory(shape as usize, class as usize);
-        let equal_speeds = instance.devices.are_equal();
-        let mut num_placed = 0;
-        while num_placed < count {
-            let position = match pool.best_fit(time, memory, target, equal_speeds) {
+        let mut left = count;
+        while left > 0 {
+            let position = match pool.best_fit(class) {
                 Some(position) => position,
                 None => match self.open(draft, pool, (micro_batch, target, shape), class) {
-                    Some(open) => pool.push(open),
+                    Some(open) => pool.push(open, class),
                     None => break,
                 },
             };
-            let open = &mut pool.open[position];
-            let mut num_taken = 0;
-            // The group that is filled best stays so until it is full.
-            while num_placed + num_taken < count
-                && open.room >= memory
-                && open.time + time * open.slowness <= target
-            {
-                open.time += time * open.slowness;
-                open.room -= memory;
-                num_taken += 1;
-            }
-            num_placed += num_taken;
-            let group = &mut draft.groups[open.group as usize];
-            group.time = open.time;
-            group.memory = group.seat.budget - open.room;
-            draft.placed.push(Placed {
-                class,
-                group: open.group,
-                count: num_taken,
-            });
-            let is_full = open.room < self.least_memory[shape as usize]
-                || open.time + self.least_time[shape as usize] * open.slowness > target;
-            if is_full {
-                pool.open.swap_remove(position);
+            let of = (shape as usize, target);
+            let (taken, open) = pool.take(self.instance, position, of, class, left);
+            if taken > 0 {
+                left -= taken;
+                let group = &mut draft.groups[open.group as usize];
+                group.time = open.time;
+                group.memory = group.seat.budget - open.room;
+                draft.placed.push(Placed {
+                    class,
+                    group: open.group,
+                    count: taken,
+                });
             }
         }
-        num_placed
+        count - left
     }
 
     /// Opens a group of exactly this shape that one sequence of `class` fits.
@@ -276,7 +230,11 @@ impl<'a, 'p> Filler<'a, 'p> {
         let instance = self.instance;
         let wanted = &instance.shapes[shape as usize];
         let free = &draft.free[micro_batch as usize];
-        if pool.is_closed || free.num_free() < wanted.degree {
+        if pool.is_closed {
+            return None;
+        }
+        if free.num_free() < wanted.degree {
+            pool.is_closed = true;
             return None;
         }
         let memory = instance.memory(shape as usize, class as usize);
@@ -333,68 +291,22 @@ impl<'a, 'p> Filler<'a, 'p> {
     }
 }
 
-impl Pool {
-    fn empty(&mut self) {
-        self.open.clear();
-        (self.cursor, self.most_room, self.least_time) = (0, 0, 0.0);
-        self.is_closed = false;
-    }
-
-    /// Adds an empty group; returns its position.
-    fn push(&mut self, open: Open) -> usize {
-        self.most_room = self.most_room.max(open.room);
-        self.least_time = 0.0;
-        self.open.push(open);
-        self.open.len() - 1
-    }
-
-    /// The position of the group that has the least time left after taking one more sequence.
-    fn best_fit(
-        &mut self,
-        time: f64,
-        memory: u64,
-        target: f64,
-        equal_speeds: bool,
-    ) -> Option<usize> {
-        let too_slow = |open: &Open| self.least_time + time * open.slowness > target;
-        if memory > self.most_room || equal_speeds && self.open.first().is_none_or(too_slow) {
-            return None;
-        }
-        for _ in 0..NUM_WINDOWS {
-            let window = self.window();
-            let (mut most_room, mut least_time) = (0, f64::INFINITY);
-            let mut best = None;
-            let mut latest = -1.0;
-            for (position, open) in self.open[window.clone()].iter().enumerate() {
-                most_room = most_room.max(open.room);
-                least_time = open.time.min(least_time);
-                if open.room >= memory
-                    && open.time > latest
-                    && open.time + time * open.slowness <= target
-                {
-                    latest = open.time;
-                    best = Some(window.start + position);
-                }
-            }
-            if window.len() == self.open.len() {
-                (self.most_room, self.least_time) = (most_room, least_time);
-                return best;
-            }
-            if best.is_some() {
-                return best;
-            }
-            self.cursor = window.start;
-        }
-        None
-    }
-
-    /// The groups to look at next: the latest first, since they are the emptiest.
-    fn window(&self) -> std::ops::Range<usize> {
-        let end = if self.open.len() <= WINDOW || self.cursor == 0 {
-            self.open.len()
-        } else {
-            self.cursor.min(self.open.len())
-        };
-        end.saturating_sub(WINDOW)..end
-    }
+/// The micro-batches and shapes that a sequence may go to, the preferred ones first: micro-batch by micro-batch for the
+/// tolerated shapes, then shape by shape.
+fn list_ways(
+    order: &[u32],
+    num_tolerated: usize,
+    micro_batches: Range<usize>,
+) -> impl Iterator<Item = (u32, u32)> + '_ {
+    let micro_batches = micro_batches.start as u32..micro_batches.end as u32;
+    let (tolerated, others) = order.split_at(num_tolerated);
+    let first = micro_batches
+        .clone()
+        .flat_map(|micro_batch| tolerated.iter().map(move |&shape| (micro_batch, shape)));
+    let then = others.iter().flat_map(move |&shape| {
+        micro_batches
+            .clone()
+            .map(move |micro_batch| (micro_batch, shape))
+    });
+    first.chain(then)
 }

@@ -134,6 +134,18 @@ impl<'a> Instance<'a> {
         &self.sorted[range]
     }
 
+    /// Seconds that a sequence of each class adds to a group of `shape` at nominal speed.
+    pub(crate) fn times(&self, shape: usize) -> &[f64] {
+        let num = self.class_lens.len();
+        &self.time[shape * num..][..num]
+    }
+
+    /// Bytes that it adds on each device.
+    pub(crate) fn memories(&self, shape: usize) -> &[u64] {
+        let num = self.class_lens.len();
+        &self.memory[shape * num..][..num]
+    }
+
     /// Seconds that a sequence of `class` adds to a group of `shape` at nominal speed.
     pub(crate) fn time(&self, shape: usize, class: usize) -> f64 {
         self.time[shape * self.class_lens.len() + class]

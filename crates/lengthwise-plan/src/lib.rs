@@ -19,6 +19,7 @@ mod options;
 mod placement;
 mod planner;
 mod polish;
+mod pool;
 mod relaxation;
 mod search;
 mod static_degree;

@@ -49,7 +49,11 @@ impl<'a, 'p> Polish<'a, 'p> {
         let mut contents: Vec<Vec<(u32, u32)>> = vec![Vec::new(); draft.groups.len()];
         // Mostly from the longest to the shortest, so that from the end on classes increase.
         for placed in draft.placed.iter().rev() {
-            add(&mut contents[placed.group as usize], placed.class, placed.count);
+            add(
+                &mut contents[placed.group as usize],
+                placed.class,
+                placed.count,
+            );
         }
         let mut by_time = vec![BTreeSet::new(); draft.free.len()];
         for (index, group) in (0u32..).zip(&draft.groups) {
@@ -81,7 +85,11 @@ impl<'a, 'p> Polish<'a, 'p> {
         self.draft.placed.clear();
         for (group, content) in (0u32..).zip(&self.contents) {
             for &(class, count) in content {
-                self.draft.placed.push(Placed { class, group, count });
+                self.draft.placed.push(Placed {
+                    class,
+                    group,
+                    count,
+                });
             }
         }
         self.draft

@@ -1,0 +1,107 @@
+//! The groups of one micro-batch and shape that may take more.
+
+use std::ops::Range;
+
+use crate::instance::Instance;
+
+/// Open groups, by what they still have room for.
+#[derive(Clone, Default)]
+pub(crate) struct Pool {
+    groups: Vec<Open>,
+    /// Of how many classes, from the shortest on, each group has room for one more sequence.
+    fitting: Vec<u32>,
+    /// The most of each block of groups, so that blocks without room are passed over.
+    most_fitting: Vec<u32>,
+    /// Whether no more groups can be opened.
+    pub(crate) is_closed: bool,
+}
+
+/// A group that may take more.
+#[derive(Clone, Copy)]
+pub(crate) struct Open {
+    pub(crate) group: u32,
+    pub(crate) time: f64,
+    pub(crate) room: u64,
+    pub(crate) slowness: f64,
+}
+
+/// How many groups are looked at to find the best fit: those of a pool are much alike, so that a best fit among some
+/// is as good as one among all.
+const BLOCK: usize = 64;
+
+impl Pool {
+    pub(crate) fn clear(&mut self) {
+        self.groups.clear();
+        self.fitting.clear();
+        self.most_fitting.clear();
+        self.is_closed = false;
+    }
+
+    /// Whether it takes no sequence any more, of whatever class.
+    pub(crate) fn is_full(&self) -> bool {
+        self.most_fitting.iter().all(|&most| most == 0)
+    }
+
+    /// Adds an empty group that has room for one of `class`; returns its position.
+    pub(crate) fn push(&mut self, open: Open, class: u32) -> usize {
+        self.groups.push(open);
+        self.fitting.push(0);
+        let position = self.groups.len() - 1;
+        self.most_fitting.resize(position / BLOCK + 1, 0);
+        self.set_fitting(position, class + 1);
+        position
+    }
+
+    /// The position of the group with the least room of those that have some for one of `class`.
+    pub(crate) fn best_fit(&self, class: u32) -> Option<usize> {
+        let block = self.most_fitting.iter().position(|&most| most > class)?;
+        let range = self.block(block * BLOCK);
+        let mut best = (u32::MAX, range.start);
+        for (position, &fitting) in range.clone().zip(&self.fitting[range]) {
+            if fitting > class && fitting < best.0 {
+                best = (fitting, position);
+            }
+        }
+        Some(best.1)
+    }
+
+    /// Adds up to `count` sequences of `class` to a group of this shape and target; how many, and the group after it.
+    pub(crate) fn take(
+        &mut self,
+        instance: &Instance<'_>,
+        position: usize,
+        (shape, target): (usize, f64),
+        class: u32,
+        count: u32,
+    ) -> (u32, Open) {
+        let open = &mut self.groups[position];
+        let (times, memories) = (instance.times(shape), instance.memories(shape));
+        let (time, memory) = (times[class as usize], memories[class as usize]);
+        let mut taken = 0;
+        while taken < count && open.room >= memory && open.time + time * open.slowness <= target {
+            open.time += time * open.slowness;
+            open.room -= memory;
+            taken += 1;
+        }
+        let open = *open;
+        // Only classes up to this one come after it. Time and memory do not decrease with length.
+        let rest = class as usize + usize::from(taken == count);
+        let in_memory = memories[..rest].partition_point(|&memory| memory <= open.room);
+        let in_time = |&time: &f64| open.time + time * open.slowness <= target;
+        let fitting = times[..in_memory].partition_point(in_time);
+        self.set_fitting(position, fitting as u32);
+        (taken, open)
+    }
+
+    fn set_fitting(&mut self, position: usize, fitting: u32) {
+        self.fitting[position] = fitting;
+        let block = &self.fitting[self.block(position)];
+        self.most_fitting[position / BLOCK] = block.iter().copied().max().unwrap_or(0);
+    }
+
+    /// The positions in the block of a group.
+    fn block(&self, position: usize) -> Range<usize> {
+        let start = position - position % BLOCK;
+        start..(start + BLOCK).min(self.groups.len())
+    }
+}
