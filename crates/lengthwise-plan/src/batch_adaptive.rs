@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::branch::Effort;
+use crate::bound::Effort;
 use crate::deadline::Deadline;
 use crate::homogeneous::pack_best;
 use crate::instance::Instance;

@@ -4,24 +4,18 @@
 
 mod adaptive;
 mod batch_adaptive;
-mod branch;
+mod bound;
 mod deadline;
 mod draft;
 mod error;
 mod exhaustive;
-mod fill;
 mod flexsp;
 mod homogeneous;
 mod instance;
 mod kind;
-mod least_micro_batches;
 mod options;
 mod placement;
 mod planner;
-mod polish;
-mod pool;
-mod relaxation;
-mod search;
 mod static_degree;
 
 pub use adaptive::Adaptive;

@@ -6,7 +6,7 @@ use lengthwise_core::{Cluster, GlobalBatch, Plan, Seconds, StrategySpace};
 use lengthwise_cost::{CostModel, predict_step};
 
 use crate::PlanError;
-use crate::branch::{Effort, lower_bound};
+use crate::bound::{Effort, lower_bound};
 use crate::draft::Draft;
 use crate::instance::Instance;
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use lengthwise_core::{Degree, Strategy};
 
-use crate::branch::Effort;
+use crate::bound::Effort;
 use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::homogeneous::pack;

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use lengthwise_core::Tokens;
 
-use crate::branch::Effort;
+use crate::bound::Effort;
+use crate::bound::least_micro_batches;
 use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::homogeneous::pack_best;
 use crate::instance::Instance;
-use crate::least_micro_batches::least_micro_batches;
 use crate::{PlanError, Planned, Planner, PlannerOptions, Problem, StopReason};
 use buckets::buckets;
 use cuts::balanced_cuts;

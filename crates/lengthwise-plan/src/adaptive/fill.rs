@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use lengthwise_cost::Span;
 
+use super::pool::{Open, Pool};
 use crate::draft::{Draft, Placed};
 use crate::instance::Instance;
-use crate::pool::{Open, Pool};
 
 /// Fills micro-batches up to given makespans, from the longest sequences to the shortest.
 ///

@@ -1,12 +1,15 @@
 //! Best-first search over where the longest sequences go, for the lower bound.
 
+mod least_micro_batches;
+mod relaxation;
+
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+pub(crate) use self::least_micro_batches::least_micro_batches;
+use self::relaxation::{Committed, Decisions, MAX_DEPTH, Prices, Relaxation};
 use crate::deadline::Deadline;
 use crate::instance::Instance;
-use crate::least_micro_batches::least_micro_batches;
-use crate::relaxation::{Committed, Decisions, MAX_DEPTH, Prices, Relaxation};
 
 /// A set of plans, by what they have in common, and a bound for all of them.
 struct Node {

@@ -1,12 +1,12 @@
 //! The search for makespans to fill up to.
 
+use super::fill::Filler;
+use super::polish::Polish;
+use crate::bound::least_micro_batches;
 use crate::deadline::Deadline;
 use crate::draft::Draft;
-use crate::fill::Filler;
 use crate::homogeneous::pack;
 use crate::instance::Instance;
-use crate::least_micro_batches::least_micro_batches;
-use crate::polish::Polish;
 
 /// How much more than the least device-seconds a sequence may cost to be together with longer ones.
 const TOLERANCES: [f64; 4] = [1.0, 1.15, 1.6, f64::INFINITY];

@@ -1,12 +1,17 @@
 //! The planner that mixes degrees inside every micro-batch.
 
+mod fill;
+mod polish;
+mod pool;
+mod search;
+
 use std::time::Instant;
 
-use crate::branch::Effort;
+use self::search::Search;
+use crate::bound::Effort;
 use crate::deadline::Deadline;
 use crate::exhaustive::is_tiny;
 use crate::instance::Instance;
-use crate::search::Search;
 use crate::{Exhaustive, PlanError, Planned, Planner, PlannerOptions, Problem, StopReason};
 
 /// Chooses micro-batches, groups and assignment together.
