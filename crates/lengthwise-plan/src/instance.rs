@@ -123,6 +123,25 @@ impl<'a> Instance<'a> {
         Ok(instance)
     }
 
+    /// The same problem with runs of classes merged, which begin at `starts` and cost `time` and `memory`.
+    pub(crate) fn with_classes(&self, starts: &[usize], time: Vec<f64>, memory: Vec<u64>) -> Self {
+        let firsts = &starts[..starts.len() - 1];
+        Instance {
+            class_lens: firsts.iter().map(|&class| self.class_lens[class]).collect(),
+            class_starts: starts
+                .iter()
+                .map(|&class| self.class_starts[class])
+                .collect(),
+            time,
+            memory,
+            sorted: self.sorted.clone(),
+            shapes: self.shapes.clone(),
+            budgets: self.budgets.clone(),
+            devices: self.devices.clone(),
+            ..*self
+        }
+    }
+
     pub(crate) fn num_classes(&self) -> usize {
         self.class_lens.len()
     }

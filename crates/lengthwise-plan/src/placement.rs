@@ -6,6 +6,7 @@ use lengthwise_cost::Span;
 use crate::Problem;
 
 /// The devices of the cluster node by node, in the order in which groups take them.
+#[derive(Clone)]
 pub(crate) struct Devices {
     /// For each node its devices, the ones with the largest budget and then the fastest last.
     nodes: Vec<Vec<PlacedDevice>>,

@@ -22,6 +22,32 @@ pub(crate) struct Filler<'a, 'p> {
     pools: Vec<Pool>,
 }
 
+/// What a sequence is willing to cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Taste {
+    /// How much more than the least device-seconds, to be together with longer ones.
+    pub(crate) tolerance: f64,
+    /// Whether it takes room in any group that is open, of a tolerated shape, before a new group is opened for it.
+    /// That packs the long ones tightly and leaves more devices to the short ones.
+    pub(crate) open_groups_first: bool,
+}
+
+impl Taste {
+    /// Fills the cheapest shapes alone.
+    pub(crate) const FRUGAL: Taste = Taste {
+        tolerance: 1.0,
+        open_groups_first: false,
+    };
+}
+
+/// A micro-batch and shape that sequences may go to.
+#[derive(Clone, Copy)]
+struct Way {
+    micro_batch: u32,
+    shape: u32,
+    is_tolerated: bool,
+}
+
 /// How often makespans are prolonged for what they did not hold.
 const MAX_ATTEMPTS: usize = 2;
 
@@ -58,7 +84,7 @@ impl<'a, 'p> Filler<'a, 'p> {
         &mut self,
         targets: &[f64],
         absorber: usize,
-        tolerance: f64,
+        taste: Taste,
     ) -> (Draft, usize) {
         let mut targets = targets.to_vec();
         let everything = self.all_classes();
@@ -66,7 +92,7 @@ impl<'a, 'p> Filler<'a, 'p> {
             let mut descending = targets.clone();
             descending.sort_by(|a, b| b.total_cmp(a));
             let mut draft = Draft::default();
-            let left_over = self.fill_from(&mut draft, &descending, 0, &everything, tolerance);
+            let left_over = self.fill_from(&mut draft, &descending, 0, &everything, taste);
             let count: u32 = left_over.iter().map(|&(_, count)| count).sum();
             if count == 0 || count <= MAX_SQUEEZED && self.squeeze_in(&mut draft, &left_over) {
                 return (draft, attempt);
@@ -96,7 +122,7 @@ impl<'a, 'p> Filler<'a, 'p> {
                 self.target_of(&left_over)
             });
             let placed = draft.placed.len();
-            left_over = self.fill_from(&mut draft, &targets, from, &left_over, 1.0);
+            left_over = self.fill_from(&mut draft, &targets, from, &left_over, Taste::FRUGAL);
             is_stuck = draft.placed.len() == placed;
         }
         draft
@@ -135,7 +161,7 @@ impl<'a, 'p> Filler<'a, 'p> {
         targets: &[f64],
         from: usize,
         classes: &[(u32, u32)],
-        tolerance: f64,
+        taste: Taste,
     ) -> Vec<(u32, u32)> {
         for _ in from..targets.len() {
             draft.open_micro_batch(self.instance);
@@ -150,22 +176,32 @@ impl<'a, 'p> Filler<'a, 'p> {
         let mut left_over = Vec::new();
         for &(class, count) in classes {
             let order = &self.orders[class as usize];
-            let num_tolerated = self.num_tolerated(class, tolerance);
+            let num_tolerated = self.num_tolerated(class, taste.tolerance);
             if (order.as_slice(), num_tolerated) != ways_of {
                 ways_of = (order, num_tolerated);
-                ways.clear();
-                ways.extend(list_ways(order, num_tolerated, from..targets.len()));
+                list_ways(order, num_tolerated, from..targets.len(), &mut ways);
             }
             let mut left = count;
-            ways.retain(|&(micro_batch, shape)| {
-                let target = targets[micro_batch as usize];
-                let time = self.instance.time(shape as usize, class as usize);
+            if taste.open_groups_first {
+                let tolerated = ways.iter().take_while(|way| way.is_tolerated);
+                for way in tolerated {
+                    let pool =
+                        &mut pools[way.micro_batch as usize * num_shapes + way.shape as usize];
+                    let target = targets[way.micro_batch as usize];
+                    left -= self.place_in_open(draft, pool, (way.shape, target), class, left);
+                    if left == 0 {
+                        break;
+                    }
+                }
+            }
+            ways.retain(|way| {
+                let target = targets[way.micro_batch as usize];
+                let time = self.instance.time(way.shape as usize, class as usize);
                 if left == 0 || time > target * self.fastest {
                     return true;
                 }
-                let pool = &mut pools[micro_batch as usize * num_shapes + shape as usize];
-                let to = (micro_batch, target, shape);
-                left -= self.place(draft, pool, to, class, left);
+                let pool = &mut pools[way.micro_batch as usize * num_shapes + way.shape as usize];
+                left -= self.place(draft, pool, (*way, target), class, left);
                 left == 0 || !pool.is_closed || !pool.is_full()
             });
             if left > 0 {
@@ -189,19 +225,36 @@ impl<'a, 'p> Filler<'a, 'p> {
         &self,
         draft: &mut Draft,
         pool: &mut Pool,
-        (micro_batch, target, shape): (u32, f64, u32),
+        (way, target): (Way, f64),
         class: u32,
         count: u32,
     ) -> u32 {
         let mut left = count;
-        while left > 0 {
-            let position = match pool.best_fit(class) {
-                Some(position) => position,
-                None => match self.open(draft, pool, (micro_batch, target, shape), class) {
-                    Some(open) => pool.push(open, class),
-                    None => break,
-                },
-            };
+        loop {
+            left -= self.place_in_open(draft, pool, (way.shape, target), class, left);
+            if left == 0 {
+                return count;
+            }
+            match self.open(draft, pool, (way, target), class) {
+                Some(open) => pool.push(open, class),
+                None => return count - left,
+            }
+        }
+    }
+
+    /// Puts up to `count` sequences into open groups of the pool; returns how many.
+    fn place_in_open(
+        &self,
+        draft: &mut Draft,
+        pool: &mut Pool,
+        (shape, target): (u32, f64),
+        class: u32,
+        count: u32,
+    ) -> u32 {
+        let mut left = count;
+        while left > 0
+            && let Some(position) = pool.best_fit(class)
+        {
             let of = (shape as usize, target);
             let (taken, open) = pool.take(self.instance, position, of, class, left);
             if taken > 0 {
@@ -224,12 +277,12 @@ impl<'a, 'p> Filler<'a, 'p> {
         &self,
         draft: &mut Draft,
         pool: &mut Pool,
-        (micro_batch, target, shape): (u32, f64, u32),
+        (way, target): (Way, f64),
         class: u32,
     ) -> Option<Open> {
         let instance = self.instance;
-        let wanted = &instance.shapes[shape as usize];
-        let free = &draft.free[micro_batch as usize];
+        let wanted = &instance.shapes[way.shape as usize];
+        let free = &draft.free[way.micro_batch as usize];
         if pool.is_closed {
             return None;
         }
@@ -237,7 +290,7 @@ impl<'a, 'p> Filler<'a, 'p> {
             pool.is_closed = true;
             return None;
         }
-        let memory = instance.memory(shape as usize, class as usize);
+        let memory = instance.memory(way.shape as usize, class as usize);
         let seat = free.find(&instance.devices, wanted.degree, memory)?;
         if seat.span != wanted.span {
             // Devices that no node has left together none will have later.
@@ -245,14 +298,14 @@ impl<'a, 'p> Filler<'a, 'p> {
             return None;
         }
         let slowness = seat.slowness;
-        if instance.time(shape as usize, class as usize) * slowness > target {
+        if instance.time(way.shape as usize, class as usize) * slowness > target {
             return None;
         }
         Some(Open {
             time: 0.0,
             room: seat.budget,
             slowness,
-            group: draft.add_group(micro_batch, shape, seat),
+            group: draft.add_group(way.micro_batch, way.shape, seat),
         })
     }
 
@@ -291,22 +344,29 @@ impl<'a, 'p> Filler<'a, 'p> {
     }
 }
 
-/// The micro-batches and shapes that a sequence may go to, the preferred ones first: micro-batch by micro-batch for the
-/// tolerated shapes, then shape by shape.
+/// Lists the ways of a sequence, the preferred ones first: micro-batch by micro-batch for the tolerated shapes, then
+/// shape by shape.
 fn list_ways(
     order: &[u32],
     num_tolerated: usize,
     micro_batches: Range<usize>,
-) -> impl Iterator<Item = (u32, u32)> + '_ {
-    let micro_batches = micro_batches.start as u32..micro_batches.end as u32;
+    ways: &mut Vec<Way>,
+) {
+    ways.clear();
     let (tolerated, others) = order.split_at(num_tolerated);
-    let first = micro_batches
-        .clone()
-        .flat_map(|micro_batch| tolerated.iter().map(move |&shape| (micro_batch, shape)));
-    let then = others.iter().flat_map(move |&shape| {
-        micro_batches
-            .clone()
-            .map(move |micro_batch| (micro_batch, shape))
-    });
-    first.chain(then)
+    let micro_batches = micro_batches.start as u32..micro_batches.end as u32;
+    for micro_batch in micro_batches.clone() {
+        ways.extend(tolerated.iter().map(|&shape| Way {
+            micro_batch,
+            shape,
+            is_tolerated: true,
+        }));
+    }
+    for &shape in others {
+        ways.extend(micro_batches.clone().map(|micro_batch| Way {
+            micro_batch,
+            shape,
+            is_tolerated: false,
+        }));
+    }
 }

@@ -1,13 +1,17 @@
 //! The planner that mixes degrees inside every micro-batch.
 
 mod fill;
+mod noise;
 mod polish;
 mod pool;
 mod search;
+mod sketch;
+mod starts;
 
 use std::time::Instant;
 
 use self::search::Search;
+use self::sketch::sketch;
 use crate::bound::Effort;
 use crate::deadline::Deadline;
 use crate::exhaustive::is_tiny;
@@ -26,6 +30,7 @@ pub struct Adaptive {
 
 /// The part of a time budget that the search for a plan may use, and where its bound must be found; the rest is for
 /// writing both down.
+const SKETCH_SHARE: f64 = 0.3;
 const SEARCH_SHARE: f64 = 0.55;
 const BOUND_SHARE: f64 = 0.85;
 
@@ -48,8 +53,11 @@ impl Planner for Adaptive {
         let started = Instant::now();
         let deadline = |share| Deadline::after(started, self.options.time_budget, share);
         let instance = Instance::new(problem)?;
-        let (draft, out_of_time) =
-            Search::new(&instance, deadline(SEARCH_SHARE)).run(num_fills(&instance));
+        let sketch = sketch(&instance);
+        let search = Search::new(&sketch, deadline(SKETCH_SHARE));
+        let aims = search.explore(num_explored(&instance));
+        let search = Search::new(&instance, deadline(SEARCH_SHARE));
+        let (draft, out_of_time) = search.refine(aims, num_refined(&instance));
         let effort = Effort::for_size(instance.num_sequences(), deadline(BOUND_SHARE));
         let mut planned = Planned::of(draft, &instance, effort, started);
         if planned.report.stop_reason == StopReason::Converged && out_of_time {
@@ -59,9 +67,15 @@ impl Planner for Adaptive {
     }
 }
 
-/// How many drafts are filled: fewer of large batches, where a single one takes long and the law of large numbers
-/// leaves little to gain.
-fn num_fills(instance: &Instance<'_>) -> usize {
-    let sequences = instance.num_sequences().max(64) as f64;
-    ((320.0 * (512.0 / sequences).powf(0.75)) as usize).clamp(12, 640)
+/// How many drafts of the sketch are filled: fewer on large clusters, where a single one takes long.
+fn num_explored(instance: &Instance<'_>) -> usize {
+    let devices = f64::from(instance.problem.cluster.num_devices()).max(1024.0);
+    ((100.0 * (1024.0 / devices).powf(0.6)) as usize).max(12)
+}
+
+/// How many drafts of the batch itself are filled: fewer of large ones, where a single one takes long and the law of
+/// large numbers leaves little to gain.
+fn num_refined(instance: &Instance<'_>) -> usize {
+    let sequences = instance.num_sequences().max(512) as f64;
+    ((24.0 * (512.0 / sequences).powf(0.3)) as usize).max(4)
 }

@@ -112,7 +112,10 @@ impl<'a, 'p> Polish<'a, 'p> {
     fn best_trade(&self, micro_batch: usize, num_partners: usize, bundles: bool) -> Option<Trade> {
         let &(slowest, source) = self.by_time[micro_batch].last()?;
         let limit = f64::from_bits(slowest) * (1.0 - 1e-7);
-        let mut best = None;
+        // Once the two groups end before the second slowest, they can't make the micro-batch any faster.
+        let second = self.by_time[micro_batch].iter().nth_back(1);
+        let enough = second.map_or(0.0, |&(time, _)| f64::from_bits(time));
+        let mut best: Option<Trade> = None;
         for (other, groups) in self.by_time.iter().enumerate() {
             let makespan = groups.last().map_or(0.0, |&(time, _)| f64::from_bits(time));
             let same = other == micro_batch;
@@ -125,12 +128,11 @@ impl<'a, 'p> Polish<'a, 'p> {
                         cap: if same { limit } else { makespan },
                         same,
                     };
+                    if best.as_ref().is_some_and(|best| best.slowest <= enough) {
+                        return best;
+                    }
                     let least = self.least_slowest(pair);
-                    if least >= limit
-                        || best
-                            .as_ref()
-                            .is_some_and(|best: &Trade| best.slowest <= least)
-                    {
+                    if least >= limit || best.as_ref().is_some_and(|best| best.slowest <= least) {
                         continue;
                     }
                     if bundles {

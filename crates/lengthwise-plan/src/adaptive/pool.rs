@@ -42,14 +42,13 @@ impl Pool {
         self.most_fitting.iter().all(|&most| most == 0)
     }
 
-    /// Adds an empty group that has room for one of `class`; returns its position.
-    pub(crate) fn push(&mut self, open: Open, class: u32) -> usize {
+    /// Adds an empty group that has room for one of `class`.
+    pub(crate) fn push(&mut self, open: Open, class: u32) {
         self.groups.push(open);
         self.fitting.push(0);
         let position = self.groups.len() - 1;
         self.most_fitting.resize(position / BLOCK + 1, 0);
         self.set_fitting(position, class + 1);
-        position
     }
 
     /// The position of the group with the least room of those that have some for one of `class`.

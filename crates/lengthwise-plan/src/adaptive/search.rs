@@ -1,15 +1,24 @@
 //! The search for makespans to fill up to.
 
-use super::fill::Filler;
+use super::fill::{Filler, Taste};
+use super::noise::Noise;
 use super::polish::Polish;
+use super::starts::starts;
 use crate::bound::least_micro_batches;
 use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::homogeneous::pack;
 use crate::instance::Instance;
 
-/// How much more than the least device-seconds a sequence may cost to be together with longer ones.
-const TOLERANCES: [f64; 4] = [1.0, 1.15, 1.6, f64::INFINITY];
+/// What first makespans are filled with.
+const TASTES: [Taste; 6] = [
+    Taste::FRUGAL,
+    tolerant(1.15),
+    tolerant(f64::INFINITY),
+    packing(1.1),
+    packing(1.3),
+    packing(1.8),
+];
 
 /// Drafts that take at most this much longer than the best one are polished.
 const PROMISING: f64 = 1.005;
@@ -26,55 +35,73 @@ const NUM_BISECTIONS: usize = 6;
 /// Degrees times sequences up to which drafts with a single degree are tried.
 const MAX_SINGLE_DEGREES: usize = 1 << 12;
 
-/// Tries makespans, each set of them by filling a draft, and keeps the best.
+/// How many of the best aims of a search another one begins with.
+const NUM_HANDED_ON: usize = 8;
+
+const fn tolerant(tolerance: f64) -> Taste {
+    Taste {
+        tolerance,
+        open_groups_first: false,
+    }
+}
+
+const fn packing(tolerance: f64) -> Taste {
+    Taste {
+        tolerance,
+        open_groups_first: true,
+    }
+}
+
+/// Tries aims, each by filling a draft, and keeps the best.
 pub(crate) struct Search<'a, 'p> {
     instance: &'a Instance<'p>,
     filler: Filler<'a, 'p>,
-    /// Where the climbs stand: the best draft as it was filled, and the best as it was polished. Polishing may
-    /// reach makespans that filling can't, so that each finds what the other misses.
-    filled: Option<Base>,
-    polished: Option<Base>,
+    /// The best draft as it was filled and the best as it was polished. Polishing may reach makespans that filling
+    /// can't, so that variations of each find what those of the other miss.
+    filled: Option<Tried>,
+    polished: Option<Tried>,
     /// The best draft of all, polished, and its time.
     best: Option<(f64, Draft)>,
+    /// Aims of the drafts that were worth polishing.
+    promising: Vec<Tried>,
     fills_left: usize,
     deadline: Deadline,
     out_of_time: bool,
 }
 
-/// Makespans and what came of them.
-#[derive(Clone)]
-struct Base {
-    time: f64,
+/// What a draft is filled up to, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Aims {
     targets: Vec<f64>,
-    tolerance: f64,
+    taste: Taste,
 }
 
-/// Which base a climb follows.
-#[derive(Clone, Copy)]
-enum Climb {
-    Filled,
-    Polished,
+/// Aims and the step time that came of them.
+#[derive(Clone)]
+struct Tried {
+    time: f64,
+    aims: Aims,
 }
 
-impl Base {
-    fn new(draft: &Draft, instance: &Instance<'_>, tolerance: f64) -> Self {
+impl Tried {
+    /// A draft, with its own makespans to aim at.
+    fn of(draft: &Draft, instance: &Instance<'_>, taste: Taste) -> Self {
         let mut targets = draft.makespans();
         targets.retain(|&makespan| makespan > 0.0);
         targets.sort_by(|a, b| b.total_cmp(a));
-        Base {
+        Tried {
             time: draft.step_time(instance),
-            targets,
-            tolerance,
+            aims: Aims { targets, taste },
         }
     }
 
-    /// Takes the place of a base that takes longer.
-    fn improve(self, base: &mut Option<Base>) -> bool {
-        let improves = base
+    /// Takes the place of what takes longer; whether it does.
+    fn improve(self, best: &mut Option<Tried>) -> bool {
+        let improves = best
             .as_ref()
-            .is_none_or(|base| self.time < base.time * (1.0 - 1e-9));
+            .is_none_or(|best| self.time < best.time * (1.0 - 1e-9));
         if improves {
-            *base = Some(self);
+            *best = Some(self);
         }
         improves
     }
@@ -88,53 +115,50 @@ impl<'a, 'p> Search<'a, 'p> {
             filled: None,
             polished: None,
             best: None,
+            promising: Vec::new(),
             fills_left: 0,
             deadline,
             out_of_time: false,
         }
     }
 
-    /// The best draft of about `num_fills`, and whether time ran out before.
-    pub(crate) fn run(mut self, num_fills: usize) -> (Draft, bool) {
-        self.try_single_degrees();
+    /// The best aims of about `num_fills` drafts, best first.
+    pub(crate) fn explore(mut self, num_fills: usize) -> Vec<Aims> {
         self.fills_left = num_fills / 2;
         self.try_least_levels();
-        for (estimate, targets) in self.starts() {
-            if self
-                .best
-                .as_ref()
-                .is_some_and(|&(time, _)| estimate > HOPELESS * time)
-            {
+        for start in starts(self.instance) {
+            let best = self.best.as_ref();
+            if best.is_some_and(|&(time, _)| start.estimate > HOPELESS * time) {
                 break;
             }
-            for tolerance in TOLERANCES {
-                let absorber = targets.len() - 1;
-                self.try_targets(&targets, absorber, tolerance);
+            let absorber = start.targets.len() - 1;
+            for taste in TASTES {
+                let targets = start.targets.clone();
+                self.attempt(Aims { targets, taste }, absorber);
             }
         }
-        for climb in [Climb::Filled, Climb::Polished] {
-            self.refill(num_fills / 4);
-            self.climb(climb);
+        if !self.out_of_time {
+            self.fills_left += num_fills / 2;
         }
-        self.fills_left = 0;
-        self.refill(num_fills / 4);
-        self.shake();
+        self.vary();
+        self.promising.sort_by(|a, b| a.time.total_cmp(&b.time));
+        self.promising.dedup_by(|a, b| a.time == b.time);
+        let best = self.promising.into_iter().take(NUM_HANDED_ON);
+        best.map(|tried| tried.aims).collect()
+    }
+
+    /// The best draft of about `num_fills`, first with these aims, then with variations, and whether time ran out before.
+    pub(crate) fn refine(mut self, aims: Vec<Aims>, num_fills: usize) -> (Draft, bool) {
+        self.fills_left = num_fills;
+        for aims in aims {
+            let absorber = aims.targets.len() - 1;
+            self.attempt(aims, absorber);
+        }
+        self.try_single_degrees();
+        self.vary();
         match self.best {
             Some((_, draft)) => (draft, self.out_of_time),
-            None => (self.filler.fill(&[], 0, 1.0).0, self.out_of_time),
-        }
-    }
-
-    fn refill(&mut self, num_fills: usize) {
-        if !self.out_of_time {
-            self.fills_left += num_fills;
-        }
-    }
-
-    fn base(&self, climb: Climb) -> Option<&Base> {
-        match climb {
-            Climb::Filled => self.filled.as_ref(),
-            Climb::Polished => self.polished.as_ref(),
+            None => (self.filler.fill(&[], 0, Taste::FRUGAL).0, self.out_of_time),
         }
     }
 
@@ -147,12 +171,7 @@ impl<'a, 'p> Search<'a, 'p> {
         }
         for &strategy in strategies {
             if let Some(draft) = pack(self.instance, strategy) {
-                let draft = Polish::new(self.instance, draft).run(NUM_TRADES);
-                let base = Base::new(&draft, self.instance, 1.0);
-                if self.best.as_ref().is_none_or(|&(time, _)| base.time < time) {
-                    self.best = Some((base.time, draft));
-                }
-                base.improve(&mut self.polished);
+                self.polish(draft, Taste::FRUGAL);
             }
         }
     }
@@ -180,7 +199,7 @@ impl<'a, 'p> Search<'a, 'p> {
         let (mut low, mut high) = ((total - first).max(0.0) / num as f64, total);
         for _ in 0..NUM_BISECTIONS {
             let level = 0.5 * (low + high);
-            let (draft, _) = self.filler.fill(&targets(level), num, 1.0);
+            let (draft, _) = self.filler.fill(&targets(level), num, Taste::FRUGAL);
             self.fills_left = self.fills_left.saturating_sub(1);
             if draft.free.len() > num {
                 low = level;
@@ -188,151 +207,99 @@ impl<'a, 'p> Search<'a, 'p> {
                 high = level;
             }
         }
-        for tolerance in [1.0, 1.15] {
-            self.try_targets(&targets(high), num, tolerance);
+        for taste in [Taste::FRUGAL, tolerant(1.15)] {
+            let targets = targets(high);
+            self.attempt(Aims { targets, taste }, num);
         }
     }
 
-    /// First makespans, with the step time they hope for, best first: the longest sequence decides that of its
-    /// micro-batch, the others share the rest.
-    fn starts(&self) -> Vec<(f64, Vec<f64>)> {
-        let instance = self.instance;
-        let longest = instance.num_classes() - 1;
-        let total = instance.least_work() / instance.total_speed;
-        let least = least_micro_batches(instance) as usize;
-        let mut starts: Vec<(f64, Vec<f64>)> = Vec::new();
-        for num in least..least + 3 {
-            for shape in (0..instance.shapes.len()).filter(|&shape| instance.fits(shape, longest)) {
-                let first = instance.time(shape, longest) * (1.0 + 1e-9);
-                for slack in [1.02, 1.1] {
-                    let first = first.max(total * slack / num as f64);
-                    let rest = (total * slack - first).max(0.05 * total);
-                    let mut push = |targets: Vec<f64>| {
-                        let sum = if num == 1 { first } else { first + rest };
-                        starts.push((sum + instance.overhead * num as f64, targets));
-                    };
-                    if num > 1 {
-                        let mut level = vec![rest / (num - 1) as f64; num];
-                        level[0] = first;
-                        push(level);
-                    }
-                    if num > 2 {
-                        push(ladder(first, rest, num));
-                    }
-                    push(vec![first; num]);
-                }
-            }
-        }
-        starts.sort_by(|a, b| a.0.total_cmp(&b.0));
-        starts.dedup_by(|a, b| a.1 == b.1);
-        starts
-    }
-
-    /// Fills a draft up to the targets; whether it is the best one so far, as filled and as polished.
-    fn try_targets(&mut self, targets: &[f64], absorber: usize, tolerance: f64) -> [bool; 2] {
+    /// Fills a draft; whether it is the best one so far, as filled or as polished.
+    fn attempt(&mut self, aims: Aims, absorber: usize) -> bool {
         let at_least = self.instance.least_work() / self.instance.total_speed;
-        let at_least = at_least + self.instance.overhead * targets.len() as f64;
+        let at_least = at_least + self.instance.overhead * aims.targets.len() as f64;
         let best = self.best.as_ref().map_or(f64::INFINITY, |&(time, _)| time);
         if at_least >= best || self.fills_left == 0 {
-            return [false; 2];
+            return false;
         }
         if self.best.is_some() && self.deadline.has_passed() {
             self.out_of_time = true;
             self.fills_left = 0;
-            return [false; 2];
+            return false;
         }
-        let (draft, attempts) = self.filler.fill(targets, absorber, tolerance);
+        let (draft, attempts) = self.filler.fill(&aims.targets, absorber, aims.taste);
         self.fills_left = self.fills_left.saturating_sub(attempts);
-        let base = Base::new(&draft, self.instance, tolerance);
-        let near = base.time <= best * PROMISING;
-        let mut improved = [base.improve(&mut self.filled), false];
-        if near {
-            let draft = Polish::new(self.instance, draft).run(NUM_TRADES);
-            let base = Base::new(&draft, self.instance, tolerance);
-            if base.time < best {
-                self.best = Some((base.time, draft));
-            }
-            improved[1] = base.improve(&mut self.polished);
+        let filled = Tried::of(&draft, self.instance, aims.taste);
+        let time = filled.time;
+        let mut improves = filled.improve(&mut self.filled);
+        if time <= best * PROMISING {
+            self.promising.push(Tried {
+                time,
+                aims: aims.clone(),
+            });
+            improves |= self.polish(draft, aims.taste);
         }
-        improved
+        improves
     }
 
-    /// Changes all makespans a little at once, for the gaps between whole sequences that no single step leads across.
-    fn shake(&mut self) {
-        let mut noise = Noise(0x9E37_79B9_7F4A_7C15);
+    /// Polishes a draft; whether it is the best one then.
+    fn polish(&mut self, draft: Draft, taste: Taste) -> bool {
+        let draft = Polish::new(self.instance, draft).run(NUM_TRADES);
+        let polished = Tried::of(&draft, self.instance, taste);
+        if self
+            .best
+            .as_ref()
+            .is_none_or(|&(time, _)| polished.time < time)
+        {
+            self.best = Some((polished.time, draft));
+        }
+        polished.improve(&mut self.polished)
+    }
+
+    /// Varies the best aims for as many fills as are left: shortens one makespan, with another to take up what no longer
+    /// fits, by steps that grow with success; or changes all a little at once, for the gaps between whole
+    /// sequences that no single step leads across.
+    fn vary(&mut self) {
+        let mut noise = Noise::new();
+        let mut step: f64 = 0.06;
         while self.fills_left > 0 {
-            let Some(base) = &self.polished else { return };
-            let mut targets = base.targets.clone();
-            let amplitude = 0.03 * noise.next();
-            for target in &mut targets {
-                *target *= 1.0 + amplitude * (2.0 * noise.next() - 1.0);
-            }
-            let varied = noise.next() < 0.5;
-            let tolerance = if varied {
-                1.0 + 0.3 * noise.next()
+            let base = if noise.next() < 0.4 {
+                &self.filled
             } else {
-                base.tolerance
+                &self.polished
             };
-            let absorber = (noise.next() * (targets.len() + 1) as f64) as usize;
+            let Some(Tried { aims, .. }) = base else {
+                return;
+            };
+            let mut aims = aims.clone();
+            let num = aims.targets.len();
+            let mut absorber = noise.below(num + 1);
+            if noise.next() < 0.6 {
+                let shortened = noise.below(num);
+                aims.targets[shortened] *= 1.0 - step * 2.0 * noise.next();
+                if absorber == shortened {
+                    absorber = num;
+                }
+            } else {
+                let amplitude = 0.03 * noise.next();
+                for target in &mut aims.targets {
+                    *target *= 1.0 + amplitude * (2.0 * noise.next() - 1.0);
+                }
+                if noise.next() < 0.5 {
+                    aims.taste = Taste {
+                        tolerance: 1.0 + 0.3 * noise.next(),
+                        open_groups_first: noise.next() < 0.5,
+                    };
+                }
+            }
             let before = self.fills_left;
-            self.try_targets(&targets, absorber, tolerance);
+            if self.attempt(aims, absorber) {
+                step = (step * 1.3).min(0.12);
+            } else {
+                step = (step * 0.96).max(0.004);
+            }
             if self.fills_left == before {
                 return;
             }
         }
     }
-
-    /// Shortens one makespan after the other, with another to take up what no longer fits, by smaller and smaller steps.
-    fn climb(&mut self, climb: Climb) {
-        let mut step = 0.12;
-        while step > 0.001 && self.fills_left > 0 {
-            let mut improved = false;
-            let num = self.base(climb).map_or(0, |base| base.targets.len());
-            for shortened in 0..num {
-                for absorber in 0..num {
-                    let Some(base) = self.base(climb).filter(|base| base.targets.len() == num)
-                    else {
-                        break;
-                    };
-                    let mut targets = base.targets.clone();
-                    let tolerance = base.tolerance;
-                    targets[shortened] *= 1.0 - step;
-                    let absorber = if absorber == shortened { num } else { absorber };
-                    improved |= self.try_targets(&targets, absorber, tolerance)[climb as usize];
-                }
-            }
-            if !improved {
-                step *= 0.5;
-            }
-        }
-    }
-}
-
-/// A fixed sequence of numbers in 0..1 without pattern (xorshift), so that the same input gives the same plan.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> f64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
-/// `num` makespans from `first` down, each the same part of the one before, the others `rest` together.
-fn ladder(first: f64, rest: f64, num: usize) -> Vec<f64> {
-    let (mut low, mut high) = (0.0, 1.0);
-    for _ in 0..40 {
-        let ratio: f64 = 0.5 * (low + high);
-        let sum: f64 = (1..num).map(|power| first * ratio.powi(power as i32)).sum();
-        if sum < rest {
-            low = ratio;
-        } else {
-            high = ratio;
-        }
-    }
-    (0..num)
-        .map(|power| first * high.powi(power as i32))
-        .collect()
 }
