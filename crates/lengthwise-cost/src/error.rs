@@ -86,3 +86,90 @@ pub enum ProfileError {
     #[error(transparent)]
     Value(#[from] CoreError),
 }
+
+/// A description of hardware that can't be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum HardwareError {
+    /// The file itself.
+    #[error("cluster file {} can't be read", path.display())]
+    Unreadable {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Not TOML, or a key that is missing, unknown or of the wrong type.
+    #[error("the cluster file is not valid: {0}")]
+    Syntax(#[from] toml::de::Error),
+    /// A value that breaks a rule.
+    #[error("{key} is {value}; {rule}")]
+    BadValue {
+        /// The key.
+        key: String,
+        /// What it was given.
+        value: String,
+        /// What it must be.
+        rule: String,
+    },
+    /// A key that is needed here.
+    #[error("{key} is missing; {rule}")]
+    Missing {
+        /// The key.
+        key: String,
+        /// Why it is needed.
+        rule: String,
+    },
+    /// Another value out of range.
+    #[error(transparent)]
+    Value(#[from] CoreError),
+}
+
+impl HardwareError {
+    pub(crate) fn bad(
+        key: impl Into<String>,
+        value: impl ToString,
+        rule: impl Into<String>,
+    ) -> Self {
+        HardwareError::BadValue {
+            key: key.into(),
+            value: value.to_string(),
+            rule: rule.into(),
+        }
+    }
+
+    pub(crate) fn missing(key: impl Into<String>, rule: impl Into<String>) -> Self {
+        HardwareError::Missing {
+            key: key.into(),
+            rule: rule.into(),
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            HardwareError::Missing { key, .. } if key == "nic" => {
+                Some("write [nic] with per_node, bandwidth_bytes_per_s and latency_s")
+            }
+            HardwareError::Missing { key, .. } if key.starts_with("other_devices") => {
+                Some("write ranks = [3] or nodes = [1], and speed = 0.5 or memory_gib = 20")
+            }
+            HardwareError::Missing { .. } => {
+                Some("write it, or name a kind: device.kind = \"a100-40\"")
+            }
+            HardwareError::BadValue { key, .. } if key.ends_with("memory_fraction") => {
+                Some("it is the part of its memory that a device lends to training, such as 0.9")
+            }
+            HardwareError::BadValue { key, .. } if key.ends_with("efficiency") => {
+                Some("it is the part of its peak that a device reaches, such as 0.6")
+            }
+            HardwareError::BadValue { key, .. } if key.ends_with("speed") => {
+                Some("0.5 takes twice as long as the other devices do")
+            }
+            HardwareError::BadValue { key, .. } if key.ends_with("kind") => Some(
+                "leave device.kind out to describe another with peak_flops_per_s and memory_gib",
+            ),
+            _ => None,
+        }
+    }
+}

@@ -14,13 +14,15 @@
 mod degree_table;
 mod error;
 mod fitted;
+mod hardware;
 mod model;
 mod per_degree;
 mod predict;
 mod profile;
 
-pub use error::{CostError, ProfileError};
+pub use error::{CostError, HardwareError, ProfileError};
 pub use fitted::{FittedCosts, FittedModel, head_imbalance};
+pub use hardware::{ClusterLinks, DeviceKind, DeviceModel, Hardware, Link};
 pub use model::{CostModel, GroupShape, Span, TimeParts};
 pub use per_degree::PerDegree;
 pub use predict::{predict_group, predict_micro_batch, predict_step};

@@ -13,10 +13,8 @@ use lengthwise_core::{
     Bytes, Cluster, Degree, Device, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds,
     SequenceIndex, Speed, Strategy,
 };
-use lengthwise_cost::{FittedCosts, FittedModel};
-use lengthwise_sim::{
-    ClusterLinks, Link, Overlap, ShardedBytes, SimulatedStep, StepCosts, simulate,
-};
+use lengthwise_cost::{ClusterLinks, FittedCosts, FittedModel, Link};
+use lengthwise_sim::{Overlap, ShardedBytes, SimulatedStep, StepCosts, simulate};
 
 const NUM_LAYERS: u32 = 32;
 const NUM_MICRO_BATCHES: u32 = 4;

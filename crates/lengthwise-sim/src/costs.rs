@@ -1,53 +1,9 @@
 //! What the parts of a step cost, whoever measured or described them.
 
 use lengthwise_core::{Bytes, Seconds};
-use lengthwise_cost::CostModel;
+use lengthwise_cost::{ClusterLinks, CostModel};
 
 use crate::SimError;
-
-/// A link: bytes a second in each direction, and what every call over it pays once.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Link {
-    bandwidth_bytes_per_s: f64,
-    latency: Seconds,
-}
-
-impl Link {
-    /// A link of this bandwidth, unless it is not finite and above 0.
-    pub fn new(bandwidth_bytes_per_s: f64, latency: Seconds) -> Result<Self, SimError> {
-        check(
-            "bandwidth_bytes_per_s",
-            bandwidth_bytes_per_s,
-            bandwidth_bytes_per_s > 0.0,
-            "above 0",
-        )?;
-        Ok(Link {
-            bandwidth_bytes_per_s,
-            latency,
-        })
-    }
-
-    /// Bytes a second, in each direction.
-    pub const fn bandwidth_bytes_per_s(&self) -> f64 {
-        self.bandwidth_bytes_per_s
-    }
-
-    /// What every call over it pays once.
-    pub const fn latency(&self) -> Seconds {
-        self.latency
-    }
-}
-
-/// How devices reach each other.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ClusterLinks {
-    /// From each device to the switch of its node.
-    pub device: Link,
-    /// How many NICs a node has. Its devices use them in turn: device `i` that of index `i mod nics_per_node`.
-    pub nics_per_node: u32,
-    /// From each NIC to the network, which itself never is the bottleneck.
-    pub nic: Link,
-}
 
 /// What ranks gather and scatter in every micro-batch, over all layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -68,7 +68,7 @@ mod simulate;
 mod wiring;
 
 pub use chrome::{ChromeTraceWriter, TraceProblem, TraceSummary, check_chrome_trace};
-pub use costs::{ClusterLinks, Link, Overlap, ShardedBytes, StepCosts};
+pub use costs::{Overlap, ShardedBytes, StepCosts};
 pub use error::SimError;
 pub use outcome::{
     LinkPlace, SimulatedLink, SimulatedMicroBatch, SimulatedRank, SimulatedStep, Usage,

@@ -1,8 +1,8 @@
 //! The described links as a network, and what crosses which of them.
 
 use lengthwise_core::{Cluster, Rank, Seconds};
+use lengthwise_cost::ClusterLinks;
 
-use crate::costs::ClusterLinks;
 use crate::engine::{CallId, LinkId, Network, RouteId};
 use crate::outcome::LinkPlace;
 

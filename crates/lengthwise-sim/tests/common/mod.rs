@@ -5,8 +5,8 @@ use lengthwise_core::{
     Bytes, Cluster, Degree, Device, Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Speed,
     Strategy,
 };
-use lengthwise_cost::{CostModel, FittedCosts, FittedModel};
-use lengthwise_sim::{ClusterLinks, Link, ShardedBytes, StepCosts};
+use lengthwise_cost::{ClusterLinks, CostModel, FittedCosts, FittedModel, Link};
+use lengthwise_sim::{ShardedBytes, StepCosts};
 
 pub fn device(speed: f64) -> Device {
     Device::new(Bytes(1 << 40), Speed::new(speed).unwrap())

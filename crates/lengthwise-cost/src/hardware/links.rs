@@ -1,0 +1,61 @@
+//! Links, and how they join the devices of a cluster.
+
+use lengthwise_core::Seconds;
+
+use crate::HardwareError;
+
+/// A link: bytes a second in each direction, and what every call over it pays once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Link {
+    bandwidth_bytes_per_s: f64,
+    latency: Seconds,
+}
+
+impl Link {
+    /// A link of this bandwidth.
+    ///
+    /// # Errors
+    ///
+    /// The bandwidth is not finite and above 0.
+    pub fn new(bandwidth_bytes_per_s: f64, latency: Seconds) -> Result<Self, HardwareError> {
+        if bandwidth_bytes_per_s.is_finite() && bandwidth_bytes_per_s > 0.0 {
+            Ok(Link {
+                bandwidth_bytes_per_s,
+                latency,
+            })
+        } else {
+            Err(HardwareError::bad(
+                "bandwidth_bytes_per_s",
+                bandwidth_bytes_per_s,
+                "it must be finite and above 0",
+            ))
+        }
+    }
+
+    /// Bytes a second, in each direction.
+    pub const fn bandwidth_bytes_per_s(&self) -> f64 {
+        self.bandwidth_bytes_per_s
+    }
+
+    /// What every call over it pays once.
+    pub const fn latency(&self) -> Seconds {
+        self.latency
+    }
+}
+
+/// How devices reach each other.
+///
+/// ```text
+/// device 0 --device link--+               +-- NIC 0 --+
+/// device 1 --device link--+-- the node's -+           +-- network
+///   ...                   |     switch    +-- NIC 1 --+
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClusterLinks {
+    /// From each device to the switch of its node.
+    pub device: Link,
+    /// How many NICs a node has. Its devices use them in turn: device `i` that of index `i mod nics_per_node`.
+    pub nics_per_node: u32,
+    /// From each NIC to the network, which itself never is the bottleneck.
+    pub nic: Link,
+}

@@ -1,0 +1,213 @@
+//! Clusters described by their data sheets: devices, nodes, links, and what is not like the rest.
+
+mod checks;
+mod device;
+mod file;
+mod links;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use lengthwise_core::{Bytes, Cluster, Device, Rank, Speed};
+
+pub use device::{DeviceKind, DeviceModel};
+pub use links::{ClusterLinks, Link};
+
+use crate::HardwareError;
+use file::ClusterFile;
+
+/// A cluster that is described rather than measured.
+///
+/// As a file, with a known kind of device or with its own figures, which count more:
+///
+/// ```
+/// let hardware = lengthwise_cost::Hardware::from_toml(r#"
+///     name = "two nodes of A100s"
+///     num_nodes = 2
+///     devices_per_node = 8
+///
+///     [device]
+///     kind = "a100-40"
+///     memory_fraction = 0.75          # lent to training; 0.9, if left out
+///     efficiency = 0.7                # this and attention_efficiency, peak_flops_per_s, memory_gib replace the kind's
+///     core_fraction = 0.2             # of a processor core, where the cluster is emulated
+///
+///     [device_link]                   # from each device to its node's switch, each direction
+///     bandwidth_bytes_per_s = 300e9   # the kind's, if left out
+///     latency_s = 12e-6               # 0, if left out
+///
+///     [nic]                           # left out on a single node
+///     per_node = 1
+///     bandwidth_bytes_per_s = 50e9    # each
+///     latency_s = 22e-6
+///
+///     [[other_devices]]               # stragglers, and devices with other memory
+///     ranks = [3]                     # or nodes = [...]
+///     speed = 0.5
+/// "#)?;
+/// let cluster = hardware.cluster()?;
+/// assert_eq!((cluster.num_nodes(), cluster.num_devices()), (2, 16));
+/// assert_eq!(cluster.devices()[3].speed().get(), 0.5);
+/// assert_eq!(hardware.links().nics_per_node, 1);
+/// assert_eq!(hardware.with_num_devices(64)?.cluster()?.num_nodes(), 8);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hardware {
+    name: String,
+    num_devices: u32,
+    devices_per_node: u32,
+    device: DeviceModel,
+    core_fraction: Option<f64>,
+    links: ClusterLinks,
+    unlike: BTreeMap<Rank, Unlike>,
+}
+
+/// How a device differs from the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Unlike {
+    speed: Option<Speed>,
+    memory: Option<Bytes>,
+}
+
+impl Hardware {
+    /// Equal devices, `devices_per_node` a node; the last node takes what is left.
+    ///
+    /// # Errors
+    ///
+    /// There is no device, there are too many, or several nodes without NICs.
+    pub fn new(
+        name: impl Into<String>,
+        num_devices: u32,
+        devices_per_node: u32,
+        device: DeviceModel,
+        links: ClusterLinks,
+    ) -> Result<Self, HardwareError> {
+        let hardware = Hardware {
+            name: name.into(),
+            num_devices,
+            devices_per_node,
+            device,
+            core_fraction: None,
+            links,
+            unlike: BTreeMap::new(),
+        };
+        hardware.check()?;
+        Ok(hardware)
+    }
+
+    /// Reads a cluster file.
+    ///
+    /// # Errors
+    ///
+    /// The file can't be read, is no TOML, lacks or misspells a key, or a value breaks a rule.
+    pub fn read(path: &Path) -> Result<Self, HardwareError> {
+        let text = std::fs::read_to_string(path).map_err(|source| HardwareError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::from_toml(&text)
+    }
+
+    /// Reads a cluster from the text of its file.
+    ///
+    /// # Errors
+    ///
+    /// The text is no TOML, lacks or misspells a key, or a value breaks a rule.
+    pub fn from_toml(text: &str) -> Result<Self, HardwareError> {
+        let file: ClusterFile = toml::from_str(text)?;
+        let hardware = file.hardware()?;
+        hardware.check()?;
+        Ok(hardware)
+    }
+
+    /// The same with another number of devices, in nodes like these. Devices that are unlike the others stay so.
+    ///
+    /// # Errors
+    ///
+    /// There is no device, there are too many, or several nodes without NICs.
+    pub fn with_num_devices(&self, num_devices: u32) -> Result<Self, HardwareError> {
+        let mut hardware = self.clone();
+        hardware.num_devices = num_devices;
+        hardware.unlike.retain(|rank, _| rank.0 < num_devices);
+        hardware.check()?;
+        Ok(hardware)
+    }
+
+    /// The same with so much memory on every device that is like the others, of which they lend the same part.
+    #[must_use]
+    pub fn with_memory(&self, memory: Bytes) -> Self {
+        let mut hardware = self.clone();
+        hardware.device.memory = memory;
+        hardware
+    }
+
+    fn check(&self) -> Result<(), HardwareError> {
+        let cluster = self.cluster()?;
+        if self.links.nics_per_node == 0 && cluster.num_nodes() > 1 {
+            let num_nodes = cluster.num_nodes();
+            let rule = format!("the {num_nodes} nodes need NICs to reach each other");
+            return Err(HardwareError::missing("nic", rule));
+        }
+        Ok(())
+    }
+
+    /// What reports call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many devices there are.
+    pub const fn num_devices(&self) -> u32 {
+        self.num_devices
+    }
+
+    /// How many devices a node has; the last takes what is left.
+    pub const fn devices_per_node(&self) -> u32 {
+        self.devices_per_node
+    }
+
+    /// What every device is like that is not said to be unlike the others. Speeds of the cluster's devices are
+    /// relative to it.
+    pub const fn device(&self) -> &DeviceModel {
+        &self.device
+    }
+
+    /// The part of a processor core that a device stands for where the cluster is emulated; `None` where none is
+    /// written.
+    pub const fn core_fraction(&self) -> Option<f64> {
+        self.core_fraction
+    }
+
+    /// How devices reach each other.
+    pub const fn links(&self) -> ClusterLinks {
+        self.links
+    }
+
+    /// The devices as planners see them: what each lends to training, and how fast it is beside [`Hardware::device`].
+    ///
+    /// # Errors
+    ///
+    /// There is no device, or there are too many.
+    pub fn cluster(&self) -> Result<Cluster, HardwareError> {
+        let usual = Device::new(self.device.lent_memory(), Speed::NOMINAL);
+        if self.unlike.is_empty() {
+            let cluster =
+                Cluster::with_num_devices(self.num_devices, self.devices_per_node, usual)?;
+            return Ok(cluster);
+        }
+        let device = |rank: u32| {
+            let unlike = self.unlike.get(&Rank(rank)).copied().unwrap_or_default();
+            let memory = unlike.memory.unwrap_or(self.device.memory);
+            Device::new(
+                DeviceModel::lent(memory, self.device.memory_fraction),
+                unlike.speed.unwrap_or(Speed::NOMINAL),
+            )
+        };
+        let devices: Vec<Device> = (0..self.num_devices).map(device).collect();
+        let nodes = devices.chunks(self.devices_per_node.max(1) as usize);
+        Ok(Cluster::from_nodes(
+            nodes.map(<[Device]>::to_vec).collect(),
+        )?)
+    }
+}
