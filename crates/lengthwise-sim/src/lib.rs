@@ -15,9 +15,9 @@
 //!
 //! | part | what it knows |
 //! | --- | --- |
-//! | `engine` | processes, calls, links and their fair sharing; nothing of steps |
+//! | `engine` | processes and calls; nothing of steps |
 //! | `script` | what a rank does in which order, as the executor does it |
-//! | `wiring` | which links an exchange or a gather crosses |
+//! | [`lengthwise_network`] | which links an exchange or a gather crosses, and how they are shared |
 //! | [`SimulatedStep`] | makespans, where every rank's time went, links, memory |
 //! | [`ChromeTraceWriter`] | events as a file that Perfetto opens |
 //!
@@ -65,12 +65,10 @@ mod error;
 mod outcome;
 mod script;
 mod simulate;
-mod wiring;
 
 pub use chrome::{ChromeTraceWriter, TraceProblem, TraceSummary, check_chrome_trace};
 pub use costs::{Overlap, ShardedBytes, StepCosts};
 pub use error::SimError;
-pub use outcome::{
-    LinkPlace, SimulatedLink, SimulatedMicroBatch, SimulatedRank, SimulatedStep, Usage,
-};
+pub use lengthwise_network::LinkPlace;
+pub use outcome::{SimulatedLink, SimulatedMicroBatch, SimulatedRank, SimulatedStep, Usage};
 pub use simulate::simulate;

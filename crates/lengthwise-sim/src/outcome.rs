@@ -1,8 +1,7 @@
 //! What a simulated step was like.
 
-use std::fmt;
-
-use lengthwise_core::{ActivityClass, Bytes, Rank, Seconds};
+use lengthwise_core::{ActivityClass, Bytes, Seconds};
+use lengthwise_network::LinkPlace;
 
 /// A simulated step.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,32 +88,6 @@ impl std::ops::AddAssign for Usage {
         self.overhead += other.overhead;
         self.exposed_communication += other.exposed_communication;
         self.idle += other.idle;
-    }
-}
-
-/// Where a link is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkPlace {
-    /// Between a device and its node's switch.
-    Device {
-        /// The device's rank.
-        rank: Rank,
-    },
-    /// Between a node and the network.
-    Nic {
-        /// The node.
-        node: usize,
-        /// Which of the node's.
-        nic: u32,
-    },
-}
-
-impl fmt::Display for LinkPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LinkPlace::Device { rank } => write!(f, "link of rank {rank}"),
-            LinkPlace::Nic { node, nic } => write!(f, "NIC {nic} of node {node}"),
-        }
     }
 }
 

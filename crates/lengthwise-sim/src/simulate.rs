@@ -1,13 +1,13 @@
 //! Runs a step.
 
 use lengthwise_core::{Bytes, Cluster, GlobalBatch, MemoryModel, Plan, Rank, Seconds, TraceSink};
+use lengthwise_network::{Network, Wiring};
 
 use crate::SimError;
 use crate::costs::{Overlap, StepCosts, Transport};
-use crate::engine::{Engine, Network};
+use crate::engine::Engine;
 use crate::outcome::{SimulatedLink, SimulatedMicroBatch, SimulatedRank, SimulatedStep};
 use crate::script::{Account, Meetings, Script};
-use crate::wiring::Wiring;
 
 /// Simulates one step of `plan`, and tells `sink` what every rank does when; `&mut ()` where nobody wants to know.
 ///

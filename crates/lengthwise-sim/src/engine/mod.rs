@@ -12,13 +12,10 @@
 //! Events are handled in the order of their time, those of one instant in the order they were foreseen, and rates
 //! are settled once an instant: the same program gives the same result to the bit.
 
-mod network;
-
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 
-use network::FlowEnd;
-pub use network::{FlowSpec, LinkId, Network, RouteId};
+use lengthwise_network::{FlowEnd, FlowSpec, Network};
 
 /// The call number `call` of a channel: whose members meet there is known when the channel is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,12 +7,12 @@ use lengthwise_core::{
     TraceEvent, TraceSink,
 };
 use lengthwise_cost::{GroupShape, TimeParts};
+use lengthwise_network::{FlowSpec, Network, Path, Wiring};
 
 use crate::Overlap;
 use crate::costs::{StepCosts, Transport};
-use crate::engine::{CallId, FlowSpec, Instruction, Network, Program, Stretch, Transfer};
+use crate::engine::{CallId, Instruction, Program, Stretch, Transfer};
 use crate::outcome::Usage;
-use crate::wiring::{Path, Wiring};
 use ops::{Op, Role, Site, World};
 
 /// A group of a micro-batch with all that its ranks need to know.
@@ -139,7 +139,8 @@ impl<'a, S: TraceSink> Script<'a, S> {
             // Each rank has its shard already.
             let moved = 1.0 - 1.0 / f64::from(num_ranks);
             let of_layer = |bytes: Bytes| bytes.as_f64() / f64::from(num_layers) * moved;
-            let path = wiring.ring(cluster, network);
+            let all: Vec<Rank> = cluster.ranks().collect();
+            let path = wiring.ring(&all, cluster).path(network);
             (
                 path,
                 of_layer(sharded.parameters),
@@ -158,7 +159,8 @@ impl<'a, S: TraceSink> Script<'a, S> {
                 for rank in &group.ranks {
                     group_of[index][rank.index()] = Some(position as u32);
                 }
-                let path = wiring.map(|wiring| wiring.exchange(&group.ranks, cluster, network));
+                let path =
+                    wiring.map(|wiring| wiring.exchange(&group.ranks, cluster).path(network));
                 let channel = channels.len() as u32;
                 works.push(GroupWork::new(group, batch, cluster, costs, path, channel));
                 channels.push(Channel::Group {

@@ -81,6 +81,12 @@ struct Scratch {
 /// Ratios within this part of each other are equal: sums differ in their last digits.
 const EQUAL: f64 = 1e-12;
 
+impl<T: Copy> Default for Network<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T: Copy> Network<T> {
     /// A network without links.
     pub fn new() -> Self {
