@@ -12,6 +12,8 @@
 //! ([`ThreadCommunicator`]). A rank that fails ends the calls of all others with
 //! [`CommError::PeerFailed`], and `run_ranks` returns the failure it began with.
 //!
+//! [`run_ranks_emulated`] makes the same threads keep the pace of a described cluster ([`Emulation`]).
+//!
 //! ```
 //! use lengthwise_comm::{CommError, Communicator, PendingGather, run_ranks};
 //! use lengthwise_core::{Bytes, Rank};
@@ -38,6 +40,7 @@
 
 mod call;
 mod communicator;
+mod emulation;
 mod error;
 mod failure;
 mod registry;
@@ -48,7 +51,8 @@ mod thread;
 
 pub use call::Call;
 pub use communicator::{Communicator, PendingGather, ReduceOp};
+pub use emulation::{Emulation, EmulationError};
 pub use error::CommError;
-pub use run_ranks::{FailureCause, RankFailure, run_ranks};
+pub use run_ranks::{FailureCause, RankFailure, run_ranks, run_ranks_emulated};
 pub use statistics::Statistics;
 pub use thread::{ThreadCommunicator, ThreadPendingGather};

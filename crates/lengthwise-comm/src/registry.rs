@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use lengthwise_core::Rank;
 
 use crate::CommError;
+use crate::emulation::Pace;
 use crate::failure::{Failure, FailureKind, Fate};
 use crate::rendezvous::{Group, lock};
 
@@ -13,20 +14,32 @@ use crate::rendezvous::{Group, lock};
 #[derive(Debug)]
 pub(crate) struct World<T> {
     fate: Arc<Fate>,
+    /// Where the cluster is emulated.
+    pace: Option<Arc<Pace>>,
     everyone: Arc<Group<T>>,
     groups: Mutex<HashMap<Vec<Rank>, Arc<Group<T>>>>,
 }
 
 impl<T> World<T> {
-    pub fn new(num_ranks: usize) -> Self {
+    pub fn new(num_ranks: usize, pace: Option<Arc<Pace>>) -> Self {
         let fate = Arc::new(Fate::new(num_ranks));
         let members: Vec<Rank> = (0..num_ranks as u32).map(Rank).collect();
-        let everyone = Arc::new(Group::new(members.clone(), Arc::clone(&fate)));
+        let everyone = Arc::new(Group::new(
+            members.clone(),
+            Arc::clone(&fate),
+            pace.as_ref(),
+        ));
         World {
             fate,
+            pace,
             groups: Mutex::new(HashMap::from([(members, Arc::clone(&everyone))])),
             everyone,
         }
+    }
+
+    /// What ranks are held to where the cluster is emulated.
+    pub fn pace(&self) -> Option<&Arc<Pace>> {
+        self.pace.as_ref()
     }
 
     /// The group of all ranks.
@@ -51,9 +64,10 @@ impl<T> World<T> {
         self.check_members(members)?;
         let group_rank = group_rank().ok_or_else(not_a_member)?;
         let mut groups = lock(&self.groups);
-        let group = groups
-            .entry(members.to_vec())
-            .or_insert_with(|| Arc::new(Group::new(members.to_vec(), Arc::clone(&self.fate))));
+        let group = groups.entry(members.to_vec()).or_insert_with(|| {
+            let fate = Arc::clone(&self.fate);
+            Arc::new(Group::new(members.to_vec(), fate, self.pace.as_ref()))
+        });
         Ok((Arc::clone(group), group_rank))
     }
 
@@ -116,6 +130,9 @@ impl<T> World<T> {
         let groups: Vec<_> = lock(&self.groups).values().cloned().collect();
         for group in groups {
             group.wake();
+        }
+        if let Some(pace) = &self.pace {
+            pace.wake();
         }
     }
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use lengthwise_core::Rank;
 
+use crate::emulation::{GroupPaths, Moved, Pace, Transfer};
 use crate::failure::Fate;
 use crate::{Call, CommError};
 
@@ -32,11 +33,21 @@ pub(crate) enum Parcel<T> {
     Values(Vec<f64>),
 }
 
+/// When a member comes to a call by its clock, and what it moves; where the cluster is emulated.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// What its clock shows.
+    pub at: f64,
+    pub moved: Moved,
+}
+
 /// The members of a group and the calls they have not all made yet.
 #[derive(Debug)]
 pub(crate) struct Group<T> {
     members: Vec<Rank>,
     fate: Arc<Fate>,
+    /// How its calls go where the cluster is emulated.
+    paced: Option<(Arc<Pace>, GroupPaths)>,
     num_calls: Vec<AtomicU64>,
     /// By position of the call, counted from 1.
     slots: Mutex<HashMap<u64, Arc<Slot<T>>>>,
@@ -56,6 +67,11 @@ struct Slot<T> {
 struct Posts<T> {
     parcels: Vec<Option<Parcel<T>>>,
     num_posted: usize,
+    /// Of the members so far: the latest arrival, and what each of them moves.
+    arrival: f64,
+    moved: Vec<Moved>,
+    /// What readers wait for where the cluster is emulated, once they have all they need.
+    transfer: Option<Arc<Transfer>>,
 }
 
 /// The right of one member to read a slot.
@@ -72,8 +88,9 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<T> Group<T> {
-    pub fn new(members: Vec<Rank>, fate: Arc<Fate>) -> Self {
+    pub fn new(members: Vec<Rank>, fate: Arc<Fate>, pace: Option<&Arc<Pace>>) -> Self {
         Group {
+            paced: pace.map(|pace| (Arc::clone(pace), pace.paths(&members))),
             num_calls: members.iter().map(|_| AtomicU64::new(0)).collect(),
             members,
             fate,
@@ -106,6 +123,7 @@ impl<T> Group<T> {
         position: u64,
         call: Call,
         parcel: Parcel<T>,
+        arrival: Option<Arrival>,
     ) -> Result<Ticket<T>, CommError> {
         let mut slots = lock(&self.slots);
         self.fate.check()?;
@@ -120,10 +138,17 @@ impl<T> Group<T> {
         let was_ready = slot.first_missing(&posts).is_none();
         posts.parcels[me] = Some(parcel);
         posts.num_posted += 1;
+        if let Some(Arrival { at, moved }) = arrival {
+            posts.arrival = posts.arrival.max(at);
+            posts.moved[me] = moved;
+        }
         if posts.num_posted == self.members.len() {
             slots.remove(&position);
         }
         let now_ready = slot.first_missing(&posts).is_none();
+        if now_ready && !was_ready {
+            posts.transfer = self.begin_transfer(&slot, &posts);
+        }
         drop(posts);
         if now_ready && !was_ready {
             slot.ready.notify_all();
@@ -133,6 +158,12 @@ impl<T> Group<T> {
             slot,
             position,
         })
+    }
+
+    fn begin_transfer(&self, slot: &Slot<T>, posts: &Posts<T>) -> Option<Arc<Transfer>> {
+        let (pace, paths) = self.paced.as_ref()?;
+        let Posts { arrival, moved, .. } = posts;
+        Some(pace.begin(&slot.call, &self.members, paths, *arrival, moved))
     }
 
     /// Lets everyone who waits look at the [`Fate`] again, after it has changed.
@@ -192,6 +223,9 @@ impl<T> Slot<T> {
             posts: Mutex::new(Posts {
                 parcels: (0..size).map(|_| None).collect(),
                 num_posted: 0,
+                arrival: 0.0,
+                moved: vec![Moved::Nothing; size],
+                transfer: None,
             }),
             ready: Condvar::new(),
         }
@@ -247,6 +281,11 @@ impl<T> Ticket<T> {
         let waited = began_waiting.map_or(Duration::ZERO, |began| began.elapsed());
         (waited, result)
     }
+
+    /// What else a reader waits for where the cluster is emulated; known once [`Ticket::read`] has read.
+    pub fn transfer(&self) -> Option<Arc<Transfer>> {
+        lock(&self.slot.posts).transfer.clone()
+    }
 }
 
 #[cfg(test)]
@@ -257,13 +296,13 @@ mod tests {
 
     fn group(size: u32) -> Arc<Group<Arc<()>>> {
         let fate = Arc::new(Fate::new(size as usize));
-        Arc::new(Group::new((0..size).map(Rank).collect(), fate))
+        Arc::new(Group::new((0..size).map(Rank).collect(), fate, None))
     }
 
     #[test]
     fn a_slot_is_forgotten_by_its_group_when_the_last_member_has_posted() {
         let group = group(2);
-        let post = |me, position, parcel| group.post(me, position, CALL, parcel).unwrap();
+        let post = |me, position, parcel| group.post(me, position, CALL, parcel, None).unwrap();
         let ahead = [1, 2, 3].map(|position| post(0, position, Parcel::Presence));
         assert_eq!(lock(&group.slots).len(), 3);
         for position in [1, 2, 3] {
@@ -284,7 +323,7 @@ mod tests {
         let posted = Arc::new(());
         let post = |me| {
             let parcel = Parcel::Shared(Arc::clone(&posted));
-            group.post(me, 1, CALL, parcel).unwrap()
+            group.post(me, 1, CALL, parcel, None).unwrap()
         };
         let tickets = [post(0), post(1)];
         assert_eq!(Arc::strong_count(&posted), 3);
@@ -299,7 +338,7 @@ mod tests {
     fn a_broadcast_is_ready_once_its_root_has_posted() {
         let group = group(3);
         let call = Call::Broadcast { root: Rank(1) };
-        let post = |me, parcel| group.post(me, 1, call.clone(), parcel).unwrap();
+        let post = |me, parcel| group.post(me, 1, call.clone(), parcel, None).unwrap();
         post(1, Parcel::Shared(Arc::new(())));
         // Group rank 2 never comes, which is no matter for group rank 0.
         group.fate.finish(Rank(2));

@@ -10,6 +10,7 @@ use lengthwise_core::Rank;
 use lengthwise_tensor::Backend;
 use thiserror::Error;
 
+use crate::emulation::{Emulation, Pace, RankPace};
 use crate::failure::{Failure, FailureKind};
 use crate::registry::World;
 use crate::{CommError, ThreadCommunicator};
@@ -71,7 +72,44 @@ where
     R: Send,
     E: Display + Send,
 {
-    let world = Arc::new(World::new(backends.len()));
+    run_world(backends, None, body)
+}
+
+/// Runs `body` as [`run_ranks`] does, at the pace of an emulated cluster: see [`Emulation`].
+///
+/// # Panics
+///
+/// There is not one backend for each device of the cluster.
+pub fn run_ranks_emulated<B, R, E>(
+    backends: Vec<B>,
+    emulation: &Emulation,
+    body: impl Fn(ThreadCommunicator<B>) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, RankFailure<E>>
+where
+    B: Backend,
+    R: Send,
+    E: Display + Send,
+{
+    let num_devices = emulation.cluster().num_devices();
+    assert_eq!(
+        backends.len(),
+        num_devices as usize,
+        "the emulated cluster has {num_devices} devices, each of which needs one backend"
+    );
+    run_world(backends, Some(Arc::new(Pace::new(emulation))), body)
+}
+
+fn run_world<B, R, E>(
+    backends: Vec<B>,
+    pace: Option<Arc<Pace>>,
+    body: impl Fn(ThreadCommunicator<B>) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, RankFailure<E>>
+where
+    B: Backend,
+    R: Send,
+    E: Display + Send,
+{
+    let world = Arc::new(World::new(backends.len(), pace));
     let outcomes: Vec<Outcome<R, E>> = thread::scope(|scope| {
         let (world, body) = (&world, &body);
         let threads: Vec<_> = (0..)
@@ -81,9 +119,16 @@ where
                 thread::Builder::new()
                     .name(format!("rank {rank}"))
                     .spawn_scoped(scope, move || {
-                        run_rank(world, rank, || {
-                            body(ThreadCommunicator::new(Arc::clone(world), rank, backend))
-                        })
+                        let pace = (world.pace()).map(|pace| RankPace::start(pace.clone(), rank));
+                        let of_rank = pace.clone();
+                        let outcome = run_rank(world, rank, || {
+                            let world = Arc::clone(world);
+                            body(ThreadCommunicator::new(world, rank, backend, of_rank))
+                        });
+                        if let Some(pace) = pace {
+                            pace.end_turn();
+                        }
+                        outcome
                     })
                     .inspect_err(|error| {
                         world.fail(rank, FailureKind::NotStarted(error.to_string()));

@@ -1,14 +1,16 @@
 //! Ranks as threads of one process.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use lengthwise_core::Rank;
+use lengthwise_core::{Rank, Seconds};
 use lengthwise_tensor::{Backend, Tensor, TensorError};
 
 use crate::communicator::{Communicator, PendingGather, ReduceOp};
+use crate::emulation::{Moved, RankPace};
 use crate::failure::FailureKind;
 use crate::registry::World;
-use crate::rendezvous::{Group, Parcel, Ticket};
+use crate::rendezvous::{Arrival, Group, Parcel, Ticket};
 use crate::statistics::Counters;
 use crate::{Call, CommError, Statistics};
 
@@ -41,6 +43,8 @@ pub struct ThreadCommunicator<B: Backend> {
     me: usize,
     backend: B,
     counters: Arc<Counters>,
+    /// The rank's clock where the cluster is emulated.
+    pace: Option<Arc<RankPace>>,
 }
 
 /// An all-gather among threads: the piece is posted; to drop it is to do without the others'.
@@ -60,14 +64,26 @@ enum Gather<T> {
 
 impl<B: Backend> ThreadCommunicator<B> {
     /// The end of `rank` in the group of all ranks of `world`.
-    pub(crate) fn new(world: Arc<World<B::Tensor>>, rank: Rank, backend: B) -> Self {
+    pub(crate) fn new(
+        world: Arc<World<B::Tensor>>,
+        rank: Rank,
+        backend: B,
+        pace: Option<Arc<RankPace>>,
+    ) -> Self {
         ThreadCommunicator {
             group: Arc::clone(world.everyone()),
             world,
             me: rank.index(),
             backend,
             counters: Arc::default(),
+            pace,
         }
+    }
+
+    /// What this rank's clock shows since the ranks were started, what it has computed included; `None` where no
+    /// cluster is emulated.
+    pub fn emulated_time(&self) -> Option<Seconds> {
+        self.pace.as_ref().map(|pace| pace.now())
     }
 
     fn global_rank(&self) -> Rank {
@@ -91,8 +107,13 @@ impl<B: Backend> ThreadCommunicator<B> {
         position: u64,
         call: &Call,
         parcel: Parcel<B::Tensor>,
+        moved: Moved,
     ) -> Result<Ticket<B::Tensor>> {
-        self.group.post(self.me, position, call.clone(), parcel)
+        let arrival = self.pace.as_ref().map(|pace| Arrival {
+            at: pace.arrival(),
+            moved,
+        });
+        (self.group).post(self.me, position, call.clone(), parcel, arrival)
     }
 
     fn read<X>(
@@ -100,8 +121,20 @@ impl<B: Backend> ThreadCommunicator<B> {
         ticket: &Ticket<B::Tensor>,
         read: impl FnOnce(&mut [Option<Parcel<B::Tensor>>]) -> X,
     ) -> Result<X> {
-        let (waited, result) = ticket.read(read);
-        self.counters.count_wait(waited);
+        let Some(pace) = &self.pace else {
+            let (waited, result) = ticket.read(read);
+            self.counters.count_wait(waited);
+            return result;
+        };
+        let began = Instant::now();
+        let result = pace.while_waiting(|| {
+            let read = ticket.read(read).1?;
+            if let Some(transfer) = ticket.transfer() {
+                pace.wait(&transfer, self.group.fate())?;
+            }
+            Ok(read)
+        });
+        self.counters.count_wait(began.elapsed());
         result
     }
 
@@ -138,13 +171,26 @@ impl<B: Backend> ThreadCommunicator<B> {
         self.size() - 1
     }
 
-    /// Passes `result` on; an error has put this rank out of step with the others, so it fails the world.
-    fn fail_world_on_error<X>(&self, result: Result<X>) -> Result<X> {
+    /// What this rank receives of `elements` in a ring among all members, which each of them needs all of but its part.
+    fn received(&self, elements: usize) -> Moved {
+        let others = elements as u128 * self.num_others() as u128 / self.size() as u128;
+        Moved::Received(others as u64 * BYTES_PER_ELEMENT as u64)
+    }
+
+    /// Makes a call. An error has put this rank out of step with the others, so it fails the world.
+    fn call<X>(&self, call: impl FnOnce() -> Result<X>) -> Result<X> {
+        if let Some(pace) = &self.pace {
+            pace.stop();
+        }
+        let result = call();
         if let Err(error) = &result {
             self.world.fail(
                 self.global_rank(),
                 FailureKind::Communication(error.clone()),
             );
+        }
+        if let Some(pace) = &self.pace {
+            pace.go_on();
         }
         result
     }
@@ -164,8 +210,9 @@ impl<B: Backend> ThreadCommunicator<B> {
         let own_elements = send[self.me].num_elements();
         let all_elements: usize = send.iter().map(Tensor::num_elements).sum();
         self.count_sent(all_elements - own_elements, 1);
+        let moved = Moved::Each(send.iter().map(num_bytes).collect());
         let parcel = Parcel::Each(send.into_iter().map(Some).collect());
-        let ticket = self.post(position, &Call::AllToAllV, parcel)?;
+        let ticket = self.post(position, &Call::AllToAllV, parcel, moved)?;
         self.read(&ticket, |parcels| {
             let mine = parcels.iter_mut().filter_map(|parcel| match parcel {
                 Some(Parcel::Each(tensors)) => tensors[self.me].take(),
@@ -182,7 +229,8 @@ impl<B: Backend> ThreadCommunicator<B> {
             Gather::Alone(piece)
         } else {
             self.count_sent(piece.num_elements(), self.num_others());
-            Gather::Posted(self.post(position, &call, Parcel::Shared(piece))?)
+            let moved = Moved::Piece(num_bytes(&piece));
+            Gather::Posted(self.post(position, &call, Parcel::Shared(piece), moved)?)
         };
         Ok(ThreadPendingGather {
             communicator: self.clone(),
@@ -216,12 +264,14 @@ impl<B: Backend> ThreadCommunicator<B> {
         }
         let start: usize = row_counts[..self.me].iter().sum();
         let rows = start..start + row_counts[self.me];
-        self.count_sent((full.rows() - rows.len()) * full.cols(), 1);
+        let of_others = (full.rows() - rows.len()) * full.cols();
+        self.count_sent(of_others, 1);
+        let moved = Moved::Received((of_others * BYTES_PER_ELEMENT) as u64);
         let call = Call::ReduceScatterV {
             row_counts: row_counts.to_vec(),
             cols: full.cols(),
         };
-        let ticket = self.post(position, &call, Parcel::Shared(full))?;
+        let ticket = self.post(position, &call, Parcel::Shared(full), moved)?;
         let parts: Vec<_> = (self.read_shared(&ticket)?.iter())
             .map(|full| self.backend.slice_rows(full, rows.clone()))
             .collect();
@@ -235,9 +285,12 @@ impl<B: Backend> ThreadCommunicator<B> {
         }
         let (rows, cols, elements) = (tensor.rows(), tensor.cols(), tensor.num_elements());
         let call = Call::AllReduce { rows, cols };
-        let ticket = self.post(position, &call, Parcel::Shared(tensor))?;
+        let is_direct = elements <= DIRECT_ALL_REDUCE_ELEMENTS;
+        // However it is done here, a ring reduces and then gathers.
+        let moved = self.received(if is_direct { 2 * elements } else { elements });
+        let ticket = self.post(position, &call, Parcel::Shared(tensor), moved)?;
         let tensors = self.read_shared(&ticket)?;
-        if elements <= DIRECT_ALL_REDUCE_ELEMENTS {
+        if is_direct {
             self.count_sent(elements, self.num_others());
             return self.on_device(&call, self.backend.sum(&tensors));
         }
@@ -255,7 +308,8 @@ impl<B: Backend> ThreadCommunicator<B> {
         self.count_sent(elements - (end - start), 1);
         self.count_sent(end - start, self.num_others());
         // Every member has posted its tensor, so the same call can meet once more.
-        let ticket = self.post(position, &call, Parcel::Shared(share))?;
+        let moved = Moved::Piece(num_bytes(&share));
+        let ticket = self.post(position, &call, Parcel::Shared(share), moved)?;
         let shares = self.read_shared(&ticket)?;
         let flat = self.on_device(&call, self.backend.concat_rows(&shares))?;
         Ok(self.backend.view(&flat, 0, rows, cols))
@@ -272,7 +326,9 @@ impl<B: Backend> ThreadCommunicator<B> {
             op,
             num_values: values.len(),
         };
-        let ticket = self.post(position, &call, Parcel::Values(values.to_vec()))?;
+        // A value of the host has two elements' bytes.
+        let moved = self.received(2 * 2 * values.len());
+        let ticket = self.post(position, &call, Parcel::Values(values.to_vec()), moved)?;
         self.read(&ticket, |parcels| {
             let all_values = parcels.iter().filter_map(|parcel| match parcel {
                 Some(Parcel::Values(values)) => Some(values),
@@ -303,12 +359,13 @@ impl<B: Backend> ThreadCommunicator<B> {
             (true, Some(tensor)) => {
                 self.count_sent(tensor.num_elements(), self.num_others());
                 if !self.is_alone() {
-                    self.post(position, &call, Parcel::Shared(tensor.clone()))?;
+                    let moved = Moved::Received(num_bytes(&tensor));
+                    self.post(position, &call, Parcel::Shared(tensor.clone()), moved)?;
                 }
                 Ok(tensor)
             }
             (false, None) => {
-                let ticket = self.post(position, &call, Parcel::Presence)?;
+                let ticket = self.post(position, &call, Parcel::Presence, Moved::Nothing)?;
                 let tensors = self.read_shared(&ticket)?;
                 self.on_device(&call, self.backend.concat_rows(&tensors))
             }
@@ -322,7 +379,7 @@ impl<B: Backend> ThreadCommunicator<B> {
         if self.is_alone() {
             return Ok(());
         }
-        let ticket = self.post(position, &Call::Barrier, Parcel::Presence)?;
+        let ticket = self.post(position, &Call::Barrier, Parcel::Presence, Moved::Nothing)?;
         self.read(&ticket, |_| ())
     }
 }
@@ -365,31 +422,31 @@ impl<B: Backend> Communicator for ThreadCommunicator<B> {
     }
 
     fn all_to_all_v(&self, send: Vec<B::Tensor>) -> Result<Vec<B::Tensor>> {
-        self.fail_world_on_error(self.try_all_to_all_v(send))
+        self.call(|| self.try_all_to_all_v(send))
     }
 
     fn start_all_gather_v(&self, piece: B::Tensor) -> Result<ThreadPendingGather<B>> {
-        self.fail_world_on_error(self.try_start_all_gather_v(piece))
+        self.call(|| self.try_start_all_gather_v(piece))
     }
 
     fn reduce_scatter_v(&self, full: B::Tensor, row_counts: &[usize]) -> Result<B::Tensor> {
-        self.fail_world_on_error(self.try_reduce_scatter_v(full, row_counts))
+        self.call(|| self.try_reduce_scatter_v(full, row_counts))
     }
 
     fn all_reduce(&self, tensor: B::Tensor) -> Result<B::Tensor> {
-        self.fail_world_on_error(self.try_all_reduce(tensor))
+        self.call(|| self.try_all_reduce(tensor))
     }
 
     fn all_reduce_values(&self, values: &[f64], op: ReduceOp) -> Result<Vec<f64>> {
-        self.fail_world_on_error(self.try_all_reduce_values(values, op))
+        self.call(|| self.try_all_reduce_values(values, op))
     }
 
     fn broadcast(&self, root: Rank, tensor: Option<B::Tensor>) -> Result<B::Tensor> {
-        self.fail_world_on_error(self.try_broadcast(root, tensor))
+        self.call(|| self.try_broadcast(root, tensor))
     }
 
     fn barrier(&self) -> Result<()> {
-        self.fail_world_on_error(self.try_barrier())
+        self.call(|| self.try_barrier())
     }
 }
 
@@ -398,12 +455,15 @@ impl<B: Backend> PendingGather for ThreadPendingGather<B> {
 
     fn wait(self) -> Result<B::Tensor> {
         let communicator = &self.communicator;
-        let gathered = match self.gather {
+        communicator.call(|| match self.gather {
             Gather::Alone(piece) => communicator.group.fate().check().map(|()| piece),
             Gather::Posted(ticket) => communicator.read_shared(&ticket).and_then(|pieces| {
                 communicator.on_device(&self.call, communicator.backend.concat_rows(&pieces))
             }),
-        };
-        communicator.fail_world_on_error(gathered)
+        })
     }
+}
+
+fn num_bytes(tensor: &impl Tensor) -> u64 {
+    (tensor.num_elements() * BYTES_PER_ELEMENT) as u64
 }

@@ -1,0 +1,219 @@
+//! When calls of a world end.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use lengthwise_core::{Cluster, Rank};
+use lengthwise_network::{Crossing, Path, Traffic, Wiring};
+
+use super::Emulation;
+use super::moved::{self, Moved, Way};
+use super::turnstile::Turnstile;
+use crate::failure::Fate;
+use crate::rendezvous::lock;
+use crate::{Call, CommError};
+
+/// What a world's ranks are held to. Times are seconds since it was made.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    cluster: Cluster,
+    wiring: Wiring,
+    /// The part of a core that each rank's device stands for.
+    core_fractions: Vec<f64>,
+    pub(super) turnstile: Turnstile,
+    epoch: Instant,
+    under_way: Mutex<UnderWay>,
+    changed: Condvar,
+}
+
+/// Transfers that have not ended.
+#[derive(Debug)]
+struct UnderWay {
+    traffic: Traffic<u64>,
+    transfers: HashMap<u64, Arc<Transfer>>,
+    num_transfers: u64,
+}
+
+/// How the calls of a group go.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupPaths {
+    even: Crossing,
+    exchange: Path,
+    ring: Path,
+}
+
+/// The bytes of a call, on their way.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    times: TransferTimes,
+    /// When it really ended.
+    end: OnceLock<f64>,
+}
+
+/// When a transfer starts, by the clocks of its members and really.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct TransferTimes {
+    by_clocks: f64,
+    really: f64,
+}
+
+impl TransferTimes {
+    /// Those of a call to whose last member its clock shows `arrival` and to which all have really come by `now`.
+    fn new(call: &Call, arrival: f64, now: f64) -> Self {
+        let really = arrival.max(now);
+        let by_clocks = match call {
+            // Where clocks are set.
+            Call::Barrier => really,
+            _ => arrival,
+        };
+        TransferTimes { by_clocks, really }
+    }
+
+    /// What a member's clock shows once the transfer has really ended at `end`.
+    fn end_by_clocks(self, end: f64) -> f64 {
+        self.by_clocks + (end - self.really)
+    }
+}
+
+impl Pace {
+    pub fn new(emulation: &Emulation) -> Self {
+        let cluster = emulation.cluster().clone();
+        let mut traffic = Traffic::new();
+        let wiring = Wiring::new(&cluster, emulation.links(), traffic.network_mut());
+        let devices = cluster.devices().iter();
+        let core_fractions: Vec<f64> = devices
+            .map(|device| device.speed().get() * emulation.core_fraction())
+            .collect();
+        Pace {
+            turnstile: Turnstile::new(emulation.num_cores(), core_fractions.len()),
+            cluster,
+            wiring,
+            core_fractions,
+            epoch: Instant::now(),
+            under_way: Mutex::new(UnderWay {
+                traffic,
+                transfers: HashMap::new(),
+                num_transfers: 0,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The part of a core that the device of `rank` stands for.
+    pub fn core_fraction(&self, rank: Rank) -> f64 {
+        self.core_fractions[rank.index()]
+    }
+
+    /// How the calls of a group of these members go.
+    pub fn paths(&self, members: &[Rank]) -> GroupPaths {
+        let even = self.wiring.exchange(members, &self.cluster);
+        let ring = self.wiring.ring(members, &self.cluster);
+        let mut under_way = lock(&self.under_way);
+        let network = under_way.traffic.network_mut();
+        GroupPaths {
+            exchange: even.path(network),
+            ring: ring.path(network),
+            even,
+        }
+    }
+
+    /// Begins the transfer of a call to which all `members` have come, the last of them at `arrival` by its clock.
+    pub fn begin(
+        &self,
+        call: &Call,
+        members: &[Rank],
+        paths: &GroupPaths,
+        arrival: f64,
+        moved: &[Moved],
+    ) -> Arc<Transfer> {
+        let (way, volume) = moved::volume(moved, members, &self.cluster, &self.wiring, &paths.even);
+        let path = match way {
+            Way::Exchange => paths.exchange,
+            Way::Ring => paths.ring,
+        };
+        let mut under_way = lock(&self.under_way);
+        let now = self.now();
+        under_way.advance(now);
+        let transfer = Arc::new(Transfer {
+            times: TransferTimes::new(call, arrival, now),
+            end: OnceLock::new(),
+        });
+        let id = under_way.num_transfers;
+        under_way.num_transfers += 1;
+        under_way.transfers.insert(id, Arc::clone(&transfer));
+        let start = transfer.times.really;
+        under_way.traffic.begin(start, path, volume, id);
+        // Shares of links change, and with them the ends that others wait for.
+        self.changed.notify_all();
+        transfer
+    }
+
+    /// Waits until a transfer has ended; returns what clocks show then.
+    pub fn wait(&self, transfer: &Transfer, fate: &Fate) -> Result<f64, CommError> {
+        let mut under_way = lock(&self.under_way);
+        loop {
+            fate.check()?;
+            let now = self.now();
+            under_way.advance(now);
+            if let Some(&end) = transfer.end.get() {
+                return Ok(transfer.times.end_by_clocks(end));
+            }
+            // A transfer that has not ended has an event to come.
+            let next = under_way.traffic.next_event().unwrap_or(now);
+            let sleep = Duration::try_from_secs_f64(next - now).unwrap_or(Duration::ZERO);
+            let (woken, _) = self
+                .changed
+                .wait_timeout(under_way, sleep)
+                .unwrap_or_else(PoisonError::into_inner);
+            under_way = woken;
+        }
+    }
+
+    /// Lets everyone who waits look at the [`Fate`] again.
+    pub fn wake(&self) {
+        // Whoever has looked already holds this lock until it really waits.
+        drop(lock(&self.under_way));
+        self.changed.notify_all();
+    }
+
+    fn now(&self) -> f64 {
+        self.epoch.elapsed().as_secs_f64()
+    }
+}
+
+impl UnderWay {
+    fn advance(&mut self, now: f64) {
+        for (id, end) in self.traffic.advance(now) {
+            if let Some(transfer) = self.transfers.remove(&id) {
+                // Each transfer ends once.
+                let _ = transfer.end.set(end);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_that_are_early_start_when_their_clocks_say() {
+        let times = TransferTimes::new(&Call::AllToAllV, 5.0, 3.0);
+        assert_eq!((times.by_clocks, times.really), (5.0, 5.0));
+        assert_eq!(times.end_by_clocks(5.5), 5.5);
+    }
+
+    #[test]
+    fn a_late_member_delays_the_transfer_but_not_the_clocks() {
+        let times = TransferTimes::new(&Call::AllToAllV, 5.0, 7.0);
+        assert_eq!((times.by_clocks, times.really), (5.0, 7.0));
+        assert_eq!(times.end_by_clocks(7.5), 5.5);
+    }
+
+    #[test]
+    fn a_barrier_sets_clocks() {
+        let times = TransferTimes::new(&Call::Barrier, 5.0, 7.0);
+        assert_eq!(times.end_by_clocks(7.5), 7.5);
+    }
+}

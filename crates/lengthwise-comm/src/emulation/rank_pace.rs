@@ -1,0 +1,99 @@
+//! One rank's clock.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lengthwise_core::{Rank, Seconds};
+
+use super::{Pace, Transfer, thread_time};
+use crate::CommError;
+use crate::failure::Fate;
+use crate::rendezvous::lock;
+
+/// The clock of a rank, and whether it is its turn to compute. Used by the rank's own thread alone.
+#[derive(Debug)]
+pub(crate) struct RankPace {
+    pace: Arc<Pace>,
+    rank: Rank,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What the clock shows.
+    now: f64,
+    /// The thread's processor time when it last began to compute.
+    began: Duration,
+    has_turn: bool,
+}
+
+impl RankPace {
+    /// The clock of the calling thread, which starts to compute as soon as it is its turn.
+    pub fn start(pace: Arc<Pace>, rank: Rank) -> Arc<Self> {
+        pace.turnstile.take(rank.index(), 0.0);
+        Arc::new(RankPace {
+            pace,
+            rank,
+            state: Mutex::new(State {
+                now: 0.0,
+                began: thread_time::now().unwrap_or_default(),
+                has_turn: true,
+            }),
+        })
+    }
+
+    /// The rank has computed up to here. Until [`RankPace::go_on`], nothing that its thread does takes time.
+    pub fn stop(&self) {
+        lock(&self.state).compute(self.pace.core_fraction(self.rank));
+    }
+
+    /// The rank computes from here on.
+    pub fn go_on(&self) {
+        lock(&self.state).began = thread_time::now().unwrap_or_default();
+    }
+
+    /// What the clock shows, at a call.
+    pub fn arrival(&self) -> f64 {
+        lock(&self.state).now
+    }
+
+    /// What the clock shows, while computing.
+    pub fn now(&self) -> Seconds {
+        let mut state = lock(&self.state);
+        state.compute(self.pace.core_fraction(self.rank));
+        Seconds::new(state.now).unwrap_or(Seconds::ZERO)
+    }
+
+    /// Lets others compute while this rank waits in `wait`.
+    pub fn while_waiting<X>(&self, wait: impl FnOnce() -> X) -> X {
+        self.end_turn();
+        let result = wait();
+        let now = self.arrival();
+        self.pace.turnstile.take(self.rank.index(), now);
+        lock(&self.state).has_turn = true;
+        result
+    }
+
+    /// Waits for the end of a transfer, inside [`RankPace::while_waiting`].
+    pub fn wait(&self, transfer: &Transfer, fate: &Fate) -> Result<(), CommError> {
+        let end = self.pace.wait(transfer, fate)?;
+        let mut state = lock(&self.state);
+        state.now = state.now.max(end);
+        Ok(())
+    }
+
+    /// Gives the turn to compute back, at the latest when the rank has finished.
+    pub fn end_turn(&self) {
+        if std::mem::take(&mut lock(&self.state).has_turn) {
+            self.pace.turnstile.give_back();
+        }
+    }
+}
+
+impl State {
+    fn compute(&mut self, core_fraction: f64) {
+        let spent = thread_time::now().unwrap_or_default();
+        self.now += spent.saturating_sub(self.began).as_secs_f64() / core_fraction;
+        self.began = spent;
+    }
+}

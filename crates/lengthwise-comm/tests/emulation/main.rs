@@ -1,0 +1,259 @@
+//! Emulated clusters: calls take at least what their links need, devices what their part of a core needs, and nothing
+//! else changes.
+
+use std::time::{Duration, Instant};
+
+use lengthwise_comm::{
+    CommError, Communicator, Emulation, PendingGather, ReduceOp, ThreadCommunicator, run_ranks,
+    run_ranks_emulated,
+};
+use lengthwise_core::{Bytes, Cluster, Device, Rank, Seconds, Speed};
+use lengthwise_cost::{ClusterLinks, Link};
+use lengthwise_tensor::{Backend, CpuBackend};
+
+type World = ThreadCommunicator<CpuBackend>;
+
+/// Links in bytes a second; no latency.
+fn links(device: f64, nic: f64) -> ClusterLinks {
+    ClusterLinks {
+        device: Link::new(device, Seconds::ZERO).unwrap(),
+        nics_per_node: 1,
+        nic: Link::new(nic, Seconds::ZERO).unwrap(),
+    }
+}
+
+fn emulation(nodes: &[&[f64]], links: ClusterLinks, core_fraction: f64) -> Emulation {
+    let device = |&speed| Device::new(Bytes::from_mib(8), Speed::new(speed).unwrap());
+    let nodes = nodes.iter().map(|node| node.iter().map(device).collect());
+    let cluster = Cluster::from_nodes(nodes.collect()).unwrap();
+    // How many cores this machine really has is no matter for what is tested.
+    Emulation::new(cluster, links, Some(core_fraction), 16).unwrap()
+}
+
+fn run<R: Send>(
+    emulation: &Emulation,
+    body: impl Fn(World) -> Result<R, CommError> + Sync,
+) -> Vec<R> {
+    run_ranks_emulated(backends(emulation.cluster().num_devices()), emulation, body).unwrap()
+}
+
+fn backends(num_ranks: u32) -> Vec<CpuBackend> {
+    let backend = |_| CpuBackend::new(Bytes::from_mib(8));
+    (0..num_ranks).map(backend).collect()
+}
+
+/// What `call` takes, all ranks starting it at once.
+fn timed<X>(world: &World, call: impl FnOnce() -> Result<X, CommError>) -> Result<f64, CommError> {
+    world.barrier()?;
+    let start = Instant::now();
+    call()?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// One tensor of `bytes` for each member.
+fn shares(group: &World, bytes: usize) -> Vec<<CpuBackend as Backend>::Tensor> {
+    let share = || group.backend().zeros(bytes / 4, 1).unwrap();
+    (0..group.size()).map(|_| share()).collect()
+}
+
+fn compute(cpu_time: Duration) {
+    let thread_time = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    let end = thread_time() + cpu_time;
+    while thread_time() < end {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+fn an_exchange_takes_at_least_what_the_links_need() {
+    for num_ranks in [2, 3, 4] {
+        let speeds = vec![1.0; num_ranks];
+        let emulation = emulation(&[&speeds], links(40_000.0, 1.0), 1.0);
+        let times = run(&emulation, |world| {
+            timed(&world, || world.all_to_all_v(shares(&world, 4000)))
+        });
+        // Each rank sends 4,000 bytes to every other.
+        let least = 0.1 * (num_ranks - 1) as f64;
+        for took in times {
+            assert!(
+                took >= least,
+                "{num_ranks} ranks took {took} s of {least} s"
+            );
+            assert!(took < least + 0.5, "{num_ranks} ranks took {took} s");
+        }
+    }
+}
+
+#[test]
+fn every_call_of_all_ranks_takes_what_a_ring_needs() {
+    // A node of 2 and one of 1: the NICs carry what the other node lacks.
+    for (name, least) in [("gather", 0.3), ("scatter", 0.2), ("reduce", 0.4)] {
+        let emulation = emulation(&[&[1.0, 1.0], &[1.0]], links(1e9, 20_000.0), 1.0);
+        let times = run(&emulation, |world| {
+            // 9,000 bytes of which each rank has, or gets, a third. Each of the two nodes lacks at least half as much
+            // again as it has in the ring's 6,000 bytes a rank.
+            let backend = world.backend().clone();
+            timed(&world, || match name {
+                "gather" => world.all_gather_v(backend.zeros(750, 1).unwrap()).map(drop),
+                "scatter" => {
+                    let full = backend.zeros(1500, 1).unwrap();
+                    world.reduce_scatter_v(full, &[500, 500, 500]).map(drop)
+                }
+                _ => world.all_reduce(backend.zeros(1500, 1).unwrap()).map(drop),
+            })
+        });
+        for took in times {
+            assert!(took >= least, "{name} took {took} s of {least} s");
+            assert!(took < least + 0.5, "{name} took {took} s");
+        }
+    }
+}
+
+#[test]
+fn groups_that_cross_nodes_share_their_nics() {
+    let emulation = emulation(&[&[1.0, 1.0], &[1.0, 1.0]], links(1e9, 40_000.0), 1.0);
+    let times = run(&emulation, |world| {
+        let Rank(me) = world.rank();
+        let pair = world.group(&[Rank(me % 2), Rank(me % 2 + 2)])?;
+        let both = timed(&world, || pair.all_to_all_v(shares(&pair, 4000)))?;
+        let alone = timed(&world, || match me % 2 {
+            0 => pair.all_to_all_v(shares(&pair, 4000)).map(drop),
+            _ => Ok(()),
+        })?;
+        let inside = world.group(&[Rank(me / 2 * 2), Rank(me / 2 * 2 + 1)])?;
+        let inside = timed(&world, || inside.all_to_all_v(shares(&inside, 4000)))?;
+        Ok((both, alone, inside))
+    });
+    for (rank, (both, alone, inside)) in times.into_iter().enumerate() {
+        assert!(both >= 0.2, "sharing, rank {rank} took {both} s");
+        assert!(
+            rank % 2 == 1 || (0.1..0.19).contains(&alone),
+            "alone, rank {rank} took {alone} s"
+        );
+        assert!(
+            inside < 0.09,
+            "inside its node, rank {rank} took {inside} s"
+        );
+    }
+}
+
+#[test]
+fn devices_keep_their_speeds() {
+    let emulation = emulation(&[&[1.0, 0.5, 0.25]], links(1e9, 1.0), 0.2);
+    let times = run(&emulation, |world| {
+        world.barrier()?;
+        let before = world.emulated_time().unwrap();
+        compute(Duration::from_millis(10));
+        Ok((world.emulated_time().unwrap() - before).get())
+    });
+    for (rank, (took, least)) in times.into_iter().zip([0.05, 0.1, 0.2]).enumerate() {
+        assert!(took >= least, "rank {rank} took {took} s of {least} s");
+        assert!(took < 1.2 * least, "rank {rank} took {took} s of {least} s");
+    }
+    // All wait for the slowest, really.
+    let times = run(&emulation, |world| {
+        timed(&world, || {
+            compute(Duration::from_millis(10));
+            world.all_reduce_values(&[1.0], ReduceOp::Sum)
+        })
+    });
+    for took in times {
+        // A thread may be late when it looks at the clock first, and make up for it while computing.
+        assert!(took >= 0.18, "{took} s");
+    }
+}
+
+#[test]
+fn what_is_gathered_ahead_hides_behind_computing() {
+    let emulation = emulation(&[&[1.0], &[1.0]], links(1e9, 40_000.0), 0.1);
+    let times = run(&emulation, |world| {
+        let piece = || world.backend().zeros(1000, 1).unwrap();
+        let ahead = timed(&world, || {
+            let gather = world.start_all_gather_v(piece())?;
+            compute(Duration::from_millis(15));
+            gather.wait()?;
+            world.barrier()
+        })?;
+        let at_once = timed(&world, || {
+            world.all_gather_v(piece())?;
+            compute(Duration::from_millis(15));
+            world.barrier()
+        })?;
+        Ok((ahead, at_once))
+    });
+    for (ahead, at_once) in times {
+        // 0.1 s on the NICs, 0.15 s of computing.
+        assert!((0.15..0.22).contains(&ahead), "ahead took {ahead} s");
+        assert!(at_once >= 0.25, "at once took {at_once} s");
+    }
+}
+
+#[test]
+fn results_are_those_of_any_other_run() {
+    let body = |world: World| {
+        let me = world.rank().index();
+        let backend = world.backend().clone();
+        let tensor = |rows: usize| {
+            let elements: Vec<f32> = (0..rows).map(|row| (row * 7 + me) as f32 * 0.1).collect();
+            backend.from_slice(rows, 1, &elements).unwrap()
+        };
+        let sent = (0..world.size()).map(|to| tensor(to + 1)).collect();
+        let mut results: Vec<Vec<f32>> = Vec::new();
+        results.extend(world.all_to_all_v(sent)?.iter().map(|x| backend.to_vec(x)));
+        results.push(backend.to_vec(&world.all_gather_v(tensor(me))?));
+        results.push(backend.to_vec(&world.all_reduce(tensor(5))?));
+        results.push(backend.to_vec(&world.all_reduce(tensor(10_000))?));
+        let sent = (me == 1).then(|| tensor(3));
+        results.push(backend.to_vec(&world.broadcast(Rank(1), sent)?));
+        let counts = vec![2; world.size()];
+        results.push(backend.to_vec(&world.reduce_scatter_v(tensor(2 * world.size()), &counts)?));
+        Ok::<_, CommError>(results)
+    };
+    for num_ranks in [2, 3, 4] {
+        let speeds = vec![1.0; num_ranks - 1];
+        let emulation = emulation(&[&speeds, &[0.5]], links(1e6, 1e6), 0.5);
+        let plain = run_ranks(backends(num_ranks as u32), body).unwrap();
+        assert_eq!(run(&emulation, body), plain);
+    }
+}
+
+#[test]
+fn a_rank_that_fails_ends_calls_that_are_under_way() {
+    for num_ranks in [2, 3, 4] {
+        let speeds = vec![1.0; num_ranks];
+        // The exchange would take days.
+        let emulation = emulation(&[&speeds], links(0.01, 1.0), 1.0);
+        let start = Instant::now();
+        let failure = run_ranks_emulated(backends(num_ranks as u32), &emulation, |world| {
+            let gather = world.start_all_gather_v(world.backend().zeros(1000, 1).unwrap())?;
+            if world.rank() == Rank(1) {
+                std::thread::sleep(Duration::from_millis(50));
+                return Err(CommError::EmptyGroup);
+            }
+            gather.wait()
+        });
+        assert_eq!(failure.unwrap_err().rank, Rank(1));
+        assert!(start.elapsed() < Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn fewer_cores_than_ranks_make_nobody_wait_for_ever() {
+    let device = Device::new(Bytes::from_mib(8), Speed::NOMINAL);
+    let cluster = Cluster::uniform(2, 4, device).unwrap();
+    let emulation = Emulation::new(cluster, links(1e6, 1e5), None, 1).unwrap();
+    let rounds = run(&emulation, |world| {
+        for _ in 0..20 {
+            compute(Duration::from_micros(200));
+            world.all_reduce_values(&[1.0], ReduceOp::Sum)?;
+            let Rank(me) = world.rank();
+            let pair = world.group(&[Rank(me % 4), Rank(me % 4 + 4)])?;
+            pair.all_to_all_v(shares(&pair, 40))?;
+        }
+        Ok(world.num_calls())
+    });
+    assert_eq!(rounds, [20; 8]);
+}
