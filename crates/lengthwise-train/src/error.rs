@@ -51,6 +51,9 @@ pub enum TrainError {
         budget: lengthwise_core::Bytes,
         fixed_memory: lengthwise_core::Bytes,
     },
+    /// Ranks that are to keep the pace of a cluster other than their own.
+    #[error("a cluster of {emulated} devices can't be emulated by the {num_devices} of the run")]
+    OtherClusterEmulated { emulated: u32, num_devices: u32 },
     /// A device ran out of memory.
     #[error(transparent)]
     Tensor(#[from] TensorError),

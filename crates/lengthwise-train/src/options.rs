@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use lengthwise_comm::Emulation;
 use lengthwise_core::{Cluster, Degree, Rank, Tokens};
 
 use crate::ModelConfig;
@@ -36,6 +37,8 @@ pub struct TrainOptions {
     pub optimizer: OptimizerConfig,
     /// One rank a device.
     pub cluster: Cluster,
+    /// The cluster again with its links, where ranks are to keep its pace; `None` to run as fast as they can.
+    pub emulation: Option<Emulation>,
     /// The longest sequence that may come.
     pub context: Tokens,
     /// Optimiser steps, at least 1.

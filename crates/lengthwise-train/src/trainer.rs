@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use lengthwise_comm::{
     Communicator, FailureCause, RankFailure, ReduceOp, ThreadCommunicator, run_ranks,
+    run_ranks_emulated,
 };
 use lengthwise_core::{Bytes, Cluster, MemoryModel, Rank, Seconds, StrategySpace};
 use lengthwise_cost::FittedModel;
@@ -87,9 +88,9 @@ pub fn train(
         for _ in 0..NUM_PLANNING_THREADS {
             scope.spawn(|| run.feed.work());
         }
-        let result = run_ranks(backends, |world| run.rank(world, &reporter));
+        let result = run_world(options, backends, |world| run.rank(world, &reporter));
         run.feed.close();
-        result.map_err(first_failure)
+        result
     })?;
     Ok(reporter
         .into_inner()
@@ -100,6 +101,14 @@ pub fn train(
 /// The strategies that model and cluster allow, if the options make a run at all.
 fn check(options: &TrainOptions) -> Result<StrategySpace, TrainError> {
     options.model.check()?;
+    if let Some(emulation) = &options.emulation
+        && *emulation.cluster() != options.cluster
+    {
+        return Err(TrainError::OtherClusterEmulated {
+            emulated: emulation.cluster().num_devices(),
+            num_devices: options.cluster.num_devices(),
+        });
+    }
     let space = StrategySpace::ulysses_up_to(options.model.heads as u32, options.recompute)?
         .limited_to(options.cluster.num_devices())?;
     let space = match &options.degrees {
@@ -127,19 +136,24 @@ fn measure(
 ) -> Result<FittedModel, TrainError> {
     let least = |cluster: &Cluster| cluster.devices().iter().map(|device| device.memory()).min();
     let memory = least(&options.cluster).unwrap_or_default();
-    let models = run_ranks(backends, |world| {
-        calibration::calibrate(
-            &options.model,
-            &world,
-            space,
-            memory,
-            options.context,
-            options.recompute,
-        )
-    });
+    let mut models = run_world(options, backends, |world| {
+        calibration::calibrate(options, &world, space, memory)
+    })?;
     // Every rank has fitted the same agreed times.
-    let mut models = models.map_err(first_failure)?;
     Ok(models.swap_remove(0))
+}
+
+/// Runs `body` on every rank, at the pace of the emulated cluster if there is one.
+fn run_world<R: Send>(
+    options: &TrainOptions,
+    backends: Vec<CpuBackend>,
+    body: impl Fn(ThreadCommunicator<CpuBackend>) -> Result<R, TrainError> + Sync,
+) -> Result<Vec<R>, TrainError> {
+    let results = match &options.emulation {
+        Some(emulation) => run_ranks_emulated(backends, emulation, body),
+        None => run_ranks(backends, body),
+    };
+    results.map_err(first_failure)
 }
 
 fn first_failure(failure: RankFailure<TrainError>) -> TrainError {
@@ -220,9 +234,11 @@ where
                 &options.optimizer,
                 options.steps,
             )?;
+            // An emulated device takes longer than its thread: only a call waits for it.
+            world.barrier()?;
+            let measured = start.elapsed().as_secs_f64();
             let peak = world.backend().memory().peak.as_f64();
-            let most =
-                world.all_reduce_values(&[start.elapsed().as_secs_f64(), peak], ReduceOp::Max)?;
+            let most = world.all_reduce_values(&[measured, peak], ReduceOp::Max)?;
             if world.rank() == Rank(0) {
                 let record = StepRecord {
                     step,

@@ -35,6 +35,7 @@ fn options(num_ranks: u32) -> TrainOptions {
             Device::new(Bytes::from_mib(64), Speed::NOMINAL),
         )
         .unwrap(),
+        emulation: None,
         context: Tokens(256),
         steps: STEPS,
         seed: 5,

@@ -4,8 +4,12 @@
 
 use std::sync::Arc;
 
-use lengthwise_comm::{Communicator, ThreadCommunicator, run_ranks};
-use lengthwise_core::{Bytes, Degree, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy};
+use lengthwise_comm::{Communicator, Emulation, ThreadCommunicator, run_ranks, run_ranks_emulated};
+use lengthwise_core::{
+    Bytes, Cluster, Degree, Device, Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Speed,
+    Strategy,
+};
+use lengthwise_cost::{ClusterLinks, Link};
 use lengthwise_tensor::CpuBackend;
 use lengthwise_train::data::{TokenBatch, TokenSequence};
 use lengthwise_train::{Executor, ModelConfig, TrainError};
@@ -66,6 +70,20 @@ pub fn on_ranks<R: Send>(
     run_ranks(backends, body).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
+/// A cluster of nodes of 2 devices, the last of which may have one, each half as fast as a core. How many cores this
+/// machine really has is no matter.
+pub fn emulation(num_ranks: u32, device_bandwidth: f64, nic_bandwidth: f64) -> Emulation {
+    let link = |bandwidth| Link::new(bandwidth, Seconds::new(2e-5).unwrap()).unwrap();
+    let links = ClusterLinks {
+        device: link(device_bandwidth),
+        nics_per_node: 1,
+        nic: link(nic_bandwidth),
+    };
+    let device = Device::new(Bytes::from_mib(64), Speed::NOMINAL);
+    let cluster = Cluster::with_num_devices(num_ranks, 2, device).unwrap();
+    Emulation::new(cluster, links, Some(0.5), 16).unwrap()
+}
+
 /// Loss summed over all tokens, and every unit's gradient.
 pub fn gradients(
     config: &ModelConfig,
@@ -73,12 +91,41 @@ pub fn gradients(
     plan: &Plan,
     batch: &TokenBatch,
 ) -> (f64, Vec<Vec<f32>>) {
-    let mut results = on_ranks(num_ranks, Bytes::from_mib(512), |world| {
-        let mut executor = Executor::new(config.clone(), world.clone(), 3)?;
-        let loss = executor.accumulate_gradients(plan, batch)?;
-        let loss = world.all_reduce_values(&[loss], lengthwise_comm::ReduceOp::Sum)?[0];
-        Ok((loss, executor.gathered_gradients()?))
+    gradients_of(on_ranks(num_ranks, Bytes::from_mib(512), |world| {
+        rank_gradients(config, world, plan, batch)
+    }))
+}
+
+/// The same on an emulated cluster.
+pub fn emulated_gradients(
+    config: &ModelConfig,
+    emulation: &Emulation,
+    plan: &Plan,
+    batch: &TokenBatch,
+) -> (f64, Vec<Vec<f32>>) {
+    let devices = emulation.cluster().devices().iter();
+    let backends = devices
+        .map(|device| CpuBackend::new(device.memory()))
+        .collect();
+    let results = run_ranks_emulated(backends, emulation, |world| {
+        rank_gradients(config, world, plan, batch)
     });
+    gradients_of(results.unwrap_or_else(|failure| panic!("{failure}")))
+}
+
+fn rank_gradients(
+    config: &ModelConfig,
+    world: ThreadCommunicator<CpuBackend>,
+    plan: &Plan,
+    batch: &TokenBatch,
+) -> Result<(f64, Vec<Vec<f32>>), TrainError> {
+    let mut executor = Executor::new(config.clone(), world.clone(), 3)?;
+    let loss = executor.accumulate_gradients(plan, batch)?;
+    let loss = world.all_reduce_values(&[loss], lengthwise_comm::ReduceOp::Sum)?[0];
+    Ok((loss, executor.gathered_gradients()?))
+}
+
+fn gradients_of(mut results: Vec<(f64, Vec<Vec<f32>>)>) -> (f64, Vec<Vec<f32>>) {
     let first = results.swap_remove(0);
     for other in &results {
         assert_eq!(other, &first, "ranks disagree");

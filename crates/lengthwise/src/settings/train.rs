@@ -116,6 +116,7 @@ impl TrainSettings {
                 model,
                 optimizer,
                 cluster,
+                emulation: None,
                 context: context.value,
                 steps,
                 seed,
