@@ -22,6 +22,7 @@ mod options;
 mod record;
 mod schedule;
 mod trainer;
+pub mod volume;
 
 pub use calibration::calibrate;
 pub use checkpoint::{CheckpointError, CheckpointWriter};
@@ -31,4 +32,4 @@ pub use feed::{PlanFeed, PlannedBatch, Planning};
 pub use model::{ModelConfig, ModelError, ModelSpec, ParameterKind, ParameterSpec, UnitSpec};
 pub use options::{InjectedFailure, OptimizerConfig, TrainOptions};
 pub use record::{StepRecord, TrainObserver, TrainSummary};
-pub use trainer::train;
+pub use trainer::{measure_costs, train};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use lengthwise_comm::Emulation;
 use lengthwise_core::{Cluster, Degree, Rank, Tokens};
+use lengthwise_cost::FittedModel;
 
 use crate::ModelConfig;
 
@@ -39,6 +40,8 @@ pub struct TrainOptions {
     pub cluster: Cluster,
     /// The cluster again with its links, where ranks are to keep its pace; `None` to run as fast as they can.
     pub emulation: Option<Emulation>,
+    /// What sequences cost, where that is known; `None` to measure it first.
+    pub costs: Option<FittedModel>,
     /// The longest sequence that may come.
     pub context: Tokens,
     /// Optimiser steps, at least 1.

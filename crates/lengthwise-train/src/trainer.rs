@@ -47,15 +47,13 @@ pub fn train(
         CheckpointWriter::prepare(directory)?;
     }
     let num_ranks = options.cluster.num_devices() as usize;
-    let backends: Vec<CpuBackend> = options
-        .cluster
-        .devices()
-        .iter()
-        .map(|device| CpuBackend::new(device.memory()))
-        .collect();
+    let backends = backends(options);
 
     let start = Instant::now();
-    let cost = measure(options, &space, backends.clone())?;
+    let cost = match &options.costs {
+        Some(costs) => costs.clone(),
+        None => measure(options, &space, backends.clone())?,
+    };
     let calibration = Seconds::from(start.elapsed());
     observer.calibrated(calibration);
 
@@ -96,6 +94,22 @@ pub fn train(
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner)
         .summary)
+}
+
+/// What sequences cost by [`train`]'s own measurement, which a run is given with [`TrainOptions::costs`].
+///
+/// # Errors
+///
+/// As [`train`], but for data and plans.
+pub fn measure_costs(options: &TrainOptions) -> Result<FittedModel, TrainError> {
+    measure(options, &check(options)?, backends(options))
+}
+
+fn backends(options: &TrainOptions) -> Vec<CpuBackend> {
+    let devices = options.cluster.devices().iter();
+    devices
+        .map(|device| CpuBackend::new(device.memory()))
+        .collect()
 }
 
 /// The strategies that model and cluster allow, if the options make a run at all.

@@ -56,6 +56,7 @@ fn options(num_ranks: u32, steps: u64, nic_bandwidth: f64) -> TrainOptions {
         },
         cluster: emulation.cluster().clone(),
         emulation: Some(emulation),
+        costs: None,
         context: Tokens(256),
         steps,
         seed: 5,
@@ -135,7 +136,7 @@ fn a_rank_that_fails_ends_the_job_within_a_second() {
     for num_ranks in [2, 3, 4] {
         let failure = InjectedFailure {
             rank: Rank(num_ranks - 1),
-            step: 2,
+            step: 3,
         };
         let options = TrainOptions {
             injected_failure: Some(failure),
@@ -145,7 +146,7 @@ fn a_rank_that_fails_ends_the_job_within_a_second() {
         let error = run(&options, "adaptive", &mut recorder).unwrap_err();
         let expected = TrainError::InjectedFailure {
             rank: failure.rank,
-            step: 2,
+            step: 3,
         };
         assert_eq!(error.to_string(), expected.to_string());
         let took = recorder.last_step.unwrap().elapsed();

@@ -36,6 +36,7 @@ fn options(num_ranks: u32) -> TrainOptions {
         )
         .unwrap(),
         emulation: None,
+        costs: None,
         context: Tokens(256),
         steps: STEPS,
         seed: 5,

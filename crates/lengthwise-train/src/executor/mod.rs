@@ -19,7 +19,7 @@ use crate::{OptimizerConfig, TrainError, schedule};
 use gather::Gathers;
 use group_run::GroupRun;
 use shard::ShardedParameters;
-use stage::ScheduledStage;
+pub(crate) use stage::{ScheduledStage, stages};
 use work::RankWork;
 
 /// One rank's executor: its shard of the model, and its place in the world.
@@ -50,7 +50,7 @@ impl<C: Communicator> Executor<C> {
     /// The shard does not fit the device.
     pub fn new(config: ModelConfig, world: C, seed: u64) -> Result<Self, TrainError> {
         let spec = ModelSpec::new(&config);
-        let stages = stage::stages(&spec, config.tied_output);
+        let stages = stages(&spec, config.tied_output);
         let parameters = ShardedParameters::initial(
             world.backend().clone(),
             spec,

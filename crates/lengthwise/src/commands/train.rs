@@ -71,6 +71,9 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     };
     let mut report = RunReport::new(&settings, &batches);
     output::note(&report.corpus());
+    if let Some(emulated) = &settings.emulated {
+        output::note(&format!("emulated   {emulated}"));
+    }
 
     let mut observer = Observer {
         metrics,
@@ -85,7 +88,8 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     metrics.map_or(Ok(()), MetricsFile::end)
 }
 
-fn open_batches(settings: &TrainSettings) -> Result<Batches, Failure> {
+/// The batches that settings ask for.
+pub(super) fn open_batches(settings: &TrainSettings) -> Result<Batches, Failure> {
     Corpus::open(&settings.paths.value, &settings.extensions)
         .and_then(|corpus| {
             Batches::new(

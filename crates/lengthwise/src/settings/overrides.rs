@@ -47,6 +47,20 @@ const FLAGS: &[Flag] = &[
         "Ranks, one device each",
     ),
     flag(
+        "emulate",
+        "LENGTHWISE_EMULATE",
+        "cluster.emulate",
+        "CLUSTER.toml",
+        "Keep the pace of this cluster: its links, and devices at a part of a core",
+    ),
+    flag(
+        "core-fraction",
+        "LENGTHWISE_CORE_FRACTION",
+        "cluster.core_fraction",
+        "FRACTION",
+        "The part of a core that an emulated device stands for; that of the cluster's file if not given",
+    ),
+    flag(
         "device-memory-mib",
         "LENGTHWISE_DEVICE_MEMORY_MIB",
         "cluster.device_memory_mib",

@@ -11,7 +11,7 @@ use lengthwise_plan::{PlannerKind, PlannerOptions};
 use lengthwise_train::TrainOptions;
 use lengthwise_train::data::{BatchSize, CutRule};
 
-use self::cluster::{cluster, plan};
+use self::cluster::{Devices, cluster, plan};
 use self::corpus::{batch, data};
 use self::model::model;
 use self::optimizer::optimizer;
@@ -21,7 +21,7 @@ use super::reader::{Reader, SettingsFile};
 use crate::failure::Failure;
 
 /// Every setting, as `section.key`.
-pub const KEYS: [&str; 35] = [
+pub const KEYS: [&str; 37] = [
     "model.hidden",
     "model.layers",
     "model.heads",
@@ -38,6 +38,8 @@ pub const KEYS: [&str; 35] = [
     "data.seed",
     "batch.tokens",
     "batch.sequences",
+    "cluster.emulate",
+    "cluster.core_fraction",
     "cluster.ranks",
     "cluster.devices_per_node",
     "cluster.device_memory_mib",
@@ -64,6 +66,8 @@ pub const KEYS: [&str; 35] = [
 pub struct TrainSettings {
     /// The run but its data and planner.
     pub options: TrainOptions,
+    /// The cluster whose pace is kept, in words.
+    pub emulated: Option<String>,
     /// Who plans.
     pub planner: PlannerKind,
     /// How it plans.
@@ -91,7 +95,11 @@ impl TrainSettings {
         let (model, context) = model(&mut reader)?;
         let (mut paths, extensions, cut, data_seed) = data(&mut reader, &context)?;
         let batch_size = batch(&mut reader)?;
-        let cluster = cluster(&mut reader, &model)?;
+        let Devices {
+            cluster,
+            emulation,
+            emulated,
+        } = cluster(&mut reader, &model)?;
         let (planner, planner_options, degrees, plan_ahead) = plan(&mut reader, &model, &cluster)?;
         let (steps, optimizer) = optimizer(&mut reader)?;
         let seed = reader.get("train.seed", 0)?.value;
@@ -116,7 +124,8 @@ impl TrainSettings {
                 model,
                 optimizer,
                 cluster,
-                emulation: None,
+                emulation,
+                costs: None,
                 context: context.value,
                 steps,
                 seed,
@@ -126,6 +135,7 @@ impl TrainSettings {
                 checkpoint,
                 injected_failure: None,
             },
+            emulated,
             planner,
             planner_options,
             paths,

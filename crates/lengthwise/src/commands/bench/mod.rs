@@ -1,5 +1,6 @@
 //! `lengthwise bench`: planners beside each other.
 
+mod emulated;
 mod plan;
 
 use clap::{Args, Subcommand};
@@ -17,6 +18,8 @@ pub struct BenchArgs {
 /// What can be compared.
 #[derive(Debug, Subcommand)]
 pub enum Bench {
+    /// Trains on an emulated cluster with several planners, beside what was predicted and simulated.
+    Emulated(emulated::BenchEmulatedArgs),
     /// Plans recorded batches with several planners.
     Plan(plan::BenchPlanArgs),
 }
@@ -24,6 +27,7 @@ pub enum Bench {
 /// Runs a benchmark.
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
     match args.what {
+        Bench::Emulated(args) => emulated::run(&args),
         Bench::Plan(args) => plan::run(&args),
     }
 }

@@ -1,54 +1,206 @@
 //! `[cluster]` and `[plan]`: the devices, and who distributes work to them.
 
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
-use lengthwise_core::{Bytes, Cluster, Degree, Device, Speed};
+use lengthwise_comm::Emulation;
+use lengthwise_core::{Bytes, Cluster, Degree, Device, Rank, Speed};
+use lengthwise_cost::{Hardware, HardwareError};
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 use lengthwise_train::{ModelConfig, memory};
 
 use crate::failure::Failure;
+use crate::settings::place::Setting;
 use crate::settings::reader::Reader;
 
 /// One thread a rank: more would only fight for the cores of one machine.
 const MOST_RANKS: u32 = 1024;
 
-/// The devices, each with room for its share of the model.
-pub fn cluster(reader: &mut Reader<'_>, model: &ModelConfig) -> Result<Cluster, Failure> {
-    let ranks = reader.get("cluster.ranks", 8)?;
+/// What ranks run on.
+pub struct Devices {
+    /// The devices, each with room for its share of the model.
+    pub cluster: Cluster,
+    /// The cluster once more if its pace is to be kept.
+    pub emulation: Option<Emulation>,
+    /// That cluster in words.
+    pub emulated: Option<String>,
+}
+
+/// The devices, described by settings or by the file of a cluster that is emulated.
+pub fn cluster(reader: &mut Reader<'_>, model: &ModelConfig) -> Result<Devices, Failure> {
+    let described = described(reader)?;
+    let hardware = described.as_ref().map(|(_, hardware)| hardware);
+    let ranks = reader.get("cluster.ranks", hardware.map_or(8, Hardware::num_devices))?;
     ranks.must(
         (1..=MOST_RANKS).contains(&ranks.value),
         format!("there must be 1 to {MOST_RANKS} ranks"),
         "each rank is a thread of this process, with a device of its own",
     )?;
-    let devices_per_node = reader.get("cluster.devices_per_node", ranks.value)?;
+    let devices_per_node = reader.get(
+        "cluster.devices_per_node",
+        hardware.map_or(ranks.value, Hardware::devices_per_node),
+    )?;
     devices_per_node.must(
         devices_per_node.value > 0,
         "a node has at least 1 device",
         "leave it out to have all devices on one node",
     )?;
-    let memory = reader.get("cluster.device_memory_mib", 1024)?;
+    if let Some((emulate, hardware)) = &described {
+        let agree = |setting: &Setting<u32>, described: u32| {
+            let emulated = emulate.value.display();
+            let rule = format!("the emulated cluster has {described} ({emulated})");
+            let hint = "leave it out where a cluster is emulated";
+            setting.must(setting.value == described, rule, hint)
+        };
+        agree(&ranks, hardware.num_devices())?;
+        agree(&devices_per_node, hardware.devices_per_node())?;
+    }
+    let cluster = match &described {
+        Some((emulate, hardware)) => emulated_devices(reader, model, emulate, hardware)?,
+        None => {
+            let memory = reader.get("cluster.device_memory_mib", 1024)?;
+            let bytes = device_memory(&memory, model, ranks.value)?;
+            let device = Device::new(bytes, Speed::NOMINAL);
+            Cluster::with_num_devices(ranks.value, devices_per_node.value, device)
+                .map_err(|error| ranks.breaks(error))?
+        }
+    };
+    let core_fraction = reader.optional::<f64>("cluster.core_fraction")?;
+    let (emulation, emulated) = match (&described, &core_fraction) {
+        (Some((emulate, hardware)), core_fraction) => {
+            let emulation = emulation(&cluster, emulate, hardware, core_fraction.as_ref())?;
+            let emulated = format!(
+                "{}: {} devices in {} nodes, each {:.3} of a core",
+                hardware.name(),
+                cluster.num_devices(),
+                cluster.num_nodes(),
+                emulation.core_fraction()
+            );
+            (Some(emulation), Some(emulated))
+        }
+        (None, Some(core_fraction)) => {
+            let rule = "it is the speed of emulated devices, and no cluster is emulated";
+            let failure = core_fraction.breaks(rule);
+            return Err(failure.hint("name one with --emulate CLUSTER.toml"));
+        }
+        (None, None) => (None, None),
+    };
+    Ok(Devices {
+        cluster,
+        emulation,
+        emulated,
+    })
+}
+
+/// The cluster that is to be emulated, and where it was named.
+fn described(reader: &mut Reader<'_>) -> Result<Option<(Setting<PathBuf>, Hardware)>, Failure> {
+    let Some(mut emulate) = reader.optional::<PathBuf>("cluster.emulate")? else {
+        return Ok(None);
+    };
+    emulate.value = reader.path(&emulate, &emulate.value)?;
+    let hardware = Hardware::read(&emulate.value).map_err(|error| {
+        let failure = match &error {
+            HardwareError::Unreadable { source, .. } => {
+                emulate.breaks(format!("it can't be read: {source}"))
+            }
+            // Where the file breaks a rule, the file is what must change.
+            _ => {
+                let path = emulate.value.display();
+                Failure::input(format!("{path}: {}", error.to_string().trim_end()))
+            }
+        };
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })?;
+    Ok(Some((emulate, hardware)))
+}
+
+/// The emulated devices, with the memory that is set for them or else the described one.
+fn emulated_devices(
+    reader: &mut Reader<'_>,
+    model: &ModelConfig,
+    emulate: &Setting<PathBuf>,
+    hardware: &Hardware,
+) -> Result<Cluster, Failure> {
+    let cluster = hardware.cluster().map_err(|error| emulate.breaks(error))?;
+    let num_devices = hardware.num_devices();
+    if let Some(memory) = reader.optional("cluster.device_memory_mib")? {
+        let bytes = device_memory(&memory, model, num_devices)?;
+        let with_memory = |rank| {
+            let speed = cluster.device(Rank(rank)).map(|device| device.speed());
+            Device::new(bytes, speed.unwrap_or(Speed::NOMINAL))
+        };
+        let nodes = (0..cluster.num_nodes()).filter_map(|node| cluster.node_ranks(node));
+        let nodes = nodes.map(|ranks| ranks.map(with_memory).collect());
+        return Cluster::from_nodes(nodes.collect()).map_err(|error| emulate.breaks(error));
+    }
+    let fixed = fixed_memory(model, num_devices);
+    for (rank, device) in cluster.ranks().zip(cluster.devices()) {
+        let memory = device.memory();
+        emulate.must(
+            fixed < memory,
+            format!(
+                "rank {rank} lends {memory} to training, and the model's own share of each of {num_devices} devices \
+                 is {fixed}"
+            ),
+            "describe more memory, set cluster.device_memory_mib instead, or use a smaller model",
+        )?;
+    }
+    Ok(cluster)
+}
+
+/// The emulation of `cluster`, at the part of a core that is set or else described, or else what the cores can do.
+fn emulation(
+    cluster: &Cluster,
+    emulate: &Setting<PathBuf>,
+    hardware: &Hardware,
+    core_fraction: Option<&Setting<f64>>,
+) -> Result<Emulation, Failure> {
+    let num_cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let value = core_fraction.map(|setting| setting.value);
+    let value = value.or(hardware.core_fraction());
+    Emulation::new(cluster.clone(), hardware.links(), value, num_cores).map_err(|error| {
+        let failure = match core_fraction {
+            Some(setting) => setting.breaks(&error),
+            None => emulate.breaks(&error),
+        };
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })
+}
+
+fn device_memory(
+    memory: &Setting<u64>,
+    model: &ModelConfig,
+    num_ranks: u32,
+) -> Result<Bytes, Failure> {
     memory.must(
         memory.value > 0,
         "a device has at least 1 MiB",
         "it is the memory of each device, in MiB",
     )?;
     let bytes = Bytes::from_mib(memory.value);
-    let fixed = memory::fixed_bytes(model, ranks.value as usize);
-    let fixed = Bytes::from_f64_ceil(fixed).unwrap_or(Bytes(u64::MAX));
+    let fixed = fixed_memory(model, num_ranks);
     memory.must(
         fixed < bytes,
-        format!("the model's own share of each of {} devices is {fixed}", ranks.value),
+        format!("the model's own share of each of {num_ranks} devices is {fixed}"),
         &format!(
             "give each device at least {} MiB, and more for the activations; or use more ranks or a smaller model",
             fixed.0.div_ceil(1 << 20) + 1
         ),
     )?;
-    Cluster::with_num_devices(
-        ranks.value,
-        devices_per_node.value,
-        Device::new(bytes, Speed::NOMINAL),
-    )
-    .map_err(|error| ranks.breaks(error))
+    Ok(bytes)
+}
+
+fn fixed_memory(model: &ModelConfig, num_ranks: u32) -> Bytes {
+    let fixed = memory::fixed_bytes(model, num_ranks as usize);
+    Bytes::from_f64_ceil(fixed).unwrap_or(Bytes(u64::MAX))
 }
 
 /// Planner and its options, allowed degrees, and steps to plan ahead.

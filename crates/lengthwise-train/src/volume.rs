@@ -1,0 +1,77 @@
+//! What a run sends: bytes of every micro-batch, and bytes of every token.
+
+use lengthwise_core::Bytes;
+
+use crate::executor::stages;
+use crate::model::{ModelConfig, ModelSpec};
+
+/// Bytes of an element.
+const ELEMENT: usize = 4;
+
+/// What all ranks gather of the parameters in a micro-batch, counting a unit as often as it is gathered.
+pub fn gathered_bytes(config: &ModelConfig) -> Bytes {
+    unit_bytes(config, |stage| &stage.gathers)
+}
+
+/// What all ranks scatter of the gradients in a micro-batch, counting a unit as often as it is scattered.
+pub fn scattered_bytes(config: &ModelConfig) -> Bytes {
+    unit_bytes(config, |stage| &stage.scatters)
+}
+
+/// What the exchanges of a micro-batch pass on for each token, over all layers and the group's ranks together: in each
+/// pass queries, keys and values to heads and what was attended back, or their gradients the other way.
+///
+/// A key/value head that several ranks read is counted once.
+pub fn exchanged_bytes_per_token(config: &ModelConfig, recompute: bool) -> f64 {
+    let heads = 2 * config.heads + 2 * config.kv_heads;
+    let passes = if recompute { 3 } else { 2 };
+    (ELEMENT * passes * config.layers * heads * config.head_dim()) as f64
+}
+
+fn unit_bytes(
+    config: &ModelConfig,
+    units: impl Fn(&crate::executor::ScheduledStage) -> &Vec<usize>,
+) -> Bytes {
+    let spec = ModelSpec::new(config);
+    let stages = stages(&spec, config.tied_output);
+    let units = stages.iter().flat_map(units);
+    let elements: usize = units.map(|&unit| spec.units[unit].num_elements()).sum();
+    Bytes((ELEMENT * elements) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_count_as_often_as_they_travel() {
+        let config = ModelConfig {
+            vocab: 10,
+            hidden: 8,
+            layers: 2,
+            heads: 2,
+            kv_heads: 1,
+            ffn: 3,
+            rope_theta: 1e4,
+            norm_epsilon: 1e-5,
+            tied_output: true,
+        };
+        // Queries and output 8 x 8, keys and values 8 x 4, three of 8 x 3, two norms.
+        let layer = 2 * 64 + 2 * 32 + 3 * 24 + 2 * 8;
+        // The first layer twice; the table for the tokens and the output; the norm.
+        assert_eq!(gathered_bytes(&config), Bytes(4 * (3 * layer + 2 * 80 + 8)));
+        assert_eq!(
+            scattered_bytes(&config),
+            Bytes(4 * (2 * layer + 2 * 80 + 8))
+        );
+        // 8 + 4 + 4 + 8 elements a layer and pass.
+        assert_eq!(
+            exchanged_bytes_per_token(&config, true),
+            4.0 * 2.0 * 3.0 * 24.0
+        );
+        assert_eq!(
+            exchanged_bytes_per_token(&config, false),
+            4.0 * 2.0 * 2.0 * 24.0
+        );
+    }
+}

@@ -1,0 +1,246 @@
+//! `lengthwise bench emulated`: the same steps on an emulated cluster, planned adaptively and with every single degree,
+//! beside what was predicted and simulated.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use lengthwise_comm::Emulation;
+use lengthwise_core::{Bytes, Degree, Seconds, StrategySpace};
+use lengthwise_cost::{ClusterLinks, FittedModel, Link};
+use lengthwise_plan::{PlanError, PlannerKind, Problem};
+use lengthwise_sim::{Overlap, ShardedBytes, SimError, StepCosts, simulate};
+use lengthwise_train::data::TokenBatch;
+use lengthwise_train::{
+    StepRecord, TrainError, TrainObserver, TrainOptions, measure_costs, train, volume,
+};
+
+use crate::commands::train::open_batches;
+use crate::failure::Failure;
+use crate::output;
+use crate::settings::{Overrides, SettingsFile, TrainSettings};
+
+/// Links so fast that what they carry takes no time.
+const NO_TIME_BYTES_PER_S: f64 = 1e18;
+
+/// Arguments of `lengthwise bench emulated`.
+#[derive(Debug, Args)]
+pub struct BenchEmulatedArgs {
+    /// The settings file, in TOML, of a run on an emulated cluster.
+    #[arg(value_name = "CONFIG.toml")]
+    pub config: PathBuf,
+    /// Settings that this run changes.
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+/// All steps of one planner.
+struct Row {
+    planner: PlannerKind,
+    measured: Seconds,
+    predicted: Seconds,
+    simulated: Seconds,
+}
+
+/// Runs the steps with every planner that can plan them.
+pub(super) fn run(args: &BenchEmulatedArgs) -> Result<(), Failure> {
+    let file = SettingsFile::read(&args.config)?;
+    let settings = TrainSettings::read(&file, &args.overrides)?;
+    let mut options = settings.options.clone();
+    let Some(emulation) = options.emulation.clone() else {
+        let message = format!("{} emulates no cluster", args.config.display());
+        return Err(Failure::input(message).hint("name one with --emulate CLUSTER.toml"));
+    };
+    options.checkpoint = None;
+    let steps = usize::try_from(options.steps).unwrap_or(usize::MAX);
+    let batches: Result<Vec<TokenBatch>, _> = open_batches(&settings)?.take(steps).collect();
+    let batches = batches.map_err(|error| Failure::input(error.to_string()))?;
+
+    output::note("measuring what sequences cost on the cluster");
+    let costs = measure_costs(&options).map_err(failed)?;
+    output::note("measuring what computing alone costs");
+    let alone = measure_costs(&without_links(&options, &emulation)?).map_err(failed)?;
+    options.costs = Some(costs);
+
+    output::result_line("| planner | measured | predicted | simulated | simulated / measured |");
+    output::result_line("| --- | ---: | ---: | ---: | ---: |");
+    let bench = EmulatedBench {
+        space: space(&options)?,
+        emulation,
+        alone,
+        batches,
+        options,
+    };
+    let adaptive = bench.row(PlannerKind::Adaptive)?;
+    adaptive.show();
+    let mut best: Option<Row> = None;
+    let degrees: Vec<Degree> = bench.space.degrees().collect();
+    for degree in degrees {
+        let planner = PlannerKind::Static(Some(degree));
+        if let Err(error) = bench.plan_all(planner) {
+            output::result_line(&format!("| {planner} | - | - | - | {error} |"));
+            continue;
+        }
+        let row = bench.row(planner)?;
+        row.show();
+        if best
+            .as_ref()
+            .is_none_or(|best| row.measured < best.measured)
+        {
+            best = Some(row);
+        }
+    }
+    if let Some(best) = best {
+        output::result_line("");
+        output::result_line(&adaptive.beside(&best));
+    }
+    Ok(())
+}
+
+/// The strategies that may be planned with.
+fn space(options: &TrainOptions) -> Result<StrategySpace, Failure> {
+    let space = StrategySpace::ulysses_up_to(options.model.heads as u32, options.recompute)
+        .and_then(|space| space.limited_to(options.cluster.num_devices()))
+        .and_then(|space| match &options.degrees {
+            Some(degrees) => space.restricted_to(degrees),
+            None => Ok(space),
+        });
+    space.map_err(|error| Failure::input(error.to_string()))
+}
+
+/// The same run on links that take no time, to measure what devices do alone.
+fn without_links(options: &TrainOptions, emulation: &Emulation) -> Result<TrainOptions, Failure> {
+    let link = Link::new(NO_TIME_BYTES_PER_S, Seconds::ZERO);
+    let link = link.map_err(|error| Failure::run(error.to_string()))?;
+    let links = ClusterLinks {
+        device: link,
+        nic: link,
+        ..emulation.links()
+    };
+    Ok(TrainOptions {
+        emulation: Some(emulation.clone().with_links(links)),
+        ..options.clone()
+    })
+}
+
+/// All that the runs have in common.
+struct EmulatedBench {
+    options: TrainOptions,
+    space: StrategySpace,
+    emulation: Emulation,
+    /// What devices do alone.
+    alone: FittedModel,
+    batches: Vec<TokenBatch>,
+}
+
+impl EmulatedBench {
+    /// Whether all batches can be planned.
+    fn plan_all(&self, planner: PlannerKind) -> Result<(), PlanError> {
+        let planner = planner.planner();
+        for batch in &self.batches {
+            planner.plan(Problem {
+                batch: &batch.global_batch(),
+                cluster: &self.options.cluster,
+                cost: &self.alone,
+                space: &self.space,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Runs the steps as a planner plans them.
+    fn row(&self, kind: PlannerKind) -> Result<Row, Failure> {
+        output::note(&format!("running {kind}"));
+        let mut steps = Steps::default();
+        let drawn = self.batches.clone().into_iter().map(Ok);
+        train(&self.options, Arc::from(kind.planner()), drawn, &mut steps).map_err(failed)?;
+        let mut row = Row {
+            planner: kind,
+            measured: Seconds::ZERO,
+            predicted: Seconds::ZERO,
+            simulated: Seconds::ZERO,
+        };
+        for (record, batch) in steps.0.iter().zip(&self.batches) {
+            row.measured += record.measured;
+            row.predicted += record.report.predicted_step;
+            row.simulated += self.simulated(record, batch)?;
+        }
+        Ok(row)
+    }
+
+    /// What a step is simulated to take, from what devices do alone and the described links.
+    fn simulated(&self, record: &StepRecord, batch: &TokenBatch) -> Result<Seconds, Failure> {
+        let failed = |error: SimError| Failure::run(error.to_string());
+        let TrainOptions {
+            model,
+            cluster,
+            recompute,
+            ..
+        } = &self.options;
+        let layers = model.layers as f64;
+        // The simulator gathers equal layers, all but the last of them twice.
+        let gathered = volume::gathered_bytes(model).as_f64() * layers / (2.0 * layers - 1.0);
+        let sharded = ShardedBytes {
+            parameters: Bytes::from_f64_ceil(gathered).unwrap_or_default(),
+            gradients: volume::scattered_bytes(model),
+        };
+        let exchanged = volume::exchanged_bytes_per_token(model, *recompute);
+        let overhead = Seconds::new(self.alone.costs().micro_batch_overhead_s);
+        let overhead = overhead.unwrap_or(Seconds::ZERO);
+        let costs = StepCosts::measured(&self.alone, model.layers as u32, exchanged)
+            .map_err(failed)?
+            .over_links(self.emulation.links(), sharded, overhead);
+        let step = simulate(
+            &record.plan,
+            &batch.global_batch(),
+            cluster,
+            &costs,
+            Overlap::default(),
+            &mut (),
+        );
+        Ok(step.map_err(failed)?.step)
+    }
+}
+
+fn failed(error: TrainError) -> Failure {
+    Failure::run(error.to_string())
+}
+
+impl Row {
+    fn show(&self) {
+        output::result_line(&format!(
+            "| {} | {:.2} s | {:.2} s | {:.2} s | {:.3} |",
+            self.planner,
+            self.measured.get(),
+            self.predicted.get(),
+            self.simulated.get(),
+            self.simulated / self.measured,
+        ));
+    }
+
+    /// What the adaptive steps gain beside the fastest of all others.
+    fn beside(&self, best: &Row) -> String {
+        let ratio = |of: fn(&Row) -> Seconds| of(best) / of(self);
+        let measured = ratio(|row| row.measured);
+        let simulated = ratio(|row| row.simulated);
+        format!(
+            "{} is {measured:.3} times as fast as {}; predicted {:.3}, simulated {simulated:.3}, which is {:.1} % off",
+            self.planner,
+            best.planner,
+            ratio(|row| row.predicted),
+            100.0 * (simulated / measured - 1.0),
+        )
+    }
+}
+
+/// Keeps every step.
+#[derive(Default)]
+struct Steps(Vec<StepRecord>);
+
+impl TrainObserver for Steps {
+    fn calibrated(&mut self, _took: Seconds) {}
+
+    fn step(&mut self, record: &StepRecord) {
+        self.0.push(record.clone());
+    }
+}
