@@ -11,6 +11,7 @@
 mod cli;
 mod commands;
 mod failure;
+mod lengths;
 mod output;
 mod settings;
 mod suggestion;
