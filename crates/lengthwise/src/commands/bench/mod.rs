@@ -2,6 +2,7 @@
 
 mod emulated;
 mod plan;
+mod scaling;
 
 use clap::{Args, Subcommand};
 
@@ -22,6 +23,8 @@ pub enum Bench {
     Emulated(emulated::BenchEmulatedArgs),
     /// Plans recorded batches with several planners.
     Plan(plan::BenchPlanArgs),
+    /// Plans ever larger drawn batches on ever more devices.
+    Scaling(scaling::BenchScalingArgs),
 }
 
 /// Runs a benchmark.
@@ -29,5 +32,6 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     match args.what {
         Bench::Emulated(args) => emulated::run(&args),
         Bench::Plan(args) => plan::run(&args),
+        Bench::Scaling(args) => scaling::run(&args),
     }
 }

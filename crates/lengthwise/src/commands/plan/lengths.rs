@@ -36,6 +36,15 @@ impl Lengths {
         Self::parse(&text, source)
     }
 
+    /// Lengths that no file holds.
+    pub(crate) fn drawn(tokens: Vec<u64>, source: String) -> Self {
+        Lengths {
+            tokens,
+            lines: None,
+            source,
+        }
+    }
+
     fn parse(text: &str, source: String) -> Result<Self, Failure> {
         // A byte-order mark is how some editors say UTF-8.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);

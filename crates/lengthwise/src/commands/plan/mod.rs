@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::output;
 
 pub(crate) use lengths::Lengths;
-pub(crate) use problem::OwnedProblem;
+pub(crate) use problem::{OwnedProblem, read_profile};
 
 /// Arguments of `lengthwise plan`.
 #[derive(Debug, Args)]

@@ -31,7 +31,7 @@ impl OwnedProblem {
         degrees: Option<&[Degree]>,
     ) -> Result<Self, Failure> {
         let in_profile = |error: ProfileError| profile_failure(profile, &error);
-        let costs = Profile::read(profile).map_err(in_profile)?;
+        let costs = read_profile(profile)?;
         let cluster = costs.cluster(num_devices).map_err(in_profile)?;
         let cost = costs.model(&cluster).map_err(in_profile)?;
         let space = match degrees {
@@ -98,6 +98,11 @@ fn chosen_space(
     StrategySpace::ulysses(degrees, costs.model.recompute)
         .and_then(|space| space.limited_to(cluster.num_devices()))
         .map_err(|error| failure(error.to_string()))
+}
+
+/// The profile in a file.
+pub(crate) fn read_profile(path: &Path) -> Result<Profile, Failure> {
+    Profile::read(path).map_err(|error| profile_failure(path, &error))
 }
 
 fn profile_failure(path: &Path, error: &ProfileError) -> Failure {
