@@ -109,3 +109,33 @@ fn the_default_solver_finds_the_best_micro_batch() {
 fn highs_finds_the_best_micro_batch() {
     solves_to_the_optimum(MilpSolver::Highs, 1500);
 }
+
+#[cfg(feature = "highs")]
+#[test]
+fn both_solvers_find_the_same_steps() {
+    const SIZE: common::Size = common::Size {
+        num_nodes: 2,
+        devices_per_node: 4,
+        num_sequences: 8,
+        seq_len: 60_000,
+    };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[61; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut num_planned = 0;
+    for _ in 0..500 {
+        let case = common::cases(SIZE).new_tree(&mut runner).unwrap().current();
+        let plan = |solver| {
+            let flexsp = FlexSp::new(PlannerOptions::default()).with_solver(solver);
+            let planned = flexsp.plan(case.problem()).ok()?;
+            Some(planned.report.predicted_step.get())
+        };
+        let (ours, theirs) = (plan(MilpSolver::Microlp), plan(MilpSolver::Highs));
+        assert_eq!(ours.is_some(), theirs.is_some());
+        if let (Some(ours), Some(theirs)) = (ours, theirs) {
+            let apart = (ours / theirs - 1.0).abs();
+            assert!(apart <= SOLVED, "{ours} and {theirs}: {case:?}");
+            num_planned += 1;
+        }
+    }
+    assert!(num_planned > 150, "{num_planned} could be planned");
+}

@@ -7,7 +7,7 @@ pub enum MilpSolver {
     /// Written in Rust, always there.
     #[default]
     Microlp,
-    /// HiGHS, on one thread; there with the cargo feature `highs`, which needs a C++ compiler and CMake.
+    /// HiGHS, on one thread; there with the cargo feature `highs`, which needs CMake, a C++ compiler and libclang.
     #[cfg(feature = "highs")]
     Highs,
 }

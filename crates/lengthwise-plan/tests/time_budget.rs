@@ -1,0 +1,87 @@
+//! Time budgets are kept, and a plan is there soon.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use lengthwise_core::{Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategySpace};
+use lengthwise_cost::{FittedCosts, FittedModel};
+use lengthwise_plan::{PlannerKind, PlannerOptions, StopReason};
+
+use common::Case;
+
+/// Beyond a tenth of the budget, planning may take so long: a thread may be put aside meanwhile, and debug builds are
+/// slower where the clock is not asked.
+const ALLOWANCE: Duration = Duration::from_millis(5);
+
+/// A budget counts as kept if the quickest of so many attempts keeps it: other tests share the processor.
+const NUM_ATTEMPTS: usize = 7;
+
+/// Long-tailed lengths on nodes of 8 equal devices.
+fn case(num_sequences: u64, num_devices: u32) -> Case {
+    // The low-discrepancy sequence of the golden ratio, through the inverse of a Pareto distribution.
+    let lens = (1..=num_sequences).map(|index| {
+        let share = (index as f64 * 0.618_033_988_749_894_9).fract();
+        (400.0 * (1.0 - share).powf(-0.9)).min(200_000.0) as u64
+    });
+    let degree = |degree| Degree::new(degree).unwrap();
+    let degrees = [1, 2, 4, 8, 16, 32, 64].map(degree);
+    let device = Device::new(Bytes(30 << 30), Speed::NOMINAL);
+    Case {
+        batch: GlobalBatch::from_lens(lens).unwrap(),
+        cluster: Cluster::uniform(num_devices / 8, 8, device).unwrap(),
+        cost: FittedModel::new(FittedCosts {
+            quadratic_s_per_token2: 5e-9,
+            linear_s_per_token: 1.8e-4,
+            exchange_s_per_token: vec![(degree(2), 1.7e-5), (degree(8), 2e-5)],
+            many_nodes_exchange_s_per_token: vec![(degree(16), 2e-4), (degree(64), 4e-4)],
+            memory_bytes_per_token: vec![(Degree::ONE, 4.7e6)],
+            fixed_memory_bytes: 2e9,
+            micro_batch_overhead_s: 0.6,
+            ..FittedCosts::default()
+        })
+        .unwrap(),
+        space: StrategySpace::ulysses(&degrees, true).unwrap(),
+    }
+}
+
+/// The quickest of several attempts, each of which must give a valid plan.
+fn quickest(case: &Case, options: PlannerOptions) -> (Duration, StopReason) {
+    let planner = PlannerKind::Adaptive.planner_with(options);
+    let attempts = (0..NUM_ATTEMPTS).map(|_| {
+        let started = Instant::now();
+        let planned = planner.plan(case.problem()).unwrap();
+        let taken = started.elapsed();
+        let valid = planned
+            .plan
+            .validate(&case.batch, &case.cluster, &case.space, &case.cost);
+        assert_eq!(valid, Ok(()));
+        (taken, planned.report.stop_reason)
+    });
+    attempts.min_by_key(|&(taken, _)| taken).unwrap()
+}
+
+#[test]
+fn a_budget_is_kept_within_a_tenth() {
+    for (num_sequences, num_devices) in [(60, 8), (512, 64), (2048, 256)] {
+        let case = case(num_sequences, num_devices);
+        let (unlimited, _) = quickest(&case, PlannerOptions::default());
+        for share in [0.1, 0.3, 0.7] {
+            let budget = unlimited.mul_f64(share);
+            let options = PlannerOptions::default().with_time_budget(budget);
+            let (taken, reason) = quickest(&case, options);
+            assert!(
+                taken <= budget.mul_f64(1.1) + ALLOWANCE,
+                "{num_sequences} sequences on {num_devices} devices took {taken:?} of {budget:?} ({reason:?})"
+            );
+            // A tenth of the time is a plan, and one that says what it lacks.
+            if share < 0.2 {
+                assert_ne!(
+                    reason,
+                    StopReason::Converged,
+                    "{num_sequences}x{num_devices}"
+                );
+            }
+        }
+    }
+}
