@@ -21,6 +21,7 @@ mod model;
 mod options;
 mod record;
 mod schedule;
+mod timed;
 mod trainer;
 pub mod volume;
 
@@ -31,5 +32,5 @@ pub use executor::{Executor, StepOutcome};
 pub use feed::{PlanFeed, PlannedBatch, Planning};
 pub use model::{ModelConfig, ModelError, ModelSpec, ParameterKind, ParameterSpec, UnitSpec};
 pub use options::{InjectedFailure, OptimizerConfig, TrainOptions};
-pub use record::{StepRecord, TrainObserver, TrainSummary};
+pub use record::{RankTime, StepRecord, TrainObserver, TrainSummary};
 pub use trainer::{measure_costs, train};

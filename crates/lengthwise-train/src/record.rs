@@ -1,6 +1,6 @@
 //! What a run tells of itself while it goes on, and at its end.
 
-use lengthwise_core::{Bytes, Plan, Seconds};
+use lengthwise_core::{Bytes, GlobalBatch, Plan, Seconds};
 use lengthwise_plan::PlanReport;
 
 use crate::data::BatchOrigin;
@@ -22,12 +22,20 @@ pub struct StepRecord {
     pub num_tokens: u64,
     /// Where in the corpus they come from.
     pub origin: BatchOrigin,
+    /// The lengths that were planned.
+    pub batch: GlobalBatch,
     /// How it was run.
     pub plan: Plan,
+    /// The predicted time of each group of each micro-batch, without the micro-batch's overhead.
+    pub predicted_groups: Vec<Vec<Seconds>>,
+    /// Of a micro-batch.
+    pub predicted_overhead: Seconds,
     /// What the planner said of it.
     pub report: PlanReport,
     /// Wall time of the step, waiting for the plan excluded.
     pub measured: Seconds,
+    /// What every rank's time went into, by rank; each adds up to the step's.
+    pub rank_times: Vec<RankTime>,
     /// How long training waited for the plan.
     pub plan_wait: Seconds,
     /// The most memory a device held.
@@ -43,6 +51,18 @@ impl StepRecord {
     pub fn tokens_per_second(&self) -> f64 {
         self.num_tokens as f64 / self.measured.get()
     }
+}
+
+/// What one rank's time of a step went into, as its own clock saw it: a rank that shares a processor with others also
+/// computes while it is their turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RankTime {
+    /// All that is not a call to other ranks.
+    pub compute: Seconds,
+    /// Passing data on: exchanges, gathers and scatters, without waiting for others.
+    pub exchange: Seconds,
+    /// Waiting for other ranks, up to the end of the step.
+    pub wait: Seconds,
 }
 
 /// Watches a run. Called on one thread, in the order of the steps.

@@ -9,7 +9,7 @@ use lengthwise_comm::{
     run_ranks_emulated,
 };
 use lengthwise_core::{Bytes, Cluster, MemoryModel, Rank, Seconds, StrategySpace};
-use lengthwise_cost::FittedModel;
+use lengthwise_cost::{CostModel, FittedModel, predict_group};
 use lengthwise_plan::Planner;
 use lengthwise_tensor::{Backend, CpuBackend};
 
@@ -19,9 +19,10 @@ use crate::executor::Executor;
 use crate::feed::{PlanFeed, PlannedBatch, Planning};
 use crate::model::ModelSpec;
 use crate::options::InjectedFailure;
+use crate::timed::Timed;
 use crate::{
-    StepRecord, TrainError, TrainObserver, TrainOptions, TrainSummary, calibration, memory,
-    schedule,
+    RankTime, StepRecord, TrainError, TrainObserver, TrainOptions, TrainSummary, calibration,
+    memory, schedule,
 };
 
 /// Threads that draw up plans while the ranks compute.
@@ -222,6 +223,7 @@ where
         reporter: &Mutex<Reporter<'_>>,
     ) -> Result<(), TrainError> {
         let options = self.options;
+        let world = Timed::new(world);
         let mut executor = Executor::new(options.model.clone(), world.clone(), options.seed)?;
         for step in 1..=options.steps {
             let Some((planned, plan_wait)) = self.feed.take(step) else {
@@ -240,6 +242,7 @@ where
                 });
             }
             world.barrier()?;
+            let (calls_before, wait_before) = world.time_in_calls();
             let start = Instant::now();
             world.backend().reset_peak_memory();
             let outcome = executor.step(
@@ -250,10 +253,17 @@ where
             )?;
             // An emulated device takes longer than its thread: only a call waits for it.
             world.barrier()?;
-            let measured = start.elapsed().as_secs_f64();
+            let elapsed = start.elapsed().into();
             let peak = world.backend().memory().peak.as_f64();
-            let most = world.all_reduce_values(&[measured, peak], ReduceOp::Max)?;
+            let (calls, wait) = world.time_in_calls();
+            let mine = OwnTimes {
+                elapsed,
+                calls: calls - calls_before,
+                wait: wait - wait_before,
+            };
+            let (measured, most_held, rank_times) = share_times(&world, mine, peak)?;
             if world.rank() == Rank(0) {
+                let (predicted_groups, predicted_overhead) = self.predicted_groups(&planned);
                 let record = StepRecord {
                     step,
                     loss: outcome.loss,
@@ -262,11 +272,15 @@ where
                     num_sequences: planned.global_batch.num_sequences(),
                     num_tokens: planned.global_batch.num_tokens().0,
                     origin: planned.batch.origin,
+                    batch: planned.global_batch.clone(),
                     plan: planned.planned.plan.clone(),
+                    predicted_groups,
+                    predicted_overhead,
                     report: planned.planned.report.clone(),
-                    measured: Seconds::new(most[0])?,
+                    measured,
+                    rank_times,
                     plan_wait,
-                    measured_peak_memory: Bytes(most[1] as u64),
+                    measured_peak_memory: most_held,
                     predicted_peak_memory: self.predicted_peak_memory(&planned),
                     num_groups: world.statistics().num_groups,
                 };
@@ -280,6 +294,18 @@ where
             executor.write_checkpoint(directory, options.context.0)?;
         }
         Ok(())
+    }
+
+    /// What each group was predicted to take, and what each micro-batch beside.
+    fn predicted_groups(&self, planned: &PlannedBatch) -> (Vec<Vec<Seconds>>, Seconds) {
+        let cluster = &self.options.cluster;
+        let of_group = |group| predict_group(group, &planned.global_batch, cluster, &self.cost);
+        let micro_batches = planned.planned.plan.micro_batches().iter();
+        let groups = micro_batches.map(|micro_batch| {
+            let groups = micro_batch.groups.iter();
+            groups.map(of_group).collect()
+        });
+        (groups.collect(), self.cost.micro_batch_overhead())
     }
 
     /// What the fullest device was predicted to hold at most.
@@ -297,4 +323,40 @@ where
             .max();
         fixed.saturating_add(fullest.unwrap_or_default())
     }
+}
+
+/// A rank's own measurements of a step.
+struct OwnTimes {
+    elapsed: Seconds,
+    calls: Seconds,
+    /// The part of the calls in which it waited.
+    wait: Seconds,
+}
+
+/// The time of the slowest rank, the most that a device held, and what every rank's time went into; the same on all.
+fn share_times(
+    world: &impl Communicator,
+    mine: OwnTimes,
+    peak: f64,
+) -> Result<(Seconds, Bytes, Vec<RankTime>), TrainError> {
+    let me = world.rank().index();
+    // A place for each rank's figures: the largest of one of them and zeros is that one.
+    let mut values = vec![0.0; 1 + 3 * world.size()];
+    values[0] = peak;
+    let figures = [mine.elapsed, mine.calls, mine.wait].map(Seconds::get);
+    values[1 + 3 * me..4 + 3 * me].copy_from_slice(&figures);
+    let values = world.all_reduce_values(&values, ReduceOp::Max)?;
+    let ranks = values[1..].chunks_exact(3);
+    let step = ranks.clone().map(|figures| figures[0]).fold(0.0, f64::max);
+    let seconds = |figure: f64| Seconds::new(figure.max(0.0));
+    let rank_times = ranks.map(|figures| {
+        let [elapsed, calls, wait] = [figures[0], figures[1], figures[2]];
+        Ok(RankTime {
+            compute: seconds(elapsed - calls)?,
+            exchange: seconds(calls - wait)?,
+            wait: seconds(wait + step - elapsed)?,
+        })
+    });
+    let rank_times = rank_times.collect::<Result<_, TrainError>>()?;
+    Ok((seconds(step)?, Bytes(values[0] as u64), rank_times))
 }

@@ -114,6 +114,32 @@ fn loss_curves_do_not_depend_on_ranks_or_planner() {
 }
 
 #[test]
+fn the_time_of_every_rank_adds_up_to_that_of_the_step() {
+    for (num_ranks, planner) in [(1, "adaptive"), (4, "adaptive"), (4, "static:4")] {
+        let (_, records) = run(&options(num_ranks), planner).unwrap();
+        for record in records {
+            assert_eq!(record.rank_times.len(), num_ranks as usize);
+            for time in &record.rank_times {
+                let sum = time.compute + time.exchange + time.wait;
+                let apart = (sum.get() / record.measured.get() - 1.0).abs();
+                assert!(apart < 1e-6, "{time:?} is not {}", record.measured);
+                assert!(time.compute > Seconds::ZERO);
+                assert!(num_ranks > 1 || time.wait == Seconds::ZERO, "{time:?}");
+                assert!(num_ranks == 1 || time.exchange > Seconds::ZERO, "{time:?}");
+            }
+            let makespans = record.predicted_groups.iter();
+            let makespans = makespans.map(|groups| {
+                let slowest = groups.iter().copied().fold(Seconds::ZERO, Seconds::max);
+                slowest + record.predicted_overhead
+            });
+            let predicted: Seconds = makespans.sum();
+            let apart = predicted.get() / record.report.predicted_step.get() - 1.0;
+            assert!(apart.abs() < 1e-9, "{predicted} are the groups'");
+        }
+    }
+}
+
+#[test]
 fn a_rank_that_fails_ends_the_job_with_its_error_within_a_second() {
     for num_ranks in [2, 3, 4, 8] {
         let failure = InjectedFailure {

@@ -66,7 +66,7 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     }
     let batches = open_batches(&settings)?;
     let metrics = match &settings.metrics {
-        Some(metrics) => Some(MetricsFile::create(metrics)?),
+        Some(metrics) => Some(MetricsFile::create(metrics, settings.planner)?),
         None => None,
     };
     let mut report = RunReport::new(&settings, &batches);

@@ -4,17 +4,22 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use lengthwise_core::Degree;
-use lengthwise_plan::StopReason;
-use lengthwise_train::StepRecord;
+use lengthwise_core::{Degree, Seconds};
+use lengthwise_plan::{PlannerKind, StopReason};
+use lengthwise_train::{RankTime, StepRecord};
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::settings::Setting;
 
+/// The version of the lines; a line that readers of this version would misunderstand has another.
+pub const VERSION: u64 = 1;
+
 /// What is written of a step. A figure that is no number is `null`.
 #[derive(Serialize)]
-struct StepMetrics {
+struct StepMetrics<'a> {
+    version: u64,
+    planner: &'a str,
     step: u64,
     loss: f64,
     gradient_norm: f64,
@@ -41,13 +46,85 @@ struct StepMetrics {
     truncated: u64,
     /// Tokens that those documents lost.
     cut_tokens: u64,
+    plan: Vec<MicroBatchMetrics>,
+    /// What the time of each rank went into: its columns add up to `measured_s`.
+    ranks: RankMetrics,
 }
 
-impl StepMetrics {
-    fn new(record: &StepRecord) -> Self {
+/// A micro-batch of the plan.
+#[derive(Serialize)]
+struct MicroBatchMetrics {
+    /// The time of its slowest group, and its overhead.
+    predicted_s: f64,
+    groups: Vec<GroupMetrics>,
+}
+
+/// A group, with the lengths of its sequences: those of all groups are the batch.
+#[derive(Serialize)]
+struct GroupMetrics {
+    ranks: Vec<u32>,
+    predicted_s: f64,
+    seq_lens: Vec<u64>,
+}
+
+/// By rank.
+#[derive(Serialize)]
+struct RankMetrics {
+    compute_s: Vec<f64>,
+    exchange_s: Vec<f64>,
+    wait_s: Vec<f64>,
+}
+
+impl RankMetrics {
+    fn new(times: &[RankTime]) -> Self {
+        let column = |figure: fn(&RankTime) -> Seconds| {
+            times
+                .iter()
+                .map(|time| microseconds(figure(time)))
+                .collect()
+        };
+        RankMetrics {
+            compute_s: column(|time| time.compute),
+            exchange_s: column(|time| time.exchange),
+            wait_s: column(|time| time.wait),
+        }
+    }
+}
+
+/// Seconds to the microsecond: clocks say no more, and files of long runs stay smaller.
+fn microseconds(time: Seconds) -> f64 {
+    (time.get() * 1e6).round() / 1e6
+}
+
+fn plan_metrics(record: &StepRecord) -> Vec<MicroBatchMetrics> {
+    let micro_batches = record.plan.micro_batches().iter();
+    let with_times = micro_batches.zip(&record.predicted_groups);
+    let metrics = with_times.map(|(micro_batch, times)| {
+        let slowest = times.iter().copied().fold(Seconds::ZERO, Seconds::max);
+        let groups = micro_batch.groups.iter().zip(times);
+        let groups = groups.map(|(group, &time)| GroupMetrics {
+            ranks: group.ranks.iter().map(|rank| rank.0).collect(),
+            predicted_s: microseconds(time),
+            seq_lens: (group.sequences.iter())
+                .filter_map(|&sequence| record.batch.seq_len(sequence))
+                .map(|seq_len| seq_len.0)
+                .collect(),
+        });
+        MicroBatchMetrics {
+            predicted_s: microseconds(slowest + record.predicted_overhead),
+            groups: groups.collect(),
+        }
+    });
+    metrics.collect()
+}
+
+impl<'a> StepMetrics<'a> {
+    fn new(record: &'a StepRecord, planner: &'a str) -> Self {
         let origin = &record.origin;
         let degrees = record.plan.degrees();
         StepMetrics {
+            version: VERSION,
+            planner,
             step: record.step,
             loss: record.loss,
             gradient_norm: record.gradient_norm,
@@ -78,6 +155,8 @@ impl StepMetrics {
             pieces: origin.num_pieces,
             truncated: origin.num_truncated,
             cut_tokens: origin.num_cut_tokens,
+            plan: plan_metrics(record),
+            ranks: RankMetrics::new(&record.rank_times),
         }
     }
 }
@@ -86,13 +165,14 @@ impl StepMetrics {
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
+    planner: String,
     file: File,
     failed: Option<io::Error>,
 }
 
 impl MetricsFile {
     /// Creates the file, or empties the one that is there.
-    pub fn create(setting: &Setting<PathBuf>) -> Result<Self, Failure> {
+    pub fn create(setting: &Setting<PathBuf>, planner: PlannerKind) -> Result<Self, Failure> {
         let path = &setting.value;
         let file = File::create(path).map_err(|error| {
             let hint = match path.parent() {
@@ -107,6 +187,7 @@ impl MetricsFile {
         })?;
         Ok(MetricsFile {
             path: path.clone(),
+            planner: planner.to_string(),
             file,
             failed: None,
         })
@@ -117,7 +198,7 @@ impl MetricsFile {
         if self.failed.is_some() {
             return None;
         }
-        let line = serde_json::to_string(&StepMetrics::new(record));
+        let line = serde_json::to_string(&StepMetrics::new(record, &self.planner));
         let written = line
             .map_err(io::Error::from)
             .and_then(|line| self.file.write_all(format!("{line}\n").as_bytes()));
@@ -150,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_step_is_one_json_object() {
-        let json = serde_json::to_string_pretty(&StepMetrics::new(&record(3))).unwrap();
+        let json = serde_json::to_string_pretty(&StepMetrics::new(&record(3), "adaptive")).unwrap();
         insta::assert_snapshot!(json);
     }
 }

@@ -131,9 +131,11 @@ impl StepTable {
 
 #[cfg(test)]
 pub mod tests {
-    use lengthwise_core::Degree;
-    use lengthwise_core::{Bytes, Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Strategy};
+    use lengthwise_core::{
+        Bytes, Degree, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Strategy,
+    };
     use lengthwise_plan::{PlanReport, StopReason};
+    use lengthwise_train::RankTime;
     use lengthwise_train::data::BatchOrigin;
 
     use super::*;
@@ -173,7 +175,13 @@ pub mod tests {
                 num_pieces: 1,
                 ..BatchOrigin::default()
             },
+            batch: GlobalBatch::from_lens([40_000, 8_000, 900, 62, 50]).unwrap(),
             plan: plan(&[&[8], &[4, 2, 1, 1]]),
+            predicted_groups: vec![
+                vec![seconds(1.25)],
+                vec![seconds(0.8), seconds(0.5), seconds(0.25), seconds(0.125)],
+            ],
+            predicted_overhead: seconds(0.1),
             report: PlanReport {
                 predicted_step: seconds(2.25),
                 lower_bound: seconds(2.0),
@@ -181,6 +189,14 @@ pub mod tests {
                 solve_time: seconds(0.0005),
             },
             measured: seconds(2.5),
+            rank_times: vec![
+                RankTime {
+                    compute: seconds(1.5),
+                    exchange: seconds(0.25),
+                    wait: seconds(0.75),
+                };
+                8
+            ],
             plan_wait: seconds(0.0125),
             measured_peak_memory: Bytes::from_mib(40),
             predicted_peak_memory: Bytes::from_mib(44),

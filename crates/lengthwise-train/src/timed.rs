@@ -1,0 +1,169 @@
+//! A communicator that counts how long its calls take.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use lengthwise_comm::{CommError, Communicator, PendingGather, ReduceOp, Statistics};
+use lengthwise_core::{Rank, Seconds};
+use lengthwise_tensor::Backend;
+
+type TensorOf<C> = <<C as Communicator>::Backend as Backend>::Tensor;
+
+/// One rank's end of a group, which counts the time that the rank spends in its calls, waiting included.
+#[derive(Clone, Debug)]
+pub(crate) struct Timed<C> {
+    inner: C,
+    calls: TimeInCalls,
+}
+
+/// A gather whose end is counted too.
+pub(crate) struct TimedGather<G> {
+    inner: G,
+    calls: TimeInCalls,
+}
+
+/// A rank's count over all its groups, in nanoseconds.
+#[derive(Clone, Debug, Default)]
+struct TimeInCalls(Arc<AtomicU64>);
+
+impl TimeInCalls {
+    fn of<X>(&self, call: impl FnOnce() -> X) -> X {
+        let started = Instant::now();
+        let result = call();
+        let taken = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_add(taken, Ordering::Relaxed);
+        result
+    }
+}
+
+impl<C: Communicator> Timed<C> {
+    /// The same end, with a count that begins at 0.
+    pub(crate) fn new(inner: C) -> Self {
+        Timed {
+            inner,
+            calls: TimeInCalls::default(),
+        }
+    }
+
+    /// What this rank has spent in calls of any group so far, and the part of it in which it waited for others.
+    pub(crate) fn time_in_calls(&self) -> (Seconds, Seconds) {
+        let calls = Duration::from_nanos(self.calls.0.load(Ordering::Relaxed));
+        (calls.into(), self.inner.statistics().measured_wait)
+    }
+}
+
+impl<C: Communicator> Communicator for Timed<C> {
+    type Backend = C::Backend;
+    type PendingGather = TimedGather<C::PendingGather>;
+
+    fn backend(&self) -> &C::Backend {
+        self.inner.backend()
+    }
+
+    fn rank(&self) -> Rank {
+        self.inner.rank()
+    }
+
+    fn size(&self) -> usize {
+        self.inner.size()
+    }
+
+    fn members(&self) -> &[Rank] {
+        self.inner.members()
+    }
+
+    fn num_calls(&self) -> u64 {
+        self.inner.num_calls()
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.inner.statistics()
+    }
+
+    fn group(&self, members: &[Rank]) -> Result<Self, CommError> {
+        Ok(Timed {
+            inner: self.inner.group(members)?,
+            calls: self.calls.clone(),
+        })
+    }
+
+    fn all_to_all_v(&self, send: Vec<TensorOf<C>>) -> Result<Vec<TensorOf<C>>, CommError> {
+        self.calls.of(|| self.inner.all_to_all_v(send))
+    }
+
+    fn start_all_gather_v(&self, piece: TensorOf<C>) -> Result<Self::PendingGather, CommError> {
+        let inner = self.calls.of(|| self.inner.start_all_gather_v(piece))?;
+        Ok(TimedGather {
+            inner,
+            calls: self.calls.clone(),
+        })
+    }
+
+    fn reduce_scatter_v(
+        &self,
+        full: TensorOf<C>,
+        row_counts: &[usize],
+    ) -> Result<TensorOf<C>, CommError> {
+        self.calls
+            .of(|| self.inner.reduce_scatter_v(full, row_counts))
+    }
+
+    fn all_reduce(&self, tensor: TensorOf<C>) -> Result<TensorOf<C>, CommError> {
+        self.calls.of(|| self.inner.all_reduce(tensor))
+    }
+
+    fn all_reduce_values(&self, values: &[f64], op: ReduceOp) -> Result<Vec<f64>, CommError> {
+        self.calls.of(|| self.inner.all_reduce_values(values, op))
+    }
+
+    fn broadcast(&self, root: Rank, tensor: Option<TensorOf<C>>) -> Result<TensorOf<C>, CommError> {
+        self.calls.of(|| self.inner.broadcast(root, tensor))
+    }
+
+    fn barrier(&self) -> Result<(), CommError> {
+        self.calls.of(|| self.inner.barrier())
+    }
+}
+
+impl<G: PendingGather> PendingGather for TimedGather<G> {
+    type Tensor = G::Tensor;
+
+    fn wait(self) -> Result<G::Tensor, CommError> {
+        let TimedGather { inner, calls } = self;
+        calls.of(|| inner.wait())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lengthwise_comm::run_ranks;
+    use lengthwise_core::Bytes;
+    use lengthwise_tensor::CpuBackend;
+
+    use super::*;
+
+    #[test]
+    fn waiting_for_a_late_rank_is_counted_in_every_group() {
+        const LATE: Duration = Duration::from_millis(30);
+        let backends = (0..3)
+            .map(|_| CpuBackend::new(Bytes::from_mib(1)))
+            .collect();
+        let times = run_ranks(backends, |world| -> Result<_, CommError> {
+            let world = Timed::new(world);
+            let is_late = world.rank() == Rank(2);
+            if is_late {
+                std::thread::sleep(LATE);
+            }
+            let everyone = world.members().to_vec();
+            world.group(&everyone)?.barrier()?;
+            Ok(world.time_in_calls())
+        });
+        let times = times.unwrap();
+        for (calls, waited) in &times[..2] {
+            assert!(*waited >= Seconds::from(LATE / 2), "{waited}");
+            assert!(calls >= waited, "{calls} and {waited}");
+        }
+        assert!(times[2].0 < Seconds::from(LATE / 2), "{}", times[2].0);
+    }
+}
