@@ -90,8 +90,16 @@ struct Check {
     summary: TraceSummary,
     processes: BTreeMap<u64, String>,
     threads: BTreeMap<(u64, u64), String>,
-    /// Start, end and number of the complete events of each thread.
-    spans: BTreeMap<(u64, u64), Vec<(f64, f64, usize)>>,
+    /// The complete events of each thread.
+    spans: BTreeMap<(u64, u64), Vec<Span>>,
+}
+
+/// A complete event's time, and its number in the file.
+#[derive(Clone, Copy)]
+struct Span {
+    start_us: f64,
+    end_us: f64,
+    event: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -146,9 +154,13 @@ impl Check {
                 if event.fields.contains_key("args") {
                     event.key("args", "an object", |args| args.as_object().map(|_| ()))?;
                 }
-                let span = (start, start + duration, event.event);
+                let span = Span {
+                    start_us: start,
+                    end_us: start + duration,
+                    event: event.event,
+                };
                 self.spans.entry((pid, tid)).or_default().push(span);
-                self.summary.end_us = self.summary.end_us.max(start + duration);
+                self.summary.end_us = self.summary.end_us.max(span.end_us);
                 *self.summary.num_events.entry(name).or_default() += 1;
                 Ok(())
             }
@@ -200,31 +212,35 @@ impl Check {
     fn finish(mut self) -> Result<TraceSummary, TraceProblem> {
         for (&(pid, tid), spans) in &mut self.spans {
             if !(self.processes.contains_key(&pid) && self.threads.contains_key(&(pid, tid))) {
-                let event = spans[0].2;
+                let event = spans[0].event;
                 return Err(TraceProblem::Nameless { event, pid, tid });
             }
             // Of two that begin together, the longer holds the other.
-            spans.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
-            let mut open: Vec<(f64, usize)> = Vec::new();
-            for &(start, end, event) in spans.iter() {
+            spans.sort_by(|a, b| {
+                let by_start = a.start_us.total_cmp(&b.start_us);
+                by_start.then(b.end_us.total_cmp(&a.end_us))
+            });
+            let mut open: Vec<Span> = Vec::new();
+            for &span in spans.iter() {
                 // Times are given to a nanosecond; their sums may be off in the last digit.
                 let slack = 1e-4;
-                while open.last().is_some_and(|&(ends, _)| ends <= start + slack) {
+                while let Some(outer) = open.last()
+                    && outer.end_us <= span.start_us + slack
+                {
                     open.pop();
                 }
-                if let Some(&(ends, other)) = open.last()
-                    && end > ends + slack
+                if let Some(outer) = open.last()
+                    && span.end_us > outer.end_us + slack
                 {
-                    let start_us = start;
                     return Err(TraceProblem::Overlap {
-                        event,
-                        other,
+                        event: span.event,
+                        other: outer.event,
                         pid,
                         tid,
-                        start_us,
+                        start_us: span.start_us,
                     });
                 }
-                open.push((end, event));
+                open.push(span);
             }
         }
         self.summary.num_processes = self.processes.len();
