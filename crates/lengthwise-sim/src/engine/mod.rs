@@ -12,72 +12,15 @@
 //! Events are handled in the order of their time, those of one instant in the order they were foreseen, and rates
 //! are settled once an instant: the same program gives the same result to the bit.
 
-use std::cmp::Ordering;
-use std::collections::{BinaryHeap, VecDeque};
+mod foreseen;
+mod program;
 
-use lengthwise_network::{FlowEnd, FlowSpec, Network};
+use std::collections::VecDeque;
 
-/// The call number `call` of a channel: whose members meet there is known when the channel is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallId {
-    /// The channel.
-    pub channel: u32,
-    /// Counted from 0 in every channel.
-    pub call: u32,
-}
+use lengthwise_network::Network;
 
-/// What a process does next.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Instruction<T> {
-    /// Works for so many seconds.
-    Work(f64, T),
-    /// Comes to a call without waiting for it.
-    Post(CallId),
-    /// Waits until a call has ended; others may have to post it yet.
-    Await(CallId, T),
-}
-
-/// How long a call takes once all members have come.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Transfer {
-    /// Seconds until its bytes begin to flow, or until it ends where there are none.
-    pub latency: f64,
-    /// The bytes.
-    pub flow: Option<FlowSpec>,
-}
-
-/// A stretch of a process's time that has passed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Stretch {
-    /// It worked.
-    Work {
-        /// When it began.
-        start: f64,
-        /// When it ended.
-        end: f64,
-    },
-    /// It waited for a call.
-    Wait {
-        /// When it began to wait.
-        start: f64,
-        /// When all members had come; perhaps before it began to wait.
-        transfer: f64,
-        /// When the call had ended.
-        end: f64,
-    },
-}
-
-/// What processes do and what their calls take.
-pub trait Program {
-    /// What the program calls its stretches.
-    type Tag: Copy;
-    /// What `process` does next, now that it has nothing left to do; `None` when it has ended.
-    fn next(&mut self, process: u32, now: f64) -> Option<Instruction<Self::Tag>>;
-    /// What a call takes.
-    fn transfer(&self, call: CallId) -> Transfer;
-    /// Takes a stretch that has passed, none of them empty; those of one process come in order.
-    fn passed(&mut self, process: u32, stretch: Stretch, tag: Self::Tag);
-}
+use foreseen::{Agenda, Event, Foreseen};
+pub use program::{CallId, Instruction, Program, Stretch, Transfer};
 
 /// A program that ended before its processes did: one waits for a call that not all members come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,42 +38,6 @@ pub struct Ended {
     pub at: f64,
     /// State changes: stretches of work that ended, waits that ended, transfers that started, began to flow, ended.
     pub num_events: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Event {
-    WorkDone { process: u32, start: f64 },
-    LatencyPassed(CallId),
-    FlowDone(FlowEnd),
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Foreseen {
-    time: f64,
-    order: u64,
-    event: Event,
-}
-
-impl PartialEq for Foreseen {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Foreseen {}
-
-impl PartialOrd for Foreseen {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// The greatest is the next: the earliest, and of those the one foreseen first.
-impl Ord for Foreseen {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_time = other.time.total_cmp(&self.time);
-        by_time.then(other.order.cmp(&self.order))
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -163,8 +70,7 @@ pub struct Engine<P: Program> {
     network: Network<CallId>,
     channels: Vec<Channel>,
     processes: Vec<State<P::Tag>>,
-    foreseen: BinaryHeap<Foreseen>,
-    num_foreseen: u64,
+    agenda: Agenda,
     num_events: u64,
     /// Lists of waiters that are not in use.
     spare: Vec<Vec<u32>>,
@@ -186,8 +92,7 @@ impl<P: Program> Engine<P> {
             network,
             channels: channels.into_iter().map(channel).collect(),
             processes: vec![State::Ready; num_processes as usize],
-            foreseen: BinaryHeap::new(),
-            num_foreseen: 0,
+            agenda: Agenda::default(),
             num_events: 0,
             spare: Vec::new(),
         }
@@ -209,7 +114,7 @@ impl<P: Program> Engine<P> {
             self.go_on(process, now, program);
         }
         self.settle(now);
-        while let Some(Foreseen { time, event, .. }) = self.foreseen.pop() {
+        while let Some(Foreseen { time, event, .. }) = self.agenda.next() {
             match event {
                 Event::WorkDone { process, start } => {
                     now = time;
@@ -236,7 +141,7 @@ impl<P: Program> Engine<P> {
                     }
                 }
             }
-            if self.foreseen.peek().is_none_or(|next| next.time > now) {
+            if self.agenda.has_passed(now) {
                 self.settle(now);
             }
         }
@@ -258,28 +163,9 @@ impl<P: Program> Engine<P> {
 
     fn settle(&mut self, now: f64) {
         let Engine {
-            network,
-            foreseen,
-            num_foreseen,
-            ..
+            network, agenda, ..
         } = self;
-        network.settle(now, |end, time| {
-            foreseen.push(Foreseen {
-                time,
-                order: *num_foreseen,
-                event: Event::FlowDone(end),
-            });
-            *num_foreseen += 1;
-        });
-    }
-
-    fn foresee(&mut self, time: f64, event: Event) {
-        self.foreseen.push(Foreseen {
-            time,
-            order: self.num_foreseen,
-            event,
-        });
-        self.num_foreseen += 1;
+        network.settle(now, |end, time| agenda.add(time, Event::FlowDone(end)));
     }
 
     /// Lets a process do what takes no time, until it works, waits or ends.
@@ -290,7 +176,9 @@ impl<P: Program> Engine<P> {
                     if seconds > 0.0 {
                         self.processes[process as usize] = State::Working(tag);
                         let start = now;
-                        return self.foresee(now + seconds, Event::WorkDone { process, start });
+                        return self
+                            .agenda
+                            .add(now + seconds, Event::WorkDone { process, start });
                     }
                 }
                 Some(Instruction::Post(call)) => self.post(call, now, program),
@@ -328,7 +216,7 @@ impl<P: Program> Engine<P> {
             let Transfer { latency, flow } = program.transfer(id);
             match flow {
                 Some(flow) if latency == 0.0 => self.network.begin(now, flow, id),
-                _ => self.foresee(now + latency, Event::LatencyPassed(id)),
+                _ => self.agenda.add(now + latency, Event::LatencyPassed(id)),
             }
         }
     }

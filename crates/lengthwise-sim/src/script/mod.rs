@@ -1,33 +1,19 @@
 //! The step as a program of the engine: which rank does what in which order, and what it costs.
 
+mod group_work;
 mod ops;
 
 use lengthwise_core::{
-    Activity, Bytes, Cluster, GlobalBatch, Group, GroupLoad, Plan, Rank, Seconds, Speed, Tokens,
-    TraceEvent, TraceSink,
+    Activity, Bytes, Cluster, GlobalBatch, Plan, Rank, Seconds, Speed, TraceEvent, TraceSink,
 };
-use lengthwise_cost::{GroupShape, TimeParts};
 use lengthwise_network::{FlowSpec, Network, Path, Wiring};
 
 use crate::Overlap;
 use crate::costs::{StepCosts, Transport};
 use crate::engine::{CallId, Instruction, Program, Stretch, Transfer};
 use crate::outcome::Usage;
+use group_work::GroupWork;
 use ops::{Op, Role, Site, World};
-
-/// A group of a micro-batch with all that its ranks need to know.
-#[derive(Clone, Debug)]
-struct GroupWork {
-    /// On devices of nominal speed, over the whole micro-batch.
-    parts: TimeParts,
-    /// What each of its devices passes on over the whole micro-batch.
-    exchanged: f64,
-    load: GroupLoad,
-    recompute: bool,
-    channel: u32,
-    /// The links it exchanges over; `None` where an exchange takes its measured time.
-    path: Option<Path>,
-}
 
 /// What the calls of a channel are.
 #[derive(Clone, Copy, Debug)]
@@ -258,52 +244,6 @@ impl<'a, S: TraceSink> Script<'a, S> {
             bytes: bytes.and_then(Bytes::from_f64_ceil),
         };
         self.sink.record(&event);
-    }
-}
-
-impl GroupWork {
-    fn new(
-        group: &Group,
-        batch: &GlobalBatch,
-        cluster: &Cluster,
-        costs: &StepCosts<'_>,
-        path: Option<Path>,
-        channel: u32,
-    ) -> Self {
-        let shape = GroupShape::of(group, cluster);
-        let mut parts = TimeParts::default();
-        let mut load = GroupLoad {
-            degree: group.degree(),
-            num_sequences: group.sequences.len() as u32,
-            num_tokens: Tokens(0),
-        };
-        for &sequence in &group.sequences {
-            let Some(seq_len) = batch.seq_len(sequence) else {
-                continue;
-            };
-            let of_sequence = costs.model.time_parts(shape, seq_len);
-            parts.dense += of_sequence.dense;
-            parts.attention += of_sequence.attention;
-            parts.exchange += of_sequence.exchange;
-            load.num_tokens += seq_len;
-        }
-        let own_tokens = load.num_tokens.as_f64() / f64::from(load.degree.get());
-        GroupWork {
-            parts,
-            exchanged: costs.exchange_bytes_per_token * own_tokens,
-            load,
-            recompute: group.strategy.recompute(),
-            channel,
-            path,
-        }
-    }
-
-    fn share(&self, call: u32, num_layers: u32) -> f64 {
-        ops::exchange_share(call, num_layers, self.recompute)
-    }
-
-    fn bytes_of_exchange(&self, call: u32, num_layers: u32) -> f64 {
-        self.exchanged * self.share(call, num_layers)
     }
 }
 
