@@ -47,6 +47,20 @@ pub enum ActivityClass {
 }
 
 impl Activity {
+    /// All of them.
+    pub const ALL: [Activity; 10] = [
+        Activity::Embedding,
+        Activity::Dense,
+        Activity::Attention,
+        Activity::Output,
+        Activity::Optimizer,
+        Activity::Exchange,
+        Activity::Gather,
+        Activity::Scatter,
+        Activity::Overhead,
+        Activity::Wait,
+    ];
+
     /// The name it has in traces.
     pub const fn name(self) -> &'static str {
         match self {
@@ -110,6 +124,9 @@ pub enum Pass {
 }
 
 impl Pass {
+    /// All of them.
+    pub const ALL: [Pass; 3] = [Pass::Forward, Pass::Recompute, Pass::Backward];
+
     /// The name it has in traces.
     pub const fn name(self) -> &'static str {
         match self {

@@ -66,7 +66,7 @@ mod outcome;
 mod script;
 mod simulate;
 
-pub use chrome::{ChromeTraceWriter, TraceProblem, TraceSummary, check_chrome_trace};
+pub use chrome::{ChromeTraceWriter, TraceProblem, TraceSource, TraceSummary, check_chrome_trace};
 pub use costs::{Overlap, ShardedBytes, StepCosts};
 pub use error::SimError;
 pub use lengthwise_network::LinkPlace;

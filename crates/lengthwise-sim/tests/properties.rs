@@ -14,7 +14,8 @@ use lengthwise_cost::{
     CostModel, FittedCosts, FittedModel, GroupShape, predict_micro_batch, predict_step,
 };
 use lengthwise_sim::{
-    ChromeTraceWriter, LinkPlace, Overlap, SimulatedStep, StepCosts, check_chrome_trace, simulate,
+    ChromeTraceWriter, LinkPlace, Overlap, SimulatedStep, StepCosts, TraceSource,
+    check_chrome_trace, simulate,
 };
 use proptest::collection::vec;
 use proptest::prelude::{Strategy as Generator, *};
@@ -368,7 +369,7 @@ proptest! {
     #[test]
     fn every_trace_passes_the_check(case in cases()) {
         let (step, events) = case.over_links();
-        let mut writer = ChromeTraceWriter::new(Vec::new(), &case.cluster).unwrap();
+        let mut writer = ChromeTraceWriter::new(Vec::new(), &case.cluster, TraceSource::Simulated).unwrap();
         for event in &events {
             lengthwise_core::TraceSink::record(&mut writer, event);
         }

@@ -1,68 +1,32 @@
 //! Whether a file keeps the rules of the Trace Event Format, and those that make ours readable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
-use serde_json::{Map, Value};
-use thiserror::Error;
+use serde_json::Value;
+
+use super::event::Event;
+use super::{TraceProblem, TraceSource};
 
 /// What a trace that keeps all rules holds.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TraceSummary {
+    /// Where its times come from.
+    pub source: TraceSource,
     /// Processes with a name.
     pub num_processes: usize,
     /// Threads with a name.
     pub num_threads: usize,
+    /// Steps with a number.
+    pub num_steps: usize,
     /// Complete events by name.
     pub num_events: BTreeMap<String, u64>,
     /// The end of the last one, in microseconds.
     pub end_us: f64,
 }
 
-/// A rule that a trace breaks. Events are numbered in the order of the file.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-#[allow(missing_docs, reason = "the fields are what the messages name")]
-pub enum TraceProblem {
-    /// No JSON at all.
-    #[error("the trace is not valid JSON: {0}")]
-    Syntax(#[from] serde_json::Error),
-    /// Not the object form of the format.
-    #[error("the trace has no list traceEvents")]
-    NoEvents,
-    /// A key that is missing or of the wrong type.
-    #[error("event {event}: {key} must be {rule}")]
-    Key {
-        event: usize,
-        key: &'static str,
-        rule: &'static str,
-    },
-    /// A kind of event that this format of ours has not.
-    #[error(
-        "event {event} has ph {phase:?}; complete (X), metadata (M) and counter (C) events are known"
-    )]
-    Phase { event: usize, phase: String },
-    /// Something without a name that viewers could show.
-    #[error("event {event} is of process {pid}, thread {tid}, which no metadata names")]
-    Nameless { event: usize, pid: u64, tid: u64 },
-    /// A name given twice.
-    #[error("event {event} names process {pid} again")]
-    NamedTwice { event: usize, pid: u64 },
-    /// Events of one thread must be one in the other or one after the other.
-    #[error(
-        "event {event} of process {pid}, thread {tid} begins at {start_us} us inside of event {other} and ends after it"
-    )]
-    Overlap {
-        event: usize,
-        other: usize,
-        pid: u64,
-        tid: u64,
-        start_us: f64,
-    },
-}
-
 /// Reads a trace and checks it: keys and their types, times that are finite and not negative, names for every process
-/// and thread, and events of one thread that nest or do not touch.
+/// and thread, events of one thread that nest or do not touch, activities and figures that are known.
 ///
 /// # Errors
 ///
@@ -73,6 +37,11 @@ pub fn check_chrome_trace(input: impl Read) -> Result<TraceSummary, TraceProblem
         .get("traceEvents")
         .and_then(Value::as_array)
         .ok_or(TraceProblem::NoEvents)?;
+    let source = trace.pointer("/otherData/source");
+    let source = TraceSource::ALL
+        .into_iter()
+        .find(|known| source.is_some_and(|source| source == known.name()))
+        .ok_or(TraceProblem::NoSource)?;
     let mut check = Check::default();
     for (event, value) in events.iter().enumerate() {
         let fields = value.as_object().ok_or(TraceProblem::Key {
@@ -82,12 +51,14 @@ pub fn check_chrome_trace(input: impl Read) -> Result<TraceSummary, TraceProblem
         })?;
         check.event(Event { event, fields })?;
     }
-    check.finish()
+    check.finish(source)
 }
 
 #[derive(Default)]
 struct Check {
-    summary: TraceSummary,
+    num_events: BTreeMap<String, u64>,
+    end_us: f64,
+    steps: BTreeSet<u64>,
     processes: BTreeMap<u64, String>,
     threads: BTreeMap<(u64, u64), String>,
     /// The complete events of each thread.
@@ -102,46 +73,6 @@ struct Span {
     event: usize,
 }
 
-#[derive(Clone, Copy)]
-struct Event<'a> {
-    event: usize,
-    fields: &'a Map<String, Value>,
-}
-
-impl Event<'_> {
-    fn key<T>(
-        self,
-        key: &'static str,
-        rule: &'static str,
-        read: impl Fn(&Value) -> Option<T>,
-    ) -> Result<T, TraceProblem> {
-        let event = self.event;
-        let value = self.fields.get(key).and_then(read);
-        value.ok_or(TraceProblem::Key { event, key, rule })
-    }
-
-    fn text(self, key: &'static str) -> Result<String, TraceProblem> {
-        self.key(key, "text and not empty", |value| {
-            value
-                .as_str()
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned)
-        })
-    }
-
-    fn number(self, key: &'static str) -> Result<u64, TraceProblem> {
-        self.key(key, "a whole number, not negative", Value::as_u64)
-    }
-
-    fn time(self, key: &'static str) -> Result<f64, TraceProblem> {
-        self.key(key, "a time in microseconds, not negative", |value| {
-            value
-                .as_f64()
-                .filter(|time| time.is_finite() && *time >= 0.0)
-        })
-    }
-}
-
 impl Check {
     fn event(&mut self, event: Event<'_>) -> Result<(), TraceProblem> {
         let name = event.text("name")?;
@@ -151,17 +82,17 @@ impl Check {
             "X" => {
                 let tid = event.number("tid")?;
                 let (start, duration) = (event.time("ts")?, event.time("dur")?);
-                if event.fields.contains_key("args") {
-                    event.key("args", "an object", |args| args.as_object().map(|_| ()))?;
-                }
+                event.activity(&name, duration)?;
+                let step = event.fields.get("args").and_then(|args| args.get("step"));
+                self.steps.extend(step.and_then(Value::as_u64));
                 let span = Span {
                     start_us: start,
                     end_us: start + duration,
                     event: event.event,
                 };
                 self.spans.entry((pid, tid)).or_default().push(span);
-                self.summary.end_us = self.summary.end_us.max(span.end_us);
-                *self.summary.num_events.entry(name).or_default() += 1;
+                self.end_us = self.end_us.max(span.end_us);
+                *self.num_events.entry(name).or_default() += 1;
                 Ok(())
             }
             "C" => {
@@ -209,7 +140,7 @@ impl Check {
         }
     }
 
-    fn finish(mut self) -> Result<TraceSummary, TraceProblem> {
+    fn finish(mut self, source: TraceSource) -> Result<TraceSummary, TraceProblem> {
         for (&(pid, tid), spans) in &mut self.spans {
             if !(self.processes.contains_key(&pid) && self.threads.contains_key(&(pid, tid))) {
                 let event = spans[0].event;
@@ -243,9 +174,14 @@ impl Check {
                 open.push(span);
             }
         }
-        self.summary.num_processes = self.processes.len();
-        self.summary.num_threads = self.threads.len();
-        Ok(self.summary)
+        Ok(TraceSummary {
+            source,
+            num_processes: self.processes.len(),
+            num_threads: self.threads.len(),
+            num_steps: self.steps.len(),
+            num_events: self.num_events,
+            end_us: self.end_us,
+        })
     }
 }
 
@@ -257,12 +193,21 @@ mod tests {
         {"name":"thread_name","ph":"M","pid":0,"tid":3,"args":{"name":"rank 3"}}"#;
 
     fn check(events: &str) -> Result<TraceSummary, String> {
-        let trace = format!("{{\"traceEvents\":[{NAMES}{events}]}}");
+        let trace = format!(
+            "{{\"otherData\":{{\"source\":\"simulated\"}},\"traceEvents\":[{NAMES}{events}]}}"
+        );
         check_chrome_trace(trace.as_bytes()).map_err(|problem| problem.to_string())
     }
 
     fn span(start: f64, duration: f64) -> String {
-        format!(r#",{{"name":"a","ph":"X","pid":0,"tid":3,"ts":{start},"dur":{duration}}}"#)
+        let args = format!(
+            r#"{{"start_s":{},"duration_s":{}}}"#,
+            start / 1e6,
+            duration / 1e6
+        );
+        format!(
+            r#",{{"name":"dense","cat":"compute","ph":"X","pid":0,"tid":3,"ts":{start},"dur":{duration},"args":{args}}}"#
+        )
     }
 
     #[test]
@@ -275,14 +220,25 @@ mod tests {
         ];
         let summary = check(&events.concat()).unwrap();
         assert_eq!((summary.num_processes, summary.num_threads), (1, 1));
-        assert_eq!((summary.num_events["a"], summary.end_us), (4, 15.0));
+        assert_eq!((summary.num_events["dense"], summary.end_us), (4, 15.0));
     }
 
     #[test]
     fn every_rule_can_be_broken() {
         let overlapping = [span(0.0, 10.0), span(9.0, 5.0)].concat();
         let in_nested = [span(0.0, 10.0), span(2.0, 4.0), span(5.0, 4.0)].concat();
-        let messages: Vec<String> = [
+        let with = |from: &str, to: &str| span(0.0, 1.0).replace(from, to);
+        let unlike = [
+            with("dense", "tea"),
+            with("compute", "idle"),
+            with("\"start_s\":0", "\"start_s\":-1"),
+            with("\"start_s\":0,", ""),
+            with("\"start_s\":0", "\"start_s\":0,\"pass\":\"up\""),
+            with("\"start_s\":0", "\"start_s\":0,\"colour\":1"),
+            with("0.000001", "0.000002"),
+            with("\"pid\":0,\"tid\":3", "\"pid\":0,\"tid\":4"),
+        ];
+        let written = [
             r#",3"#,
             r#",{"ph":"X","pid":0,"tid":3,"ts":0,"dur":1}"#,
             r#",{"name":"a","pid":0,"tid":3,"ts":0,"dur":1}"#,
@@ -291,18 +247,16 @@ mod tests {
             r#",{"name":"a","ph":"X","pid":0,"tid":3,"ts":"0","dur":1}"#,
             r#",{"name":"a","ph":"X","pid":0,"tid":3,"ts":0,"dur":-1}"#,
             r#",{"name":"a","ph":"X","pid":0,"tid":3,"ts":0}"#,
-            r#",{"name":"a","ph":"X","pid":0,"tid":3,"ts":0,"dur":1,"args":[]}"#,
-            r#",{"name":"a","ph":"X","pid":0,"tid":4,"ts":0,"dur":1}"#,
+            r#",{"name":"dense","cat":"compute","ph":"X","pid":0,"tid":3,"ts":0,"dur":1,"args":[]}"#,
             r#",{"name":"a","ph":"B","pid":0,"tid":3,"ts":0}"#,
             r#",{"name":"a","ph":"C","pid":0,"ts":0,"args":{"load":"high"}}"#,
             r#",{"name":"process_name","ph":"M","pid":1}"#,
             r#",{"name":"process_name","ph":"M","pid":0,"args":{"name":"x"}}"#,
             &overlapping,
             &in_nested,
-        ]
-        .iter()
-        .map(|events| check(events).unwrap_err())
-        .collect();
+        ];
+        let all = written.into_iter().chain(unlike.iter().map(String::as_str));
+        let messages: Vec<String> = all.map(|events| check(events).unwrap_err()).collect();
         insta::assert_snapshot!(messages.join("\n"), @r#"
         event 2: the event must be an object
         event 2: name must be text and not empty
@@ -313,17 +267,28 @@ mod tests {
         event 2: dur must be a time in microseconds, not negative
         event 2: dur must be a time in microseconds, not negative
         event 2: args must be an object
-        event 2 is of process 0, thread 4, which no metadata names
         event 2 has ph "B"; complete (X), metadata (M) and counter (C) events are known
         event 2: args must be an object of numbers
         event 2: args must be an object with the name
         event 2 names process 0 again
         event 3 of process 0, thread 3 begins at 9 us inside of event 2 and ends after it
         event 4 of process 0, thread 3 begins at 5 us inside of event 3 and ends after it
+        event 2: name is tea; activities are embedding, dense, attention, output, optimizer, exchange, gather parameters, scatter gradients, overhead, wait
+        event 2: cat is idle; that of dense is compute
+        event 2: args.start_s is -1; it must be seconds, not negative
+        event 2: start_s must be in args
+        event 2: args.pass is "up"; it must be forward, recompute or backward
+        event 2: args.colour is 1; there is no such figure
+        event 2: args.duration_s is 0.000002; dur is 1 us
+        event 2 is of process 0, thread 4, which no metadata names
         "#);
         assert!(matches!(
             check_chrome_trace(&b"[]"[..]),
             Err(TraceProblem::NoEvents)
+        ));
+        assert!(matches!(
+            check_chrome_trace(&br#"{"traceEvents":[]}"#[..]),
+            Err(TraceProblem::NoSource)
         ));
         assert!(matches!(
             check_chrome_trace(&b"{"[..]),

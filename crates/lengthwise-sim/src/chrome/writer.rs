@@ -5,9 +5,31 @@ use std::io::{self, Write};
 use lengthwise_core::{Cluster, Seconds, TraceEvent, TraceSink};
 use serde::Serialize;
 
+/// Where the times of a trace come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TraceSource {
+    /// A simulated step.
+    Simulated,
+    /// Steps that were run.
+    Measured,
+}
+
+impl TraceSource {
+    /// Both.
+    pub const ALL: [TraceSource; 2] = [TraceSource::Simulated, TraceSource::Measured];
+
+    /// The name it has in traces.
+    pub const fn name(self) -> &'static str {
+        match self {
+            TraceSource::Simulated => "simulated",
+            TraceSource::Measured => "measured",
+        }
+    }
+}
+
 /// Writes events as complete events (`"ph": "X"`): a node is a process, a rank a thread of it. Times are in
 /// microseconds, rounded to nanoseconds at both ends, so that what does not overlap does not in the file either;
-/// `args` holds the exact figures.
+/// `args` holds the exact figures, since the step began.
 ///
 /// Nothing is kept in memory. The file is complete once [`ChromeTraceWriter::finish`] has succeeded; it also gives
 /// the first error that writing met.
@@ -17,6 +39,8 @@ pub struct ChromeTraceWriter<W> {
     /// The node of each rank.
     nodes: Vec<u32>,
     has_events: bool,
+    /// The step that events belong to, and when it begins in the file.
+    step: (Option<u64>, Seconds),
     error: Option<io::Error>,
 }
 
@@ -51,6 +75,8 @@ struct Complete<'a> {
 
 #[derive(Serialize)]
 struct Args<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<u64>,
     start_s: f64,
     duration_s: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,12 +96,12 @@ struct Args<'a> {
 }
 
 impl<W: Write> ChromeTraceWriter<W> {
-    /// A writer that has named the nodes and ranks of `cluster`.
+    /// A writer that has named the source of the times, and the nodes and ranks of `cluster`.
     ///
     /// # Errors
     ///
     /// What `out` says.
-    pub fn new(out: W, cluster: &Cluster) -> io::Result<Self> {
+    pub fn new(out: W, cluster: &Cluster, source: TraceSource) -> io::Result<Self> {
         let nodes = cluster
             .ranks()
             .map(|rank| cluster.node_of(rank).unwrap_or(0) as u32);
@@ -83,11 +109,14 @@ impl<W: Write> ChromeTraceWriter<W> {
             out,
             nodes: nodes.collect(),
             has_events: false,
+            step: (None, Seconds::ZERO),
             error: None,
         };
-        writer
-            .out
-            .write_all(b"{\"displayTimeUnit\":\"ms\",\"traceEvents\":[")?;
+        write!(
+            writer.out,
+            "{{\"displayTimeUnit\":\"ms\",\"otherData\":{{\"source\":\"{}\"}},\"traceEvents\":[",
+            source.name()
+        )?;
         for node in 0..cluster.num_nodes() as u32 {
             writer.name("process_name", node, None, &format!("node {node}"))?;
             writer.sort("process_sort_index", node, None)?;
@@ -98,6 +127,12 @@ impl<W: Write> ChromeTraceWriter<W> {
             writer.sort("thread_sort_index", node, Some(rank.0))?;
         }
         Ok(writer)
+    }
+
+    /// Says that the events that follow are of this step, which begins at `start` in the file. Without, they are of one
+    /// step that has no number and begins at once.
+    pub fn begin_step(&mut self, step: u64, start: Seconds) {
+        self.step = (Some(step), start);
     }
 
     /// Ends the file.
@@ -148,7 +183,9 @@ impl<W: Write> TraceSink for ChromeTraceWriter<W> {
         if self.error.is_some() {
             return;
         }
-        let (start_ns, end_ns) = (nanoseconds(event.start), nanoseconds(event.end()));
+        let (step, begins) = self.step;
+        let start_ns = nanoseconds(begins + event.start);
+        let end_ns = nanoseconds(begins + event.end());
         let written = self.event(&Complete {
             name: event.activity.name(),
             cat: event.activity.class().name(),
@@ -158,6 +195,7 @@ impl<W: Write> TraceSink for ChromeTraceWriter<W> {
             pid: self.nodes.get(event.rank.index()).copied().unwrap_or(0),
             tid: event.rank.0,
             args: Args {
+                step,
                 start_s: event.start.get(),
                 duration_s: event.duration.get(),
                 micro_batch: event.micro_batch,
