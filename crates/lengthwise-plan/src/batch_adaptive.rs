@@ -23,7 +23,7 @@ impl Planner for BatchAdaptive {
         let instance = Instance::new(problem)?;
         let draft = pack_best(&instance)
             .ok_or_else(|| instance.does_not_fit_degree(instance.largest_degree()))?;
-        let effort = Effort::for_size(instance.num_sequences(), Deadline::default());
+        let effort = Effort::until(Deadline::default());
         Ok(Planned::of(draft, &instance, effort, started))
     }
 }

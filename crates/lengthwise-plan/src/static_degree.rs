@@ -63,7 +63,7 @@ impl Planner for Static {
         let started = Instant::now();
         let instance = Instance::new(problem)?;
         let draft = self.pack(&instance)?;
-        let effort = Effort::for_size(instance.num_sequences(), Deadline::default());
+        let effort = Effort::until(Deadline::default());
         Ok(Planned::of(draft, &instance, effort, started))
     }
 }

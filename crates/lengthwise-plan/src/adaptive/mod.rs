@@ -58,7 +58,7 @@ impl Planner for Adaptive {
         let aims = search.explore(num_explored(&instance));
         let search = Search::new(&instance, deadline(SEARCH_SHARE));
         let (draft, out_of_time) = search.refine(aims, num_refined(&instance));
-        let effort = Effort::for_size(instance.num_sequences(), deadline(BOUND_SHARE));
+        let effort = Effort::until(deadline(BOUND_SHARE));
         let mut planned = Planned::of(draft, &instance, effort, started);
         if planned.report.stop_reason == StopReason::Converged && out_of_time {
             planned.report.stop_reason = StopReason::TimeBudget;

@@ -1,13 +1,17 @@
 //! Best-first search over where the longest sequences go, for the lower bound.
 
+mod decisions;
+mod items;
 mod least_micro_batches;
 mod relaxation;
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use self::decisions::{Committed, Decisions, Prices};
+use self::items::MAX_DEPTH;
 pub(crate) use self::least_micro_batches::least_micro_batches;
-use self::relaxation::{Committed, Decisions, MAX_DEPTH, Prices, Relaxation};
+use self::relaxation::{Bound, Relaxation};
 use crate::deadline::Deadline;
 use crate::instance::Instance;
 
@@ -16,6 +20,8 @@ struct Node {
     bound: f64,
     decisions: Decisions,
     prices: Prices,
+    /// What its own prices say, once they have been asked; before, its bound is a cheaper one.
+    evaluated: Option<Bound>,
     /// Whether its prices are its own, not yet those of the node it came from.
     ascended: bool,
     /// Breaks ties, so that the order does not depend on the heap.
@@ -33,10 +39,10 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    /// What is worth spending on a batch of so many sequences.
-    pub(crate) fn for_size(num_sequences: usize, deadline: Deadline) -> Self {
+    /// What is worth spending: prices are looked for with similar lengths merged, so that it does not depend on the batch.
+    pub(crate) fn until(deadline: Deadline) -> Self {
         Effort {
-            num_ascents: (24 * 2048 / num_sequences.max(2048)).max(6),
+            num_ascents: 24,
             num_steps: 40,
             deadline,
         }
@@ -63,10 +69,13 @@ pub(crate) fn lower_bound(instance: &Instance<'_>, known: f64, effort: Effort) -
         if node.bound >= known * (1.0 - 1e-9) {
             return known;
         }
-        if ascents == 0 || effort.deadline.has_passed() {
+        if node.evaluated.is_some() && ascents == 0 || effort.deadline.has_passed() {
             return node.bound;
         }
-        if !node.ascended {
+        if node.evaluated.is_none() {
+            search.evaluate(&mut node);
+            search.open.push(node);
+        } else if !node.ascended {
             ascents -= 1;
             search.ascend(&mut node, effort.num_steps);
             search.open.push(node);
@@ -94,16 +103,19 @@ impl Search<'_, '_> {
         let limit = self.limit(&node.decisions);
         self.relaxation
             .ascend(&node.decisions, &mut node.prices, limit, num_steps);
-        node.bound = node.bound.max(self.bound(&node.decisions, &node.prices));
         node.ascended = true;
+        self.evaluate(node);
     }
 
-    fn bound(&self, decisions: &Decisions, prices: &Prices) -> f64 {
-        let limit = self.limit(decisions);
-        if limit <= 0.0 {
-            return self.known;
-        }
-        let makespans = self.relaxation.bound(decisions, prices, limit);
+    fn evaluate(&self, node: &mut Node) {
+        let limit = self.limit(&node.decisions);
+        let bound = self.relaxation.bound(&node.decisions, &node.prices, limit);
+        node.bound = node.bound.max(self.step(bound.makespans, limit));
+        node.evaluated = Some(bound);
+    }
+
+    /// The step time that goes with a sum of makespans.
+    fn step(&self, makespans: f64, limit: f64) -> f64 {
         // Sums of many terms may err in their last digits; the bound must not.
         makespans * (1.0 - 1e-10) + self.known - limit
     }
@@ -117,14 +129,26 @@ impl Search<'_, '_> {
         self.push(0.0, decisions, self.relaxation.first_prices());
     }
 
-    fn push(&mut self, at_least: f64, decisions: Decisions, prices: Prices) {
-        let bound = at_least.max(self.bound(&decisions, &prices));
-        if bound < self.known * (1.0 - 1e-9) {
+    /// Adds a child whose decisions go one sequence further than its parent's.
+    fn push_child(&mut self, parent: &Node, decisions: Decisions, prices: Prices) {
+        let limit = self.limit(&decisions);
+        let bound = parent.evaluated.map_or(0.0, |before| {
+            let makespans = self
+                .relaxation
+                .bound_after(before, &decisions, &prices, limit);
+            self.step(makespans, limit)
+        });
+        self.push(parent.bound.max(bound), decisions, prices);
+    }
+
+    fn push(&mut self, bound: f64, decisions: Decisions, prices: Prices) {
+        if self.limit(&decisions) > 0.0 && bound < self.known * (1.0 - 1e-9) {
             self.num_nodes += 1;
             self.open.push(Node {
                 bound,
                 decisions,
                 prices,
+                evaluated: None,
                 ascended: false,
                 number: self.num_nodes,
             });
@@ -150,7 +174,7 @@ impl Search<'_, '_> {
                 && group.memory + memory <= 1.0 + 1e-9
             {
                 let child = decisions.with_sequence(index, time, memory);
-                self.push(node.bound, child, node.prices.clone());
+                self.push_child(node, child, node.prices.clone());
             }
         }
         let newly_opened = (decisions.num_opened + 1).min(decisions.num_micro_batches);
@@ -175,7 +199,7 @@ impl Search<'_, '_> {
                     });
                     let all_opened = child.num_opened == child.num_micro_batches;
                     let prices = node.prices.with_group(decisions, micro_batch, all_opened);
-                    self.push(node.bound, child, prices);
+                    self.push_child(node, child, prices);
                 }
             }
         }

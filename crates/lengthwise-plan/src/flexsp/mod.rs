@@ -74,7 +74,7 @@ impl Planner for FlexSp {
             .or_else(|| pack_best(&instance))
             .or_else(|| one_at_a_time(&instance))
             .ok_or_else(|| instance.does_not_fit_degree(instance.largest_degree()))?;
-        let effort = Effort::for_size(instance.num_sequences(), Deadline::default());
+        let effort = Effort::until(Deadline::default());
         let mut planned = Planned::of(draft, &instance, effort, started);
         if planned.report.stop_reason != StopReason::Optimal && deadline.has_passed() {
             planned.report.stop_reason = StopReason::TimeBudget;
