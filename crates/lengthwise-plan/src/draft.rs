@@ -67,12 +67,18 @@ impl Draft {
         let free = &self.free[micro_batch as usize];
         let seat = free.find(&instance.devices, strategy.degree().get(), budget)?;
         let shape = instance.shape_of(strategy, seat.span)?;
-        Some(self.add_group(micro_batch, shape as u32, seat))
+        Some(self.add_group(instance, micro_batch, shape as u32, seat))
     }
 
     /// Adds an empty group of `shape` on a seat that was found for it; returns its position.
-    pub(crate) fn add_group(&mut self, micro_batch: u32, shape: u32, seat: Seat) -> u32 {
-        self.free[micro_batch as usize].take(&seat);
+    pub(crate) fn add_group(
+        &mut self,
+        instance: &Instance<'_>,
+        micro_batch: u32,
+        shape: u32,
+        seat: Seat,
+    ) -> u32 {
+        self.free[micro_batch as usize].take(&instance.devices, &seat);
         self.groups.push(DraftGroup {
             micro_batch,
             shape,

@@ -1,5 +1,7 @@
 //! Which devices a new group gets.
 
+use std::collections::HashMap;
+
 use lengthwise_core::Rank;
 use lengthwise_cost::Span;
 
@@ -10,6 +12,9 @@ use crate::Problem;
 pub(crate) struct Devices {
     /// For each node its devices, the ones with the largest budget and then the fastest last.
     nodes: Vec<Vec<PlacedDevice>>,
+    /// For each node its kind: nodes of a kind have devices of the same budgets and speeds.
+    kinds: Vec<u32>,
+    num_kinds: usize,
     num_devices: u32,
     /// Whether all have the same budget and speed.
     equal: bool,
@@ -27,8 +32,10 @@ struct PlacedDevice {
 pub(crate) struct FreeDevices {
     /// How many of each node.
     left: Vec<u32>,
-    /// The nodes with so many left; empty nodes are not listed.
+    /// The nodes of each kind with so many left, kind by kind; empty nodes are not listed.
     nodes_with: Vec<Vec<u32>>,
+    /// The most devices of any node.
+    largest_node: usize,
     num_free: u32,
 }
 
@@ -92,9 +99,12 @@ impl Devices {
         let first = nodes[0][0];
         let same =
             |device: &PlacedDevice| (device.budget, device.speed) == (first.budget, first.speed);
+        let (kinds, num_kinds) = kinds_of(&nodes);
         Devices {
             equal: nodes.iter().flatten().all(same),
             nodes,
+            kinds,
+            num_kinds,
             num_devices: cluster.num_devices(),
         }
     }
@@ -107,14 +117,16 @@ impl Devices {
     /// All of them.
     pub(crate) fn all_free(&self) -> FreeDevices {
         let left: Vec<u32> = self.nodes.iter().map(|node| node.len() as u32).collect();
-        let most = left.iter().copied().max().unwrap_or(0) as usize;
-        let mut nodes_with = vec![Vec::new(); most + 1];
+        let largest_node = left.iter().copied().max().unwrap_or(0) as usize;
+        let mut nodes_with = vec![Vec::new(); self.num_kinds * (largest_node + 1)];
         for (node, &left) in left.iter().enumerate().rev() {
-            nodes_with[left as usize].push(node as u32);
+            let kind = self.kinds[node] as usize;
+            nodes_with[kind * (largest_node + 1) + left as usize].push(node as u32);
         }
         FreeDevices {
             left,
             nodes_with,
+            largest_node,
             num_free: self.num_devices,
         }
     }
@@ -151,14 +163,23 @@ impl Devices {
         left - devices.partition_point(|device| device.budget < budget) as u32
     }
 
+    /// The speed of the slowest device of a piece.
+    fn least_speed(&self, piece: &Piece) -> f64 {
+        let devices = self.devices(piece).iter();
+        let devices = devices.take(if self.equal { 1 } else { usize::MAX });
+        devices
+            .map(|device| device.speed)
+            .fold(f64::INFINITY, f64::min)
+    }
+
     fn seat(&self, pieces: Pieces, span: Span) -> Seat {
         let (mut budget, mut speed) = (u64::MAX, f64::INFINITY);
         for piece in pieces.as_slice() {
             let devices = self.devices(piece);
             for device in if self.equal { &devices[..1] } else { devices } {
                 budget = budget.min(device.budget);
-                speed = speed.min(device.speed);
             }
+            speed = speed.min(self.least_speed(piece));
         }
         Seat {
             pieces,
@@ -174,19 +195,34 @@ impl FreeDevices {
         self.num_free
     }
 
-    /// Finds `degree` devices with a budget of at least `budget`: the strongest of the node that they leave the
-    /// least of, or else of as few nodes as possible.
+    /// Finds `degree` devices with a budget of at least `budget`: the fastest that some node has left, of the node that
+    /// they leave the least of; or else of as few nodes as possible, fast ones first.
+    ///
+    /// Long sequences come first, so that they get the fast devices.
     pub(crate) fn find(&self, devices: &Devices, degree: u32, budget: u64) -> Option<Seat> {
         if degree > self.num_free {
             return None;
         }
-        for left in degree as usize..self.nodes_with.len() {
-            let room = |&&node: &&u32| devices.suitable(node, left as u32, budget) >= degree;
-            if let Some(&node) = self.nodes_with[left].iter().rev().find(room) {
-                let (start, end) = (left as u32 - degree, left as u32);
+        let mut best: Option<(f64, Piece)> = None;
+        for nodes_of_kind in self.nodes_with.chunks(self.largest_node + 1) {
+            for (left, nodes) in (0u32..).zip(nodes_of_kind).skip(degree as usize) {
+                let Some(&node) = nodes.last() else { continue };
+                if devices.suitable(node, left, budget) < degree {
+                    continue;
+                }
+                let (start, end) = (left - degree, left);
                 let piece = Piece { node, start, end };
-                return Some(devices.seat(Pieces::One(piece), Span::OneNode));
+                let speed = devices.least_speed(&piece);
+                if best.is_none_or(|(fastest, _)| speed > fastest) {
+                    best = Some((speed, piece));
+                }
+                if devices.equal {
+                    break;
+                }
             }
+        }
+        if let Some((_, piece)) = best {
+            return Some(devices.seat(Pieces::One(piece), Span::OneNode));
         }
         if devices.nodes.len() == 1 {
             return None;
@@ -197,7 +233,14 @@ impl FreeDevices {
             .map(|(node, &left)| (devices.suitable(node, left, budget), node))
             .filter(|&(room, _)| room > 0)
             .collect();
-        by_room.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        let speed = |node: u32| {
+            let left = self.left[node as usize] as usize;
+            devices.nodes[node as usize][left - 1].speed
+        };
+        by_room.sort_unstable_by(|a, b| {
+            let faster = speed(b.1).total_cmp(&speed(a.1));
+            faster.then(b.0.cmp(&a.0)).then(a.1.cmp(&b.1))
+        });
         let mut pieces = Vec::new();
         for (room, node) in by_room {
             let count = room.min(missing);
@@ -217,17 +260,32 @@ impl FreeDevices {
     }
 
     /// Takes what [`find`](Self::find) found.
-    pub(crate) fn take(&mut self, seat: &Seat) {
+    pub(crate) fn take(&mut self, devices: &Devices, seat: &Seat) {
         for piece in seat.pieces.as_slice() {
             let before = std::mem::replace(&mut self.left[piece.node as usize], piece.start);
-            let listed = &mut self.nodes_with[before as usize];
+            let kind = devices.kinds[piece.node as usize] as usize * (self.largest_node + 1);
+            let listed = &mut self.nodes_with[kind + before as usize];
             if let Some(position) = listed.iter().rposition(|&node| node == piece.node) {
                 listed.swap_remove(position);
             }
             if piece.start > 0 {
-                self.nodes_with[piece.start as usize].push(piece.node);
+                self.nodes_with[kind + piece.start as usize].push(piece.node);
             }
             self.num_free -= piece.end - piece.start;
         }
     }
+}
+
+/// The kind of every node, and how many kinds there are.
+fn kinds_of(nodes: &[Vec<PlacedDevice>]) -> (Vec<u32>, usize) {
+    let mut numbers: HashMap<Vec<(u64, u64)>, u32> = HashMap::new();
+    let kinds = nodes.iter().map(|node| {
+        let figures = node
+            .iter()
+            .map(|device| (device.budget, device.speed.to_bits()));
+        let next = numbers.len() as u32;
+        *numbers.entry(figures.collect()).or_insert(next)
+    });
+    let kinds: Vec<u32> = kinds.collect();
+    (kinds, numbers.len())
 }

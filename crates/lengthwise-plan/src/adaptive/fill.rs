@@ -305,7 +305,7 @@ impl<'a, 'p> Filler<'a, 'p> {
             time: 0.0,
             room: seat.budget,
             slowness,
-            group: draft.add_group(way.micro_batch, way.shape, seat),
+            group: draft.add_group(instance, way.micro_batch, way.shape, seat),
         })
     }
 
