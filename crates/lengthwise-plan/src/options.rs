@@ -1,14 +1,26 @@
 //! What planners can be told.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 /// What planners can be told beside the problem.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PlannerOptions {
     /// How long planning may take; without it the effort depends on the problem alone, so that the same input gives
     /// the same plan.
     pub time_budget: Option<Duration>,
+    /// How many threads to plan on; the plan does not depend on it.
+    pub num_threads: NonZero<usize>,
+}
+
+impl Default for PlannerOptions {
+    fn default() -> Self {
+        PlannerOptions {
+            time_budget: None,
+            num_threads: NonZero::<usize>::MIN,
+        }
+    }
 }
 
 impl PlannerOptions {
@@ -16,6 +28,13 @@ impl PlannerOptions {
     #[must_use]
     pub const fn with_time_budget(mut self, time_budget: Duration) -> Self {
         self.time_budget = Some(time_budget);
+        self
+    }
+
+    /// These options with so many threads.
+    #[must_use]
+    pub const fn with_num_threads(mut self, num_threads: NonZero<usize>) -> Self {
+        self.num_threads = num_threads;
         self
     }
 }

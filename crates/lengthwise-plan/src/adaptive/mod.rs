@@ -1,6 +1,7 @@
 //! The planner that mixes degrees inside every micro-batch.
 
 mod fill;
+mod lanes;
 mod noise;
 mod polish;
 mod pool;
@@ -10,7 +11,8 @@ mod starts;
 
 use std::time::Instant;
 
-use self::search::Search;
+use self::lanes::{NUM_LANES, in_lanes};
+use self::search::{Search, Tried};
 use self::sketch::sketch;
 use crate::bound::Effort;
 use crate::deadline::Deadline;
@@ -53,18 +55,45 @@ impl Planner for Adaptive {
         let started = Instant::now();
         let deadline = |share| Deadline::after(started, self.options.time_budget, share);
         let instance = Instance::new(problem)?;
+        let num_threads = self.options.num_threads.get();
         let sketch = sketch(&instance);
-        let search = Search::new(&sketch, deadline(SKETCH_SHARE));
-        let aims = search.explore(num_explored(&instance));
-        let search = Search::new(&instance, deadline(SEARCH_SHARE));
-        let (draft, out_of_time) = search.refine(aims, num_refined(&instance));
+        let explored = in_lanes(num_threads, |lane| {
+            let search = Search::new(&sketch, lane, deadline(SKETCH_SHARE));
+            search.explore(num_explored(&instance) / NUM_LANES)
+        });
+        let tried = deal(explored);
+        let found = in_lanes(num_threads, |lane| {
+            let search = Search::new(&instance, lane, deadline(SEARCH_SHARE));
+            search.refine(tried[lane].clone(), num_refined(&instance) / NUM_LANES)
+        });
+        let out_of_time = found.iter().any(|found| found.out_of_time);
+        let [first, second] = found;
+        let best = if second.time < first.time {
+            second
+        } else {
+            first
+        };
         let effort = Effort::until(deadline(BOUND_SHARE));
-        let mut planned = Planned::of(draft, &instance, effort, started);
+        let mut planned = Planned::of(best.draft, &instance, effort, started);
         if planned.report.stop_reason == StopReason::Converged && out_of_time {
             planned.report.stop_reason = StopReason::TimeBudget;
         }
         Ok(planned)
     }
+}
+
+/// How many of the best aims are tried on the batch itself.
+const NUM_HANDED_ON: usize = 8;
+
+/// Deals the best of what was tried to the lanes.
+fn deal(explored: [Vec<Tried>; NUM_LANES]) -> [Vec<Tried>; NUM_LANES] {
+    let mut tried: Vec<Tried> = explored.into_iter().flatten().collect();
+    tried.sort_by(|a, b| a.time.total_cmp(&b.time));
+    let mut dealt = [const { Vec::new() }; NUM_LANES];
+    for (index, tried) in tried.into_iter().take(NUM_HANDED_ON).enumerate() {
+        dealt[index % NUM_LANES].push(tried);
+    }
+    dealt
 }
 
 /// How many drafts of the sketch are filled: fewer on large clusters, where a single one takes long.

@@ -1,11 +1,12 @@
 //! Numbers without pattern.
 
-/// A fixed sequence of numbers in 0..1 (xorshift), so that the same input gives the same plan.
+/// Fixed sequences of numbers in 0..1 (xorshift), so that the same input gives the same plan.
 pub(crate) struct Noise(u64);
 
 impl Noise {
-    pub(crate) fn new() -> Self {
-        Noise(0x9E37_79B9_7F4A_7C15)
+    /// The sequence of a lane.
+    pub(crate) fn new(lane: usize) -> Self {
+        Noise(0x9E37_79B9_7F4A_7C15_u64.rotate_left(lane as u32))
     }
 
     /// The next number.

@@ -1,6 +1,7 @@
 //! The search for makespans to fill up to.
 
 use super::fill::{Filler, Taste};
+use super::lanes::NUM_LANES;
 use super::noise::Noise;
 use super::polish::Polish;
 use super::starts::starts;
@@ -10,14 +11,10 @@ use crate::draft::Draft;
 use crate::homogeneous::pack;
 use crate::instance::Instance;
 
-/// What first makespans are filled with.
-const TASTES: [Taste; 6] = [
-    Taste::FRUGAL,
-    tolerant(1.15),
-    tolerant(f64::INFINITY),
-    packing(1.1),
-    packing(1.3),
-    packing(1.8),
+/// What first makespans are filled with, in each lane.
+const TASTES: [[Taste; 3]; NUM_LANES] = [
+    [Taste::FRUGAL, tolerant(1.15), tolerant(f64::INFINITY)],
+    [packing(1.1), packing(1.3), packing(1.8)],
 ];
 
 /// Drafts that take at most this much longer than the best one are polished.
@@ -34,9 +31,6 @@ const NUM_BISECTIONS: usize = 6;
 
 /// Degrees times sequences up to which drafts with a single degree are tried.
 const MAX_SINGLE_DEGREES: usize = 1 << 12;
-
-/// How many of the best aims of a search another one begins with.
-const NUM_HANDED_ON: usize = 8;
 
 const fn tolerant(tolerance: f64) -> Taste {
     Taste {
@@ -55,13 +49,14 @@ const fn packing(tolerance: f64) -> Taste {
 /// Tries aims, each by filling a draft, and keeps the best.
 pub(crate) struct Search<'a, 'p> {
     instance: &'a Instance<'p>,
+    lane: usize,
     filler: Filler<'a, 'p>,
     /// The best draft as it was filled and the best as it was polished. Polishing may reach makespans that filling
     /// can't, so that variations of each find what those of the other miss.
     filled: Option<Tried>,
     polished: Option<Tried>,
-    /// The best draft of all, polished, and its time.
-    best: Option<(f64, Draft)>,
+    /// The best draft of all, polished.
+    best: Option<Found>,
     /// Aims of the drafts that were worth polishing.
     promising: Vec<Tried>,
     fills_left: usize,
@@ -69,17 +64,25 @@ pub(crate) struct Search<'a, 'p> {
     out_of_time: bool,
 }
 
+/// A draft, polished, and its step time.
+pub(crate) struct Found {
+    pub(crate) time: f64,
+    pub(crate) draft: Draft,
+    /// Whether time ran out before all was tried.
+    pub(crate) out_of_time: bool,
+}
+
 /// What a draft is filled up to, and how.
 #[derive(Clone, Debug)]
-pub(crate) struct Aims {
+struct Aims {
     targets: Vec<f64>,
     taste: Taste,
 }
 
 /// Aims and the step time that came of them.
 #[derive(Clone)]
-struct Tried {
-    time: f64,
+pub(crate) struct Tried {
+    pub(crate) time: f64,
     aims: Aims,
 }
 
@@ -108,9 +111,10 @@ impl Tried {
 }
 
 impl<'a, 'p> Search<'a, 'p> {
-    pub(crate) fn new(instance: &'a Instance<'p>, deadline: Deadline) -> Self {
+    pub(crate) fn new(instance: &'a Instance<'p>, lane: usize, deadline: Deadline) -> Self {
         Search {
             instance,
+            lane,
             filler: Filler::new(instance),
             filled: None,
             polished: None,
@@ -122,17 +126,17 @@ impl<'a, 'p> Search<'a, 'p> {
         }
     }
 
-    /// The best aims of about `num_fills` drafts, best first.
-    pub(crate) fn explore(mut self, num_fills: usize) -> Vec<Aims> {
+    /// The aims of about `num_fills` drafts that came near the best one, best first.
+    pub(crate) fn explore(mut self, num_fills: usize) -> Vec<Tried> {
         self.fills_left = num_fills / 2;
         self.try_least_levels();
         for start in starts(self.instance) {
             let best = self.best.as_ref();
-            if best.is_some_and(|&(time, _)| start.estimate > HOPELESS * time) {
+            if best.is_some_and(|best| start.estimate > HOPELESS * best.time) {
                 break;
             }
             let absorber = start.targets.len() - 1;
-            for taste in TASTES {
+            for taste in TASTES[self.lane] {
                 let targets = start.targets.clone();
                 self.attempt(Aims { targets, taste }, absorber);
             }
@@ -143,23 +147,30 @@ impl<'a, 'p> Search<'a, 'p> {
         self.vary();
         self.promising.sort_by(|a, b| a.time.total_cmp(&b.time));
         self.promising.dedup_by(|a, b| a.time == b.time);
-        let best = self.promising.into_iter().take(NUM_HANDED_ON);
-        best.map(|tried| tried.aims).collect()
+        self.promising
     }
 
-    /// The best draft of about `num_fills`, first with these aims, then with variations, and whether time ran out before.
-    pub(crate) fn refine(mut self, aims: Vec<Aims>, num_fills: usize) -> (Draft, bool) {
+    /// The best draft of about `num_fills`, first with these aims, then with variations.
+    pub(crate) fn refine(mut self, tried: Vec<Tried>, num_fills: usize) -> Found {
         self.fills_left = num_fills;
-        for aims in aims {
+        for Tried { aims, .. } in tried {
             let absorber = aims.targets.len() - 1;
             self.attempt(aims, absorber);
         }
-        self.try_single_degrees();
-        self.vary();
-        match self.best {
-            Some((_, draft)) => (draft, self.out_of_time),
-            None => (self.filler.fill(&[], 0, Taste::FRUGAL).0, self.out_of_time),
+        if self.lane == 0 {
+            self.try_single_degrees();
         }
+        self.vary();
+        let mut found = self.best.unwrap_or_else(|| {
+            let (draft, _) = self.filler.fill(&[], 0, Taste::FRUGAL);
+            Found {
+                time: draft.step_time(self.instance),
+                draft,
+                out_of_time: false,
+            }
+        });
+        found.out_of_time = self.out_of_time;
+        found
     }
 
     /// Drafts with one degree for all, as long as there are few: on small clusters they are hard to beat, and by no
@@ -217,7 +228,7 @@ impl<'a, 'p> Search<'a, 'p> {
     fn attempt(&mut self, aims: Aims, absorber: usize) -> bool {
         let at_least = self.instance.least_work() / self.instance.total_speed;
         let at_least = at_least + self.instance.overhead * aims.targets.len() as f64;
-        let best = self.best.as_ref().map_or(f64::INFINITY, |&(time, _)| time);
+        let best = self.best.as_ref().map_or(f64::INFINITY, |best| best.time);
         if at_least >= best || self.fills_left == 0 {
             return false;
         }
@@ -245,12 +256,13 @@ impl<'a, 'p> Search<'a, 'p> {
     fn polish(&mut self, draft: Draft, taste: Taste) -> bool {
         let draft = Polish::new(self.instance, draft).run(NUM_TRADES);
         let polished = Tried::of(&draft, self.instance, taste);
-        if self
-            .best
-            .as_ref()
-            .is_none_or(|&(time, _)| polished.time < time)
-        {
-            self.best = Some((polished.time, draft));
+        let best = self.best.as_ref();
+        if best.is_none_or(|best| polished.time < best.time) {
+            self.best = Some(Found {
+                time: polished.time,
+                draft,
+                out_of_time: false,
+            });
         }
         polished.improve(&mut self.polished)
     }
@@ -259,7 +271,7 @@ impl<'a, 'p> Search<'a, 'p> {
     /// fits, by steps that grow with success; or changes all a little at once, for the gaps between whole
     /// sequences that no single step leads across.
     fn vary(&mut self) {
-        let mut noise = Noise::new();
+        let mut noise = Noise::new(self.lane);
         let mut step: f64 = 0.06;
         while self.fills_left > 0 {
             let base = if noise.next() < 0.4 {

@@ -6,6 +6,7 @@ mod problem;
 mod report;
 mod table;
 
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,12 +55,15 @@ pub struct PlanningLimits {
     /// How long planning may take, for example 10ms; by default the effort depends on the batch alone.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub time_budget: Option<Duration>,
+    /// How many threads to plan on; the plan does not depend on it.
+    #[arg(long, value_name = "N", default_value_t = NonZero::<usize>::MIN)]
+    pub threads: NonZero<usize>,
 }
 
 impl PlanningLimits {
     /// What planners are told.
     pub(crate) fn options(self) -> PlannerOptions {
-        let mut options = PlannerOptions::default();
+        let mut options = PlannerOptions::default().with_num_threads(self.threads);
         if let Some(time_budget) = self.time_budget {
             options = options.with_time_budget(time_budget);
         }
