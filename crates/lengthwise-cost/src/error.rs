@@ -87,7 +87,7 @@ pub enum ProfileError {
     Value(#[from] CoreError),
 }
 
-/// A description of hardware that can't be used.
+/// A description of hardware, or of a model to run there, that can't be used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HardwareError {
@@ -102,6 +102,17 @@ pub enum HardwareError {
     /// Not TOML, or a key that is missing, unknown or of the wrong type.
     #[error("the cluster file is not valid: {0}")]
     Syntax(#[from] toml::de::Error),
+    /// The same for the description of a model.
+    #[error("model file {} can't be read", path.display())]
+    UnreadableModel {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The same for the description of a model.
+    #[error("the model file is not valid: {0}")]
+    ModelSyntax(#[source] toml::de::Error),
     /// A value that breaks a rule.
     #[error("{key} is {value}; {rule}")]
     BadValue {
@@ -153,6 +164,9 @@ impl HardwareError {
             }
             HardwareError::Missing { key, .. } if key.starts_with("other_devices") => {
                 Some("write ranks = [3] or nodes = [1], and speed = 0.5 or memory_gib = 20")
+            }
+            HardwareError::Missing { key, .. } if key == "head_dim" => {
+                Some("write head_dim, or a num_heads that divides hidden")
             }
             HardwareError::Missing { .. } => {
                 Some("write it, or name a kind: device.kind = \"a100-40\"")

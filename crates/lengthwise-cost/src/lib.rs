@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod analytic;
 mod degree_table;
 mod error;
 mod fitted;
@@ -20,9 +21,10 @@ mod per_degree;
 mod predict;
 mod profile;
 
+pub use analytic::{AnalyticModel, Architecture, DataType, MatrixFlops, ModelKind, Recomputation};
 pub use error::{CostError, HardwareError, ProfileError};
 pub use fitted::{FittedCosts, FittedModel, head_imbalance};
-pub use hardware::{ClusterLinks, DeviceKind, DeviceModel, Hardware, Link};
+pub use hardware::{ClusterLinks, DeviceKind, DeviceModel, ExchangeEfficiency, Hardware, Link};
 pub use model::{CostModel, GroupShape, Span, TimeParts};
 pub use per_degree::PerDegree;
 pub use predict::{predict_group, predict_micro_batch, predict_step};

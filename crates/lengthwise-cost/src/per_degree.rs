@@ -11,6 +11,11 @@ use serde::{Deserialize, Serialize};
 pub struct PerDegree(BTreeMap<Degree, f64>);
 
 impl PerDegree {
+    /// A table of these figures, which must be finite and above 0 where the table is to be written to a file.
+    pub fn new(figures: impl IntoIterator<Item = (Degree, f64)>) -> Self {
+        PerDegree(figures.into_iter().collect())
+    }
+
     /// The degrees with their figures, increasing.
     pub fn iter(&self) -> impl Iterator<Item = (Degree, f64)> + '_ {
         self.0.iter().map(|(&degree, &figure)| (degree, figure))

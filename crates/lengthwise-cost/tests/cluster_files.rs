@@ -15,7 +15,7 @@ fn the_example_of_the_paper_is_its_cluster() {
     let hardware = example("a100-8x8.toml");
     let cluster = hardware.cluster().unwrap();
     assert_eq!((cluster.num_nodes(), cluster.num_devices()), (8, 64));
-    assert_eq!(cluster.devices()[63].memory(), Bytes(30 << 30));
+    assert_eq!(cluster.devices()[63].memory(), Bytes(32 << 30));
     assert_eq!(hardware.device().peak_flops_per_s(), 312e12);
     let links = hardware.links();
     assert_eq!(links.device.bandwidth_bytes_per_s(), 300e9);

@@ -6,7 +6,7 @@ use lengthwise_core::{Cluster, Rank};
 use serde::Deserialize;
 
 use super::checks::{fraction, memory, positive, seconds, speed};
-use super::{ClusterLinks, DeviceKind, DeviceModel, Hardware, Link, Unlike};
+use super::{ClusterLinks, DeviceKind, DeviceModel, ExchangeEfficiency, Hardware, Link, Unlike};
 use crate::HardwareError;
 
 /// A cluster file as it is written, before its values are checked.
@@ -39,6 +39,7 @@ struct DeviceSection {
 #[serde(deny_unknown_fields)]
 struct LinkSection {
     bandwidth_bytes_per_s: Option<f64>,
+    exchange_efficiency: Option<f64>,
     #[serde(default)]
     latency_s: f64,
 }
@@ -48,6 +49,7 @@ struct LinkSection {
 struct NicSection {
     per_node: u32,
     bandwidth_bytes_per_s: f64,
+    exchange_efficiency: Option<f64>,
     #[serde(default)]
     latency_s: f64,
 }
@@ -74,6 +76,14 @@ impl ClusterFile {
             .core_fraction
             .map(|value| fraction("device.core_fraction", value))
             .transpose()?;
+        let of_nodes = self.device_link.as_ref();
+        let of_nodes = of_nodes.and_then(|link| link.exchange_efficiency);
+        let of_nics = self.nic.as_ref().and_then(|nic| nic.exchange_efficiency);
+        let usual = ExchangeEfficiency::default();
+        let exchange_efficiency = ExchangeEfficiency::new(
+            of_nodes.unwrap_or(usual.in_node()),
+            of_nics.unwrap_or(usual.across_nodes()),
+        )?;
         let device_link = device_link(self.device_link, kind)?;
         let links = match self.nic {
             Some(nic) => nic.links(device_link)?,
@@ -104,6 +114,7 @@ impl ClusterFile {
             device,
             core_fraction,
             links,
+            exchange_efficiency,
             unlike,
         })
     }
@@ -137,6 +148,7 @@ fn device_link(
     let key = "device_link.bandwidth_bytes_per_s";
     let section = section.unwrap_or(LinkSection {
         bandwidth_bytes_per_s: None,
+        exchange_efficiency: None,
         latency_s: 0.0,
     });
     let bandwidth = section

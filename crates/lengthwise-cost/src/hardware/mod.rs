@@ -11,7 +11,7 @@ use std::path::Path;
 use lengthwise_core::{Bytes, Cluster, Device, Rank, Speed};
 
 pub use device::{DeviceKind, DeviceModel};
-pub use links::{ClusterLinks, Link};
+pub use links::{ClusterLinks, ExchangeEfficiency, Link};
 
 use crate::HardwareError;
 use file::ClusterFile;
@@ -35,6 +35,7 @@ use file::ClusterFile;
 ///     [device_link]                   # from each device to its node's switch, each direction
 ///     bandwidth_bytes_per_s = 300e9   # the kind's, if left out
 ///     latency_s = 12e-6               # 0, if left out
+///     exchange_efficiency = 0.26      # the part of the bandwidth that an all-to-all reaches; also for [nic]
 ///
 ///     [nic]                           # left out on a single node
 ///     per_node = 1
@@ -60,6 +61,7 @@ pub struct Hardware {
     device: DeviceModel,
     core_fraction: Option<f64>,
     links: ClusterLinks,
+    exchange_efficiency: ExchangeEfficiency,
     unlike: BTreeMap<Rank, Unlike>,
 }
 
@@ -90,6 +92,7 @@ impl Hardware {
             device,
             core_fraction: None,
             links,
+            exchange_efficiency: ExchangeEfficiency::default(),
             unlike: BTreeMap::new(),
         };
         hardware.check()?;
@@ -182,6 +185,11 @@ impl Hardware {
     /// How devices reach each other.
     pub const fn links(&self) -> ClusterLinks {
         self.links
+    }
+
+    /// What an all-to-all reaches of the links' bandwidth.
+    pub const fn exchange_efficiency(&self) -> ExchangeEfficiency {
+        self.exchange_efficiency
     }
 
     /// The devices as planners see them: what each lends to training, and how fast it is beside [`Hardware::device`].
