@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::bench::BenchArgs;
+use crate::commands::compare::CompareArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::train::TrainArgs;
 use crate::suggestion::suggestion;
@@ -23,6 +24,8 @@ pub struct Cli {
 pub enum Command {
     /// Compares planners on recorded batches.
     Bench(BenchArgs),
+    /// Compares planners on clusters, models, contexts and lengths.
+    Compare(CompareArgs),
     /// Plans one step for a list of sequence lengths.
     Plan(PlanArgs),
     /// Trains a decoder as a settings file describes.

@@ -1,6 +1,7 @@
 //! One module for each subcommand: its arguments and what it does.
 
 pub mod bench;
+pub mod compare;
 pub mod plan;
 pub mod train;
 
@@ -11,6 +12,7 @@ use crate::failure::Failure;
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Bench(args) => bench::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Train(args) => train::run(args),
     }

@@ -1,0 +1,303 @@
+//! The costs that planners are compared under: measured ones from a profile, or those that follow from a model and a
+//! cluster.
+
+use std::path::{Path, PathBuf};
+
+use lengthwise_core::{
+    Bytes, Cluster, Degree, Device, MemoryModel, Strategy, StrategySpace, Tokens,
+};
+use lengthwise_cost::{
+    AnalyticModel, Architecture, CostError, FittedModel, Hardware, HardwareError, ModelKind,
+    Profile,
+};
+
+use crate::commands::plan::read_profile;
+use crate::failure::Failure;
+use crate::suggestion::suggestion;
+
+/// Layers that a simulated step has where a profile doesn't say how many the model has. With measured costs the times
+/// do not depend on it.
+const SIMULATED_LAYERS: u32 = 4;
+
+/// Where costs come from.
+#[derive(Clone, Debug)]
+pub(super) enum CostSource {
+    /// A profile file.
+    Profile { path: PathBuf, profile: Profile },
+    /// A model on a described cluster.
+    Described {
+        cluster_path: PathBuf,
+        hardware: Hardware,
+        model: ModelSource,
+    },
+}
+
+/// A model that is known by name, or described by a file.
+#[derive(Clone, Debug)]
+pub(super) enum ModelSource {
+    Known(ModelKind),
+    File(Box<Architecture>),
+}
+
+/// What a setting changes about the costs as they are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Changes {
+    pub(super) num_devices: Option<u32>,
+    pub(super) context: Option<Tokens>,
+    /// All that a device has.
+    pub(super) memory: Option<Bytes>,
+}
+
+/// Costs, ready to plan with.
+#[derive(Clone, Debug)]
+pub(super) struct Costs {
+    pub(super) name: String,
+    pub(super) cluster: Cluster,
+    pub(super) model: FittedModel,
+    pub(super) space: StrategySpace,
+    pub(super) context: Tokens,
+    pub(super) num_layers: u32,
+    pub(super) exchange_bytes_per_token: f64,
+}
+
+impl CostSource {
+    /// A profile whose text is at hand.
+    pub(super) fn profile_text(name: &str, text: &str) -> Result<Self, Failure> {
+        let profile = Profile::from_toml(text)
+            .map_err(|error| Failure::input(format!("profile {name}: {error}")))?;
+        Ok(CostSource::Profile {
+            path: PathBuf::from(name),
+            profile,
+        })
+    }
+
+    pub(super) fn profile(path: &Path) -> Result<Self, Failure> {
+        Ok(CostSource::Profile {
+            path: path.to_owned(),
+            profile: read_profile(path)?,
+        })
+    }
+
+    pub(super) fn described(cluster: &Path, model: &str) -> Result<Self, Failure> {
+        Ok(CostSource::Described {
+            cluster_path: cluster.to_owned(),
+            hardware: Hardware::read(cluster).map_err(|error| file_failure(cluster, &error))?,
+            model: ModelSource::named(model)?,
+        })
+    }
+
+    /// The costs of a setting.
+    pub(super) fn costs(
+        &self,
+        changes: Changes,
+        degrees: Option<&[Degree]>,
+    ) -> Result<Costs, Failure> {
+        match self {
+            CostSource::Profile { path, profile } => of_profile(path, profile, changes, degrees),
+            CostSource::Described {
+                cluster_path,
+                hardware,
+                model,
+            } => of_described(cluster_path, hardware, model, changes, degrees),
+        }
+    }
+
+    /// The longest sequence where nothing else is said.
+    pub(super) fn usual_context(&self) -> Tokens {
+        match self {
+            CostSource::Profile { profile, .. } => profile.context(),
+            CostSource::Described { .. } => Tokens(65_536),
+        }
+    }
+}
+
+impl ModelSource {
+    fn named(text: &str) -> Result<Self, Failure> {
+        let path = Path::new(text);
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
+            let architecture =
+                Architecture::read(path).map_err(|error| file_failure(path, &error))?;
+            return Ok(ModelSource::File(Box::new(architecture)));
+        }
+        match text.parse() {
+            Ok(kind) => Ok(ModelSource::Known(kind)),
+            Err(_) => {
+                let known = ModelKind::ALL.map(ModelKind::name);
+                let failure = Failure::input(format!(
+                    "there is no model {text}: neither a known one nor a file in TOML"
+                ));
+                Err(failure.hint(suggestion(text, &known, "known are")))
+            }
+        }
+    }
+
+    fn architecture(&self, context: Tokens) -> Architecture {
+        match self {
+            ModelSource::Known(kind) => kind.architecture(context.0),
+            ModelSource::File(architecture) => (**architecture).clone().with_context(context.0),
+        }
+    }
+}
+
+impl Costs {
+    /// The degree of a system that has one for all batches: the smallest that the longest permitted sequence fits, of
+    /// those that divide the devices. None that fits is an error, with the memory that such a sequence needs.
+    pub(super) fn static_degree(&self) -> Result<Degree, String> {
+        let num_devices = self.cluster.num_devices();
+        let devices = self.cluster.devices().iter();
+        let budget = devices.map(|device| self.model.budget(device)).min();
+        let budget = budget.unwrap_or(Bytes(0));
+        let needed = |strategy: Strategy| self.model.sequence_memory(strategy, self.context);
+        let fitting: Vec<Degree> = self
+            .space
+            .strategies()
+            .iter()
+            .filter(|&&strategy| needed(strategy) <= budget)
+            .map(|strategy| strategy.degree())
+            .collect();
+        let divides = |degree: &&Degree| num_devices.is_multiple_of(degree.get());
+        if let Some(&degree) = fitting.iter().find(divides).or(fitting.first()) {
+            return Ok(degree);
+        }
+        let widest = self.space.strategies().last();
+        Err(match widest {
+            Some(&strategy) => format!(
+                "{} tokens need {} on each of {} devices; {budget} are left for them",
+                self.context,
+                needed(strategy),
+                strategy.degree()
+            ),
+            None => "there is no degree".to_owned(),
+        })
+    }
+}
+
+fn of_profile(
+    path: &Path,
+    profile: &Profile,
+    changes: Changes,
+    degrees: Option<&[Degree]>,
+) -> Result<Costs, Failure> {
+    let failure =
+        |error: &dyn std::fmt::Display| Failure::input(format!("{}: {error}", path.display()));
+    let cluster = profile
+        .cluster(changes.num_devices)
+        .map_err(|error| failure(&error))?;
+    let cluster = match changes.memory {
+        Some(memory) => with_memory(&cluster, memory).map_err(|error| failure(&error))?,
+        None => cluster,
+    };
+    let model = profile.model(&cluster).map_err(|error| failure(&error))?;
+    let space = match degrees {
+        Some(degrees) => {
+            let most = profile.model.num_heads;
+            chosen(degrees, most, profile.model.recompute, &cluster)?
+        }
+        None => profile.space(&cluster).map_err(|error| failure(&error))?,
+    };
+    Ok(Costs {
+        name: profile.name.clone(),
+        model,
+        space,
+        context: changes.context.unwrap_or(profile.context()),
+        num_layers: SIMULATED_LAYERS,
+        exchange_bytes_per_token: profile.exchange.bytes_per_token,
+        cluster,
+    })
+}
+
+fn of_described(
+    path: &Path,
+    hardware: &Hardware,
+    model: &ModelSource,
+    changes: Changes,
+    degrees: Option<&[Degree]>,
+) -> Result<Costs, Failure> {
+    let failure = |error: HardwareError| file_failure(path, &error);
+    let mut hardware = hardware.clone();
+    if let Some(num_devices) = changes.num_devices {
+        hardware = hardware.with_num_devices(num_devices).map_err(failure)?;
+    }
+    if let Some(memory) = changes.memory {
+        hardware = hardware.with_memory(memory);
+    }
+    let context = changes.context.unwrap_or(Tokens(65_536));
+    let analytic = AnalyticModel::new(model.architecture(context), hardware);
+    let cluster = analytic.hardware().cluster().map_err(failure)?;
+    let architecture = analytic.architecture();
+    let space = match degrees {
+        Some(degrees) => {
+            let recomputes = architecture.recomputation() != lengthwise_cost::Recomputation::None;
+            chosen(
+                degrees,
+                Some(architecture.num_heads()),
+                recomputes,
+                &cluster,
+            )?
+        }
+        None => analytic.space().map_err(failure)?,
+    };
+    Ok(Costs {
+        name: architecture.name().to_owned(),
+        model: analytic
+            .model()
+            .map_err(|error: CostError| Failure::input(format!("{}: {error}", path.display())))?,
+        space,
+        context,
+        num_layers: architecture.num_layers(),
+        exchange_bytes_per_token: analytic.exchange_bytes_per_token(Degree::ONE),
+        cluster,
+    })
+}
+
+/// The degrees that were asked for, as far as the cluster is large enough.
+fn chosen(
+    degrees: &[Degree],
+    num_heads: Option<u32>,
+    recompute: bool,
+    cluster: &Cluster,
+) -> Result<StrategySpace, Failure> {
+    if let Some(num_heads) = num_heads
+        && let Some(degree) = degrees.iter().find(|degree| degree.get() > num_heads)
+    {
+        return Err(Failure::input(format!(
+            "--degrees: degree {degree} is more than the model's {num_heads} heads; each rank of a group needs one"
+        )));
+    }
+    StrategySpace::ulysses(degrees, recompute)
+        .and_then(|space| space.limited_to(cluster.num_devices()))
+        .map_err(|error| Failure::input(format!("--degrees: {error}")))
+}
+
+fn with_memory(cluster: &Cluster, memory: Bytes) -> Result<Cluster, lengthwise_core::CoreError> {
+    let nodes = (0..cluster.num_nodes()).map(|node| {
+        let ranks = cluster.node_ranks(node).unwrap_or(0..0);
+        let devices = &cluster.devices()[ranks.start as usize..ranks.end as usize];
+        let changed = devices
+            .iter()
+            .map(|device| Device::new(memory, device.speed()));
+        changed.collect()
+    });
+    Cluster::from_nodes(nodes.collect())
+}
+
+fn file_failure(path: &Path, error: &HardwareError) -> Failure {
+    use std::error::Error;
+    let message = error.to_string();
+    let message = message.trim_end();
+    let failure = match error {
+        HardwareError::Unreadable { .. } | HardwareError::UnreadableModel { .. } => {
+            let cause = error.source();
+            let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+            Failure::input(format!("{message}{cause}"))
+        }
+        _ => Failure::input(format!("{}: {message}", path.display())),
+    };
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}

@@ -1,0 +1,133 @@
+//! What a planner comes to in a setting, over several batches.
+
+use lengthwise_core::{Degree, GlobalBatch, Seconds};
+use lengthwise_plan::{Planned, PlannerKind, PlannerOptions, Problem};
+use lengthwise_sim::{Overlap, StepCosts, simulate};
+use serde::Serialize;
+
+use super::costs::Costs;
+
+/// What a planner is in a comparison.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Contender {
+    pub(super) kind: PlannerKind,
+    pub(super) options: PlannerOptions,
+    /// The degrees it may use, where not all of the setting.
+    pub(super) degrees: Option<Vec<Degree>>,
+}
+
+/// What one planner made of one batch.
+#[derive(Clone, Debug)]
+pub(super) struct OfBatch {
+    pub(super) tokens: f64,
+    pub(super) predicted_s: f64,
+    pub(super) simulated_s: f64,
+    pub(super) exchange_s: f64,
+    pub(super) idle_s: f64,
+    pub(super) device_s: f64,
+    pub(super) gap: Option<f64>,
+    pub(super) solve_s: f64,
+    pub(super) num_micro_batches: usize,
+}
+
+/// What one planner comes to in a setting: means over its batches.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Figures {
+    /// Of a step, by the cost model.
+    pub(super) predicted_s: f64,
+    /// Of the same step, simulated.
+    pub(super) simulated_s: f64,
+    pub(super) tokens_per_s_per_device: f64,
+    /// The part of all device time in which ranks exchange.
+    pub(super) exchange_share: f64,
+    /// The part of all device time in which ranks wait for others.
+    pub(super) idle_share: f64,
+    /// By how much the plans may at most exceed the best ones.
+    pub(super) gap: Option<f64>,
+    pub(super) solve_s: f64,
+    pub(super) micro_batches: f64,
+}
+
+impl Contender {
+    /// Plans a batch and simulates the step; or says why there is no plan.
+    pub(super) fn figures(&self, costs: &Costs, batch: &GlobalBatch) -> Result<OfBatch, String> {
+        let kind = match self.kind {
+            PlannerKind::Static(None) => PlannerKind::Static(Some(costs.static_degree()?)),
+            kind => kind,
+        };
+        let restricted = match &self.degrees {
+            Some(degrees) => Some(costs.space.restricted_to(degrees)),
+            None => None,
+        };
+        let restricted = restricted.transpose().map_err(|error| error.to_string())?;
+        let problem = Problem {
+            batch,
+            cluster: &costs.cluster,
+            cost: &costs.model,
+            space: restricted.as_ref().unwrap_or(&costs.space),
+        };
+        let planned = kind
+            .planner_with(self.options)
+            .plan(problem)
+            .map_err(|error| error.to_string())?;
+        of_plan(&planned, costs, batch)
+    }
+}
+
+fn of_plan(planned: &Planned, costs: &Costs, batch: &GlobalBatch) -> Result<OfBatch, String> {
+    let step_costs = StepCosts::measured(
+        &costs.model,
+        costs.num_layers,
+        costs.exchange_bytes_per_token,
+    );
+    let step_costs = step_costs.map_err(|error| error.to_string())?;
+    let overlap = Overlap::default();
+    let simulated = simulate(
+        &planned.plan,
+        batch,
+        &costs.cluster,
+        &step_costs,
+        overlap,
+        &mut (),
+    )
+    .map_err(|error| error.to_string())?;
+    let sum = |part: fn(&lengthwise_sim::Usage) -> Seconds| -> f64 {
+        let parts = simulated.ranks.iter().map(|rank| part(&rank.usage).get());
+        parts.sum()
+    };
+    Ok(OfBatch {
+        tokens: batch.num_tokens().as_f64(),
+        predicted_s: planned.report.predicted_step.get(),
+        simulated_s: simulated.step.get(),
+        exchange_s: sum(|usage| usage.exposed_communication),
+        idle_s: sum(|usage| usage.idle),
+        device_s: sum(|usage| usage.total()),
+        gap: planned.report.gap(),
+        solve_s: planned.report.solve_time.get(),
+        num_micro_batches: planned.plan.micro_batches().len(),
+    })
+}
+
+impl Figures {
+    /// The means over batches, of which there is at least one; times are simulated ones where shares are taken.
+    pub(super) fn mean(batches: &[OfBatch], num_devices: u32) -> Self {
+        let sum = |part: fn(&OfBatch) -> f64| batches.iter().map(part).sum::<f64>();
+        let count = batches.len() as f64;
+        let device_s = sum(|batch| batch.device_s);
+        let share = |part: f64| if device_s > 0.0 { part / device_s } else { 0.0 };
+        let simulated_s = sum(|batch| batch.simulated_s);
+        let gaps: Option<Vec<f64>> = batches.iter().map(|batch| batch.gap).collect();
+        Figures {
+            predicted_s: sum(|batch| batch.predicted_s) / count,
+            simulated_s: simulated_s / count,
+            tokens_per_s_per_device: sum(|batch| batch.tokens)
+                / simulated_s
+                / f64::from(num_devices),
+            exchange_share: share(sum(|batch| batch.exchange_s)),
+            idle_share: share(sum(|batch| batch.idle_s)),
+            gap: gaps.map(|gaps| gaps.iter().sum::<f64>() / count),
+            solve_s: sum(|batch| batch.solve_s) / count,
+            micro_batches: sum(|batch| batch.num_micro_batches as f64) / count,
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! `lengthwise compare`: planners beside each other, on clusters one need not have.
+
+mod costs;
+mod figures;
+mod paper;
+mod progress;
+mod row;
+mod setting;
+mod sweep;
+mod text_table;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use lengthwise_core::{Bytes, Cluster, Degree, Tokens};
+use lengthwise_plan::{PlannerKind, PlannerOptions};
+
+use crate::commands::plan::{degree, duration};
+use crate::failure::Failure;
+use crate::lengths::LengthSource;
+use crate::output;
+use costs::{Changes, CostSource};
+use figures::Contender;
+use row::{Format, lines, rows};
+use setting::{Batches, Setting, outcomes};
+
+/// Arguments of `lengthwise compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Cost profiles to compare under.
+    #[arg(long, value_name = "FILE,…", value_delimiter = ',')]
+    pub profile: Vec<PathBuf>,
+    /// A described cluster, whose costs follow from its devices and links.
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub cluster: Option<PathBuf>,
+    /// Models to run on the described cluster: known ones such as llama-3-8b, or files.
+    #[arg(
+        long,
+        value_name = "NAME,…",
+        value_delimiter = ',',
+        requires = "cluster"
+    )]
+    pub model: Vec<String>,
+    /// Where lengths come from: wikipedia, wlbllm, prolong, crawl, code-like, web-like, a file of bins or of lengths,
+    /// lognormal:MEDIAN:SIGMA, corpus:PATH.
+    #[arg(
+        long,
+        value_name = "SOURCE,…",
+        value_delimiter = ',',
+        default_value = "wikipedia"
+    )]
+    pub lengths: Vec<String>,
+    /// The planners; static has one degree for all batches, the smallest that a sequence as long as the context fits.
+    #[arg(
+        long,
+        value_name = "NAME,…",
+        value_delimiter = ',',
+        default_value = "static,batch-adaptive,adaptive"
+    )]
+    pub planners: Vec<PlannerKind>,
+    /// The degrees that groups may have.
+    #[arg(long, value_name = "D,…", value_delimiter = ',', value_parser = degree)]
+    pub degrees: Option<Vec<Degree>>,
+    /// Longest sequences, for example 64k,384k: longer ones are dropped. The profile's own by default, 65536 for a model.
+    #[arg(long, value_name = "TOKENS,…", value_delimiter = ',')]
+    pub context: Vec<Tokens>,
+    /// Numbers of devices, in nodes like those of the profile or cluster.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=i64::from(Cluster::MAX_DEVICES)))]
+    pub devices: Vec<u32>,
+    /// Memories of a device in GiB, as the profile or the cluster gives it.
+    #[arg(long, value_name = "GIB,…", value_delimiter = ',', value_parser = gib)]
+    pub memory: Vec<Bytes>,
+    /// Sequences in a global batch.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    pub sequences: u32,
+    /// Batches that are drawn for each setting; results are means over them.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
+    pub batches: u64,
+    /// The same seed gives the same lengths, to all models and planners.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Lengths are rounded up to a multiple of it; what is then longer than the context is dropped.
+    #[arg(long, value_name = "TOKENS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub multiple_of: u64,
+    /// How long flexsp may solve for a batch.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub flexsp_time: Duration,
+    /// Print the 18 settings that FlexSP was published with, beside the published seconds.
+    #[arg(long, conflicts_with_all = ["profile", "cluster", "model", "lengths", "planners", "degrees", "context", "devices", "memory", "sequences", "multiple_of"])]
+    pub paper: bool,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Compares.
+pub fn run(args: CompareArgs) -> Result<(), Failure> {
+    if args.paper {
+        return paper::run(&args);
+    }
+    let settings = settings(&args)?;
+    let outcomes = outcomes(&settings, batches(&args))?;
+    let rows: Vec<row::Row> = settings
+        .iter()
+        .zip(&outcomes)
+        .flat_map(|(setting, outcome)| rows(setting, outcome))
+        .collect();
+    for line in lines(&rows, args.format)? {
+        output::result_line(&line);
+    }
+    let findings = sweep::findings(&rows);
+    if args.format == Format::Table && !findings.is_empty() {
+        output::result_line("");
+        for line in findings {
+            output::result_line(&line);
+        }
+    }
+    Ok(())
+}
+
+fn batches(args: &CompareArgs) -> Batches {
+    Batches {
+        num_sequences: args.sequences as usize,
+        num_batches: args.batches,
+        first_seed: args.seed,
+    }
+}
+
+/// Every combination of what was asked for.
+fn settings(args: &CompareArgs) -> Result<Vec<Setting>, Failure> {
+    let mut sources = Vec::new();
+    for path in &args.profile {
+        sources.push(CostSource::profile(path)?);
+    }
+    if let Some(cluster) = &args.cluster {
+        for model in &args.model {
+            sources.push(CostSource::described(cluster, model)?);
+        }
+    }
+    if sources.is_empty() {
+        return Err(Failure::input("there are no costs to compare under").hint(
+            "give --profile FILE, or --cluster FILE and --model NAME, such as \
+                 --cluster examples/clusters/h100-8x8.toml --model llama-3-8b; or --paper",
+        ));
+    }
+    let mut lengths = Vec::new();
+    for source in &args.lengths {
+        lengths.push(LengthSource::named(source)?);
+    }
+    let contenders: Vec<Contender> = args
+        .planners
+        .iter()
+        .map(|&kind| contender(kind, args.flexsp_time))
+        .collect();
+    let mut settings = Vec::new();
+    for source in &sources {
+        for num_devices in each(&args.devices) {
+            for memory in each(&args.memory) {
+                for context in each(&args.context) {
+                    let context = context.unwrap_or(source.usual_context());
+                    let changes = Changes {
+                        num_devices,
+                        context: Some(context),
+                        memory,
+                    };
+                    let costs = source.costs(changes, args.degrees.as_deref())?;
+                    settings.extend(lengths.iter().map(|lengths| Setting {
+                        costs: costs.clone(),
+                        lengths: lengths.clone(),
+                        multiple_of: args.multiple_of,
+                        longest: None,
+                        contenders: contenders.clone(),
+                    }));
+                }
+            }
+        }
+    }
+    Ok(settings)
+}
+
+/// Only flexsp is limited: without a limit, its programmes take minutes, and the others take what they need.
+fn contender(kind: PlannerKind, flexsp_time: Duration) -> Contender {
+    let options = PlannerOptions::default();
+    let is_milp = kind.to_string().starts_with("flexsp");
+    Contender {
+        kind,
+        options: if is_milp {
+            options.with_time_budget(flexsp_time)
+        } else {
+            options
+        },
+        degrees: None,
+    }
+}
+
+/// Every value, or that there is none.
+fn each<T: Copy>(values: &[T]) -> Vec<Option<T>> {
+    if values.is_empty() {
+        vec![None]
+    } else {
+        values.iter().copied().map(Some).collect()
+    }
+}
+
+/// Reads a memory in GiB.
+fn gib(text: &str) -> Result<Bytes, String> {
+    let bytes = text.trim().parse::<f64>().ok();
+    let bytes = bytes.and_then(|gib| Bytes::from_f64_ceil(gib * (1u64 << 30) as f64));
+    bytes
+        .filter(|&bytes| bytes > Bytes(0))
+        .ok_or_else(|| "it must be a number of GiB above 0".to_owned())
+}
