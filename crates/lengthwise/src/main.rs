@@ -10,6 +10,7 @@
 
 mod cli;
 mod commands;
+mod described;
 mod failure;
 mod lengths;
 mod output;

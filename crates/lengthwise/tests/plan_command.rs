@@ -300,3 +300,24 @@ fn a_closed_pipe_is_no_error() {
     assert!(output.status.success());
     assert_eq!(output.stderr, b"");
 }
+
+#[test]
+fn plans_can_be_made_for_clusters_that_are_only_described() {
+    let session = Session::new();
+    session.file("lengths.txt", "60000\n2000\n1000\n500\n");
+    let cluster = example("clusters/straggler.toml");
+    let line = format!(
+        "plan --lengths lengths.txt --cluster {} --model llama-3-8b --devices 20 --json",
+        cluster.display()
+    );
+    let output = session.output(&line, b"");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let groups = plan["micro_batches"][0]["groups"].as_array().unwrap();
+    let degrees = groups.iter().map(|group| group["degree"].as_u64().unwrap());
+    let used: u64 = degrees.clone().sum();
+    assert!(used <= 20);
+    // The long sequence is worth more devices than the others.
+    assert!(degrees.max().unwrap() > 4, "{plan}");
+}

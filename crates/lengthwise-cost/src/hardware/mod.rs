@@ -145,6 +145,14 @@ impl Hardware {
         hardware
     }
 
+    /// The same with every device like the others.
+    #[must_use]
+    pub fn without_other_devices(&self) -> Self {
+        let mut hardware = self.clone();
+        hardware.unlike.clear();
+        hardware
+    }
+
     fn check(&self) -> Result<(), HardwareError> {
         let cluster = self.cluster()?;
         if self.links.nics_per_node == 0 && cluster.num_nodes() > 1 {

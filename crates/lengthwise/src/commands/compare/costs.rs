@@ -6,14 +6,11 @@ use std::path::{Path, PathBuf};
 use lengthwise_core::{
     Bytes, Cluster, Degree, Device, MemoryModel, Strategy, StrategySpace, Tokens,
 };
-use lengthwise_cost::{
-    AnalyticModel, Architecture, CostError, FittedModel, Hardware, HardwareError, ModelKind,
-    Profile,
-};
+use lengthwise_cost::{FittedModel, Profile, Recomputation};
 
 use crate::commands::plan::read_profile;
+use crate::described::DescribedCosts;
 use crate::failure::Failure;
-use crate::suggestion::suggestion;
 
 /// Layers that a simulated step has where a profile doesn't say how many the model has. With measured costs the times
 /// do not depend on it.
@@ -25,18 +22,7 @@ pub(super) enum CostSource {
     /// A profile file.
     Profile { path: PathBuf, profile: Profile },
     /// A model on a described cluster.
-    Described {
-        cluster_path: PathBuf,
-        hardware: Hardware,
-        model: ModelSource,
-    },
-}
-
-/// A model that is known by name, or described by a file.
-#[derive(Clone, Debug)]
-pub(super) enum ModelSource {
-    Known(ModelKind),
-    File(Box<Architecture>),
+    Described(DescribedCosts),
 }
 
 /// What a setting changes about the costs as they are written.
@@ -79,11 +65,7 @@ impl CostSource {
     }
 
     pub(super) fn described(cluster: &Path, model: &str) -> Result<Self, Failure> {
-        Ok(CostSource::Described {
-            cluster_path: cluster.to_owned(),
-            hardware: Hardware::read(cluster).map_err(|error| file_failure(cluster, &error))?,
-            model: ModelSource::named(model)?,
-        })
+        Ok(CostSource::Described(DescribedCosts::read(cluster, model)?))
     }
 
     /// The costs of a setting.
@@ -94,11 +76,7 @@ impl CostSource {
     ) -> Result<Costs, Failure> {
         match self {
             CostSource::Profile { path, profile } => of_profile(path, profile, changes, degrees),
-            CostSource::Described {
-                cluster_path,
-                hardware,
-                model,
-            } => of_described(cluster_path, hardware, model, changes, degrees),
+            CostSource::Described(described) => of_described(described, changes, degrees),
         }
     }
 
@@ -106,38 +84,7 @@ impl CostSource {
     pub(super) fn usual_context(&self) -> Tokens {
         match self {
             CostSource::Profile { profile, .. } => profile.context(),
-            CostSource::Described { .. } => Tokens(65_536),
-        }
-    }
-}
-
-impl ModelSource {
-    fn named(text: &str) -> Result<Self, Failure> {
-        let path = Path::new(text);
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "toml")
-        {
-            let architecture =
-                Architecture::read(path).map_err(|error| file_failure(path, &error))?;
-            return Ok(ModelSource::File(Box::new(architecture)));
-        }
-        match text.parse() {
-            Ok(kind) => Ok(ModelSource::Known(kind)),
-            Err(_) => {
-                let known = ModelKind::ALL.map(ModelKind::name);
-                let failure = Failure::input(format!(
-                    "there is no model {text}: neither a known one nor a file in TOML"
-                ));
-                Err(failure.hint(suggestion(text, &known, "known are")))
-            }
-        }
-    }
-
-    fn architecture(&self, context: Tokens) -> Architecture {
-        match self {
-            ModelSource::Known(kind) => kind.architecture(context.0),
-            ModelSource::File(architecture) => (**architecture).clone().with_context(context.0),
+            CostSource::Described(_) => DescribedCosts::USUAL_CONTEXT,
         }
     }
 }
@@ -210,27 +157,17 @@ fn of_profile(
 }
 
 fn of_described(
-    path: &Path,
-    hardware: &Hardware,
-    model: &ModelSource,
+    described: &DescribedCosts,
     changes: Changes,
     degrees: Option<&[Degree]>,
 ) -> Result<Costs, Failure> {
-    let failure = |error: HardwareError| file_failure(path, &error);
-    let mut hardware = hardware.clone();
-    if let Some(num_devices) = changes.num_devices {
-        hardware = hardware.with_num_devices(num_devices).map_err(failure)?;
-    }
-    if let Some(memory) = changes.memory {
-        hardware = hardware.with_memory(memory);
-    }
-    let context = changes.context.unwrap_or(Tokens(65_536));
-    let analytic = AnalyticModel::new(model.architecture(context), hardware);
-    let cluster = analytic.hardware().cluster().map_err(failure)?;
+    let context = changes.context.unwrap_or(DescribedCosts::USUAL_CONTEXT);
+    let analytic = described.analytic(changes.num_devices, changes.memory, context)?;
+    let cluster = described.cluster(&analytic)?;
     let architecture = analytic.architecture();
     let space = match degrees {
         Some(degrees) => {
-            let recomputes = architecture.recomputation() != lengthwise_cost::Recomputation::None;
+            let recomputes = architecture.recomputation() != Recomputation::None;
             chosen(
                 degrees,
                 Some(architecture.num_heads()),
@@ -238,13 +175,11 @@ fn of_described(
                 &cluster,
             )?
         }
-        None => analytic.space().map_err(failure)?,
+        None => described.space(&analytic)?,
     };
     Ok(Costs {
         name: architecture.name().to_owned(),
-        model: analytic
-            .model()
-            .map_err(|error: CostError| Failure::input(format!("{}: {error}", path.display())))?,
+        model: described.model(&analytic)?,
         space,
         context,
         num_layers: architecture.num_layers(),
@@ -282,22 +217,4 @@ fn with_memory(cluster: &Cluster, memory: Bytes) -> Result<Cluster, lengthwise_c
         changed.collect()
     });
     Cluster::from_nodes(nodes.collect())
-}
-
-fn file_failure(path: &Path, error: &HardwareError) -> Failure {
-    use std::error::Error;
-    let message = error.to_string();
-    let message = message.trim_end();
-    let failure = match error {
-        HardwareError::Unreadable { .. } | HardwareError::UnreadableModel { .. } => {
-            let cause = error.source();
-            let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
-            Failure::input(format!("{message}{cause}"))
-        }
-        _ => Failure::input(format!("{}: {message}", path.display())),
-    };
-    match error.hint() {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
 }

@@ -1,7 +1,7 @@
 //! What a planner comes to in a setting, over several batches.
 
 use lengthwise_core::{Degree, GlobalBatch, Seconds};
-use lengthwise_plan::{Planned, PlannerKind, PlannerOptions, Problem};
+use lengthwise_plan::{PlanError, Planned, PlannerKind, PlannerOptions, Problem};
 use lengthwise_sim::{Overlap, StepCosts, simulate};
 use serde::Serialize;
 
@@ -48,39 +48,67 @@ pub(super) struct Figures {
     pub(super) micro_batches: f64,
 }
 
+/// Why a planner has no plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NoPlan {
+    /// Some sequence, or the longest permitted, has no room.
+    OutOfMemory(String),
+    /// Anything else.
+    Other(String),
+}
+
+impl NoPlan {
+    /// The reason, to read.
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            NoPlan::OutOfMemory(reason) | NoPlan::Other(reason) => reason,
+        }
+    }
+}
+
+/// An error that has nothing to do with memory.
+fn other(error: impl ToString) -> NoPlan {
+    NoPlan::Other(error.to_string())
+}
+
 impl Contender {
     /// Plans a batch and simulates the step; or says why there is no plan.
-    pub(super) fn figures(&self, costs: &Costs, batch: &GlobalBatch) -> Result<OfBatch, String> {
+    pub(super) fn figures(&self, costs: &Costs, batch: &GlobalBatch) -> Result<OfBatch, NoPlan> {
         let kind = match self.kind {
-            PlannerKind::Static(None) => PlannerKind::Static(Some(costs.static_degree()?)),
+            PlannerKind::Static(None) => {
+                PlannerKind::Static(Some(costs.static_degree().map_err(NoPlan::OutOfMemory)?))
+            }
             kind => kind,
         };
         let restricted = match &self.degrees {
             Some(degrees) => Some(costs.space.restricted_to(degrees)),
             None => None,
         };
-        let restricted = restricted.transpose().map_err(|error| error.to_string())?;
+        let restricted = restricted.transpose().map_err(other)?;
         let problem = Problem {
             batch,
             cluster: &costs.cluster,
             cost: &costs.model,
             space: restricted.as_ref().unwrap_or(&costs.space),
         };
-        let planned = kind
-            .planner_with(self.options)
-            .plan(problem)
-            .map_err(|error| error.to_string())?;
+        let planned =
+            kind.planner_with(self.options)
+                .plan(problem)
+                .map_err(|error| match error {
+                    PlanError::DoesNotFit { .. } => NoPlan::OutOfMemory(error.to_string()),
+                    _ => other(error),
+                })?;
         of_plan(&planned, costs, batch)
     }
 }
 
-fn of_plan(planned: &Planned, costs: &Costs, batch: &GlobalBatch) -> Result<OfBatch, String> {
+fn of_plan(planned: &Planned, costs: &Costs, batch: &GlobalBatch) -> Result<OfBatch, NoPlan> {
     let step_costs = StepCosts::measured(
         &costs.model,
         costs.num_layers,
         costs.exchange_bytes_per_token,
     );
-    let step_costs = step_costs.map_err(|error| error.to_string())?;
+    let step_costs = step_costs.map_err(other)?;
     let overlap = Overlap::default();
     let simulated = simulate(
         &planned.plan,
@@ -90,7 +118,7 @@ fn of_plan(planned: &Planned, costs: &Costs, batch: &GlobalBatch) -> Result<OfBa
         overlap,
         &mut (),
     )
-    .map_err(|error| error.to_string())?;
+    .map_err(other)?;
     let sum = |part: fn(&lengthwise_sim::Usage) -> Seconds| -> f64 {
         let parts = simulated.ranks.iter().map(|rank| part(&rank.usage).get());
         parts.sum()

@@ -5,7 +5,7 @@ use lengthwise_core::Bytes;
 use lengthwise_plan::PlannerKind;
 use serde::Serialize;
 
-use super::figures::Figures;
+use super::figures::{Figures, NoPlan};
 use super::setting::{Outcome, Setting};
 use super::text_table::TextTable;
 use crate::failure::Failure;
@@ -37,6 +37,8 @@ pub(super) struct Row {
     pub(super) speedup_over_static: Option<f64>,
     /// The same for the best degree of every batch.
     pub(super) speedup_over_batch_adaptive: Option<f64>,
+    /// Whether it is for lack of memory that there are no figures.
+    pub(super) out_of_memory: bool,
     /// Why there are no figures.
     pub(super) error: Option<String>,
 }
@@ -72,7 +74,8 @@ pub(super) fn rows(setting: &Setting, outcome: &Outcome) -> Vec<Row> {
                 figures,
                 speedup_over_static: over(of_static),
                 speedup_over_batch_adaptive: over(of_batch_adaptive),
-                error: result.as_ref().err().cloned(),
+                out_of_memory: matches!(result, Err(NoPlan::OutOfMemory(_))),
+                error: result.as_ref().err().map(|why| why.reason().to_owned()),
             }
         })
         .collect()
@@ -90,9 +93,9 @@ pub(super) fn lines(rows: &[Row], format: Format) -> Result<Vec<String>, Failure
 }
 
 /// A column of the table that says what is compared, where rows differ in it.
-type Describing = (&'static str, fn(&Row) -> String);
+pub(super) type Describing = (&'static str, fn(&Row) -> String);
 
-const DESCRIBING: [Describing; 5] = [
+pub(super) const DESCRIBING: [Describing; 5] = [
     ("model", |row| row.model.clone()),
     ("devices", |row| row.num_devices.to_string()),
     ("memory", |row| format!("{:.1} GiB", row.device_memory_gib)),
@@ -145,14 +148,19 @@ fn table(rows: &[Row]) -> Vec<String> {
     }
     if !told.is_empty() {
         lines.push(String::new());
-        lines.extend(told.iter().map(|error| format!("no plan: {error}")));
+        lines.extend(told.iter().map(|error| format!("(no plan: {error})")));
     }
     lines
 }
 
 fn figures_cells(row: &Row) -> Vec<String> {
     let Some(figures) = &row.figures else {
-        return vec!["no plan".to_owned()];
+        let why = if row.out_of_memory {
+            "out of memory"
+        } else {
+            "no plan"
+        };
+        return vec![why.to_owned()];
     };
     let times = |speedup: Option<f64>| {
         speedup.map_or_else(|| "-".to_owned(), |speedup| format!("{speedup:.2}"))
@@ -173,7 +181,7 @@ fn figures_cells(row: &Row) -> Vec<String> {
 fn csv(rows: &[Row]) -> Vec<String> {
     let header = "model,num_devices,device_memory_gib,context_tokens,lengths,planner,simulated_s,predicted_s,\
                   speedup_over_static,speedup_over_batch_adaptive,tokens_per_s_per_device,exchange_share,idle_share,\
-                  gap,solve_s,micro_batches,error";
+                  gap,solve_s,micro_batches,out_of_memory,error";
     let number = |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
     let of_row = |row: &Row| {
         let figures = row.figures.as_ref();
@@ -194,6 +202,7 @@ fn csv(rows: &[Row]) -> Vec<String> {
             number(figures.and_then(|figures| figures.gap)),
             number(figures.map(|figures| figures.solve_s)),
             number(figures.map(|figures| figures.micro_batches)),
+            row.out_of_memory.to_string(),
             quoted(row.error.as_deref().unwrap_or_default()),
         ]
         .join(",")

@@ -7,7 +7,7 @@ use std::thread;
 use lengthwise_core::{GlobalBatch, Tokens};
 
 use super::costs::Costs;
-use super::figures::{Contender, Figures, OfBatch};
+use super::figures::{Contender, Figures, NoPlan, OfBatch};
 use super::progress::Progress;
 use crate::failure::Failure;
 use crate::lengths::{Draw, LengthSource};
@@ -33,7 +33,7 @@ pub(super) struct Batches {
 }
 
 /// What every planner comes to in a setting, in their order; or why it has no plans.
-pub(super) type Outcome = Vec<Result<Figures, String>>;
+pub(super) type Outcome = Vec<Result<Figures, NoPlan>>;
 
 impl Setting {
     fn batch(&self, batches: Batches, index: u64) -> Result<GlobalBatch, Failure> {
@@ -104,11 +104,11 @@ pub(super) fn outcomes(settings: &[Setting], batches: Batches) -> Result<Vec<Out
 }
 
 /// What the contenders made of one batch.
-type Task = Result<Vec<Result<OfBatch, String>>, Failure>;
+type Task = Result<Vec<Result<OfBatch, NoPlan>>, Failure>;
 
-fn outcome(tasks: &[Vec<Result<OfBatch, String>>], setting: &Setting) -> Outcome {
+fn outcome(tasks: &[Vec<Result<OfBatch, NoPlan>>], setting: &Setting) -> Outcome {
     let of_contender = |index: usize| {
-        let of_batches: Result<Vec<OfBatch>, String> =
+        let of_batches: Result<Vec<OfBatch>, NoPlan> =
             tasks.iter().map(|task| task[index].clone()).collect();
         of_batches.map(|batches| Figures::mean(&batches, setting.costs.cluster.num_devices()))
     };

@@ -35,7 +35,7 @@ impl TextTable {
             let numeric = |cell: &str| {
                 let first = cell.chars().next();
                 first.is_none_or(|c| c.is_ascii_digit() || matches!(c, '-' | '+'))
-                    || cell == "no plan"
+                    || matches!(cell, "no plan" | "out of memory")
             };
             column > 0 && cells.all(numeric)
         };

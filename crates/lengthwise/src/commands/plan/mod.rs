@@ -14,6 +14,7 @@ use clap::Args;
 use lengthwise_core::{Cluster, Degree, Tokens};
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 
+use crate::described::DescribedCosts;
 use crate::failure::Failure;
 use crate::output;
 
@@ -27,8 +28,19 @@ pub struct PlanArgs {
     #[arg(long, value_name = "FILE")]
     pub lengths: PathBuf,
     /// The cost profile, in TOML.
-    #[arg(long, value_name = "FILE")]
-    pub profile: PathBuf,
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "cluster",
+        conflicts_with = "cluster"
+    )]
+    pub profile: Option<PathBuf>,
+    /// A described cluster instead of a profile: costs follow from its devices and links.
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub cluster: Option<PathBuf>,
+    /// The model on the described cluster: a known one such as llama-3-8b, or a file.
+    #[arg(long, value_name = "NAME", requires = "cluster")]
+    pub model: Option<String>,
     /// How many devices to plan for; the profile's own by default.
     #[arg(long, value_name = "N", value_parser = devices)]
     pub devices: Option<u32>,
@@ -74,13 +86,19 @@ impl PlanningLimits {
 /// Plans and prints.
 pub fn run(args: PlanArgs) -> Result<(), Failure> {
     let lengths = Lengths::read(&args.lengths)?;
-    let problem = OwnedProblem::new(
-        &args.profile,
-        &lengths,
-        args.devices,
-        args.context,
-        args.degrees.as_deref(),
-    )?;
+    let (devices, context, degrees) = (args.devices, args.context, args.degrees.as_deref());
+    let problem = match (&args.profile, &args.cluster, &args.model) {
+        (Some(profile), _, _) => OwnedProblem::new(profile, &lengths, devices, context, degrees)?,
+        (None, Some(cluster), Some(model)) => {
+            let described = DescribedCosts::read(cluster, model)?;
+            OwnedProblem::described(&described, &lengths, devices, context, degrees)?
+        }
+        _ => {
+            return Err(Failure::input(
+                "--profile, or --cluster and --model, are missing",
+            ));
+        }
+    };
     let planner = args.planner.planner_with(args.limits.options());
     let planned = planner
         .plan(problem.problem())

@@ -4,10 +4,11 @@ use std::error::Error;
 use std::path::Path;
 
 use lengthwise_core::{Cluster, Degree, GlobalBatch, StrategySpace, Tokens};
-use lengthwise_cost::{FittedModel, Profile, ProfileError};
+use lengthwise_cost::{AnalyticModel, FittedModel, Profile, ProfileError};
 use lengthwise_plan::Problem;
 
 use super::Lengths;
+use crate::described::DescribedCosts;
 use crate::failure::Failure;
 
 /// A problem with all its parts.
@@ -38,6 +39,44 @@ impl OwnedProblem {
             Some(degrees) => chosen_space(degrees, &costs, &cluster)?,
             None => costs.space(&cluster).map_err(in_profile)?,
         };
+        let parts = (cluster, cost, space);
+        Self::of_parts(parts, costs, lengths, context, degrees)
+    }
+
+    /// The problem of these lengths for a model on a described cluster, or on another number of its devices.
+    pub(crate) fn described(
+        described: &DescribedCosts,
+        lengths: &Lengths,
+        num_devices: Option<u32>,
+        context: Option<Tokens>,
+        degrees: Option<&[Degree]>,
+    ) -> Result<Self, Failure> {
+        let context = context.unwrap_or(DescribedCosts::USUAL_CONTEXT);
+        let analytic = described.analytic(num_devices, None, context)?;
+        // What errors say of other numbers of devices is for equal ones, which a profile can hold.
+        let equal = AnalyticModel::new(
+            analytic.architecture().clone(),
+            analytic.hardware().without_other_devices(),
+        );
+        let costs = equal
+            .profile(context.0)
+            .map_err(|error| described.failure(&error))?;
+        let cluster = described.cluster(&analytic)?;
+        let space = match degrees {
+            Some(degrees) => chosen_space(degrees, &costs, &cluster)?,
+            None => described.space(&analytic)?,
+        };
+        let parts = (cluster, described.model(&analytic)?, space);
+        Self::of_parts(parts, costs, lengths, Some(context), degrees)
+    }
+
+    fn of_parts(
+        (cluster, cost, space): (Cluster, FittedModel, StrategySpace),
+        costs: Profile,
+        lengths: &Lengths,
+        context: Option<Tokens>,
+        degrees: Option<&[Degree]>,
+    ) -> Result<Self, Failure> {
         let context = context.unwrap_or(costs.context());
         if let Some(index) = lengths.tokens.iter().position(|&tokens| tokens > context.0) {
             let place = lengths.place(index);
