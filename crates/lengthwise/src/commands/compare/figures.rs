@@ -80,10 +80,8 @@ impl Contender {
             }
             kind => kind,
         };
-        let restricted = match &self.degrees {
-            Some(degrees) => Some(costs.space.restricted_to(degrees)),
-            None => None,
-        };
+        let degrees = self.degrees.as_ref();
+        let restricted = degrees.map(|degrees| costs.space.restricted_to(degrees));
         let restricted = restricted.transpose().map_err(other)?;
         let problem = Problem {
             batch,
