@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use lengthwise_core::{
     Bytes, Cluster, Degree, Device, MemoryModel, Strategy, StrategySpace, Tokens,
 };
-use lengthwise_cost::{FittedModel, Profile, Recomputation};
+use lengthwise_cost::{ClusterLinks, FittedModel, Profile, Recomputation};
+use lengthwise_sim::ShardedBytes;
 
 use crate::commands::plan::read_profile;
 use crate::described::DescribedCosts;
@@ -44,6 +45,9 @@ pub(super) struct Costs {
     pub(super) context: Tokens,
     pub(super) num_layers: u32,
     pub(super) exchange_bytes_per_token: f64,
+    /// The links that everything moves over in simulated steps, and what ranks gather and scatter; `None` where times
+    /// were measured.
+    pub(super) links: Option<(ClusterLinks, ShardedBytes)>,
 }
 
 impl CostSource {
@@ -152,6 +156,7 @@ fn of_profile(
         context: changes.context.unwrap_or(profile.context()),
         num_layers: SIMULATED_LAYERS,
         exchange_bytes_per_token: profile.exchange.bytes_per_token,
+        links: None,
         cluster,
     })
 }
@@ -177,6 +182,11 @@ fn of_described(
         }
         None => described.space(&analytic)?,
     };
+    let gathered = Bytes::from_f64_ceil(analytic.gathered_bytes()).unwrap_or(Bytes(u64::MAX));
+    let sharded = ShardedBytes {
+        parameters: gathered,
+        gradients: gathered,
+    };
     Ok(Costs {
         name: architecture.name().to_owned(),
         model: described.model(&analytic)?,
@@ -184,6 +194,7 @@ fn of_described(
         context,
         num_layers: architecture.num_layers(),
         exchange_bytes_per_token: analytic.exchange_bytes_per_token(Degree::ONE),
+        links: Some((described.exchange_links(&analytic)?, sharded)),
         cluster,
     })
 }

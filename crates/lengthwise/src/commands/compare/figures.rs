@@ -22,7 +22,7 @@ pub(super) struct OfBatch {
     pub(super) tokens: f64,
     pub(super) predicted_s: f64,
     pub(super) simulated_s: f64,
-    pub(super) exchange_s: f64,
+    pub(super) communication_s: f64,
     pub(super) idle_s: f64,
     pub(super) device_s: f64,
     pub(super) gap: Option<f64>,
@@ -38,8 +38,9 @@ pub(super) struct Figures {
     /// Of the same step, simulated.
     pub(super) simulated_s: f64,
     pub(super) tokens_per_s_per_device: f64,
-    /// The part of all device time in which ranks exchange.
-    pub(super) exchange_share: f64,
+    /// The part of all device time in which ranks wait for what is on its way: exchanges, and, where bytes move over
+    /// described links, gathers and scatters too.
+    pub(super) communication_share: f64,
     /// The part of all device time in which ranks wait for others.
     pub(super) idle_share: f64,
     /// By how much the plans may at most exceed the best ones.
@@ -106,7 +107,10 @@ fn of_plan(planned: &Planned, costs: &Costs, batch: &GlobalBatch) -> Result<OfBa
         costs.num_layers,
         costs.exchange_bytes_per_token,
     );
-    let step_costs = step_costs.map_err(other)?;
+    let mut step_costs = step_costs.map_err(other)?;
+    if let Some((links, sharded)) = costs.links {
+        step_costs = step_costs.over_links(links, sharded, Seconds::ZERO);
+    }
     let overlap = Overlap::default();
     let simulated = simulate(
         &planned.plan,
@@ -125,7 +129,7 @@ fn of_plan(planned: &Planned, costs: &Costs, batch: &GlobalBatch) -> Result<OfBa
         tokens: batch.num_tokens().as_f64(),
         predicted_s: planned.report.predicted_step.get(),
         simulated_s: simulated.step.get(),
-        exchange_s: sum(|usage| usage.exposed_communication),
+        communication_s: sum(|usage| usage.exposed_communication),
         idle_s: sum(|usage| usage.idle),
         device_s: sum(|usage| usage.total()),
         gap: planned.report.gap(),
@@ -149,7 +153,7 @@ impl Figures {
             tokens_per_s_per_device: sum(|batch| batch.tokens)
                 / simulated_s
                 / f64::from(num_devices),
-            exchange_share: share(sum(|batch| batch.exchange_s)),
+            communication_share: share(sum(|batch| batch.communication_s)),
             idle_share: share(sum(|batch| batch.idle_s)),
             gap: gaps.map(|gaps| gaps.iter().sum::<f64>() / count),
             solve_s: sum(|batch| batch.solve_s) / count,

@@ -1,4 +1,9 @@
 //! `lengthwise compare`: planners beside each other, on clusters one need not have.
+//!
+//! Every plan is simulated. Under a profile, parts of a step take what was measured, and the simulated step is the
+//! predicted one. On a described cluster, exchanges, gathers and scatters move their bytes over links that all share:
+//! groups then slow each other down, and gathers hide behind computing or do not, which no prediction of single groups
+//! knows.
 
 mod costs;
 mod figures;

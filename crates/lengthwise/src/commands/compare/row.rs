@@ -123,7 +123,7 @@ fn table(rows: &[Row]) -> Vec<String> {
         "x static",
         "x batch-adaptive",
         "tokens/s/device",
-        "exchange",
+        "communication",
         "idle",
         "gap",
     ]);
@@ -172,7 +172,7 @@ fn figures_cells(row: &Row) -> Vec<String> {
         times(row.speedup_over_static),
         times(row.speedup_over_batch_adaptive),
         format!("{:.0}", figures.tokens_per_s_per_device),
-        percent(figures.exchange_share),
+        percent(figures.communication_share),
         percent(figures.idle_share),
         figures.gap.map_or_else(|| "-".to_owned(), percent),
     ]
@@ -180,7 +180,7 @@ fn figures_cells(row: &Row) -> Vec<String> {
 
 fn csv(rows: &[Row]) -> Vec<String> {
     let header = "model,num_devices,device_memory_gib,context_tokens,lengths,planner,simulated_s,predicted_s,\
-                  speedup_over_static,speedup_over_batch_adaptive,tokens_per_s_per_device,exchange_share,idle_share,\
+                  speedup_over_static,speedup_over_batch_adaptive,tokens_per_s_per_device,communication_share,idle_share,\
                   gap,solve_s,micro_batches,out_of_memory,error";
     let number = |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
     let of_row = |row: &Row| {
@@ -197,7 +197,7 @@ fn csv(rows: &[Row]) -> Vec<String> {
             number(row.speedup_over_static),
             number(row.speedup_over_batch_adaptive),
             number(figures.map(|figures| figures.tokens_per_s_per_device)),
-            number(figures.map(|figures| figures.exchange_share)),
+            number(figures.map(|figures| figures.communication_share)),
             number(figures.map(|figures| figures.idle_share)),
             number(figures.and_then(|figures| figures.gap)),
             number(figures.map(|figures| figures.solve_s)),

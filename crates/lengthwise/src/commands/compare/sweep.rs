@@ -115,7 +115,7 @@ mod tests {
                 predicted_s: step,
                 simulated_s: step,
                 tokens_per_s_per_device: 1.0,
-                exchange_share: 0.0,
+                communication_share: 0.0,
                 idle_share: 0.0,
                 gap: None,
                 solve_s: 0.0,
