@@ -77,10 +77,10 @@ pub struct CompareArgs {
     #[arg(long, value_name = "GIB,…", value_delimiter = ',', value_parser = gib)]
     pub memory: Vec<Bytes>,
     /// Sequences in a global batch.
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     pub sequences: u32,
     /// Batches that are drawn for each setting; results are means over them.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub batches: u64,
     /// The same seed gives the same lengths, to all models and planners.
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -88,7 +88,7 @@ pub struct CompareArgs {
     /// Lengths are rounded up to a multiple of it; what is then longer than the context is dropped.
     #[arg(long, value_name = "TOKENS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub multiple_of: u64,
-    /// How long flexsp may solve for a batch.
+    /// How long flexsp may solve for a batch; where that is not enough, its plans depend on the machine.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub flexsp_time: Duration,
     /// Print the 18 settings that FlexSP was published with, beside the published seconds.
