@@ -19,7 +19,7 @@ fn the_example_of_the_paper_is_its_cluster() {
     assert_eq!(hardware.device().peak_flops_per_s(), 312e12);
     let links = hardware.links();
     assert_eq!(links.device.bandwidth_bytes_per_s(), 300e9);
-    assert_eq!(links.nic.latency(), Seconds::new(22e-6).unwrap());
+    assert_eq!(links.nic.latency(), Seconds::new(18e-6).unwrap());
     assert_eq!(hardware.core_fraction(), None);
 }
 

@@ -40,7 +40,7 @@ use file::ClusterFile;
 ///     [nic]                           # left out on a single node
 ///     per_node = 1
 ///     bandwidth_bytes_per_s = 50e9    # each
-///     latency_s = 22e-6
+///     latency_s = 18e-6
 ///
 ///     [[other_devices]]               # stragglers, and devices with other memory
 ///     ranks = [3]                     # or nodes = [...]
