@@ -8,6 +8,13 @@
 //! micro-batch = micro_batch_overhead + slowest group        (its makespan)
 //! step        = sum over micro-batches
 //! ```
+//!
+//! | costs that | come from |
+//! | --- | --- |
+//! | were measured, or published | a [`Profile`], a file |
+//! | follow from data sheets | an [`AnalyticModel`]: an [`Architecture`] on [`Hardware`], files or known by name |
+//!
+//! Both end as a [`FittedModel`], the one cost model that planners are given.
 
 #![forbid(unsafe_code)]
 
