@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::commands::bench::BenchArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::plan::PlanArgs;
+use crate::commands::report::ReportArgs;
 use crate::commands::train::TrainArgs;
 use crate::suggestion::suggestion;
 
@@ -28,6 +29,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Plans one step for a list of sequence lengths.
     Plan(PlanArgs),
+    /// Shows runs beside each other on one page of HTML.
+    Report(ReportArgs),
     /// Trains a decoder as a settings file describes.
     Train(TrainArgs),
 }

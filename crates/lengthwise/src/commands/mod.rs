@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod compare;
 pub mod plan;
+pub mod report;
 pub mod train;
 
 use crate::cli::Command;
@@ -14,6 +15,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Bench(args) => bench::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Report(args) => report::run(&args),
         Command::Train(args) => train::run(args),
     }
 }

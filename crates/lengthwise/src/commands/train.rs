@@ -17,6 +17,7 @@ use lengthwise_train::data::{Batches, Corpus};
 use lengthwise_train::{InjectedFailure, StepRecord, TrainObserver, train};
 
 use self::metrics::MetricsFile;
+pub(crate) use self::metrics::VERSION as METRICS_VERSION;
 use self::progress::Progress;
 use self::summary::RunReport;
 use crate::failure::Failure;

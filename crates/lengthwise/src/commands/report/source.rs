@@ -1,0 +1,20 @@
+//! Files that a report is made of.
+
+use std::path::Path;
+
+use crate::failure::Failure;
+
+/// The text of a file.
+pub(super) fn read(path: &Path, what: &str) -> Result<String, Failure> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        Failure::input(format!("{what} {} can't be read: {error}", path.display()))
+    })?;
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::input(format!("{what} {} is not text in UTF-8", path.display())))
+}
+
+/// The name of a file without its last ending.
+pub(super) fn stem(path: &Path) -> String {
+    path.file_stem()
+        .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+}
