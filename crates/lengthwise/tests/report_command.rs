@@ -14,15 +14,15 @@ const STEP: &str = r#"{"version":1,"planner":"adaptive","step":1,"loss":5.25,"to
 const OLD_STEP: &str =
     r#"{"step":1,"loss":5.5,"tokens":900,"sequences":3,"predicted_s":3.0,"measured_s":4.5}"#;
 
-const TRACE: &str = r#"{"traceEvents":[
+const TRACE: &str = r#"{"otherData":{"source":"simulated"},"traceEvents":[
     {"name":"process_name","ph":"M","pid":0,"args":{"name":"node 0"}},
     {"name":"thread_name","ph":"M","pid":0,"tid":0,"args":{"name":"rank 0"}},
-    {"name":"dense","cat":"compute","ph":"X","ts":0,"dur":750000,"pid":0,"tid":0,"args":{}},
-    {"name":"wait","cat":"idle","ph":"X","ts":750000,"dur":250000,"pid":0,"tid":0,"args":{}}]}"#;
+    {"name":"dense","cat":"compute","ph":"X","ts":0,"dur":750000,"pid":0,"tid":0,"args":{"start_s":0.0,"duration_s":0.75}},
+    {"name":"wait","cat":"idle","ph":"X","ts":750000,"dur":250000,"pid":0,"tid":0,"args":{"start_s":0.75,"duration_s":0.25}}]}"#;
 
 const PLAN: &str = r#"{"planner":"flexsp","predicted_step_s":1.5,"lower_bound_s":1.25,"gap":0.2,"solve_s":0.1,
     "stop_reason":"converged","micro_batches":[{"predicted_s":1.5,"groups":[{"degree":2,"ranks":[0,1],
-    "strategy":{"ulysses":2,"ring":1,"recompute":true},"predicted_s":1.0,"memory_bytes":4096,"sequences":[1,0]}]}]}"#;
+    "strategy":{"ulysses":2,"ring":1,"recompute":true},"predicted_s":1.0,"memory_bytes":4096,"sequences":[1,0]}]}],"seq_lens_tokens":[300,900]}"#;
 
 /// The data in a page, as its scripts read it.
 fn data(page: &str) -> Value {
@@ -120,7 +120,10 @@ fn what_can_not_be_shown_is_named() {
         "overlap.json",
         TRACE.replace("\"ts\":750000", "\"ts\":700000"),
     );
-    session.file("no-events.json", "{\"traceEvents\":[]}");
+    session.file(
+        "no-events.json",
+        "{\"otherData\":{\"source\":\"measured\"},\"traceEvents\":[]}",
+    );
     for line in [
         "report missing.jsonl",
         "report run.jsonl missing.jsonl",

@@ -40,7 +40,7 @@ pub struct ReportArgs {
     /// Where the page is written.
     #[arg(short, long, value_name = "FILE", default_value = "report.html")]
     pub output: PathBuf,
-    /// A step whose ranks' work is shown as it was traced or simulated.
+    /// Steps whose ranks' work is shown as it was traced or simulated.
     #[arg(long, value_name = "TRACE.json")]
     pub trace: Vec<PathBuf>,
     /// A plan that is offered beside those of the runs: what `plan --json` has printed.
@@ -76,7 +76,7 @@ pub fn run(args: &ReportArgs) -> Result<(), Failure> {
         args.title.as_deref(),
         &runs,
         plans.collect::<Result<_, _>>()?,
-        traces.collect::<Result<_, _>>()?,
+        traces.collect::<Result<Vec<_>, _>>()?.concat(),
         args.step,
     );
     let page = page::page(&data, &runs)?;

@@ -142,7 +142,7 @@ fn body(data: &ReportData, runs: &[Run]) -> String {
             &mut body,
             "trace",
             "What every rank did",
-            "A step as it was traced or simulated.",
+            "Steps as they were traced or simulated: what computes, what is passed on without computing meanwhile, what waits.",
             &details("seconds of each rank", &tables::traces(data)),
         );
     }
@@ -196,6 +196,7 @@ mod tests {
         plan.name = text.to_owned();
         let trace = super::super::trace_file::Trace {
             name: text.to_owned(),
+            step: None,
             end_s: 1.0,
             lanes: vec![super::super::trace_file::Lane {
                 name: text.to_owned(),

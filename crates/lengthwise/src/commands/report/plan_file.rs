@@ -15,6 +15,8 @@ struct PlanFile {
     predicted_step_s: f64,
     lower_bound_s: Option<f64>,
     micro_batches: Vec<MicroBatch>,
+    /// The lengths that sequences are indices of; older files lack them.
+    seq_lens_tokens: Option<Vec<u64>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -28,7 +30,7 @@ struct Group {
     ranks: Vec<u32>,
     predicted_s: f64,
     memory_bytes: u64,
-    sequences: Vec<u64>,
+    sequences: Vec<usize>,
 }
 
 /// Reads a plan as a timeline.
@@ -50,14 +52,25 @@ pub(super) fn read(path: &Path) -> Result<Timeline, Failure> {
         );
         return Err(Failure::input(message));
     }
-    let group = |group: &Group| GroupBar {
-        ranks: runs(&group.ranks),
-        degree: group.ranks.len(),
-        predicted_s: group.predicted_s,
-        sequences: group.sequences.len(),
-        tokens: None,
-        longest: None,
-        memory_bytes: Some(group.memory_bytes),
+    let seq_lens = |group: &Group| -> Option<Vec<u64>> {
+        let all = plan.seq_lens_tokens.as_ref()?;
+        let sequences = group.sequences.iter();
+        sequences.map(|&index| all.get(index).copied()).collect()
+    };
+    let group = |group: &Group| {
+        let seq_lens = seq_lens(group);
+        let lens = || seq_lens.iter().flatten().copied();
+        GroupBar {
+            ranks: runs(&group.ranks),
+            degree: group.ranks.len(),
+            predicted_s: group.predicted_s,
+            sequences: group.sequences.len(),
+            tokens: seq_lens
+                .is_some()
+                .then(|| lens().fold(0, u64::saturating_add)),
+            longest: lens().max(),
+            memory_bytes: Some(group.memory_bytes),
+        }
     };
     let micro_batches = plan.micro_batches.iter().map(|micro_batch| MicroBatchBars {
         predicted_s: micro_batch.predicted_s,

@@ -1,4 +1,4 @@
-//! A trace of one step, as bars of what every rank did.
+//! Traces of steps, as bars of what every rank did.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,6 +12,9 @@ use crate::failure::Failure;
 
 /// Bars that a page can draw; beyond, what is shorter than a part of the step is merged into its neighbours.
 const MAX_BARS: usize = 8000;
+
+/// Steps of a file that are kept, spread over it.
+const MAX_STEPS: usize = 16;
 
 /// Ranks that are drawn.
 const MAX_RANKS: usize = 256;
@@ -27,10 +30,15 @@ const CLASSES: [ActivityClass; 4] = [
 /// Start and duration in seconds, and the kind.
 pub(super) type Bar = (f64, f64, usize);
 
-/// What every rank did; fields are the keys that the page's scripts read.
+/// By thread and process.
+type BarsOfLanes = BTreeMap<(u64, u64), Vec<Bar>>;
+
+/// What every rank did in a step; fields are the keys that the page's scripts read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Trace {
     pub(super) name: String,
+    /// Which step of a run, where it is one of several.
+    pub(super) step: Option<u64>,
     pub(super) end_s: f64,
     pub(super) lanes: Vec<Lane>,
     /// Ranks that are not drawn.
@@ -50,8 +58,15 @@ pub(super) struct Lane {
 
 #[derive(Debug, Deserialize)]
 struct File {
+    #[serde(rename = "otherData")]
+    other: OtherData,
     #[serde(rename = "traceEvents")]
     events: Vec<Event>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OtherData {
+    source: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,17 +77,23 @@ struct Event {
     #[serde(default)]
     tid: u64,
     #[serde(default)]
-    ts: f64,
-    #[serde(default)]
-    dur: f64,
-    #[serde(default)]
     cat: String,
     #[serde(default)]
-    args: serde_json::Value,
+    args: Args,
 }
 
-/// Reads a trace that `simulate` or `train --trace` has written.
-pub(super) fn read(path: &Path) -> Result<Trace, Failure> {
+#[derive(Debug, Default, Deserialize)]
+struct Args {
+    name: Option<String>,
+    step: Option<u64>,
+    #[serde(default)]
+    start_s: f64,
+    #[serde(default)]
+    duration_s: f64,
+}
+
+/// Reads what `simulate` or `train` has written with `--trace`: a trace for each step.
+pub(super) fn read(path: &Path) -> Result<Vec<Trace>, Failure> {
     let text = source::read(path, "trace")?;
     let failure = |rule: String| {
         let message = format!("trace {}: {rule}", path.display());
@@ -80,61 +101,74 @@ pub(super) fn read(path: &Path) -> Result<Trace, Failure> {
     };
     check_chrome_trace(text.as_bytes()).map_err(|problem| failure(problem.to_string()))?;
     let file: File = serde_json::from_str(&text).map_err(|error| failure(error.to_string()))?;
-    trace(source::stem(path), &file.events)
-        .ok_or_else(|| failure("it has no events of ranks; a report needs at least one".to_owned()))
+    let traces = traces(&source::stem(path), &file);
+    if traces.is_empty() {
+        let rule = "it has no events of ranks; a report needs at least one";
+        return Err(failure(rule.to_owned()));
+    }
+    Ok(traces)
 }
 
-fn trace(name: String, events: &[Event]) -> Option<Trace> {
-    // The name and the bars of each thread of each process.
-    let mut lanes: BTreeMap<(u64, u64), (String, Vec<Bar>)> = BTreeMap::new();
-    for event in events {
+fn traces(name: &str, file: &File) -> Vec<Trace> {
+    let mut names: BTreeMap<(u64, u64), &str> = BTreeMap::new();
+    let mut steps: BTreeMap<Option<u64>, BarsOfLanes> = BTreeMap::new();
+    for event in &file.events {
         let place = (event.tid, event.pid);
         match event.ph.as_str() {
             "M" if event.name == "thread_name" => {
-                let name = event.args.get("name").and_then(|name| name.as_str());
-                lanes.entry(place).or_default().0 = name.unwrap_or_default().to_owned();
+                names.insert(place, event.args.name.as_deref().unwrap_or_default());
             }
             "X" => {
                 let class = CLASSES.iter().position(|class| class.name() == event.cat);
-                let bar = (event.ts / 1e6, event.dur / 1e6, class.unwrap_or(3));
-                lanes.entry(place).or_default().1.push(bar);
+                let args = &event.args;
+                let bar = (args.start_s, args.duration_s, class.unwrap_or(3));
+                let lanes = steps.entry(args.step).or_default();
+                lanes.entry(place).or_default().push(bar);
             }
             _ => {}
         }
     }
-    let lanes: Vec<_> = lanes
-        .into_values()
-        .filter(|(_, bars)| !bars.is_empty())
-        .collect();
-    let ends = lanes
-        .iter()
-        .flat_map(|(_, bars)| bars)
-        .map(|bar| bar.0 + bar.1);
-    let end_s = ends.fold(0.0, f64::max);
-    let num_left_out = lanes.len().saturating_sub(MAX_RANKS);
-    let mut drawn: Vec<Lane> = lanes
-        .into_iter()
-        .take(MAX_RANKS)
-        .map(|(name, bars)| Lane::of(name, bars))
-        .collect();
-    if drawn.is_empty() || end_s <= 0.0 {
-        return None;
-    }
-    let num_bars: usize = drawn.iter().map(|lane| lane.bars.len()).sum();
-    let is_merged = num_bars > MAX_BARS;
-    if is_merged {
-        let columns = (MAX_BARS / drawn.len()).max(20);
-        for lane in &mut drawn {
-            lane.bars = merged(&lane.bars, end_s, columns);
+    let (num, kept) = (steps.len(), steps.len().min(MAX_STEPS));
+    let is_kept = |at: usize| (0..kept).any(|place| (num - 1) * place / (kept - 1).max(1) == at);
+    let all = steps.into_iter().enumerate();
+    let traces = all
+        .filter(|&(at, _)| is_kept(at))
+        .filter_map(|(_, (step, lanes))| {
+            let of_step = step.map_or_else(String::new, |step| format!(", step {step}"));
+            let lanes = lanes.into_iter().map(|(place, bars)| {
+                let name = names.get(&place).copied().unwrap_or_default();
+                Lane::of(name.to_owned(), bars)
+            });
+            let name = format!("{name}{of_step} ({})", file.other.source);
+            Trace::of(name, step, lanes.collect())
+        });
+    traces.collect()
+}
+
+impl Trace {
+    /// `None` where nothing takes time.
+    fn of(name: String, step: Option<u64>, mut lanes: Vec<Lane>) -> Option<Self> {
+        let bars = || lanes.iter().flat_map(|lane| &lane.bars);
+        let end_s = bars().map(|bar| bar.0 + bar.1).fold(0.0, f64::max);
+        let num_left_out = lanes.len().saturating_sub(MAX_RANKS);
+        lanes.truncate(MAX_RANKS);
+        let num_bars: usize = lanes.iter().map(|lane| lane.bars.len()).sum();
+        let is_merged = num_bars > MAX_BARS;
+        if is_merged {
+            let columns = (MAX_BARS / lanes.len()).max(20);
+            for lane in &mut lanes {
+                lane.bars = merged(&lane.bars, end_s, columns);
+            }
         }
+        (end_s > 0.0).then_some(Trace {
+            name,
+            step,
+            end_s,
+            lanes,
+            num_left_out,
+            is_merged,
+        })
     }
-    Some(Trace {
-        name,
-        end_s,
-        lanes: drawn,
-        num_left_out,
-        is_merged,
-    })
 }
 
 impl Lane {
@@ -215,26 +249,76 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_becomes_lanes_with_totals() {
-        let event = |cat: &str, tid, ts, dur| Event {
+    fn a_trace_becomes_lanes_with_totals_for_each_step() {
+        let event = |cat: &str, tid, step, start_s, duration_s| Event {
             name: "work".to_owned(),
             ph: "X".to_owned(),
             pid: 0,
             tid,
-            ts,
-            dur,
             cat: cat.to_owned(),
-            args: serde_json::Value::Null,
+            args: Args {
+                name: None,
+                step,
+                start_s,
+                duration_s,
+            },
         };
-        let events = [
-            event("idle", 1, 0.0, 3e6),
-            event("compute", 0, 0.0, 2e6),
-            event("exposed communication", 0, 2e6, 1e6),
+        let named = Event {
+            name: "thread_name".to_owned(),
+            ph: "M".to_owned(),
+            args: Args {
+                name: Some("rank 1".to_owned()),
+                ..Args::default()
+            },
+            ..event("", 1, None, 0.0, 0.0)
+        };
+        let file = |events| File {
+            other: OtherData {
+                source: "measured".to_owned(),
+            },
+            events,
+        };
+        let step = Some(4);
+        let events = vec![
+            named,
+            event("idle", 1, step, 0.0, 3.0),
+            event("compute", 0, step, 0.0, 2.0),
+            event("exposed communication", 0, step, 2.0, 1.0),
+            event("compute", 1, Some(5), 0.0, 0.5),
         ];
-        let trace = trace("t".to_owned(), &events).unwrap();
-        assert_eq!((trace.end_s, trace.lanes.len()), (3.0, 2));
-        assert_eq!(trace.lanes[0].totals, [2.0, 1.0, 0.0, 0.0]);
-        assert_eq!(trace.lanes[1].bars, [(0.0, 3.0, 2)]);
-        assert!(!trace.is_merged);
+        let traces = traces("t", &file(events));
+        assert_eq!(traces.len(), 2);
+        assert_eq!(traces[0].name, "t, step 4 (measured)");
+        assert_eq!((traces[0].end_s, traces[0].lanes.len()), (3.0, 2));
+        assert_eq!(traces[0].lanes[0].totals, [2.0, 1.0, 0.0, 0.0]);
+        assert_eq!(traces[0].lanes[1].bars, [(0.0, 3.0, 2)]);
+        assert_eq!((traces[1].step, traces[1].end_s), (Some(5), 0.5));
+        assert_eq!(traces[1].lanes[0].name, "rank 1");
+        assert!(!traces[0].is_merged);
+    }
+
+    #[test]
+    fn of_many_steps_the_first_the_last_and_some_between_are_kept() {
+        let event = |step| Event {
+            name: "work".to_owned(),
+            ph: "X".to_owned(),
+            pid: 0,
+            tid: 0,
+            cat: "compute".to_owned(),
+            args: Args {
+                step: Some(step),
+                duration_s: 1.0,
+                ..Args::default()
+            },
+        };
+        let file = File {
+            other: OtherData {
+                source: "measured".to_owned(),
+            },
+            events: (1..=1000).map(event).collect(),
+        };
+        let steps: Vec<_> = traces("t", &file).iter().map(|trace| trace.step).collect();
+        assert_eq!(steps.len(), MAX_STEPS);
+        assert_eq!((steps[0], steps[MAX_STEPS - 1]), (Some(1), Some(1000)));
     }
 }

@@ -12,7 +12,7 @@ const CHARTS = {
 };
 
 /** Charts that show what is chosen. */
-const OF_THE_CHOICE = ["times", "shares", "plan", "lengths"];
+const OF_THE_CHOICE = ["times", "shares", "plan", "lengths", "trace"];
 
 function draw(name) {
   const holder = document.querySelector(`[data-chart="${name}"]`);
@@ -36,6 +36,8 @@ function draw(name) {
 function choose(run, plan) {
   chosen.run = run;
   chosen.plan = plan;
+  const shown = data.runs[run]?.series.steps[data.runs[run].series.plan.indexOf(plan)];
+  if (shown) traceOf(shown[1]);
   OF_THE_CHOICE.forEach(draw);
 }
 
