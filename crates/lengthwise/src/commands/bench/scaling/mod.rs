@@ -45,6 +45,9 @@ pub struct BenchScalingArgs {
         default_value = "examples/profiles/a100-gpt-7b-384k.toml"
     )]
     pub profile: PathBuf,
+    /// No length is drawn that is longer; the profile's context by default.
+    #[arg(long, value_name = "TOKENS")]
+    pub context: Option<Tokens>,
     /// Lengths are rounded up to a multiple of it.
     #[arg(long, value_name = "TOKENS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub multiple_of: u64,
@@ -98,7 +101,10 @@ struct Scaling<'a> {
 /// Plans batches of every size and prints how the figures grow.
 pub(super) fn run(args: &BenchScalingArgs) -> Result<(), Failure> {
     let distribution = LengthDistribution::read(&args.distribution)?;
-    let context = read_profile(&args.profile)?.context();
+    let context = match args.context {
+        Some(context) => context,
+        None => read_profile(&args.profile)?.context(),
+    };
     if !args.json {
         output::result_line(
             "| growing | sequences | devices | predicted step | gap | solve time | slowest | a sequence |",
@@ -187,7 +193,7 @@ fn measure(
             &args.profile,
             &lengths,
             Some(size.num_devices),
-            None,
+            args.context,
             args.degrees.as_deref(),
         )?;
         let begun = Instant::now();
