@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::source;
-use super::timeline::{GroupBar, MicroBatchBars, Timeline, runs};
+use super::timeline::{GroupBar, MAX_BLOCKS, MicroBatchBars, Timeline, runs};
 use crate::failure::Failure;
 
 /// What is read of a plan.
@@ -61,6 +61,7 @@ pub(super) fn read(path: &Path) -> Result<Timeline, Failure> {
         let seq_lens = seq_lens(group);
         let lens = || seq_lens.iter().flatten().copied();
         GroupBar {
+            groups: 1,
             ranks: runs(&group.ranks),
             degree: group.ranks.len(),
             predicted_s: group.predicted_s,
@@ -76,12 +77,13 @@ pub(super) fn read(path: &Path) -> Result<Timeline, Failure> {
         predicted_s: micro_batch.predicted_s,
         groups: micro_batch.groups.iter().map(group).collect(),
     });
-    Ok(Timeline {
+    let timeline = Timeline {
         name: format!("{} ({})", source::stem(path), plan.planner),
         predicted_s: plan.predicted_step_s,
         lower_bound_s: plan.lower_bound_s,
         measured_s: None,
         micro_batches: micro_batches.collect(),
         ranks: None,
-    })
+    };
+    Ok(timeline.condensed(MAX_BLOCKS))
 }

@@ -64,10 +64,15 @@ function runLegend(keyOf, more = []) {
   return legend([...runs, ...more]);
 }
 
+/** Of charts that stand beside each other where there is room. */
+function pairHeight(holder) {
+  return Math.min(Math.max(holder.clientWidth * 0.7, 260), 380);
+}
+
 function drawLoss(holder) {
   const values = data.runs.flatMap((run) => run.series.loss.filter((loss) => loss !== null));
   const chart = frame(holder, {
-    height: 260,
+    height: pairHeight(holder),
     label: "loss by step",
     x: { domain: stepDomain(), title: "step", whole: true, room: 44 },
     y: { domain: domain(values), title: "loss (nats per token)" },
@@ -132,9 +137,8 @@ function drawTimes(holder) {
 function drawAgreement(holder) {
   const values = data.runs.flatMap((run) => [...run.series.measured_s, ...run.series.predicted_s]);
   const [, most] = domain(values, { zero: true });
-  const height = Math.min(Math.max(holder.clientWidth * 0.7, 260), 380);
   const chart = frame(holder, {
-    height,
+    height: pairHeight(holder),
     label: "measured against predicted time of steps",
     x: { domain: [0, most], title: "predicted time of a step (s)" },
     y: { domain: [0, most], title: "measured time of a step (s)" },

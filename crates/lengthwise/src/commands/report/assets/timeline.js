@@ -46,7 +46,7 @@ function planControls({ source, plan }) {
 }
 
 function planFacts(plan) {
-  const groups = plan.micro_batches.reduce((sum, microBatch) => sum + microBatch.groups.length, 0);
+  const groups = plan.micro_batches.reduce((sum, microBatch) => sum + microBatch.groups.reduce((all, { groups: number }) => all + number, 0), 0);
   const facts = [
     `${counted(plan.micro_batches.length, "micro-batch").replace("batchs", "batches")}, ${counted(groups, "group")}`,
     `predicted ${seconds(plan.predicted_s)}`,
@@ -66,7 +66,7 @@ function groupRows(group, makespan) {
     ["sequences", count(group.sequences)],
     ["tokens", group.tokens === null ? null : count(group.tokens)],
     ["longest", group.longest === null ? null : `${count(group.longest)} tokens`],
-    ["predicted", exactSeconds(group.predicted_s)],
+    [group.groups > 1 ? "predicted at most" : "predicted", exactSeconds(group.predicted_s)],
     ["then waits", exactSeconds(Math.max(makespan - group.predicted_s, 0))],
     ["memory", group.memory_bytes === null ? null : `${bytes(group.memory_bytes)} a device`],
   ].filter(([, value]) => value !== null);
@@ -79,7 +79,7 @@ function drawPlan(holder) {
   holder.append(planControls(shown), planFacts(plan));
   const allRanks = plan.micro_batches.flatMap(({ groups }) => groups.flatMap(({ ranks }) => ranks.map(([, last]) => last + 1)));
   const numRanks = allRanks.concat(plan.ranks ? [plan.ranks[0].length] : []).reduce((a, b) => Math.max(a, b), 1);
-  const row = Math.min(Math.max(340 / numRanks, 1), 30);
+  const row = Math.min(340 / numRanks, 30);
   const most = Math.max(plan.predicted_s, plan.measured_s ?? 0) * 1.01 || 1;
   const chart = frame(holder, {
     height: numRanks * row + 72,
@@ -116,11 +116,12 @@ function drawPlan(holder) {
       }
       const [first, last] = group.ranks[0];
       const tall = (last - first + 1) * row;
-      const texts = [`${counted(group.degree, "rank")} · ${counted(group.sequences, "sequence")}`, `${group.degree} × ${group.sequences}`, `${group.degree}`];
+      const many = group.groups > 1 ? `${count(group.groups)} × ` : "";
+      const texts = [`${many}${counted(group.degree, "rank")} · ${counted(group.sequences, "sequence")}`, ...(many ? [] : [`${group.degree} × ${group.sequences}`]), `${many}${group.degree}`];
       const text = texts.find((candidate) => candidate.length * 6.6 + 10 < width);
       if (text && tall >= 13) block.append(shape("text", { x: from + 6, y: chart.y(first) + Math.min(tall / 2, 60) + 4 }, text));
       chart.drawing.append(block);
-      return { element: block, title: `micro-batch ${at + 1}, degree ${group.degree}`, rows: groupRows(group, makespan) };
+      return { element: block, title: `micro-batch ${at + 1}, ${group.groups > 1 ? `${count(group.groups)} groups of ` : ""}degree ${group.degree}`, rows: groupRows(group, makespan) };
     });
   });
   if (plan.measured_s !== null) {
@@ -174,11 +175,11 @@ function drawRanks(holder, plan) {
 }
 
 function groupTable(plan) {
-  const names = ["micro-batch", "degree", "ranks", "sequences", "tokens", "longest", "predicted s"];
+  const names = ["micro-batch", "groups", "degree", "ranks", "sequences", "tokens", "longest", "predicted s"];
   const head = element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, name)));
   const rows = plan.micro_batches.flatMap(({ groups }, at) =>
     groups.map((group) => {
-      const cells = [at + 1, group.degree, ranksText(group.ranks), count(group.sequences), group.tokens === null ? "–" : count(group.tokens), group.longest === null ? "–" : count(group.longest), group.predicted_s.toFixed(6)];
+      const cells = [at + 1, group.groups, group.degree, ranksText(group.ranks), count(group.sequences), group.tokens === null ? "–" : count(group.tokens), group.longest === null ? "–" : count(group.longest), group.predicted_s.toFixed(6)];
       return element("tr", {}, ...cells.map((cell) => element("td", {}, `${cell}`)));
     }),
   );
