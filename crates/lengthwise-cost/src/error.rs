@@ -35,6 +35,9 @@ pub enum CostError {
         /// The degree.
         degree: u32,
     },
+    /// Measured times that make no model.
+    #[error("the measured times can't be fitted; they must be finite and above 0")]
+    Unfittable,
     /// A model without attention heads.
     #[error("num_heads is 0; a model has at least one attention head")]
     NoHeads,

@@ -19,16 +19,21 @@
 #![forbid(unsafe_code)]
 
 mod analytic;
+mod core_sharing;
 mod degree_table;
 mod error;
 mod fitted;
+pub mod fitting;
 mod hardware;
 mod model;
 mod per_degree;
 mod predict;
 mod profile;
+mod refinement;
+mod step_model;
 
 pub use analytic::{AnalyticModel, Architecture, DataType, MatrixFlops, ModelKind, Recomputation};
+pub use core_sharing::CoreSharing;
 pub use error::{CostError, HardwareError, ProfileError};
 pub use fitted::{FittedCosts, FittedModel, head_imbalance};
 pub use hardware::{ClusterLinks, DeviceKind, DeviceModel, ExchangeEfficiency, Hardware, Link};
@@ -38,3 +43,5 @@ pub use predict::{predict_group, predict_micro_batch, predict_step};
 pub use profile::{
     ClusterProfile, ExchangeProfile, MemoryProfile, ModelProfile, NodeProfile, Profile, TimeProfile,
 };
+pub use refinement::{MeasuredMicroBatch, MeasuredStep, Refinement, RefinementRule};
+pub use step_model::StepModel;

@@ -1,0 +1,351 @@
+//! Measured steps refine the costs that they were predicted by.
+//!
+//! Every coefficient has a factor, 1 at first. A group that takes `1 + e` times its prediction changes the factors of
+//! the coefficients its time is made of, each by its share in that time (the normalised recursive update of
+//! adaptive filters, in parts of the coefficients):
+//!
+//! ```text
+//! factor_k *= 1 + damping e share_k / sum of share^2        e within -1/2 .. 1
+//! ```
+//!
+//! so the group's prediction moves by `damping e`, most through what dominates it. Factors stay within bounds: a
+//! machine that hangs for a while must not make plans absurd.
+
+use lengthwise_core::{Cluster, Degree, GlobalBatch, MicroBatch, Plan, Seconds};
+
+use crate::fitting::{Load, TimeTerms};
+use crate::{CostError, CostModel, FittedModel, GroupShape, StepModel, predict_group};
+
+/// How fast and how far costs are refined.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RefinementRule {
+    /// The part of a step's error that it corrects.
+    pub damping: f64,
+    /// How far a coefficient may get from where it began: that many times as large or as small.
+    pub most: f64,
+}
+
+impl Default for RefinementRule {
+    fn default() -> Self {
+        RefinementRule {
+            damping: 0.25,
+            most: 4.0,
+        }
+    }
+}
+
+/// A step as it was run.
+#[derive(Clone, Copy, Debug)]
+pub struct MeasuredStep<'a> {
+    /// How it was run.
+    pub plan: &'a Plan,
+    /// What was run.
+    pub batch: &'a GlobalBatch,
+    /// Where.
+    pub cluster: &'a Cluster,
+    /// What each micro-batch of the plan took.
+    pub micro_batches: &'a [MeasuredMicroBatch],
+    /// What the step took beside them.
+    pub rest: Seconds,
+}
+
+/// A micro-batch as it was run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeasuredMicroBatch {
+    /// From its first gather to its last scatter.
+    pub makespan: Seconds,
+    /// How long each group worked, without waiting for the others.
+    pub groups: Vec<Seconds>,
+}
+
+/// Costs that measured steps refine.
+#[derive(Clone, Debug)]
+pub struct Refinement {
+    rule: RefinementRule,
+    /// As measured before the run.
+    first: StepModel,
+    terms: TimeTerms,
+    coefficients: Vec<f64>,
+    factors: Vec<f64>,
+    step_overhead_factor: f64,
+    refined: StepModel,
+}
+
+impl Refinement {
+    /// Begins with these costs.
+    pub fn new(first: StepModel, rule: RefinementRule) -> Self {
+        let terms = TimeTerms::of(first.cost.costs());
+        let coefficients = terms.coefficients(first.cost.costs());
+        Refinement {
+            rule,
+            factors: vec![1.0; coefficients.len()],
+            coefficients,
+            step_overhead_factor: 1.0,
+            refined: first.clone(),
+            first,
+            terms,
+        }
+    }
+
+    /// The costs as they are now.
+    pub fn model(&self) -> &StepModel {
+        &self.refined
+    }
+
+    /// Refines the costs by a step; returns what they are then.
+    ///
+    /// # Errors
+    ///
+    /// Never for times that a machine can take: costs stay finite and within their bounds.
+    pub fn observe(&mut self, step: MeasuredStep<'_>) -> Result<&StepModel, CostError> {
+        let total: Seconds = step
+            .micro_batches
+            .iter()
+            .map(|measured| measured.makespan)
+            .sum();
+        let micro_batches = step.plan.micro_batches().iter();
+        for (micro_batch, measured) in micro_batches.zip(step.micro_batches) {
+            let weight = measured.makespan.get() / total.get().max(f64::MIN_POSITIVE);
+            self.observe_micro_batch(micro_batch, measured, step.batch, step.cluster, weight);
+        }
+        let predicted = self.first.step_overhead.get() * self.step_overhead_factor;
+        if predicted > 0.0 {
+            let error = bounded_error(step.rest.get(), predicted);
+            self.step_overhead_factor =
+                self.within_bounds(self.step_overhead_factor * (1.0 + self.rule.damping * error));
+        }
+        let refined = self.coefficients.iter().zip(&self.factors);
+        let refined: Vec<f64> = refined
+            .map(|(coefficient, factor)| coefficient * factor)
+            .collect();
+        let costs = self.terms.costs(&refined, self.first.cost.costs());
+        self.refined.cost = FittedModel::new(costs)?;
+        self.refined.step_overhead = self.first.step_overhead * self.step_overhead_factor;
+        Ok(&self.refined)
+    }
+
+    fn observe_micro_batch(
+        &mut self,
+        micro_batch: &MicroBatch,
+        measured: &MeasuredMicroBatch,
+        batch: &GlobalBatch,
+        cluster: &Cluster,
+        weight: f64,
+    ) {
+        let longest = measured
+            .groups
+            .iter()
+            .copied()
+            .fold(Seconds::ZERO, Seconds::max);
+        if longest == Seconds::ZERO {
+            return;
+        }
+        let overhead = self.refined.cost.micro_batch_overhead().get();
+        let beyond_overhead = (measured.makespan.get() - overhead).max(0.0);
+        let rows = self.end_rows(micro_batch, batch, cluster);
+        let damping = self.rule.damping * weight / rows.len().max(1) as f64;
+        for (row, &worked) in rows.iter().zip(&measured.groups) {
+            // The slowest group ends with the micro-batch; the others before it, as they have worked less.
+            let ended = overhead + beyond_overhead * (worked / longest);
+            self.correct(row, ended, damping);
+        }
+    }
+
+    /// What each coefficient is multiplied by in the end time of each group.
+    fn end_rows(
+        &self,
+        micro_batch: &MicroBatch,
+        batch: &GlobalBatch,
+        cluster: &Cluster,
+    ) -> Vec<Vec<f64>> {
+        let groups = micro_batch.groups.iter();
+        let (times, rows): (Vec<(Degree, Seconds)>, Vec<Vec<f64>>) = groups
+            .map(|group| {
+                let seq_lens = group.sequences.iter().filter_map(|&s| batch.seq_len(s));
+                let row = self
+                    .terms
+                    .group(&Load::new(GroupShape::of(group, cluster), seq_lens));
+                let time = predict_group(group, batch, cluster, &self.refined.cost);
+                ((group.degree(), time), row)
+            })
+            .unzip();
+        let weights = self.refined.sharing.weights(&times);
+        let end = |weights: &Vec<f64>| {
+            let mut end = vec![0.0; self.terms.len()];
+            for (weight, row) in weights.iter().zip(&rows) {
+                for (sum, term) in end.iter_mut().zip(row) {
+                    *sum += weight * term;
+                }
+            }
+            end[TimeTerms::OVERHEAD] = 1.0;
+            end
+        };
+        weights.iter().map(end).collect()
+    }
+
+    /// Moves the factors so that the time with these terms comes nearer to what was measured.
+    fn correct(&mut self, terms: &[f64], measured: f64, damping: f64) {
+        let parts: Vec<f64> = (0..terms.len())
+            .map(|index| terms[index] * self.coefficients[index] * self.factors[index])
+            .collect();
+        let predicted: f64 = parts.iter().sum();
+        let squares: f64 = parts.iter().map(|part| (part / predicted).powi(2)).sum();
+        if !(predicted > 0.0 && squares > 0.0 && measured.is_finite()) {
+            return;
+        }
+        let error = bounded_error(measured, predicted);
+        for (index, part) in parts.iter().enumerate() {
+            let change = damping * error * (part / predicted) / squares;
+            self.factors[index] = self.within_bounds(self.factors[index] * (1.0 + change));
+        }
+    }
+
+    fn within_bounds(&self, factor: f64) -> f64 {
+        factor.clamp(1.0 / self.rule.most, self.rule.most)
+    }
+}
+
+/// By what part of it the measured time exceeds the predicted one, as far as one step is believed.
+fn bounded_error(measured: f64, predicted: f64) -> f64 {
+    (measured / predicted - 1.0).clamp(-0.5, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use lengthwise_core::{Bytes, Device, Group, Rank, SequenceIndex, Speed, Strategy};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{CoreSharing, FittedCosts};
+
+    const RANKS: u32 = 8;
+
+    fn degree(degree: u32) -> Degree {
+        Degree::new(degree).unwrap()
+    }
+
+    /// Costs whose coefficients differ from the first ones by these factors.
+    fn model(factors: [f64; 6], num_cores: u32) -> StepModel {
+        let costs = FittedCosts {
+            micro_batch_overhead_s: 0.01 * factors[0],
+            linear_s_per_token: 1e-4 * factors[1],
+            quadratic_s_per_token2: 2e-8 * factors[2],
+            exchange_s_per_token: vec![
+                (degree(2), 2e-5 * factors[3]),
+                (degree(8), 1e-5 * factors[4]),
+            ],
+            ..FittedCosts::default()
+        };
+        StepModel {
+            cost: FittedModel::new(costs).unwrap(),
+            step_overhead: Seconds::new(0.02 * factors[5]).unwrap(),
+            sharing: CoreSharing::new(RANKS, num_cores),
+        }
+    }
+
+    fn cluster() -> Cluster {
+        Cluster::uniform(1, RANKS, Device::new(Bytes::from_mib(1), Speed::NOMINAL)).unwrap()
+    }
+
+    /// A micro-batch of groups of these degrees, with a sequence each, the first of which has this index.
+    fn micro_batch(degrees: &[u32], first: u32) -> MicroBatch {
+        let mut rank = 0;
+        let group = |(index, &ranks): (usize, &u32)| {
+            rank += ranks;
+            Group {
+                strategy: Strategy::ulysses(degree(ranks), true),
+                ranks: (rank - ranks..rank).map(Rank).collect(),
+                sequences: vec![SequenceIndex(first + index as u32)],
+            }
+        };
+        MicroBatch {
+            groups: degrees.iter().enumerate().map(group).collect(),
+        }
+    }
+
+    /// Runs steps of these lengths on a machine with the costs of `truth`; the last prediction errors.
+    fn errors_after(
+        refinement: &mut Refinement,
+        truth: &StepModel,
+        seq_lens: &[[u64; 4]],
+    ) -> Vec<f64> {
+        let plan = Plan::new(vec![micro_batch(&[8], 0), micro_batch(&[4, 2, 1], 1)]);
+        let cluster = cluster();
+        let mut errors = Vec::new();
+        for lens in seq_lens {
+            let batch = GlobalBatch::from_lens(lens.iter().copied()).unwrap();
+            let measure = |micro_batch| MeasuredMicroBatch {
+                makespan: truth.predict_micro_batch(micro_batch, &batch, &cluster),
+                groups: truth.group_ends(micro_batch, &batch, &cluster),
+            };
+            let micro_batches: Vec<_> = plan.micro_batches().iter().map(measure).collect();
+            let measured = truth.predict_step(&plan, &batch, &cluster);
+            let predicted = refinement.model().predict_step(&plan, &batch, &cluster);
+            errors.push((predicted.get() / measured.get() - 1.0).abs());
+            let step = MeasuredStep {
+                plan: &plan,
+                batch: &batch,
+                cluster: &cluster,
+                micro_batches: &micro_batches,
+                rest: truth.step_overhead,
+            };
+            refinement.observe(step).unwrap();
+        }
+        errors
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn predictions_approach_what_is_measured(
+            factors in prop::array::uniform6(0.5..2.0f64),
+            seq_lens in prop::collection::vec(prop::array::uniform4(100u64..20_000), 120),
+            num_cores in prop::sample::select(vec![2u32, 8]),
+        ) {
+            let truth = model(factors, num_cores);
+            let mut refinement = Refinement::new(model([1.0; 6], num_cores), RefinementRule::default());
+            let errors = errors_after(&mut refinement, &truth, &seq_lens);
+            let last = errors[90..].iter().sum::<f64>() / 30.0;
+            prop_assert!(last < 0.08, "still off by {last}; {:?} at first", &errors[..3]);
+        }
+
+        #[test]
+        fn no_measurement_moves_a_cost_beyond_its_bounds(
+            makespans in prop::collection::vec(prop::sample::select(vec![0.0, 1e-9, 1.0, 1e9, 1e300]), 1..80),
+            seq_lens in prop::array::uniform4(1u64..20_000),
+        ) {
+            let first = model([1.0; 6], 2);
+            let rule = RefinementRule::default();
+            let mut refinement = Refinement::new(first.clone(), rule);
+            let plan = Plan::new(vec![micro_batch(&[4, 2, 1], 0)]);
+            let batch = GlobalBatch::from_lens(seq_lens).unwrap();
+            for makespan in makespans {
+                let makespan = Seconds::new(makespan).unwrap();
+                let micro_batches = [MeasuredMicroBatch { makespan, groups: vec![makespan; 3] }];
+                let step = MeasuredStep {
+                    plan: &plan,
+                    batch: &batch,
+                    cluster: &cluster(),
+                    micro_batches: &micro_batches,
+                    rest: makespan,
+                };
+                refinement.observe(step).unwrap();
+            }
+            let terms = TimeTerms::of(first.cost.costs());
+            let refined = terms.coefficients(refinement.model().cost.costs());
+            for (refined, first) in refined.iter().zip(terms.coefficients(first.cost.costs())) {
+                prop_assert!((1.0 / rule.most - 1e-9..=rule.most + 1e-9).contains(&(refined / first)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_corrects_a_part_of_its_error() {
+        let truth = model([2.0; 6], 8);
+        let mut refinement = Refinement::new(model([1.0; 6], 8), RefinementRule::default());
+        let errors = errors_after(&mut refinement, &truth, &[[5000, 3000, 2000, 1000]; 2]);
+        let corrected = (errors[0] - errors[1]) / errors[0];
+        assert!((0.1..0.6).contains(&corrected), "{errors:?}");
+    }
+}
