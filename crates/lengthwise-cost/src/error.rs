@@ -69,6 +69,43 @@ pub enum ProfileError {
         /// What it was given.
         value: f64,
     },
+    /// A figure that can't be.
+    #[error("{key} is {value}; it must be finite and not negative")]
+    BadFigure {
+        /// The key.
+        key: &'static str,
+        /// What it was given.
+        value: f64,
+    },
+    /// A table that leaves the exchange of a degree open.
+    #[error("{key} has no entry for degree {degree}, {rule}")]
+    MissingDegree {
+        /// The table.
+        key: &'static str,
+        /// The degree.
+        degree: u32,
+        /// Why it is needed.
+        rule: &'static str,
+    },
+    /// Measurements of another model.
+    #[error(
+        "{key} is {value}, but {wanted_key} is {wanted}; a profile holds for what was measured"
+    )]
+    OtherModel {
+        /// The key.
+        key: &'static str,
+        /// What was measured.
+        value: String,
+        /// The setting it contradicts.
+        wanted_key: &'static str,
+        /// What it is.
+        wanted: String,
+    },
+    /// A profile that says nothing of what it was measured for.
+    #[error(
+        "there is no measured_for; training goes by what was measured for the same model and ranks"
+    )]
+    MeasuredForNothing,
     /// Nothing to plan with.
     #[error(
         "the profile names neither model.num_heads nor model.degrees; one of them must say which degrees there are"

@@ -16,6 +16,11 @@ impl PerDegree {
         PerDegree(figures.into_iter().collect())
     }
 
+    /// Whether it has no figure.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The degrees with their figures, increasing.
     pub fn iter(&self) -> impl Iterator<Item = (Degree, f64)> + '_ {
         self.0.iter().map(|(&degree, &figure)| (degree, figure))

@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use lengthwise_core::{Bytes, Cluster, Degree, Device, Speed, StrategySpace, Tokens};
+use lengthwise_core::{Bytes, Cluster, Degree, Device, Seconds, Speed, StrategySpace, Tokens};
 use serde::{Deserialize, Serialize};
 
-use crate::{FittedCosts, FittedModel, PerDegree, ProfileError};
+use crate::{
+    CoreSharing, FitReport, FittedCosts, FittedModel, MeasuredFor, Measurement, PerDegree,
+    ProfileError, StepModel,
+};
 
 /// The measured costs of one model on one kind of cluster, as a TOML file holds them.
 ///
@@ -59,6 +62,13 @@ pub struct Profile {
     pub exchange: ExchangeProfile,
     /// What devices hold.
     pub memory: MemoryProfile,
+    /// What was measured; published profiles don't say.
+    pub measured_for: Option<MeasuredFor>,
+    /// How well the model fits what was measured.
+    pub fit: Option<FitReport>,
+    /// All that was measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measurements: Vec<Measurement>,
 }
 
 /// The devices a profile was measured on: equal ones, or nodes listed one by one.
@@ -73,6 +83,8 @@ pub enum ClusterProfile {
         devices_per_node: u32,
         /// Of each device.
         memory_gib: f64,
+        /// Processor cores that the devices share, where they are ranks of one machine.
+        num_cores: Option<u32>,
     },
     /// Nodes of different kinds.
     Mixed {
@@ -107,6 +119,10 @@ pub struct ModelProfile {
     /// Whether activations are recomputed.
     #[serde(default)]
     pub recompute: bool,
+    /// Whether attention takes no longer where a degree does not divide `num_heads`, as on shared cores: a rank with
+    /// fewer heads leaves its turns to the others.
+    #[serde(default)]
+    pub attention_divides_evenly: bool,
 }
 
 /// What computing takes.
@@ -119,6 +135,9 @@ pub struct TimeProfile {
     pub linear_s_per_token: f64,
     /// Whatever a micro-batch holds.
     pub micro_batch_overhead_s: f64,
+    /// What a step takes beside its micro-batches; planners don't count it, as no plan changes it.
+    #[serde(default)]
+    pub step_overhead_s: f64,
 }
 
 /// What a group's exchanges take.
@@ -141,11 +160,18 @@ pub struct ExchangeProfile {
 pub struct MemoryProfile {
     /// For each token of a sequence, over its group's devices together.
     pub activation_bytes_per_token: f64,
+    /// The same by degree, where devices hold more than their share.
+    #[serde(default, skip_serializing_if = "PerDegree::is_empty")]
+    pub activation_bytes_per_token_by_degree: PerDegree,
     /// Parameters, gradients and optimiser state, over the cluster's devices together.
     pub sharded_bytes: f64,
     /// What every device holds beside.
     #[serde(default)]
     pub fixed_bytes: f64,
+    /// What devices were seen to hold for each of their own tokens; the figures above are what they may.
+    pub measured_bytes_per_local_token: Option<f64>,
+    /// What they were seen to hold for each sequence.
+    pub measured_bytes_per_sequence: Option<f64>,
 }
 
 fn nominal() -> f64 {
@@ -173,10 +199,70 @@ impl Profile {
     /// The text is no TOML, lacks or misspells a key, or a value is out of range.
     pub fn from_toml(text: &str) -> Result<Self, ProfileError> {
         let profile: Profile = toml::from_str(text)?;
+        profile.check_figures()?;
         let cluster = profile.cluster(None)?;
-        profile.space(&cluster)?;
+        let space = profile.space(&cluster)?;
+        profile.check_exchange(&space)?;
         profile.model(&cluster)?;
         Ok(profile)
+    }
+
+    fn check_figures(&self) -> Result<(), ProfileError> {
+        let (time, memory) = (&self.time, &self.memory);
+        for (key, value) in [
+            ("time.quadratic_s_per_token2", time.quadratic_s_per_token2),
+            ("time.linear_s_per_token", time.linear_s_per_token),
+            ("time.micro_batch_overhead_s", time.micro_batch_overhead_s),
+            ("time.step_overhead_s", time.step_overhead_s),
+            ("exchange.bytes_per_token", self.exchange.bytes_per_token),
+            (
+                "memory.activation_bytes_per_token",
+                memory.activation_bytes_per_token,
+            ),
+            ("memory.sharded_bytes", memory.sharded_bytes),
+            ("memory.fixed_bytes", memory.fixed_bytes),
+        ] {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(ProfileError::BadFigure { key, value });
+            }
+        }
+        Ok(())
+    }
+
+    /// Groups that exchange must be known to take time for it: beyond the degrees of a table its nearest one
+    /// holds, so one entry will do for published figures, while what was measured here covers all that may be planned.
+    fn check_exchange(&self, space: &StrategySpace) -> Result<(), ProfileError> {
+        let exchange = &self.exchange;
+        let above_one = space.degrees().filter(|&degree| degree > Degree::ONE);
+        let tables = [
+            &exchange.one_node_bandwidth_bytes_per_s,
+            &exchange.many_nodes_bandwidth_bytes_per_s,
+        ];
+        let missing = |degree: Degree, rule| ProfileError::MissingDegree {
+            key: "exchange.one_node_bandwidth_bytes_per_s",
+            degree: degree.get(),
+            rule,
+        };
+        let mut above_one = above_one.peekable();
+        let Some(&smallest) = above_one.peek() else {
+            return Ok(());
+        };
+        if exchange.bytes_per_token > 0.0 && tables.iter().all(|table| table.is_empty()) {
+            let rule = "nor for any other; groups of more than one device exchange";
+            return Err(missing(smallest, rule));
+        }
+        let largest = above_one.last().unwrap_or(smallest);
+        let has = |degree| {
+            let mut entries = tables.iter().flat_map(|table| table.iter());
+            entries.any(|(of, _)| of == degree)
+        };
+        match [smallest, largest].into_iter().find(|&degree| !has(degree)) {
+            Some(degree) if self.measured_for.is_some() => Err(missing(
+                degree,
+                "the smallest or largest that exchanges; those between follow from them",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The text of its file.
@@ -199,6 +285,7 @@ impl Profile {
                 num_devices: measured,
                 devices_per_node,
                 memory_gib,
+                ..
             } => {
                 let device = Device::new(gib("cluster.memory_gib", *memory_gib)?, Speed::NOMINAL);
                 let num_devices = num_devices.unwrap_or(*measured);
@@ -267,18 +354,59 @@ impl Profile {
         };
         let num_devices = f64::from(cluster.num_devices());
         let memory = &self.memory;
+        let by_degree = memory.activation_bytes_per_token_by_degree.iter();
+        let mut memory_bytes_per_token: Vec<_> = by_degree
+            .map(|(degree, bytes)| (degree, bytes / f64::from(degree.get())))
+            .collect();
+        if memory_bytes_per_token.is_empty() {
+            memory_bytes_per_token = vec![(Degree::ONE, memory.activation_bytes_per_token)];
+        }
+        let num_heads = self.model.num_heads;
         Ok(FittedModel::new(FittedCosts {
             quadratic_s_per_token2: self.time.quadratic_s_per_token2,
             linear_s_per_token: self.time.linear_s_per_token,
-            num_heads: self.model.num_heads,
+            num_heads: num_heads.filter(|_| !self.model.attention_divides_evenly),
             exchange_s_per_token: exchange(&self.exchange.one_node_bandwidth_bytes_per_s),
             many_nodes_exchange_s_per_token: exchange(
                 &self.exchange.many_nodes_bandwidth_bytes_per_s,
             ),
-            memory_bytes_per_token: vec![(Degree::ONE, memory.activation_bytes_per_token)],
+            memory_bytes_per_token,
             fixed_memory_bytes: memory.sharded_bytes / num_devices + memory.fixed_bytes,
             micro_batch_overhead_s: self.time.micro_batch_overhead_s,
         })?)
+    }
+
+    /// What steps take on `cluster`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Profile::model`].
+    pub fn step_model(&self, cluster: &Cluster) -> Result<StepModel, ProfileError> {
+        let num_ranks = cluster.num_devices();
+        let sharing = match &self.cluster {
+            ClusterProfile::Equal {
+                num_cores: Some(num_cores),
+                ..
+            } => CoreSharing::new(num_ranks, *num_cores),
+            _ => CoreSharing::apart(num_ranks),
+        };
+        Ok(StepModel {
+            cost: self.model(cluster)?,
+            step_overhead: Seconds::new(self.time.step_overhead_s)?,
+            sharing,
+        })
+    }
+
+    /// Checks that it was measured for what is to be trained.
+    ///
+    /// # Errors
+    ///
+    /// It doesn't say what it was measured for, or something differs; the error names both keys.
+    pub fn check_measured_for(&self, wanted: &MeasuredFor) -> Result<(), ProfileError> {
+        let measured = self.measured_for.as_ref();
+        measured
+            .ok_or(ProfileError::MeasuredForNothing)?
+            .check(wanted)
     }
 
     /// The longest sequence it holds for.

@@ -173,18 +173,26 @@ impl AnalyticModel {
                 num_heads: Some(self.architecture.num_heads),
                 degrees: None,
                 recompute: self.recomputes(),
+                attention_divides_evenly: false,
             },
             time: TimeProfile {
                 quadratic_s_per_token2: self.quadratic_s_per_token2(),
                 linear_s_per_token: self.linear_s_per_token(),
                 micro_batch_overhead_s: self.micro_batch_overhead_s(),
+                step_overhead_s: 0.0,
             },
             exchange,
             memory: MemoryProfile {
                 activation_bytes_per_token: self.activation_bytes_per_token(),
+                activation_bytes_per_token_by_degree: PerDegree::default(),
                 sharded_bytes: memory::sharded_bytes(&self.architecture),
                 fixed_bytes: memory::gathered_bytes(&self.architecture),
+                measured_bytes_per_local_token: None,
+                measured_bytes_per_sequence: None,
             },
+            measured_for: None,
+            fit: None,
+            measurements: Vec::new(),
         })
     }
 
@@ -196,6 +204,7 @@ impl AnalyticModel {
                 num_devices: cluster.num_devices(),
                 devices_per_node: self.hardware.devices_per_node(),
                 memory_gib: gib(first.memory()),
+                num_cores: None,
             });
         }
         let mut nodes: Vec<NodeProfile> = Vec::new();
