@@ -41,6 +41,11 @@ impl CoreSharing {
         Self::new(num_ranks, num_ranks)
     }
 
+    /// How many cores the ranks use.
+    pub fn num_cores(self) -> u32 {
+        self.num_cores
+    }
+
     /// Whether ranks have to take turns.
     pub fn is_shared(self) -> bool {
         self.num_cores < self.num_ranks

@@ -54,7 +54,7 @@ pub struct MeasuredStep<'a> {
 pub struct MeasuredMicroBatch {
     /// From its first gather to its last scatter.
     pub makespan: Seconds,
-    /// How long each group worked, without waiting for the others.
+    /// How long each group worked, without waiting for the others; empty where that is not known.
     pub groups: Vec<Seconds>,
 }
 
@@ -132,19 +132,23 @@ impl Refinement {
         cluster: &Cluster,
         weight: f64,
     ) {
-        let longest = measured
-            .groups
-            .iter()
-            .copied()
-            .fold(Seconds::ZERO, Seconds::max);
+        let rows = self.end_rows(micro_batch, batch, cluster);
+        let makespan = measured.makespan.get();
+        let groups = measured.groups.iter().copied();
+        let longest = groups.clone().fold(Seconds::ZERO, Seconds::max);
         if longest == Seconds::ZERO {
+            // Only the slowest group is known to have taken all of the time.
+            let seconds = |row: &Vec<f64>| self.parts(row).iter().sum::<f64>();
+            let slowest = rows.iter().max_by(|a, b| seconds(a).total_cmp(&seconds(b)));
+            if let Some(slowest) = slowest {
+                self.correct(slowest, makespan, self.rule.damping * weight);
+            }
             return;
         }
         let overhead = self.refined.cost.micro_batch_overhead().get();
-        let beyond_overhead = (measured.makespan.get() - overhead).max(0.0);
-        let rows = self.end_rows(micro_batch, batch, cluster);
+        let beyond_overhead = (makespan - overhead).max(0.0);
         let damping = self.rule.damping * weight / rows.len().max(1) as f64;
-        for (row, &worked) in rows.iter().zip(&measured.groups) {
+        for (row, worked) in rows.iter().zip(groups) {
             // The slowest group ends with the micro-batch; the others before it, as they have worked less.
             let ended = overhead + beyond_overhead * (worked / longest);
             self.correct(row, ended, damping);
@@ -185,9 +189,7 @@ impl Refinement {
 
     /// Moves the factors so that the time with these terms comes nearer to what was measured.
     fn correct(&mut self, terms: &[f64], measured: f64, damping: f64) {
-        let parts: Vec<f64> = (0..terms.len())
-            .map(|index| terms[index] * self.coefficients[index] * self.factors[index])
-            .collect();
+        let parts = self.parts(terms);
         let predicted: f64 = parts.iter().sum();
         let squares: f64 = parts.iter().map(|part| (part / predicted).powi(2)).sum();
         if !(predicted > 0.0 && squares > 0.0 && measured.is_finite()) {
@@ -198,6 +200,15 @@ impl Refinement {
             let change = damping * error * (part / predicted) / squares;
             self.factors[index] = self.within_bounds(self.factors[index] * (1.0 + change));
         }
+    }
+
+    /// What each coefficient makes of the time with these terms.
+    fn parts(&self, terms: &[f64]) -> Vec<f64> {
+        let coefficients = self.coefficients.iter().zip(&self.factors);
+        let parts = terms.iter().zip(coefficients);
+        parts
+            .map(|(term, (coefficient, factor))| term * coefficient * factor)
+            .collect()
     }
 
     fn within_bounds(&self, factor: f64) -> f64 {
@@ -268,6 +279,7 @@ mod tests {
         refinement: &mut Refinement,
         truth: &StepModel,
         seq_lens: &[[u64; 4]],
+        knows_groups: bool,
     ) -> Vec<f64> {
         let plan = Plan::new(vec![micro_batch(&[8], 0), micro_batch(&[4, 2, 1], 1)]);
         let cluster = cluster();
@@ -276,7 +288,11 @@ mod tests {
             let batch = GlobalBatch::from_lens(lens.iter().copied()).unwrap();
             let measure = |micro_batch| MeasuredMicroBatch {
                 makespan: truth.predict_micro_batch(micro_batch, &batch, &cluster),
-                groups: truth.group_ends(micro_batch, &batch, &cluster),
+                groups: if knows_groups {
+                    truth.group_ends(micro_batch, &batch, &cluster)
+                } else {
+                    Vec::new()
+                },
             };
             let micro_batches: Vec<_> = plan.micro_batches().iter().map(measure).collect();
             let measured = truth.predict_step(&plan, &batch, &cluster);
@@ -302,10 +318,11 @@ mod tests {
             factors in prop::array::uniform6(0.5..2.0f64),
             seq_lens in prop::collection::vec(prop::array::uniform4(100u64..20_000), 120),
             num_cores in prop::sample::select(vec![2u32, 8]),
+            knows_groups in any::<bool>(),
         ) {
             let truth = model(factors, num_cores);
             let mut refinement = Refinement::new(model([1.0; 6], num_cores), RefinementRule::default());
-            let errors = errors_after(&mut refinement, &truth, &seq_lens);
+            let errors = errors_after(&mut refinement, &truth, &seq_lens, knows_groups);
             let last = errors[90..].iter().sum::<f64>() / 30.0;
             prop_assert!(last < 0.08, "still off by {last}; {:?} at first", &errors[..3]);
         }
@@ -344,7 +361,12 @@ mod tests {
     fn a_step_corrects_a_part_of_its_error() {
         let truth = model([2.0; 6], 8);
         let mut refinement = Refinement::new(model([1.0; 6], 8), RefinementRule::default());
-        let errors = errors_after(&mut refinement, &truth, &[[5000, 3000, 2000, 1000]; 2]);
+        let errors = errors_after(
+            &mut refinement,
+            &truth,
+            &[[5000, 3000, 2000, 1000]; 2],
+            true,
+        );
         let corrected = (errors[0] - errors[1]) / errors[0];
         assert!((0.1..0.6).contains(&corrected), "{errors:?}");
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use lengthwise_core::{Cluster, GlobalBatch, Seconds, StrategySpace};
-use lengthwise_cost::CostModel;
+use lengthwise_cost::StepModel;
 use lengthwise_plan::{Planned, Planner, Problem};
 
 use crate::TrainError;
@@ -22,19 +22,30 @@ pub struct PlannedBatch {
     pub global_batch: GlobalBatch,
     /// How they run.
     pub planned: Planned,
+    /// What that was planned with.
+    pub costs: Arc<PlanningCosts>,
+}
+
+/// The costs that plans are drawn up with, as they are for a while.
+#[derive(Clone, Debug)]
+pub struct PlanningCosts {
+    /// How often they have been refined.
+    pub version: u64,
+    /// The costs.
+    pub model: StepModel,
 }
 
 /// What every rank gets for a step: the same batch, or the same error.
 pub type FeedResult = Result<Arc<PlannedBatch>, Arc<TrainError>>;
 
-/// What plans are drawn up from, the same for all steps.
+/// What plans are drawn up from.
 pub struct Planning {
     /// Who plans.
     pub planner: Arc<dyn Planner>,
     /// Where steps run.
     pub cluster: Cluster,
-    /// What sequences cost there.
-    pub cost: Box<dyn CostModel>,
+    /// What steps cost there, until [`PlanFeed::refine`] says otherwise.
+    pub costs: StepModel,
     /// The strategies to choose from.
     pub space: StrategySpace,
 }
@@ -43,7 +54,10 @@ pub struct Planning {
 ///
 /// Batches are drawn in order, one at a time; their plans may be drawn up at the same time by several workers.
 pub struct PlanFeed<I> {
-    planning: Planning,
+    planner: Arc<dyn Planner>,
+    cluster: Cluster,
+    space: StrategySpace,
+    costs: Mutex<Arc<PlanningCosts>>,
     /// The last step.
     steps: u64,
     /// How many steps may be ready before they are taken.
@@ -73,8 +87,21 @@ where
 {
     /// A feed of `steps` steps for `num_ranks` ranks, at most `ahead` steps ahead of them.
     pub fn new(planning: Planning, batches: I, num_ranks: usize, steps: u64, ahead: u64) -> Self {
+        let Planning {
+            planner,
+            cluster,
+            costs,
+            space,
+        } = planning;
+        let costs = PlanningCosts {
+            version: 0,
+            model: costs,
+        };
         PlanFeed {
-            planning,
+            planner,
+            cluster,
+            space,
+            costs: Mutex::new(Arc::new(costs)),
             steps,
             ahead,
             num_ranks,
@@ -139,6 +166,15 @@ where
         Some((result, waited))
     }
 
+    /// Has all plans that are not yet begun drawn up with refined costs.
+    ///
+    /// What devices hold must be as before, as plans under way are valid by that.
+    pub fn refine(&self, model: StepModel) {
+        let mut costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = costs.version + 1;
+        *costs = Arc::new(PlanningCosts { version, model });
+    }
+
     /// Ends the workers and wakes all that wait.
     pub fn close(&self) {
         self.lock().closed = true;
@@ -169,27 +205,25 @@ where
     }
 
     fn plan(&self, step: u64, batch: TokenBatch) -> Result<PlannedBatch, TrainError> {
-        let Planning {
-            planner,
-            cluster,
-            cost,
-            space,
-        } = &self.planning;
         let global_batch = batch.global_batch();
+        let costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
+        let costs = costs.clone();
+        let cost = &costs.model.cost;
         let problem = Problem {
             batch: &global_batch,
-            cluster,
-            cost: &**cost,
-            space,
+            cluster: &self.cluster,
+            cost,
+            space: &self.space,
         };
-        let planned = planner
+        let planned = self
+            .planner
             .plan(problem)
             .map_err(|source| TrainError::Plan { step, source })?;
         planned
             .plan
-            .validate(&global_batch, cluster, space, &**cost)
+            .validate(&global_batch, &self.cluster, &self.space, cost)
             .map_err(|source| TrainError::InvalidPlan {
-                planner: planner.name(),
+                planner: self.planner.name(),
                 step,
                 source,
             })?;
@@ -198,6 +232,7 @@ where
             batch,
             global_batch,
             planned,
+            costs,
         })
     }
 
@@ -213,22 +248,30 @@ mod tests {
     use std::time::Duration;
 
     use lengthwise_core::{Bytes, Device, Speed};
-    use lengthwise_cost::{FittedCosts, FittedModel};
+    use lengthwise_cost::{CoreSharing, FittedCosts, FittedModel};
     use lengthwise_plan::{PlanError, Static};
 
     use super::*;
     use crate::data::TokenSequence;
 
-    fn planning(planner: impl Planner + 'static) -> Planning {
+    fn step_model(linear_s_per_token: f64) -> StepModel {
         let costs = FittedCosts {
-            linear_s_per_token: 1e-6,
+            linear_s_per_token,
             ..FittedCosts::default()
         };
+        StepModel {
+            cost: FittedModel::new(costs).unwrap(),
+            step_overhead: Seconds::ZERO,
+            sharing: CoreSharing::apart(2),
+        }
+    }
+
+    fn planning(planner: impl Planner + 'static) -> Planning {
         Planning {
             planner: Arc::new(planner),
             cluster: Cluster::uniform(1, 2, Device::new(Bytes::from_mib(1), Speed::NOMINAL))
                 .unwrap(),
-            cost: Box::new(FittedModel::new(costs).unwrap()),
+            costs: step_model(1e-6),
             space: StrategySpace::ulysses_up_to(2, true).unwrap(),
         }
     }
@@ -344,6 +387,18 @@ mod tests {
                 );
             }
         });
+    }
+
+    #[test]
+    fn plans_begun_after_a_refinement_are_drawn_up_with_it() {
+        let drawn = AtomicU64::new(0);
+        let feed = PlanFeed::new(planning(Static::default()), batches(&drawn), 1, 3, 3);
+        feed.refine(step_model(2e-6));
+        feed.work();
+        let planned = taken(&feed, 3);
+        assert_eq!(planned.costs.version, 1);
+        let predicted = planned.planned.report.predicted_step.get();
+        assert!((predicted - 3.0 * 2e-6).abs() < 1e-12, "{predicted}");
     }
 
     #[test]

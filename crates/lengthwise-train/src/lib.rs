@@ -25,11 +25,13 @@ mod timed;
 mod trainer;
 pub mod volume;
 
-pub use calibration::calibrate;
+pub use calibration::{
+    MeasuredCosts, MeasuringProgress, MeasuringRule, calibrate, measured_for, profile,
+};
 pub use checkpoint::{CheckpointError, CheckpointWriter};
 pub use error::TrainError;
-pub use executor::{Executor, StepOutcome};
-pub use feed::{PlanFeed, PlannedBatch, Planning};
+pub use executor::{Executor, MicroBatchTime, StepOutcome};
+pub use feed::{PlanFeed, PlannedBatch, Planning, PlanningCosts};
 pub use model::{ModelConfig, ModelError, ModelSpec, ParameterKind, ParameterSpec, UnitSpec};
 pub use options::{InjectedFailure, OptimizerConfig, TrainOptions};
 pub use record::{RankTime, StepRecord, TrainObserver, TrainSummary};

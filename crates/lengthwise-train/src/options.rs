@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use lengthwise_comm::Emulation;
 use lengthwise_core::{Cluster, Degree, Rank, Tokens};
-use lengthwise_cost::FittedModel;
+use lengthwise_cost::{RefinementRule, StepModel};
 
 use crate::ModelConfig;
 
@@ -40,8 +40,10 @@ pub struct TrainOptions {
     pub cluster: Cluster,
     /// The cluster again with its links, where ranks are to keep its pace; `None` to run as fast as they can.
     pub emulation: Option<Emulation>,
-    /// What sequences cost, where that is known; `None` to measure it first.
-    pub costs: Option<FittedModel>,
+    /// What steps cost, where that is known; `None` to measure it first.
+    pub costs: Option<StepModel>,
+    /// How measured steps refine these costs; `None` to keep them.
+    pub refinement: Option<RefinementRule>,
     /// The longest sequence that may come.
     pub context: Tokens,
     /// Optimiser steps, at least 1.

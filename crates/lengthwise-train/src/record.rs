@@ -26,12 +26,19 @@ pub struct StepRecord {
     pub batch: GlobalBatch,
     /// How it was run.
     pub plan: Plan,
-    /// The predicted time of each group of each micro-batch, without the micro-batch's overhead.
+    /// When each group of each micro-batch was predicted to end, without the micro-batch's overhead.
     pub predicted_groups: Vec<Vec<Seconds>>,
     /// Of a micro-batch.
     pub predicted_overhead: Seconds,
+    /// What the step was predicted to take beside its micro-batches.
+    pub predicted_step_overhead: Seconds,
     /// What the planner said of it.
     pub report: PlanReport,
+    /// The time of the whole step that was predicted with the plan: its makespans where ranks share cores, and what
+    /// comes beside them.
+    pub predicted: Seconds,
+    /// How often the costs had been refined before the step was planned.
+    pub costs_version: u64,
     /// Wall time of the step, waiting for the plan excluded.
     pub measured: Seconds,
     /// What every rank's time went into, by rank; each adds up to the step's.
@@ -50,6 +57,11 @@ impl StepRecord {
     /// Tokens trained on in a second.
     pub fn tokens_per_second(&self) -> f64 {
         self.num_tokens as f64 / self.measured.get()
+    }
+
+    /// By what part of the measured time the predicted one exceeds it.
+    pub fn prediction_error(&self) -> f64 {
+        self.predicted / self.measured - 1.0
     }
 }
 

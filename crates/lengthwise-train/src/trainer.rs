@@ -9,7 +9,7 @@ use lengthwise_comm::{
     run_ranks_emulated,
 };
 use lengthwise_core::{Bytes, Cluster, MemoryModel, Rank, Seconds, StrategySpace};
-use lengthwise_cost::{CostModel, FittedModel, predict_group};
+use lengthwise_cost::{CostModel, MeasuredMicroBatch, MeasuredStep, Refinement, StepModel};
 use lengthwise_plan::Planner;
 use lengthwise_tensor::{Backend, CpuBackend};
 
@@ -21,8 +21,8 @@ use crate::model::ModelSpec;
 use crate::options::InjectedFailure;
 use crate::timed::Timed;
 use crate::{
-    RankTime, StepRecord, TrainError, TrainObserver, TrainOptions, TrainSummary, calibration,
-    memory, schedule,
+    MeasuredCosts, MeasuringProgress, MeasuringRule, RankTime, StepRecord, TrainError,
+    TrainObserver, TrainOptions, TrainSummary, calibration, memory, schedule,
 };
 
 /// Threads that draw up plans while the ranks compute.
@@ -51,9 +51,12 @@ pub fn train(
     let backends = backends(options);
 
     let start = Instant::now();
-    let cost = match &options.costs {
+    let costs = match &options.costs {
         Some(costs) => costs.clone(),
-        None => measure(options, &space, backends.clone())?,
+        None => {
+            let brief = MeasuringRule::BRIEF;
+            measure(options, &space, backends.clone(), &brief, &|_| {})?.model
+        }
     };
     let calibration = Seconds::from(start.elapsed());
     observer.calibrated(calibration);
@@ -61,7 +64,7 @@ pub fn train(
     let planning = Planning {
         planner,
         cluster: options.cluster.clone(),
-        cost: Box::new(cost.clone()),
+        costs: costs.clone(),
         space,
     };
     let feed = PlanFeed::new(
@@ -80,7 +83,7 @@ pub fn train(
     let reporter = Mutex::new(Reporter { observer, summary });
     let run = Run {
         options,
-        cost,
+        costs,
         feed,
     };
     thread::scope(|scope| {
@@ -97,13 +100,19 @@ pub fn train(
         .summary)
 }
 
-/// What sequences cost by [`train`]'s own measurement, which a run is given with [`TrainOptions::costs`].
+/// What steps cost, measured as [`train`] does or more thoroughly; a run is given it with [`TrainOptions::costs`].
+///
+/// `progress` hears now and then how far measuring has come, on the thread of some rank.
 ///
 /// # Errors
 ///
 /// As [`train`], but for data and plans.
-pub fn measure_costs(options: &TrainOptions) -> Result<FittedModel, TrainError> {
-    measure(options, &check(options)?, backends(options))
+pub fn measure_costs(
+    options: &TrainOptions,
+    rule: &MeasuringRule,
+    progress: &(dyn Fn(MeasuringProgress) + Sync),
+) -> Result<MeasuredCosts, TrainError> {
+    measure(options, &check(options)?, backends(options), rule, progress)
 }
 
 fn backends(options: &TrainOptions) -> Vec<CpuBackend> {
@@ -148,11 +157,13 @@ fn measure(
     options: &TrainOptions,
     space: &StrategySpace,
     backends: Vec<CpuBackend>,
-) -> Result<FittedModel, TrainError> {
+    rule: &MeasuringRule,
+    progress: &(dyn Fn(MeasuringProgress) + Sync),
+) -> Result<MeasuredCosts, TrainError> {
     let least = |cluster: &Cluster| cluster.devices().iter().map(|device| device.memory()).min();
     let memory = least(&options.cluster).unwrap_or_default();
     let mut models = run_world(options, backends, |world| {
-        calibration::calibrate(options, &world, space, memory)
+        calibration::calibrate(options, &world, space, memory, rule, progress)
     })?;
     // Every rank has fitted the same agreed times.
     Ok(models.swap_remove(0))
@@ -208,7 +219,8 @@ impl Reporter<'_> {
 /// What all ranks share.
 struct Run<'a, I> {
     options: &'a TrainOptions,
-    cost: FittedModel,
+    /// As they are at first.
+    costs: StepModel,
     feed: PlanFeed<I>,
 }
 
@@ -225,6 +237,9 @@ where
         let options = self.options;
         let world = Timed::new(world);
         let mut executor = Executor::new(options.model.clone(), world.clone(), options.seed)?;
+        let is_first = world.rank() == Rank(0);
+        let rule = options.refinement.filter(|_| is_first);
+        let mut refinement = rule.map(|rule| Refinement::new(self.costs.clone(), rule));
         for step in 1..=options.steps {
             let Some((planned, plan_wait)) = self.feed.take(step) else {
                 return Ok(());
@@ -262,8 +277,20 @@ where
                 wait: wait - wait_before,
             };
             let (measured, most_held, rank_times) = share_times(&world, mine, peak)?;
-            if world.rank() == Rank(0) {
-                let (predicted_groups, predicted_overhead) = self.predicted_groups(&planned);
+            let micro_batches = self.measured_micro_batches(&executor, &planned)?;
+            if let Some(refinement) = &mut refinement {
+                let makespans: Seconds = micro_batches.iter().map(|one| one.makespan).sum();
+                let refined = refinement.observe(MeasuredStep {
+                    plan: &planned.planned.plan,
+                    batch: &planned.global_batch,
+                    cluster: &options.cluster,
+                    micro_batches: &micro_batches,
+                    rest: measured - makespans,
+                })?;
+                self.feed.refine(refined.clone());
+            }
+            if is_first {
+                let predicted = &planned.costs.model;
                 let record = StepRecord {
                     step,
                     loss: outcome.loss,
@@ -274,9 +301,16 @@ where
                     origin: planned.batch.origin,
                     batch: planned.global_batch.clone(),
                     plan: planned.planned.plan.clone(),
-                    predicted_groups,
-                    predicted_overhead,
+                    predicted_groups: self.predicted_groups(&planned),
+                    predicted_overhead: predicted.cost.micro_batch_overhead(),
+                    predicted_step_overhead: predicted.step_overhead,
                     report: planned.planned.report.clone(),
+                    predicted: predicted.predict_step(
+                        &planned.planned.plan,
+                        &planned.global_batch,
+                        &options.cluster,
+                    ),
+                    costs_version: planned.costs.version,
                     measured,
                     rank_times,
                     plan_wait,
@@ -296,16 +330,57 @@ where
         Ok(())
     }
 
-    /// What each group was predicted to take, and what each micro-batch beside.
-    fn predicted_groups(&self, planned: &PlannedBatch) -> (Vec<Vec<Seconds>>, Seconds) {
-        let cluster = &self.options.cluster;
-        let of_group = |group| predict_group(group, &planned.global_batch, cluster, &self.cost);
-        let micro_batches = planned.planned.plan.micro_batches().iter();
-        let groups = micro_batches.map(|micro_batch| {
-            let groups = micro_batch.groups.iter();
-            groups.map(of_group).collect()
+    /// When each group was predicted to end, without the micro-batch's overhead.
+    fn predicted_groups(&self, planned: &PlannedBatch) -> Vec<Vec<Seconds>> {
+        let ends = |micro_batch| {
+            let model = &planned.costs.model;
+            model.group_ends(micro_batch, &planned.global_batch, &self.options.cluster)
+        };
+        planned
+            .planned
+            .plan
+            .micro_batches()
+            .iter()
+            .map(ends)
+            .collect()
+    }
+
+    /// What each micro-batch of the step took; the same on every rank.
+    ///
+    /// The time that groups worked is told where ranks' own clocks tell it: an emulated device takes longer than its
+    /// thread.
+    fn measured_micro_batches(
+        &self,
+        executor: &Executor<impl Communicator>,
+        planned: &PlannedBatch,
+    ) -> Result<Vec<MeasuredMicroBatch>, TrainError> {
+        let world = executor.world();
+        let micro_batches = planned.planned.plan.micro_batches();
+        // For each micro-batch the whole time, then that of each group.
+        let mut times = Vec::new();
+        for (micro_batch, time) in micro_batches.iter().zip(executor.micro_batch_times()) {
+            times.push(time.whole.as_secs_f64());
+            times.extend(micro_batch.groups.iter().map(|group| {
+                let is_mine = group.ranks.contains(&world.rank());
+                if is_mine {
+                    time.worked().as_secs_f64()
+                } else {
+                    0.0
+                }
+            }));
+        }
+        let times = world.all_reduce_values(&times, ReduceOp::Max)?;
+        let times: Result<Vec<Seconds>, _> = times.into_iter().map(Seconds::new).collect();
+        let mut times = times?.into_iter();
+        let measured = micro_batches.iter().map(|micro_batch| {
+            let makespan = times.next().unwrap_or_default();
+            let mut groups: Vec<Seconds> = times.by_ref().take(micro_batch.groups.len()).collect();
+            if self.options.emulation.is_some() {
+                groups.clear();
+            }
+            MeasuredMicroBatch { makespan, groups }
         });
-        (groups.collect(), self.cost.micro_batch_overhead())
+        Ok(measured.collect())
     }
 
     /// What the fullest device was predicted to hold at most.
@@ -316,10 +391,10 @@ where
             .micro_batches()
             .iter()
             .flat_map(|micro_batch| &micro_batch.groups);
-        let fixed =
-            Bytes::from_f64_ceil(self.cost.costs().fixed_memory_bytes).unwrap_or(Bytes(u64::MAX));
+        let fixed = Bytes::from_f64_ceil(self.costs.cost.costs().fixed_memory_bytes)
+            .unwrap_or(Bytes(u64::MAX));
         let fullest = groups
-            .map(|group| self.cost.group_memory(group, &planned.global_batch))
+            .map(|group| self.costs.cost.group_memory(group, &planned.global_batch))
             .max();
         fixed.saturating_add(fullest.unwrap_or_default())
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::{batch, emulated_gradients, emulation, gradients, plan, tiny_model};
 use lengthwise_core::{Rank, Seconds, Tokens};
+use lengthwise_cost::RefinementRule;
 use lengthwise_plan::PlannerKind;
 use lengthwise_train::data::{DataError, TokenBatch};
 use lengthwise_train::{
@@ -57,6 +58,7 @@ fn options(num_ranks: u32, steps: u64, nic_bandwidth: f64) -> TrainOptions {
         cluster: emulation.cluster().clone(),
         emulation: Some(emulation),
         costs: None,
+        refinement: Some(RefinementRule::default()),
         context: Tokens(256),
         steps,
         seed: 5,

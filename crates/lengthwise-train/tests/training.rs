@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::{batch, tiny_model};
 use lengthwise_core::{Bytes, Cluster, Device, Rank, Seconds, Speed, Tokens};
+use lengthwise_cost::RefinementRule;
 use lengthwise_plan::{Planner, PlannerKind};
 use lengthwise_train::data::{DataError, TokenBatch};
 use lengthwise_train::{
@@ -37,6 +38,7 @@ fn options(num_ranks: u32) -> TrainOptions {
         .unwrap(),
         emulation: None,
         costs: None,
+        refinement: Some(RefinementRule::default()),
         context: Tokens(256),
         steps: STEPS,
         seed: 5,
@@ -132,8 +134,8 @@ fn the_time_of_every_rank_adds_up_to_that_of_the_step() {
                 let slowest = groups.iter().copied().fold(Seconds::ZERO, Seconds::max);
                 slowest + record.predicted_overhead
             });
-            let predicted: Seconds = makespans.sum();
-            let apart = predicted.get() / record.report.predicted_step.get() - 1.0;
+            let predicted = makespans.sum::<Seconds>() + record.predicted_step_overhead;
+            let apart = predicted.get() / record.predicted.get() - 1.0;
             assert!(apart.abs() < 1e-9, "{predicted} are the groups'");
         }
     }

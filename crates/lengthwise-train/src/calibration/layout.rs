@@ -6,6 +6,9 @@ use lengthwise_cost::Span;
 /// No more degrees than this are measured on groups that cross nodes.
 const MOST_CROSSING: usize = 8;
 
+/// Every degree is measured where there are no more than this.
+const MOST_DEGREES: usize = 16;
+
 /// Equal groups that work at the same time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -56,6 +59,18 @@ impl Layout {
             span: Span::ManyNodes,
             groups: vec![vec![first(0)?, first(1)?]],
         })
+    }
+
+    /// All layouts with an exchange, of `degrees` in increasing order; of many degrees those of [`Layout::exchanging`].
+    pub fn every(degrees: &[Degree], cluster: &Cluster) -> Vec<Self> {
+        if degrees.len() > MOST_DEGREES {
+            return Self::exchanging(degrees, cluster);
+        }
+        let layouts = degrees.iter().filter(|&&degree| degree > Degree::ONE);
+        let layouts = layouts.map(|&degree| Layout::of(degree, cluster));
+        let pair = degrees.iter().any(|degree| degree.get() == 2);
+        let pair = pair.then(|| Layout::pair_across(cluster)).flatten();
+        layouts.chain(pair).collect()
     }
 
     /// The layouts that exchange is measured on, of `degrees` in increasing order: inside nodes powers of two, since

@@ -1,50 +1,124 @@
-//! The costs of this machine, measured before training starts.
+//! The costs of this machine, measured: briefly before training starts, or thoroughly for a profile.
 //!
-//! Short micro-batches run through the executor itself, on all ranks at once, since ranks may share processors:
+//! Micro-batches run through the executor itself, on all ranks at once, since ranks may share processors:
 //!
 //! ```text
-//! degree 1, one token a rank               ->  overhead of a micro-batch
-//! degree 1, lengths four times apart       ->  linear and quadratic cost of a token
-//! degree d, a short length a rank          ->  exchange per token at degree d, inside a node and across nodes
-//! the largest degree, ever longer          ->  the same, where the square of the length rules
+//! first          one token a rank, a few short lengths, each degree inside a node and across nodes
+//! then           what tells most of typical micro-batches for the time it takes, or a disturbed run once more
+//! until          the expected error of typical micro-batches is small, or time is up
+//! for a profile  mixed groups of mixed lengths, which the fit has not seen
 //! ```
 
-mod fit;
+mod candidates;
+mod held_out;
 mod layout;
+mod measuring;
+mod profile;
+mod trial;
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::thread::available_parallelism;
+use std::time::Duration;
 
-use lengthwise_comm::{Communicator, ReduceOp};
-use lengthwise_core::{
-    Bytes, Degree, Group, MicroBatch, Plan, SequenceIndex, Strategy, StrategySpace,
-};
-use lengthwise_cost::{FittedCosts, FittedModel, Span};
+use lengthwise_comm::Communicator;
+use lengthwise_core::{Bytes, Degree, Seconds, StrategySpace};
+use lengthwise_cost::{CoreSharing, FitReport, FittedCosts, Measurement, StepModel};
 
-use crate::data::{TokenBatch, TokenSequence};
-use crate::executor::Executor;
-use crate::model::ModelConfig;
 use crate::{TrainError, TrainOptions, memory};
-use fit::{Observation, fit};
-use layout::Layout;
+use measuring::Measuring;
 
-/// No run is started that may take longer, so that a calibration takes a few seconds; on emulated devices, which are
-/// slower, it may take longer in proportion.
-const LONGEST_RUN_S: f64 = 2.0;
+pub use profile::{measured_for, profile};
 
-/// The part of a core for which the longest run is meant.
+/// On emulated devices, which are slower, measuring may take longer in proportion: this is the part of a core that
+/// times are meant for.
 const USUAL_CORE_FRACTION: f64 = 0.25;
 
-/// Runs shorter than this are repeated, and the fastest counts, since other work only ever slows one down.
-const REPEATED_BELOW_S: f64 = 0.3;
+/// How thoroughly costs are measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MeasuringRule {
+    /// What measuring should take; it may take a run longer.
+    pub time_budget: Duration,
+    /// Measuring ends where this relative error of typical micro-batches is expected.
+    pub target_error: f64,
+    /// No more different micro-batches are measured to fit costs.
+    pub most_trials: usize,
+    /// Whether every degree is measured, rather than powers of two.
+    pub every_degree: bool,
+    /// How many mixed micro-batches are held against the fit.
+    pub num_held_out: u32,
+    /// No run is started that may take longer.
+    pub longest_run: Duration,
+}
 
-/// How often short runs are repeated.
-const REPEATS: usize = 3;
+impl MeasuringRule {
+    /// Before training starts: some seconds.
+    pub const BRIEF: MeasuringRule = MeasuringRule {
+        time_budget: Duration::from_secs(4),
+        target_error: 0.02,
+        most_trials: 24,
+        every_degree: false,
+        num_held_out: 0,
+        longest_run: Duration::from_millis(1500),
+    };
 
-/// Tokens a rank in the shortest runs.
-const SHORT: u64 = 128;
+    /// For a profile, within a time budget.
+    pub fn thorough(time_budget: Duration) -> Self {
+        MeasuringRule {
+            time_budget,
+            target_error: 0.005,
+            most_trials: 400,
+            every_degree: true,
+            num_held_out: 12,
+            longest_run: time_budget / 12,
+        }
+    }
 
-/// The cost model of a run's model on this world, the same on every rank.
+    /// The part of the budget for measuring what costs are fitted to.
+    fn fitting_budget(&self) -> Duration {
+        if self.num_held_out == 0 {
+            self.time_budget
+        } else {
+            self.time_budget.mul_f64(0.7)
+        }
+    }
+
+    fn slower_by(self, factor: f64) -> Self {
+        MeasuringRule {
+            time_budget: self.time_budget.mul_f64(factor),
+            longest_run: self.longest_run.mul_f64(factor),
+            ..self
+        }
+    }
+}
+
+/// How far measuring has come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MeasuringProgress {
+    /// Since it began.
+    pub elapsed: Seconds,
+    /// What it should take.
+    pub time_budget: Seconds,
+    /// Different micro-batches so far.
+    pub num_trials: usize,
+    /// The relative error that is to be expected of typical micro-batches.
+    pub expected_error: f64,
+}
+
+/// What was measured, and what follows from it.
+#[derive(Clone, Debug)]
+pub struct MeasuredCosts {
+    /// What steps take.
+    pub model: StepModel,
+    /// How well that fits.
+    pub report: FitReport,
+    /// All that was run.
+    pub measurements: Vec<Measurement>,
+    /// Bytes that a device was seen to hold for each of its own tokens.
+    pub bytes_per_local_token: f64,
+    /// Bytes that a device was seen to hold for each sequence of its group.
+    pub bytes_per_sequence: f64,
+}
+
+/// The costs of a run's model on this world, the same on every rank.
 ///
 /// # Errors
 ///
@@ -54,149 +128,41 @@ pub fn calibrate<C: Communicator>(
     world: &C,
     space: &StrategySpace,
     device_memory: Bytes,
-) -> Result<FittedModel, TrainError> {
-    let TrainOptions {
-        model: config,
-        cluster,
-        context,
-        recompute,
-        ..
-    } = options;
-    let (context, recompute) = (*context, *recompute);
-    let degrees: Vec<Degree> = space
-        .degrees()
-        .filter(|degree| degree.as_usize() <= world.size())
-        .collect();
-    let executor = Executor::new(config.clone(), world.clone(), 0)?;
+    rule: &MeasuringRule,
+    progress: &(dyn Fn(MeasuringProgress) + Sync),
+) -> Result<MeasuredCosts, TrainError> {
     let core_fraction = options.emulation.as_ref().map(|e| e.core_fraction());
     let slowness = core_fraction.map_or(1.0, |part| (USUAL_CORE_FRACTION / part).max(1.0));
-    let mut probe = Probe {
-        config,
-        executor,
-        recompute,
-        longest_run: LONGEST_RUN_S * slowness,
-        overhead: 0.0,
-        observations: Vec::new(),
-    };
-    let fixed_memory = memory::fixed_bytes(config, world.size());
-    let longest = |degree| {
-        let fitting = (device_memory.as_f64() - fixed_memory)
-            / memory::bytes_per_token(config, degree, recompute);
-        (fitting as u64).min(context.0).max(1)
-    };
-
-    let single = Layout::of(Degree::ONE, cluster);
-    probe.overhead = probe.seconds(&single, 1)?;
-    probe.lengths(&single, longest(Degree::ONE), 4)?;
-    for layout in Layout::exchanging(&degrees, cluster) {
-        let degree = layout.degree;
-        // Attention on long sequences, and all else that is different where many ranks share one.
-        if Some(&degree) == degrees.last() {
-            probe.lengths(&layout, longest(degree), 2)?;
-        } else {
-            let short = SHORT * u64::from(degree.get());
-            probe.observe(&layout, short.min(longest(degree)))?;
-        }
-    }
-
-    let fitted = fit(&probe.observations, config.heads as u32);
-    let memory_bytes_per_token = degrees
-        .iter()
-        .map(|&degree| (degree, memory::bytes_per_token(config, degree, recompute)));
-    let exchange_of = |wanted| {
-        let of_span = (fitted.exchange.iter()).filter(move |((_, span), _)| *span == wanted);
-        of_span.map(|(&(degree, _), &seconds)| (degree, seconds))
-    };
-    Ok(FittedModel::new(FittedCosts {
-        quadratic_s_per_token2: fitted.quadratic,
-        linear_s_per_token: fitted.linear,
-        num_heads: Some(config.heads as u32),
-        exchange_s_per_token: exchange_of(Span::OneNode).collect(),
-        many_nodes_exchange_s_per_token: exchange_of(Span::ManyNodes).collect(),
-        memory_bytes_per_token: memory_bytes_per_token.collect(),
-        fixed_memory_bytes: fixed_memory,
-        micro_batch_overhead_s: probe.overhead,
-    })?)
+    let rule = rule.slower_by(slowness);
+    let mut measuring = Measuring::new(options, world, space, device_memory, rule)?;
+    measuring.measure(progress)?;
+    measuring.finish(progress)
 }
 
-/// Runs micro-batches to time them.
-struct Probe<'a, C: Communicator> {
-    config: &'a ModelConfig,
-    executor: Executor<C>,
-    recompute: bool,
-    /// Seconds that no run may take longer than.
-    longest_run: f64,
-    /// Seconds of a micro-batch with next to nothing to do.
-    overhead: f64,
-    observations: Vec<Observation>,
+/// How the ranks of a run share the cores of this machine; emulated devices have each their own pace.
+pub(crate) fn core_sharing(options: &TrainOptions) -> CoreSharing {
+    let num_ranks = options.cluster.num_devices();
+    match (&options.emulation, available_parallelism()) {
+        (None, Ok(num_cores)) => CoreSharing::new(
+            num_ranks,
+            u32::try_from(num_cores.get()).unwrap_or(u32::MAX),
+        ),
+        _ => CoreSharing::apart(num_ranks),
+    }
 }
 
-impl<C: Communicator> Probe<'_, C> {
-    /// Observes ever longer sequences, each `growth` times as long, up to `longest` or as far as time allows.
-    fn lengths(&mut self, layout: &Layout, longest: u64, growth: u64) -> Result<(), TrainError> {
-        let mut seq_len = (SHORT * u64::from(layout.degree.get())).min(longest);
-        loop {
-            let seconds = self.observe(layout, seq_len)?;
-            let next = (seq_len * growth).min(longest);
-            // At worst, time grows with the square of the length.
-            if next == seq_len
-                || seconds * (next as f64 / seq_len as f64).powi(2) > self.longest_run
-            {
-                return Ok(());
-            }
-            seq_len = next;
-        }
-    }
-
-    /// Times sequences of one length, and keeps what it saw.
-    fn observe(&mut self, layout: &Layout, seq_len: u64) -> Result<f64, TrainError> {
-        let seconds = self.seconds(layout, seq_len)?;
-        // The overhead may have been measured in a slower moment.
-        let beyond_overhead = (seconds - self.overhead).max(0.1 * seconds);
-        self.observations.push(Observation {
-            degree: layout.degree,
-            span: layout.span,
-            seq_len: seq_len as f64,
-            seconds: beyond_overhead,
-        });
-        Ok(seconds)
-    }
-
-    /// Seconds of a micro-batch with one sequence of `seq_len` tokens in each group: the time of the slowest rank,
-    /// agreed on by all.
-    fn seconds(&mut self, layout: &Layout, seq_len: u64) -> Result<f64, TrainError> {
-        let world = self.executor.world().clone();
-        let num_groups = layout.groups.len();
-        let strategy = Strategy::ulysses(layout.degree, self.recompute);
-        let groups = (0..)
-            .zip(&layout.groups)
-            .map(|(index, ranks)| Group {
-                strategy,
-                ranks: ranks.clone(),
-                sequences: vec![SequenceIndex(index)],
-            })
-            .collect();
-        let plan = Plan::new(vec![MicroBatch { groups }]);
-        let vocab = self.config.vocab as u64;
-        let ids: Arc<[u32]> = (0..=seq_len)
-            .map(|place| (place * 7919 % vocab) as u32)
-            .collect();
-        let batch = TokenBatch::new(vec![TokenSequence::new(ids); num_groups]);
-        let mut fastest = f64::INFINITY;
-        for _ in 0..REPEATS {
-            world.barrier()?;
-            let start = Instant::now();
-            self.executor.accumulate_gradients(&plan, &batch)?;
-            // An emulated device takes longer than its thread: only a call waits for it.
-            world.barrier()?;
-            let seconds = start.elapsed().as_secs_f64();
-            let slowest = world.all_reduce_values(&[seconds], ReduceOp::Max)?;
-            self.executor.discard_gradients();
-            fastest = fastest.min(slowest[0]);
-            if fastest > REPEATED_BELOW_S {
-                break;
-            }
-        }
-        Ok(fastest)
+/// The costs that are known without measuring: what devices hold.
+pub(crate) fn counted_memory(
+    options: &TrainOptions,
+    degrees: impl Iterator<Item = Degree>,
+) -> FittedCosts {
+    let TrainOptions {
+        model, recompute, ..
+    } = options;
+    let per_token = |degree| (degree, memory::bytes_per_token(model, degree, *recompute));
+    FittedCosts {
+        memory_bytes_per_token: degrees.map(per_token).collect(),
+        fixed_memory_bytes: memory::fixed_bytes(model, options.cluster.num_devices() as usize),
+        ..FittedCosts::default()
     }
 }

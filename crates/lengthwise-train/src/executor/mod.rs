@@ -2,11 +2,13 @@
 
 mod gather;
 mod group_run;
+mod micro_batch_time;
 mod shard;
 mod stage;
 mod work;
 
 use std::path::Path;
+use std::time::Instant;
 
 use lengthwise_comm::{Communicator, PendingGather, ReduceOp};
 use lengthwise_core::{MicroBatch, Plan, Rank};
@@ -18,6 +20,7 @@ use crate::model::{ModelConfig, ModelSpec};
 use crate::{OptimizerConfig, TrainError, schedule};
 use gather::Gathers;
 use group_run::GroupRun;
+pub use micro_batch_time::MicroBatchTime;
 use shard::ShardedParameters;
 pub(crate) use stage::{ScheduledStage, stages};
 use work::RankWork;
@@ -31,6 +34,7 @@ pub struct Executor<C: Communicator> {
     parameters: ShardedParameters<C::Backend>,
     stages: Vec<ScheduledStage>,
     num_updates: u64,
+    micro_batch_times: Vec<MicroBatchTime>,
 }
 
 /// What the ranks found together in a step.
@@ -64,6 +68,7 @@ impl<C: Communicator> Executor<C> {
             parameters,
             stages,
             num_updates: 0,
+            micro_batch_times: Vec::new(),
         })
     }
 
@@ -87,6 +92,7 @@ impl<C: Communicator> Executor<C> {
             .sum();
         let scale = 1.0 / num_tokens as f32;
         let mut loss_sum = 0.0;
+        self.micro_batch_times.clear();
         for micro_batch in plan.micro_batches() {
             loss_sum += self.micro_batch(micro_batch, batch, scale)?;
         }
@@ -181,9 +187,19 @@ impl<C: Communicator> Executor<C> {
         Ok(self.world.barrier()?)
     }
 
+    /// What this rank's time went into, for each micro-batch of the last plan that was run.
+    pub fn micro_batch_times(&self) -> &[MicroBatchTime] {
+        &self.micro_batch_times
+    }
+
     /// Forgets the gradients gathered so far.
     pub fn discard_gradients(&mut self) {
         self.parameters.discard_gradients();
+    }
+
+    /// The shape of the model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
     }
 
     /// The units of the model.
@@ -202,6 +218,8 @@ impl<C: Communicator> Executor<C> {
         batch: &TokenBatch,
         scale: f32,
     ) -> Result<f64, TrainError> {
+        let began = Instant::now();
+        let mut time = MicroBatchTime::default();
         let rank: Rank = self.world.rank();
         let spec = self.parameters.spec().clone();
         let mut run = match micro_batch.group_of(rank) {
@@ -224,10 +242,13 @@ impl<C: Communicator> Executor<C> {
             scatters,
         } in &self.stages
         {
+            let start = Instant::now();
             let mut parameters = Vec::with_capacity(gathered.len());
             for _ in gathered {
                 parameters.extend(gathers.next(&self.parameters, run.is_some())?);
             }
+            time.gather += start.elapsed();
+            let start = Instant::now();
             let gradients = match &mut run {
                 Some(run) => run.run(*stage, &parameters)?,
                 None => scatters
@@ -236,13 +257,18 @@ impl<C: Communicator> Executor<C> {
                     .collect::<Result<_, _>>()?,
             };
             drop(parameters);
+            time.add(*stage, start);
+            let start = Instant::now();
             for (&unit, gradient) in scatters.iter().zip(gradients) {
                 let shard = self
                     .world
                     .reduce_scatter_v(gradient, &self.parameters.row_counts(unit))?;
                 self.parameters.accumulate(unit, shard)?;
             }
+            time.scatter += start.elapsed();
         }
+        time.whole = began.elapsed();
+        self.micro_batch_times.push(time);
         Ok(run.map_or(0.0, |run| run.loss_sum()))
     }
 }

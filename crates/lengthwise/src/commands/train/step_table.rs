@@ -182,6 +182,9 @@ pub mod tests {
                 vec![seconds(0.8), seconds(0.5), seconds(0.25), seconds(0.125)],
             ],
             predicted_overhead: seconds(0.1),
+            predicted_step_overhead: seconds(0.05),
+            predicted: seconds(2.3),
+            costs_version: 4,
             report: PlanReport {
                 predicted_step: seconds(2.25),
                 lower_bound: seconds(2.0),

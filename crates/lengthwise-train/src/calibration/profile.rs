@@ -1,0 +1,96 @@
+//! Measured costs as a profile file holds them.
+
+use lengthwise_core::{Bytes, Degree};
+use lengthwise_cost::{
+    ClusterProfile, CostModel, ExchangeProfile, FittedCosts, MeasuredFor, MemoryProfile,
+    ModelProfile, PerDegree, Profile, TimeProfile,
+};
+
+use super::{MeasuredCosts, core_sharing};
+use crate::model::ModelSpec;
+use crate::{TrainOptions, volume};
+
+/// Bytes of a parameter with its gradient and both moments.
+const BYTES_PER_PARAMETER: f64 = 16.0;
+
+/// What a run's costs hold for.
+pub fn measured_for(options: &TrainOptions) -> MeasuredFor {
+    let model = &options.model;
+    let first_node = options.cluster.node_ranks(0).map_or(0, |ranks| ranks.len());
+    MeasuredFor {
+        ranks: options.cluster.num_devices(),
+        devices_per_node: first_node as u32,
+        vocab: model.vocab as u64,
+        hidden: model.hidden as u64,
+        layers: model.layers as u64,
+        heads: model.heads as u64,
+        kv_heads: model.kv_heads as u64,
+        ffn: model.ffn as u64,
+        tied_output: model.tied_output,
+        recompute: options.recompute,
+        data_type: "f32".to_owned(),
+    }
+}
+
+/// The profile of a run's model on the devices that it was measured on.
+pub fn profile(name: &str, options: &TrainOptions, measured: &MeasuredCosts) -> Profile {
+    let costs: &FittedCosts = measured.model.cost.costs();
+    let num_ranks = options.cluster.num_devices();
+    let devices = options.cluster.devices().iter();
+    let memory = devices.map(|device| device.memory()).min();
+    let memory = memory.unwrap_or_default();
+    let exchanged = volume::exchanged_bytes_per_token(&options.model, options.recompute);
+    let bandwidths = |table: &[(Degree, f64)]| {
+        let bandwidth = table
+            .iter()
+            .map(|&(degree, seconds)| (degree, exchanged / (f64::from(degree.get()) * seconds)));
+        PerDegree::new(bandwidth.filter(|(_, bandwidth)| bandwidth.is_finite()))
+    };
+    let sharded = BYTES_PER_PARAMETER * ModelSpec::new(&options.model).num_parameters() as f64;
+    let together = costs.memory_bytes_per_token.iter();
+    let together = together.map(|&(degree, bytes)| (degree, bytes * f64::from(degree.get())));
+    let together: Vec<(Degree, f64)> = together.collect();
+    let sharing = core_sharing(options);
+    let measured_for = measured_for(options);
+    Profile {
+        name: name.to_owned(),
+        context_tokens: options.context.0,
+        cluster: ClusterProfile::Equal {
+            num_devices: num_ranks,
+            devices_per_node: measured_for.devices_per_node,
+            memory_gib: memory.as_f64() / Bytes::from_mib(1024).as_f64(),
+            num_cores: sharing.is_shared().then(|| sharing.num_cores()),
+        },
+        model: ModelProfile {
+            num_heads: Some(options.model.heads as u32),
+            degrees: options
+                .degrees
+                .as_ref()
+                .map(|degrees| degrees.iter().map(|degree| degree.get()).collect()),
+            recompute: options.recompute,
+            attention_divides_evenly: costs.num_heads.is_none(),
+        },
+        time: TimeProfile {
+            quadratic_s_per_token2: costs.quadratic_s_per_token2,
+            linear_s_per_token: costs.linear_s_per_token,
+            micro_batch_overhead_s: measured.model.cost.micro_batch_overhead().get(),
+            step_overhead_s: measured.model.step_overhead.get(),
+        },
+        exchange: ExchangeProfile {
+            bytes_per_token: exchanged,
+            one_node_bandwidth_bytes_per_s: bandwidths(&costs.exchange_s_per_token),
+            many_nodes_bandwidth_bytes_per_s: bandwidths(&costs.many_nodes_exchange_s_per_token),
+        },
+        memory: MemoryProfile {
+            activation_bytes_per_token: together.first().map_or(0.0, |&(_, bytes)| bytes),
+            activation_bytes_per_token_by_degree: PerDegree::new(together),
+            sharded_bytes: sharded,
+            fixed_bytes: (costs.fixed_memory_bytes - sharded / f64::from(num_ranks)).max(0.0),
+            measured_bytes_per_local_token: Some(measured.bytes_per_local_token),
+            measured_bytes_per_sequence: Some(measured.bytes_per_sequence),
+        },
+        measured_for: Some(measured_for),
+        fit: Some(measured.report.clone()),
+        measurements: measured.measurements.clone(),
+    }
+}

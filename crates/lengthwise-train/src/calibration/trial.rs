@@ -1,0 +1,265 @@
+//! Micro-batches that are run to be timed.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use lengthwise_comm::{Communicator, ReduceOp};
+use lengthwise_core::{
+    Cluster, GlobalBatch, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy, Tokens,
+};
+use lengthwise_cost::fitting::{Load, TimeTerms};
+use lengthwise_cost::{
+    CoreSharing, GroupShape, MeasuredGroup, MeasuredParts, Measurement, StepModel,
+};
+use lengthwise_tensor::Backend;
+
+use super::layout::Layout;
+use crate::data::{TokenBatch, TokenSequence};
+use crate::executor::Executor;
+use crate::{OptimizerConfig, TrainError};
+
+/// Runs shorter than this are repeated, and the fastest counts, since other work only ever slows one down.
+const REPEATED_BELOW_S: f64 = 0.3;
+
+/// How often short runs are repeated.
+const REPEATS: u32 = 3;
+
+/// A micro-batch to time, and what came of it so far.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    plan: Plan,
+    /// In the order of the plan.
+    seq_lens: Vec<u64>,
+    /// Ranks that have work.
+    num_active: u32,
+    /// How often it has run.
+    pub runs: u32,
+    /// Seconds of its fastest run, on the slowest rank; above 0.
+    pub seconds: f64,
+    /// The most that a device held, in bytes.
+    pub peak_memory: f64,
+    parts: MeasuredParts,
+}
+
+impl Trial {
+    /// Groups of these ranks with sequences of these lengths.
+    pub fn new(groups: Vec<(Vec<Rank>, Vec<u64>)>, recompute: bool) -> Result<Self, TrainError> {
+        let num_active = groups.iter().map(|(ranks, _)| ranks.len() as u32).sum();
+        let mut all_lens = Vec::new();
+        let mut planned = Vec::with_capacity(groups.len());
+        for (ranks, seq_lens) in groups {
+            let first = all_lens.len() as u32;
+            all_lens.extend(&seq_lens);
+            let degree = lengthwise_core::Degree::new(ranks.len() as u32)?;
+            planned.push(Group {
+                strategy: Strategy::ulysses(degree, recompute),
+                ranks,
+                sequences: (first..all_lens.len() as u32).map(SequenceIndex).collect(),
+            });
+        }
+        Ok(Trial {
+            plan: Plan::new(vec![MicroBatch { groups: planned }]),
+            seq_lens: all_lens,
+            num_active,
+            runs: 0,
+            seconds: f64::INFINITY,
+            peak_memory: 0.0,
+            parts: MeasuredParts::default(),
+        })
+    }
+
+    /// The same sequences in each group of a layout.
+    pub fn equal(layout: &Layout, seq_lens: &[u64], recompute: bool) -> Result<Self, TrainError> {
+        let groups = layout.groups.iter();
+        let groups = groups.map(|ranks| (ranks.clone(), seq_lens.to_vec()));
+        Self::new(groups.collect(), recompute)
+    }
+
+    /// What each coefficient is multiplied by in the time of equal groups.
+    pub fn terms(&self, terms: &TimeTerms, sharing: CoreSharing, cluster: &Cluster) -> Vec<f64> {
+        let load = self.groups().next().map(|group| self.load(group, cluster));
+        load.map_or_else(Vec::new, |load| {
+            terms.micro_batch(&load, sharing.pace(self.num_active))
+        })
+    }
+
+    fn load(&self, group: &Group, cluster: &Cluster) -> Load {
+        Load::new(
+            GroupShape::of(group, cluster),
+            self.lens_of(group).map(Tokens),
+        )
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.plan
+            .micro_batches()
+            .iter()
+            .flat_map(|micro_batch| &micro_batch.groups)
+    }
+
+    fn lens_of<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = u64> + 'a {
+        group
+            .sequences
+            .iter()
+            .map(|index| self.seq_lens[index.index()])
+    }
+
+    /// What a model makes of it, in seconds.
+    pub fn predicted(&self, model: &StepModel, cluster: &Cluster) -> Result<f64, TrainError> {
+        let batch = GlobalBatch::from_lens(self.seq_lens.iter().copied())?;
+        let micro_batches = self.plan.micro_batches().iter();
+        let predicted = micro_batches
+            .map(|micro_batch| model.predict_micro_batch(micro_batch, &batch, cluster));
+        Ok(predicted.map(|seconds| seconds.get()).sum())
+    }
+
+    /// Runs it on all ranks, which agree on what it took; a short one several times.
+    pub fn run<C: Communicator>(&mut self, executor: &mut Executor<C>) -> Result<(), TrainError> {
+        let batch = self.batch(executor.config().vocab);
+        let world = executor.world().clone();
+        for _ in 0..REPEATS {
+            world.barrier()?;
+            world.backend().reset_peak_memory();
+            let start = Instant::now();
+            executor.accumulate_gradients(&self.plan, &batch)?;
+            // An emulated device takes longer than its thread: only a call waits for it.
+            world.barrier()?;
+            let seconds = start.elapsed().as_secs_f64();
+            let peak = world.backend().memory().peak.as_f64();
+            let most = world.all_reduce_values(&[seconds, peak], ReduceOp::Max)?;
+            let parts = self.mean_parts(executor)?;
+            executor.discard_gradients();
+            self.runs += 1;
+            self.peak_memory = self.peak_memory.max(most[1]);
+            // The clock's resolution is the least that anything takes.
+            let seconds = most[0].max(1e-9);
+            if seconds < self.seconds {
+                self.seconds = seconds;
+                self.parts = parts;
+            }
+            if self.seconds > REPEATED_BELOW_S {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Seconds that a step with this micro-batch takes beside it: the least of several.
+    pub fn step_rest<C: Communicator>(
+        &self,
+        executor: &mut Executor<C>,
+        optimizer: &OptimizerConfig,
+    ) -> Result<f64, TrainError> {
+        let batch = self.batch(executor.config().vocab);
+        let world = executor.world().clone();
+        let mut least = f64::INFINITY;
+        for _ in 0..REPEATS {
+            world.barrier()?;
+            let start = Instant::now();
+            executor.step(&self.plan, &batch, optimizer, u64::from(REPEATS))?;
+            world.barrier()?;
+            let whole = start.elapsed().as_secs_f64();
+            let micro_batches = executor.micro_batch_times().iter();
+            let micro_batches: f64 = micro_batches.map(|time| time.whole.as_secs_f64()).sum();
+            // As in training: the step of the slowest rank, without the longest micro-batches.
+            let most = world.all_reduce_values(&[whole, micro_batches], ReduceOp::Max)?;
+            least = least.min((most[0] - most[1]).max(0.0));
+        }
+        Ok(least)
+    }
+
+    fn batch(&self, vocab: usize) -> TokenBatch {
+        let sequence = |&seq_len: &u64| {
+            let ids = 0..=seq_len;
+            let ids: Arc<[u32]> = ids
+                .map(|place| (place * 7919 % vocab as u64) as u32)
+                .collect();
+            TokenSequence::new(ids)
+        };
+        TokenBatch::new(self.seq_lens.iter().map(sequence).collect())
+    }
+
+    /// The mean over the ranks that have work.
+    fn mean_parts<C: Communicator>(
+        &self,
+        executor: &Executor<C>,
+    ) -> Result<MeasuredParts, TrainError> {
+        let world = executor.world();
+        let is_active = self
+            .groups()
+            .any(|group| group.ranks.contains(&world.rank()));
+        let mut mine = [0.0; 5];
+        for time in executor.micro_batch_times().iter().filter(|_| is_active) {
+            let parts = [
+                time.forward,
+                time.backward,
+                time.ends,
+                time.gather,
+                time.scatter,
+            ];
+            for (sum, part) in mine.iter_mut().zip(parts) {
+                *sum += part.as_secs_f64() / f64::from(self.num_active);
+            }
+        }
+        let sums = world.all_reduce_values(&mine, ReduceOp::Sum)?;
+        Ok(MeasuredParts {
+            forward_s: sums[0],
+            backward_s: sums[1],
+            ends_s: sums[2],
+            gather_s: sums[3],
+            scatter_s: sums[4],
+        })
+    }
+
+    /// Tokens that the fullest rank holds, and the sequences of its group.
+    pub fn fullest(&self) -> (f64, f64) {
+        let held = self.groups().map(|group| {
+            let tokens: u64 = self.lens_of(group).sum();
+            (
+                tokens as f64 / group.ranks.len() as f64,
+                group.sequences.len() as f64,
+            )
+        });
+        held.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default()
+    }
+
+    /// As a profile records it.
+    pub fn measurement(
+        &self,
+        model: &StepModel,
+        cluster: &Cluster,
+        held_out: bool,
+    ) -> Result<Measurement, TrainError> {
+        let mut groups: Vec<MeasuredGroup> = Vec::new();
+        for group in self.groups() {
+            let seq_lens_tokens: Vec<u64> = self.lens_of(group).collect();
+            let measured = MeasuredGroup {
+                count: 1,
+                degree: group.degree().get(),
+                crosses_nodes: cluster.crosses_nodes(&group.ranks),
+                seq_lens_tokens,
+            };
+            let alike = groups.iter_mut().find(|other| {
+                let count = other.count;
+                **other
+                    == MeasuredGroup {
+                        count,
+                        ..measured.clone()
+                    }
+            });
+            match alike {
+                Some(other) => other.count += 1,
+                None => groups.push(measured),
+            }
+        }
+        Ok(Measurement {
+            held_out,
+            runs: self.runs,
+            measured_s: self.seconds,
+            predicted_s: self.predicted(model, cluster)?,
+            peak_memory_bytes: self.peak_memory as u64,
+            parts: self.parts,
+            groups,
+        })
+    }
+}
