@@ -30,6 +30,8 @@ pub struct MeasuredFor {
     pub recompute: bool,
     /// Of parameters and activations.
     pub data_type: String,
+    /// The cluster that was emulated meanwhile, in words; `none` where ranks ran as fast as they could.
+    pub emulated: String,
 }
 
 impl MeasuredFor {
@@ -54,7 +56,7 @@ impl MeasuredFor {
     }
 
     /// Every key of the profile with that of the settings, and its value.
-    fn entries(&self) -> [(&'static str, &'static str, String); 11] {
+    fn entries(&self) -> [(&'static str, &'static str, String); 12] {
         let entry = |key, setting, value: &dyn ToString| (key, setting, value.to_string());
         [
             entry("measured_for.hidden", "model.hidden", &self.hidden),
@@ -80,6 +82,7 @@ impl MeasuredFor {
                 &self.devices_per_node,
             ),
             entry("measured_for.data_type", "the data type", &self.data_type),
+            entry("measured_for.emulated", "cluster.emulate", &self.emulated),
         ]
     }
 }

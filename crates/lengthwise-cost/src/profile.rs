@@ -202,7 +202,7 @@ impl Profile {
         profile.check_figures()?;
         let cluster = profile.cluster(None)?;
         let space = profile.space(&cluster)?;
-        profile.check_exchange(&space)?;
+        profile.check_degrees(&space)?;
         profile.model(&cluster)?;
         Ok(profile)
     }
@@ -229,9 +229,15 @@ impl Profile {
         Ok(())
     }
 
-    /// Groups that exchange must be known to take time for it: beyond the degrees of a table its nearest one
-    /// holds, so one entry will do for published figures, while what was measured here covers all that may be planned.
-    fn check_exchange(&self, space: &StrategySpace) -> Result<(), ProfileError> {
+    /// Checks that groups that exchange are known to take time for it.
+    ///
+    /// Beyond the degrees of a table its nearest one holds, so one entry will do for published figures. What was measured
+    /// must cover all that may be planned.
+    ///
+    /// # Errors
+    ///
+    /// The degree that is missing.
+    pub fn check_degrees(&self, space: &StrategySpace) -> Result<(), ProfileError> {
         let exchange = &self.exchange;
         let above_one = space.degrees().filter(|&degree| degree > Degree::ONE);
         let tables = [

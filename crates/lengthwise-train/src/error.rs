@@ -2,7 +2,7 @@
 
 use lengthwise_comm::CommError;
 use lengthwise_core::{CoreError, PlanViolation, Rank};
-use lengthwise_cost::CostError;
+use lengthwise_cost::{CostError, ProfileError};
 use lengthwise_plan::PlanError;
 use lengthwise_tensor::TensorError;
 use thiserror::Error;
@@ -25,6 +25,9 @@ pub enum TrainError {
     /// The measured costs make no model.
     #[error(transparent)]
     Cost(#[from] CostError),
+    /// The profile is not of this run.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
     /// The corpus gives no batch.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -19,15 +19,14 @@ mod feed;
 pub mod memory;
 mod model;
 mod options;
+mod recent_errors;
 mod record;
 mod schedule;
 mod timed;
 mod trainer;
 pub mod volume;
 
-pub use calibration::{
-    MeasuredCosts, MeasuringProgress, MeasuringRule, calibrate, measured_for, profile,
-};
+pub use calibration::{MeasuredCosts, MeasuringProgress, MeasuringRule, calibrate, profile};
 pub use checkpoint::{CheckpointError, CheckpointWriter};
 pub use error::TrainError;
 pub use executor::{Executor, MicroBatchTime, StepOutcome};
@@ -35,4 +34,4 @@ pub use feed::{PlanFeed, PlannedBatch, Planning, PlanningCosts};
 pub use model::{ModelConfig, ModelError, ModelSpec, ParameterKind, ParameterSpec, UnitSpec};
 pub use options::{InjectedFailure, OptimizerConfig, TrainOptions};
 pub use record::{RankTime, StepRecord, TrainObserver, TrainSummary};
-pub use trainer::{measure_costs, train};
+pub use trainer::{measure_costs, profiled_costs, train};

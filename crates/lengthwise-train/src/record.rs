@@ -39,6 +39,8 @@ pub struct StepRecord {
     pub predicted: Seconds,
     /// How often the costs had been refined before the step was planned.
     pub costs_version: u64,
+    /// The median of how far predictions were off in the last steps, this one included, as a part of what was measured.
+    pub recent_error: f64,
     /// Wall time of the step, waiting for the plan excluded.
     pub measured: Seconds,
     /// What every rank's time went into, by rank; each adds up to the step's.

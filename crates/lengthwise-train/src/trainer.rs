@@ -9,7 +9,9 @@ use lengthwise_comm::{
     run_ranks_emulated,
 };
 use lengthwise_core::{Bytes, Cluster, MemoryModel, Rank, Seconds, StrategySpace};
-use lengthwise_cost::{CostModel, MeasuredMicroBatch, MeasuredStep, Refinement, StepModel};
+use lengthwise_cost::{
+    CostModel, MeasuredMicroBatch, MeasuredStep, Profile, Refinement, StepModel,
+};
 use lengthwise_plan::Planner;
 use lengthwise_tensor::{Backend, CpuBackend};
 
@@ -19,6 +21,7 @@ use crate::executor::Executor;
 use crate::feed::{PlanFeed, PlannedBatch, Planning};
 use crate::model::ModelSpec;
 use crate::options::InjectedFailure;
+use crate::recent_errors::RecentErrors;
 use crate::timed::Timed;
 use crate::{
     MeasuredCosts, MeasuringProgress, MeasuringRule, RankTime, StepRecord, TrainError,
@@ -113,6 +116,15 @@ pub fn measure_costs(
     progress: &(dyn Fn(MeasuringProgress) + Sync),
 ) -> Result<MeasuredCosts, TrainError> {
     measure(options, &check(options)?, backends(options), rule, progress)
+}
+
+/// What steps cost by a profile, which a run is given with [`TrainOptions::costs`].
+///
+/// # Errors
+///
+/// The options are impossible, or the profile was measured for something else.
+pub fn profiled_costs(options: &TrainOptions, profile: &Profile) -> Result<StepModel, TrainError> {
+    Ok(calibration::profiled(profile, options, &check(options)?)?)
 }
 
 fn backends(options: &TrainOptions) -> Vec<CpuBackend> {
@@ -240,6 +252,7 @@ where
         let is_first = world.rank() == Rank(0);
         let rule = options.refinement.filter(|_| is_first);
         let mut refinement = rule.map(|rule| Refinement::new(self.costs.clone(), rule));
+        let mut recent_errors = RecentErrors::default();
         for step in 1..=options.steps {
             let Some((planned, plan_wait)) = self.feed.take(step) else {
                 return Ok(());
@@ -290,7 +303,12 @@ where
                 self.feed.refine(refined.clone());
             }
             if is_first {
-                let predicted = &planned.costs.model;
+                let costs = &planned.costs.model;
+                let predicted = costs.predict_step(
+                    &planned.planned.plan,
+                    &planned.global_batch,
+                    &options.cluster,
+                );
                 let record = StepRecord {
                     step,
                     loss: outcome.loss,
@@ -302,14 +320,11 @@ where
                     batch: planned.global_batch.clone(),
                     plan: planned.planned.plan.clone(),
                     predicted_groups: self.predicted_groups(&planned),
-                    predicted_overhead: predicted.cost.micro_batch_overhead(),
-                    predicted_step_overhead: predicted.step_overhead,
+                    predicted_overhead: costs.cost.micro_batch_overhead(),
+                    predicted_step_overhead: costs.step_overhead,
                     report: planned.planned.report.clone(),
-                    predicted: predicted.predict_step(
-                        &planned.planned.plan,
-                        &planned.global_batch,
-                        &options.cluster,
-                    ),
+                    predicted,
+                    recent_error: recent_errors.add(predicted / measured - 1.0),
                     costs_version: planned.costs.version,
                     measured,
                     rank_times,

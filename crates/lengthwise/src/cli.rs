@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::commands::bench::BenchArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::plan::PlanArgs;
+use crate::commands::profile::ProfileArgs;
 use crate::commands::report::ReportArgs;
 use crate::commands::train::TrainArgs;
 use crate::suggestion::suggestion;
@@ -31,6 +32,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Shows runs beside each other on one page of HTML.
     Report(ReportArgs),
+    /// Measures what a training costs on this machine, for plans that go by it.
+    Profile(ProfileArgs),
     /// Trains a decoder as a settings file describes.
     Train(TrainArgs),
 }

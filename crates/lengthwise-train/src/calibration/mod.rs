@@ -26,7 +26,7 @@ use lengthwise_cost::{CoreSharing, FitReport, FittedCosts, Measurement, StepMode
 use crate::{TrainError, TrainOptions, memory};
 use measuring::Measuring;
 
-pub use profile::{measured_for, profile};
+pub use profile::{profile, profiled};
 
 /// On emulated devices, which are slower, measuring may take longer in proportion: this is the part of a core that
 /// times are meant for.

@@ -1,12 +1,14 @@
 //! Measured costs as a profile file holds them.
 
-use lengthwise_core::{Bytes, Degree};
+use lengthwise_comm::Emulation;
+use lengthwise_core::{Bytes, Degree, StrategySpace};
 use lengthwise_cost::{
-    ClusterProfile, CostModel, ExchangeProfile, FittedCosts, MeasuredFor, MemoryProfile,
-    ModelProfile, PerDegree, Profile, TimeProfile,
+    ClusterLinks, ClusterProfile, CostModel, ExchangeProfile, FittedCosts, FittedModel, Link,
+    MeasuredFor, MemoryProfile, ModelProfile, PerDegree, Profile, ProfileError, StepModel,
+    TimeProfile,
 };
 
-use super::{MeasuredCosts, core_sharing};
+use super::{MeasuredCosts, core_sharing, counted_memory};
 use crate::model::ModelSpec;
 use crate::{TrainOptions, volume};
 
@@ -29,7 +31,59 @@ pub fn measured_for(options: &TrainOptions) -> MeasuredFor {
         tied_output: model.tied_output,
         recompute: options.recompute,
         data_type: "f32".to_owned(),
+        emulated: options
+            .emulation
+            .as_ref()
+            .map_or("none".to_owned(), emulated),
     }
+}
+
+/// All of an emulated cluster that times depend on.
+fn emulated(emulation: &Emulation) -> String {
+    let ClusterLinks {
+        device,
+        nics_per_node,
+        nic,
+    } = emulation.links();
+    let link = |link: Link| {
+        let (bandwidth, latency) = (link.bandwidth_bytes_per_s(), link.latency());
+        format!("{bandwidth:e} B/s after {latency}")
+    };
+    let speeds = emulation.cluster().devices().iter();
+    let slowest = speeds
+        .map(|device| device.speed().get())
+        .fold(1.0, f64::min);
+    format!(
+        "devices of {:.4} cores, the slowest {slowest:.3} of that, {}; {nics_per_node} NICs a node, {}",
+        emulation.core_fraction(),
+        link(device),
+        link(nic),
+    )
+}
+
+/// The costs of a profile for a run, with the memory that the executor is known to need.
+///
+/// # Errors
+///
+/// The profile was measured for something else, or not for all degrees of the run.
+pub fn profiled(
+    profile: &Profile,
+    options: &TrainOptions,
+    space: &StrategySpace,
+) -> Result<StepModel, ProfileError> {
+    profile.check_measured_for(&measured_for(options))?;
+    profile.check_degrees(space)?;
+    let model = profile.step_model(&options.cluster)?;
+    let counted = counted_memory(options, space.degrees());
+    let costs = FittedCosts {
+        memory_bytes_per_token: counted.memory_bytes_per_token,
+        fixed_memory_bytes: counted.fixed_memory_bytes,
+        ..model.cost.costs().clone()
+    };
+    Ok(StepModel {
+        cost: FittedModel::new(costs)?,
+        ..model
+    })
 }
 
 /// The profile of a run's model on the devices that it was measured on.

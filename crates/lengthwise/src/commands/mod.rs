@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod compare;
 pub mod plan;
+pub mod profile;
 pub mod report;
 pub mod train;
 
@@ -16,6 +17,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Compare(args) => compare::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Report(args) => report::run(&args),
+        Command::Profile(args) => profile::run(args),
         Command::Train(args) => train::run(args),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Steps and summary go to stdout, all else to stderr; with `--metrics` each step goes to a file as well.
 
+mod costs;
 mod failure;
 mod metrics;
 mod progress;
@@ -65,6 +66,7 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
         output::result_line(&settings.shown);
         return Ok(());
     }
+    settings.options.costs = costs::profiled(&settings)?;
     let batches = open_batches(&settings)?;
     let metrics = match &settings.metrics {
         Some(metrics) => Some(MetricsFile::create(metrics, settings.planner)?),
@@ -127,8 +129,11 @@ impl Observer<'_> {
 impl TrainObserver for Observer<'_> {
     fn calibrated(&mut self, took: Seconds) {
         self.report.begun = true;
-        self.progress
-            .note(&format!("costs      measured in {took}"));
+        let costs = match self.report.profile() {
+            Some(profile) => format!("costs      of the profile {profile}"),
+            None => format!("costs      measured in {took}"),
+        };
+        self.progress.note(&costs);
     }
 
     fn step(&mut self, record: &StepRecord) {

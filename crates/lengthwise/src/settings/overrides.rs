@@ -89,6 +89,20 @@ const FLAGS: &[Flag] = &[
         "Time the planner may take for a batch; with it plans depend on the machine",
     ),
     flag(
+        "profile",
+        "LENGTHWISE_PROFILE",
+        "plan.profile",
+        "FILE.toml",
+        "Plan by the costs that `lengthwise profile` has measured, instead of measuring briefly",
+    ),
+    flag(
+        "refine",
+        "LENGTHWISE_REFINE",
+        "plan.refine",
+        "BOOL",
+        "Whether measured steps refine the costs; with it plans depend on how fast steps were",
+    ),
+    flag(
         "context",
         "LENGTHWISE_CONTEXT",
         "model.context",

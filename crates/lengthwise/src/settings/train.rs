@@ -7,11 +7,12 @@ mod optimizer;
 
 use std::path::PathBuf;
 
+use lengthwise_cost::RefinementRule;
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 use lengthwise_train::TrainOptions;
 use lengthwise_train::data::{BatchSize, CutRule};
 
-use self::cluster::{Devices, cluster, plan};
+use self::cluster::{Devices, cluster, costs, plan};
 use self::corpus::{batch, data};
 use self::model::model;
 use self::optimizer::optimizer;
@@ -21,7 +22,7 @@ use super::reader::{Reader, SettingsFile};
 use crate::failure::Failure;
 
 /// Every setting, as `section.key`.
-pub const KEYS: [&str; 37] = [
+pub const KEYS: [&str; 39] = [
     "model.hidden",
     "model.layers",
     "model.heads",
@@ -47,6 +48,8 @@ pub const KEYS: [&str; 37] = [
     "plan.degrees",
     "plan.ahead",
     "plan.time_budget_ms",
+    "plan.profile",
+    "plan.refine",
     "train.steps",
     "train.learning_rate",
     "train.min_learning_rate",
@@ -68,6 +71,8 @@ pub struct TrainSettings {
     pub options: TrainOptions,
     /// The cluster whose pace is kept, in words.
     pub emulated: Option<String>,
+    /// The measured costs that plans go by.
+    pub profile: Option<Setting<PathBuf>>,
     /// Who plans.
     pub planner: PlannerKind,
     /// How it plans.
@@ -101,6 +106,7 @@ impl TrainSettings {
             emulated,
         } = cluster(&mut reader, &model)?;
         let (planner, planner_options, degrees, plan_ahead) = plan(&mut reader, &model, &cluster)?;
+        let (profile, refine) = costs(&mut reader)?;
         let (steps, optimizer) = optimizer(&mut reader)?;
         let seed = reader.get("train.seed", 0)?.value;
         let recompute = reader.get("train.recompute", true)?.value;
@@ -126,6 +132,7 @@ impl TrainSettings {
                 cluster,
                 emulation,
                 costs: None,
+                refinement: refine.then(RefinementRule::default),
                 context: context.value,
                 steps,
                 seed,
@@ -136,6 +143,7 @@ impl TrainSettings {
                 injected_failure: None,
             },
             emulated,
+            profile,
             planner,
             planner_options,
             paths,

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use clap::Args;
 use lengthwise_comm::Emulation;
 use lengthwise_core::{Bytes, Degree, Seconds, StrategySpace};
-use lengthwise_cost::{ClusterLinks, FittedModel, Link};
+use lengthwise_cost::{ClusterLinks, FittedModel, Link, StepModel};
 use lengthwise_plan::{PlanError, PlannerKind, Problem};
 use lengthwise_sim::{Overlap, ShardedBytes, SimError, StepCosts, simulate};
 use lengthwise_train::data::TokenBatch;
 use lengthwise_train::{
-    StepRecord, TrainError, TrainObserver, TrainOptions, measure_costs, train, volume,
+    MeasuringRule, StepRecord, TrainError, TrainObserver, TrainOptions, measure_costs, train,
+    volume,
 };
 
 use crate::commands::train::open_batches;
@@ -57,10 +58,12 @@ pub(super) fn run(args: &BenchEmulatedArgs) -> Result<(), Failure> {
     let batches = batches.map_err(|error| Failure::input(error.to_string()))?;
 
     output::note("measuring what sequences cost on the cluster");
-    let costs = measure_costs(&options).map_err(failed)?;
+    let costs = measure(&options)?;
     output::note("measuring what computing alone costs");
-    let alone = measure_costs(&without_links(&options, &emulation)?).map_err(failed)?;
+    let alone = measure(&without_links(&options, &emulation)?)?.cost;
     options.costs = Some(costs);
+    // All planners go by the same costs.
+    options.refinement = None;
 
     output::result_line("| planner | measured | predicted | simulated | simulated / measured |");
     output::result_line("| --- | ---: | ---: | ---: | ---: |");
@@ -95,6 +98,12 @@ pub(super) fn run(args: &BenchEmulatedArgs) -> Result<(), Failure> {
         output::result_line(&adaptive.beside(&best));
     }
     Ok(())
+}
+
+/// What steps cost, measured as before a training.
+fn measure(options: &TrainOptions) -> Result<StepModel, Failure> {
+    let measured = measure_costs(options, &MeasuringRule::BRIEF, &|_| {});
+    Ok(measured.map_err(failed)?.model)
 }
 
 /// The strategies that may be planned with.
@@ -162,7 +171,7 @@ impl EmulatedBench {
         };
         for (record, batch) in steps.0.iter().zip(&self.batches) {
             row.measured += record.measured;
-            row.predicted += record.report.predicted_step;
+            row.predicted += record.predicted;
             row.simulated += self.simulated(record, batch)?;
         }
         Ok(row)

@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::output;
 
 pub(crate) use lengths::Lengths;
-pub(crate) use problem::{OwnedProblem, read_profile};
+pub(crate) use problem::{OwnedProblem, profile_failure, read_profile};
 
 /// Arguments of `lengthwise plan`.
 #[derive(Debug, Args)]

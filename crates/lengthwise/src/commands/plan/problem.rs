@@ -144,7 +144,8 @@ pub(crate) fn read_profile(path: &Path) -> Result<Profile, Failure> {
     Profile::read(path).map_err(|error| profile_failure(path, &error))
 }
 
-fn profile_failure(path: &Path, error: &ProfileError) -> Failure {
+/// The failure that a profile brings about.
+pub(crate) fn profile_failure(path: &Path, error: &ProfileError) -> Failure {
     let cause = error
         .source()
         .map(|cause| format!(": {cause}"))

@@ -29,7 +29,17 @@ struct StepMetrics<'a> {
     /// The degrees of the groups of each micro-batch.
     micro_batches: Vec<Vec<u32>>,
     predicted_s: f64,
+    /// The part of it that comes beside the micro-batches.
+    predicted_step_overhead_s: f64,
+    /// What the planner made of it, for ranks that are all busy: what `lower_bound_s` and `gap` are about.
+    planned_s: f64,
     measured_s: f64,
+    /// By what part of the measured time the predicted one exceeds it.
+    prediction_error: f64,
+    /// The median of its size in the last steps.
+    recent_error: f64,
+    /// How often measured steps had refined the costs that this one was planned with.
+    costs_version: u64,
     tokens_per_s: f64,
     plan_wait_s: f64,
     lower_bound_s: f64,
@@ -135,8 +145,13 @@ impl<'a> StepMetrics<'a> {
                 .iter()
                 .map(|degrees| degrees.iter().copied().map(Degree::get).collect())
                 .collect(),
-            predicted_s: record.report.predicted_step.get(),
+            predicted_s: record.predicted.get(),
+            predicted_step_overhead_s: record.predicted_step_overhead.get(),
+            planned_s: record.report.predicted_step.get(),
             measured_s: record.measured.get(),
+            prediction_error: record.prediction_error(),
+            recent_error: record.recent_error,
+            costs_version: record.costs_version,
             tokens_per_s: record.tokens_per_second(),
             plan_wait_s: record.plan_wait.get(),
             lower_bound_s: record.report.lower_bound.get(),

@@ -12,19 +12,22 @@ enum Column {
     Tokens,
     Predicted,
     Measured,
+    Error,
     Speed,
     PlanWait,
     Plan,
 }
 
-use Column::{Loss, Measured, Plan, PlanWait, Predicted, Sequences, Speed, Step, Tokens};
+use Column::{Error, Loss, Measured, Plan, PlanWait, Predicted, Sequences, Speed, Step, Tokens};
 
-const ALL: [Column; 9] = [
-    Step, Loss, Sequences, Tokens, Predicted, Measured, Speed, PlanWait, Plan,
+const ALL: [Column; 10] = [
+    Step, Loss, Sequences, Tokens, Predicted, Measured, Error, Speed, PlanWait, Plan,
 ];
 
 /// Which column goes first where there is no room.
-const DISPENSABLE: [Column; 6] = [PlanWait, Sequences, Predicted, Tokens, Measured, Speed];
+const DISPENSABLE: [Column; 7] = [
+    PlanWait, Error, Sequences, Predicted, Tokens, Measured, Speed,
+];
 
 /// Room that a plan should have.
 const PLAN_WIDTH: usize = 12;
@@ -72,7 +75,7 @@ impl StepTable {
         match column {
             Step => 2 * self.num_steps.to_string().len() + 1,
             Loss | PlanWait => 8,
-            Tokens => 7,
+            Tokens | Error => 7,
             Sequences | Predicted | Measured | Speed => 9,
             Plan => PLAN_WIDTH,
         }
@@ -88,6 +91,7 @@ impl StepTable {
                 Tokens => "tokens",
                 Predicted => "predicted",
                 Measured => "measured",
+                Error => "off by",
                 Speed => "tokens/s",
                 PlanWait => "waited",
                 Plan => "plan",
@@ -105,6 +109,7 @@ impl StepTable {
             Tokens => record.num_tokens.to_string(),
             Predicted => format!("{:.3} s", record.report.predicted_step.get()),
             Measured => format!("{:.3} s", record.measured.get()),
+            Error => format!("{:.1} %", 100.0 * record.recent_error),
             Speed => format!("{:.0}", record.tokens_per_second()),
             PlanWait => format!("{:.3} s", record.plan_wait.get()),
             Plan => record.plan.to_string(),
@@ -185,6 +190,7 @@ pub mod tests {
             predicted_step_overhead: seconds(0.05),
             predicted: seconds(2.3),
             costs_version: 4,
+            recent_error: 0.0625,
             report: PlanReport {
                 predicted_step: seconds(2.25),
                 lower_bound: seconds(2.0),

@@ -22,6 +22,10 @@ pub struct RunReport {
     last_loss: Option<f64>,
     degrees: BTreeSet<Degree>,
     predicted: Seconds,
+    /// Of the last step.
+    recent_error: f64,
+    /// Where costs come from, unless they are measured.
+    profile: Option<String>,
     later_plan_wait: Seconds,
     predicted_peak_memory: Bytes,
     epoch: u64,
@@ -36,6 +40,7 @@ impl RunReport {
             num_files: batches.corpus().num_files(),
             num_repeated_files: batches.corpus().num_repeated_files(),
             context: settings.cut.context.0,
+            profile: (settings.profile.as_ref()).map(|profile| profile.value.display().to_string()),
             device_memory: devices
                 .map(|device| device.memory())
                 .min()
@@ -53,9 +58,15 @@ impl RunReport {
         self.last_loss = Some(record.loss);
         self.degrees
             .extend(record.plan.degrees().into_iter().flatten());
-        self.predicted += record.report.predicted_step;
+        self.predicted += record.predicted;
+        self.recent_error = record.recent_error;
         self.predicted_peak_memory = self.predicted_peak_memory.max(record.predicted_peak_memory);
         self.epoch = record.origin.epoch;
+    }
+
+    /// The profile that costs come from.
+    pub fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
     }
 
     /// What the corpus is, and what of it will not be trained on.
@@ -161,10 +172,10 @@ impl RunReport {
                 self.later_plan_wait.get(),
             ),
             format!(
-                "time       {:.1} s predicted, {:.1} s measured, and {:.1} s to measure costs",
+                "time       {:.1} s predicted, {:.1} s measured; the last predictions were off by {:.1} %",
                 self.predicted.get(),
                 summary.measured.get(),
-                summary.calibration.get(),
+                100.0 * self.recent_error,
             ),
             format!(
                 "memory     {} predicted, {} measured at most, of {} a device",

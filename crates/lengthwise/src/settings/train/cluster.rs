@@ -283,3 +283,12 @@ pub fn plan(
         ahead.value,
     ))
 }
+
+/// The profile that plans go by, if any, and whether measured steps refine the costs.
+pub fn costs(reader: &mut Reader<'_>) -> Result<(Option<Setting<PathBuf>>, bool), Failure> {
+    let mut profile = reader.optional::<PathBuf>("plan.profile")?;
+    if let Some(profile) = &mut profile {
+        profile.value = reader.path(profile, &profile.value)?;
+    }
+    Ok((profile, reader.get("plan.refine", true)?.value))
+}

@@ -1,0 +1,81 @@
+//! `lengthwise profile`: the settings of a training in, what its steps cost on this machine out.
+
+mod progress;
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use lengthwise_train::{MeasuringRule, TrainError, measure_costs, profile};
+
+use self::progress::Progress;
+use crate::commands::plan::duration;
+use crate::failure::Failure;
+use crate::output;
+use crate::settings::{Overrides, SettingsFile, TrainSettings};
+
+/// Arguments of `lengthwise profile`.
+#[derive(Debug, Args)]
+pub struct ProfileArgs {
+    /// The settings file, in TOML, of the training to measure for.
+    #[arg(value_name = "CONFIG.toml")]
+    pub config: PathBuf,
+    /// Where the profile is written, in TOML.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// How long measuring may take, for example 5min; a third of it is for micro-batches that the fit has not seen.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60s")]
+    pub time_budget: Duration,
+    /// Settings that this run changes.
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+/// Measures, fits and writes.
+pub fn run(args: ProfileArgs) -> Result<(), Failure> {
+    let file = SettingsFile::read(&args.config)?;
+    let settings = TrainSettings::read(&file, &args.overrides)?;
+    check_writable(&args.output)?;
+    let name = args.output.file_stem().unwrap_or_default();
+    let name = name.to_string_lossy().into_owned();
+
+    let progress = Progress::begin();
+    let rule = MeasuringRule::thorough(args.time_budget);
+    let measured = measure_costs(&settings.options, &rule, &|so_far| progress.show(&so_far));
+    progress.end();
+    let measured = measured.map_err(|error| match error {
+        TrainError::Model(_) | TrainError::Core(_) | TrainError::ModelTooLarge { .. } => {
+            Failure::input(error.to_string())
+        }
+        _ => Failure::run(error.to_string()),
+    })?;
+    let profile = profile(&name, &settings.options, &measured);
+    let text = profile
+        .to_toml()
+        .map_err(|error| Failure::run(error.to_string()))?;
+    let path = args.output.display();
+    fs::write(&args.output, text)
+        .map_err(|error| Failure::run(format!("can't write the profile to {path}: {error}")))?;
+    for line in table::lines(&profile) {
+        output::result_line(&line);
+    }
+    output::note(&format!("wrote {path}; train --profile {path} plans by it"));
+    Ok(())
+}
+
+/// Minutes of measuring should not end in a directory that is not there.
+fn check_writable(path: &Path) -> Result<(), Failure> {
+    let failure = |rule: &str| Failure::input(format!("--output {}: {rule}", path.display()));
+    if path.is_dir() {
+        return Err(failure("it is a directory; a profile is a file"));
+    }
+    match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() && !directory.is_dir() => {
+            Err(failure("its directory does not exist")
+                .hint(format!("create {} first", directory.display())))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,122 @@
+//! What is said of a profile that was measured.
+
+use std::collections::BTreeMap;
+
+use lengthwise_core::{Bytes, Seconds};
+use lengthwise_cost::{MeasuredParts, PerDegree, Profile};
+
+/// The coefficients, what time went into, and how good the fit is.
+pub fn lines(profile: &Profile) -> Vec<String> {
+    let (time, exchange) = (&profile.time, &profile.exchange);
+    let mut lines = vec![
+        format!(
+            "compute    {} a token, and {} a thousand squares of tokens",
+            seconds(time.linear_s_per_token),
+            seconds(1e3 * time.quadratic_s_per_token2),
+        ),
+        format!(
+            "overhead   {} a micro-batch, {} a step",
+            seconds(time.micro_batch_overhead_s),
+            seconds(time.step_overhead_s),
+        ),
+    ];
+    for (place, table) in [
+        ("in a node", &exchange.one_node_bandwidth_bytes_per_s),
+        ("across nodes", &exchange.many_nodes_bandwidth_bytes_per_s),
+    ] {
+        lines.extend(exchanges(place, table, exchange.bytes_per_token));
+    }
+    let memory = &profile.memory;
+    let bytes =
+        |figure: Option<f64>| Bytes::from_f64_ceil(figure.unwrap_or(0.0)).unwrap_or_default();
+    lines.push(format!(
+        "memory     {} seen for each token of a device, {} for each sequence; {} may be needed a token",
+        bytes(memory.measured_bytes_per_local_token),
+        bytes(memory.measured_bytes_per_sequence),
+        bytes(Some(memory.activation_bytes_per_token)),
+    ));
+    lines.extend(parts(profile));
+    if let Some(fit) = &profile.fit {
+        let held_out = match (fit.held_out_error, fit.held_out_worst_error) {
+            (Some(mean), Some(worst)) => format!(
+                "{:.1} % on micro-batches it has not seen, {:.1} % at worst",
+                100.0 * mean,
+                100.0 * worst
+            ),
+            _ => "nothing was held out".to_owned(),
+        };
+        lines.push(format!(
+            "error      {:.1} % on what was fitted, {held_out}",
+            100.0 * fit.fitted_error
+        ));
+        let (fitted, unseen): (Vec<_>, Vec<_>) =
+            (profile.measurements.iter()).partition(|measured| !measured.held_out);
+        lines.push(format!(
+            "measured   {} micro-batches and {} unseen ones in {:.1} s",
+            fitted.len(),
+            unseen.len(),
+            fit.measuring_s
+        ));
+    }
+    lines
+}
+
+fn exchanges(place: &str, table: &PerDegree, bytes_per_token: f64) -> Option<String> {
+    let by_degree: Vec<String> = table
+        .iter()
+        .map(|(degree, bandwidth)| {
+            let a_token = bytes_per_token / (bandwidth * f64::from(degree.get()));
+            format!("{} at degree {degree}", seconds(a_token))
+        })
+        .collect();
+    (!by_degree.is_empty())
+        .then(|| format!("exchange   {place}, a token: {}", by_degree.join(", ")))
+}
+
+/// What the time of all measured micro-batches of a degree went into.
+fn parts(profile: &Profile) -> Vec<String> {
+    let mut by_degree: BTreeMap<u32, MeasuredParts> = BTreeMap::new();
+    let equal = profile
+        .measurements
+        .iter()
+        .filter(|measured| !measured.held_out);
+    for measured in equal {
+        if let Some(group) = measured.groups.first() {
+            let sum = by_degree.entry(group.degree).or_default();
+            sum.forward_s += measured.parts.forward_s;
+            sum.backward_s += measured.parts.backward_s;
+            sum.ends_s += measured.parts.ends_s;
+            sum.gather_s += measured.parts.gather_s;
+            sum.scatter_s += measured.parts.scatter_s;
+        }
+    }
+    let line = |(degree, parts): (u32, MeasuredParts)| {
+        let MeasuredParts {
+            forward_s,
+            backward_s,
+            ends_s,
+            gather_s,
+            scatter_s,
+        } = parts;
+        let whole = forward_s + backward_s + ends_s + gather_s + scatter_s;
+        let percent = |part: f64| 100.0 * part / whole.max(f64::MIN_POSITIVE);
+        format!(
+            "degree {degree:<3} {:.0} % forward, {:.0} % backward, {:.0} % embedding and loss, {:.0} % gathers, {:.0} % scatters",
+            percent(forward_s),
+            percent(backward_s),
+            percent(ends_s),
+            percent(gather_s),
+            percent(scatter_s),
+        )
+    };
+    by_degree.into_iter().map(line).collect()
+}
+
+/// Seconds in a unit that suits them.
+fn seconds(seconds: f64) -> String {
+    if seconds > 0.0 && seconds < 1e-6 {
+        format!("{:.2} ns", seconds * 1e9)
+    } else {
+        Seconds::new(seconds).unwrap_or_default().to_string()
+    }
+}
