@@ -26,7 +26,7 @@ mod timed;
 mod trainer;
 pub mod volume;
 
-pub use calibration::{MeasuredCosts, MeasuringProgress, MeasuringRule, calibrate, profile};
+pub use calibration::{Clock, MeasuredCosts, MeasuringProgress, MeasuringRule, calibrate, profile};
 pub use checkpoint::{CheckpointError, CheckpointWriter};
 pub use error::TrainError;
 pub use executor::{Executor, MicroBatchTime, StepOutcome};

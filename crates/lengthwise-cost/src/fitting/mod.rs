@@ -183,6 +183,8 @@ pub struct Observation {
     pub terms: Vec<f64>,
     /// What it took; above 0.
     pub seconds: f64,
+    /// How much its relative error counts.
+    pub weight: f64,
 }
 
 /// Coefficients that fit observations.
@@ -202,14 +204,19 @@ impl Fit {
         let rows: Vec<Vec<f64>> = observations
             .iter()
             .map(|observed| {
-                let relative = observed.terms.iter().map(|term| term / observed.seconds);
+                let factor = observed.weight / observed.seconds;
+                let relative = observed.terms.iter().map(|term| term * factor);
                 relative.collect()
             })
             .collect();
         let mut coefficients = if rows.is_empty() {
             vec![0.0; terms.len()]
         } else {
-            non_negative(&rows, &vec![1.0; rows.len()])?
+            let weights: Vec<f64> = observations
+                .iter()
+                .map(|observed| observed.weight)
+                .collect();
+            non_negative(&rows, &weights)?
         };
         let linear = coefficients[TimeTerms::LINEAR];
         let exchanges = coefficients[TimeTerms::EXCHANGES..].iter_mut();
@@ -237,9 +244,9 @@ impl Fit {
             .collect()
     }
 
-    /// By how much the prediction of an observation exceeds it, relative to it.
-    pub fn error(&self, observed: &Observation) -> f64 {
-        self.seconds(&observed.terms) / observed.seconds - 1.0
+    /// By how much the prediction with these terms exceeds what was measured, relative to it.
+    pub fn error(&self, terms: &[f64], measured: f64) -> f64 {
+        self.seconds(terms) / measured - 1.0
     }
 
     /// The terms it has coefficients for.
@@ -319,6 +326,7 @@ mod tests {
                 Observation {
                     terms,
                     seconds: seconds * noise,
+                    weight: 1.0,
                 }
             })
             .collect()
@@ -365,6 +373,7 @@ mod tests {
         let run = |ranks, seq_len: u64, seconds| Observation {
             terms: terms.micro_batch(&load(ranks, &[seq_len]), 1.0),
             seconds,
+            weight: 1.0,
         };
         let runs = [run(1, 10, 1.0), run(1, 100, 5.0), run(2, 20, 0.1)];
         let fitted = Fit::new(terms.clone(), &runs)

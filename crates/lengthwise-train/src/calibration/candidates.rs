@@ -10,6 +10,41 @@ pub const SHORT: u64 = 128;
 /// Relative errors are not believed to be less than this: two runs of the same differ by about as much.
 const LEAST_ERROR: f64 = 0.01;
 
+/// By how much the formula may be wrong for lengths or fillings that nothing like them was measured of.
+const DISCREPANCY: f64 = 0.1;
+
+/// Lengths and fillings are alike if their binary logarithms have the same whole part, up to this one.
+const NUM_OCTAVES: usize = 32;
+
+/// What a run tells of: the terms of its time, and where the formula is put to the test.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunTerms {
+    /// What each coefficient is multiplied by.
+    pub terms: Vec<f64>,
+    /// Tokens of the longest sequence.
+    pub longest: f64,
+    /// Tokens of the fullest rank.
+    pub local_tokens: f64,
+    /// Index of the layout of its groups.
+    pub layout: usize,
+}
+
+impl RunTerms {
+    /// The part of the predicted time that each coefficient makes up; and what the formula may be wrong by for such
+    /// lengths, and for such fillings of a layout's ranks. So runs tell little of others unlike them, however exact they
+    /// are.
+    pub fn features(&self, fit: &Fit, num_layouts: usize) -> Vec<f64> {
+        let mut features = fit.shares(&self.terms);
+        let first = features.len();
+        features.resize(first + (1 + num_layouts) * NUM_OCTAVES, 0.0);
+        let octave = |tokens: f64| (tokens.max(1.0).log2() as usize).min(NUM_OCTAVES - 1);
+        features[first + octave(self.longest)] = DISCREPANCY;
+        let of_layout = first + (1 + self.layout) * NUM_OCTAVES;
+        features[of_layout + octave(self.local_tokens)] = DISCREPANCY;
+        features
+    }
+}
+
 /// A micro-batch of equal groups that may be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -45,52 +80,66 @@ pub fn candidates(layouts: &[Layout], context: u64, most: impl Fn(usize) -> u64)
     all
 }
 
-/// The candidate after which typical micro-batches are best known, for the time it takes; `None` if none may run.
-///
-/// `rows` are the terms of each candidate, `errors` the relative error to expect of its runs, and `is_allowed` is told
-/// the seconds it is predicted to take.
-pub fn most_telling(
-    fit: &Fit,
-    uncertainty: &Uncertainty,
-    rows: &[Vec<f64>],
-    errors: impl Fn(usize) -> f64,
-    typical: &[usize],
-    is_allowed: impl Fn(usize, f64) -> bool,
-) -> Option<usize> {
-    let shares: Vec<Vec<f64>> = rows.iter().map(|row| fit.shares(row)).collect();
-    let worth = |candidate: usize| {
-        let error = errors(candidate).max(LEAST_ERROR);
-        let gains = typical
-            .iter()
-            .map(|&target| uncertainty.gain(&shares[candidate], error, &shares[target]));
-        gains.sum::<f64>() / fit.seconds(&rows[candidate]).max(f64::MIN_POSITIVE)
-    };
-    let allowed =
-        (0..rows.len()).filter(|&candidate| is_allowed(candidate, fit.seconds(&rows[candidate])));
-    let ranked = allowed.map(|candidate| (candidate, worth(candidate)));
-    ranked
-        .max_by(|a, b| a.1.total_cmp(&b.1))
-        .map(|(candidate, _)| candidate)
+/// What is known of the costs so far, and of how well runs show them.
+pub struct Knowledge<'a> {
+    fit: &'a Fit,
+    /// The relative error to expect of a run of each layout.
+    layout_errors: &'a [f64],
+    uncertainty: Uncertainty,
 }
 
-/// Root of the mean squared relative error that is to be expected of typical micro-batches.
-pub fn expected_error(
-    fit: &Fit,
-    uncertainty: &Uncertainty,
-    rows: &[Vec<f64>],
-    typical: &[usize],
-) -> f64 {
-    let variances = typical
-        .iter()
-        .map(|&target| uncertainty.variance(&fit.shares(&rows[target])));
-    (variances.sum::<f64>() / typical.len().max(1) as f64).sqrt()
-}
-
-/// What is known after these runs, each of which has terms and a relative error.
-pub fn learn<'a>(fit: &Fit, runs: impl Iterator<Item = (&'a Vec<f64>, f64)>) -> Uncertainty {
-    let mut uncertainty = Uncertainty::prior(fit.terms().len());
-    for (row, error) in runs {
-        uncertainty.learn(&fit.shares(row), error.max(LEAST_ERROR));
+impl<'a> Knowledge<'a> {
+    /// What is known after these runs, each of which was measured so many times.
+    pub fn of<'b>(
+        fit: &'a Fit,
+        layout_errors: &'a [f64],
+        runs: impl Iterator<Item = (&'b RunTerms, u32)>,
+    ) -> Self {
+        let num_layouts = layout_errors.len();
+        let num_features = fit.terms().len() + (1 + num_layouts) * NUM_OCTAVES;
+        let mut uncertainty = Uncertainty::prior(num_features);
+        for (run, rounds) in runs {
+            let error = layout_errors[run.layout] / f64::from(rounds.max(1)).sqrt();
+            uncertainty.learn(&run.features(fit, num_layouts), error.max(LEAST_ERROR));
+        }
+        Knowledge {
+            fit,
+            layout_errors,
+            uncertainty,
+        }
     }
-    uncertainty
+
+    /// Root of the mean squared relative error that is to be expected of such runs.
+    pub fn expected_error<'b>(&self, runs: impl Iterator<Item = &'b RunTerms>) -> f64 {
+        let (sum, count) = runs.fold((0.0, 0u32), |(sum, count), run| {
+            let features = run.features(self.fit, self.layout_errors.len());
+            (sum + self.uncertainty.variance(&features), count + 1)
+        });
+        (sum / f64::from(count.max(1))).sqrt()
+    }
+
+    /// The run of `allowed` ones after which `typical` ones are best known, for the time it takes; `None` if none may
+    /// run. Both are indices of `runs`; `least_s` is what even the shortest run costs, with all around it.
+    pub fn most_telling(
+        &self,
+        runs: &[RunTerms],
+        typical: &[usize],
+        allowed: &[usize],
+        least_s: f64,
+    ) -> Option<usize> {
+        let num_layouts = self.layout_errors.len();
+        let features = |index: &usize| runs[*index].features(self.fit, num_layouts);
+        let targets: Vec<Vec<f64>> = typical.iter().map(features).collect();
+        let worth = |index: usize| {
+            let error = self.layout_errors[runs[index].layout].max(LEAST_ERROR);
+            let run = features(&index);
+            let gains = targets
+                .iter()
+                .map(|target| self.uncertainty.gain(&run, error, target));
+            gains.sum::<f64>() / self.fit.seconds(&runs[index].terms).max(least_s)
+        };
+        let ranked = allowed.iter().map(|&index| (index, worth(index)));
+        let best = ranked.max_by(|a, b| a.1.total_cmp(&b.1));
+        best.map(|(index, _)| index)
+    }
 }

@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use lengthwise_comm::{Communicator, ReduceOp};
 use lengthwise_core::{Bytes, Degree, Rank, Seconds, StrategySpace, Tokens};
-use lengthwise_cost::fitting::{Fit, Observation, TimeTerms, Uncertainty, non_negative};
+use lengthwise_cost::fitting::{Fit, Observation, TimeTerms, non_negative};
 use lengthwise_cost::{
-    CostModel, FitReport, FittedCosts, FittedModel, GroupShape, Span, StepModel,
+    CoreSharing, CostModel, FitReport, FittedCosts, FittedModel, GroupShape, Span, StepModel,
 };
 
-use super::candidates::{self, Candidate, SHORT};
+use super::candidates::{self, Candidate, Knowledge, RunTerms, SHORT};
+use super::clock::Clock;
 use super::layout::Layout;
 use super::trial::Trial;
 use super::{
@@ -24,8 +25,20 @@ const DISTURBED: f64 = 0.25;
 /// A micro-batch is measured so often at most for being disturbed.
 const MOST_ROUNDS: u32 = 3;
 
+/// Each held-out micro-batch is run so often, and the fastest run counts.
+const HELD_OUT_ROUNDS: u32 = 2;
+
 /// From one run to the next sequences may become that many times as long.
 const GROWTH: u64 = 4;
+
+/// Runs that take longer than this part of the longest one are typical of training.
+const TYPICAL_PART: f64 = 1.0 / 8.0;
+
+/// How much the errors of runs count that are too short to be of interest for themselves.
+const SHORT_WEIGHT: f64 = 0.3;
+
+/// What even the shortest run costs, in seconds.
+const LEAST_COST_S: f64 = 0.1;
 
 /// Hears how far measuring has come.
 pub type Progress<'a> = &'a (dyn Fn(MeasuringProgress) + Sync);
@@ -42,8 +55,18 @@ pub struct Measuring<'a, C: Communicator> {
     /// Where groups are measured; that of degree 1 is the first.
     layouts: Vec<Layout>,
     terms: TimeTerms,
+    /// How the clock sees ranks share cores.
+    sharing: CoreSharing,
     started: Instant,
     points: Vec<Point>,
+    /// Of typical micro-batches.
+    expected_error: f64,
+}
+
+/// Indices of candidates.
+struct Chosen {
+    typical: Vec<usize>,
+    allowed: Vec<usize>,
 }
 
 /// A measured micro-batch of equal groups.
@@ -52,7 +75,7 @@ struct Point {
     trial: Trial,
     /// How often it was measured, each time with some runs.
     rounds: u32,
-    row: Vec<f64>,
+    row: RunTerms,
 }
 
 impl<'a, C: Communicator> Measuring<'a, C> {
@@ -85,11 +108,17 @@ impl<'a, C: Communicator> Measuring<'a, C> {
             device_memory: device_memory.as_f64(),
             counted: counted_memory(options, degrees.iter().copied()),
             terms: TimeTerms::new(num_heads, spans),
+            sharing: match rule.clock {
+                // It counts work, whoever does it meanwhile.
+                Clock::Processor { .. } => CoreSharing::new(world.size() as u32, 1),
+                Clock::Wall => core_sharing(options),
+            },
             layouts,
             degrees,
             options,
             started,
             points: Vec::new(),
+            expected_error: 1.0,
         })
     }
 
@@ -99,20 +128,19 @@ impl<'a, C: Communicator> Measuring<'a, C> {
         let context = self.options.context.0;
         let most = |layout: usize| self.most_tokens(self.layouts[layout].degree);
         let all = candidates::candidates(&self.layouts, context, most);
-        let tokens = |candidate: &Candidate| candidate.seq_lens.iter().sum::<u64>();
-        let typical: Vec<usize> = (0..all.len())
-            .filter(|&index| 8 * tokens(&all[index]) >= most(all[index].layout))
-            .collect();
-        let rows: Result<Vec<_>, _> = all
+        let rows: Result<Vec<RunTerms>, TrainError> = all
             .iter()
-            .map(|one| Ok(self.row(&self.trial(one)?)))
+            .map(|one| Ok(self.row(&self.trial(one)?, one.layout)))
             .collect();
-        let rows = rows.map_err(|error: TrainError| error)?;
+        let rows = rows?;
         loop {
             let fit = self.fit()?;
             let errors = self.layout_errors(&fit);
-            let uncertainty = self.uncertainty(&fit, &errors);
-            let expected_error = candidates::expected_error(&fit, &uncertainty, &rows, &typical);
+            let Chosen { typical, allowed } = self.choice(&fit, &all, &rows);
+            let knowledge = self.knowledge(&fit, &errors);
+            let expected_error =
+                knowledge.expected_error(typical.iter().map(|&index| &rows[index]));
+            self.expected_error = expected_error;
             let elapsed = self.elapsed()?;
             self.tell(progress, elapsed, expected_error)?;
             if expected_error <= self.rule.target_error
@@ -121,28 +149,49 @@ impl<'a, C: Communicator> Measuring<'a, C> {
             {
                 return Ok(());
             }
-            if let Some(disturbed) = self.disturbed(&fit) {
-                self.run(&disturbed)?;
-                continue;
-            }
-            let measured = self
-                .points
-                .iter()
-                .flat_map(|point| &point.candidate.seq_lens);
-            let longest = GROWTH * measured.copied().max().unwrap_or(1);
-            let longest_run = self.rule.longest_run.as_secs_f64();
-            let is_allowed = |index: usize, seconds: f64| {
-                let seq_lens = &all[index].seq_lens;
-                seconds <= longest_run && seq_lens.iter().all(|&seq_len| seq_len <= longest)
+            let next = match self.disturbed(&fit) {
+                Some(disturbed) => Some(disturbed),
+                None => knowledge
+                    .most_telling(&rows, &typical, &allowed, LEAST_COST_S)
+                    .map(|index| all[index].clone()),
             };
-            let error_of = |index: usize| errors[all[index].layout];
-            let chosen =
-                candidates::most_telling(&fit, &uncertainty, &rows, error_of, &typical, is_allowed);
-            match chosen {
-                Some(chosen) => self.run(&all[chosen])?,
+            match next {
+                Some(next) => self.run(&next)?,
                 None => return Ok(()),
             }
         }
+    }
+
+    /// Which candidates are like what is run in training, and which may be run now.
+    ///
+    /// Training fills ranks as far as memory and time allow, so it is the longer runs that count. Sequences become longer
+    /// by steps, as nothing is known yet of how their time grows.
+    fn choice(&self, fit: &Fit, all: &[Candidate], rows: &[RunTerms]) -> Chosen {
+        let measured = self
+            .points
+            .iter()
+            .flat_map(|point| &point.candidate.seq_lens);
+        let longest = GROWTH * measured.copied().max().unwrap_or(1);
+        let longest_run = self.rule.longest_run.as_secs_f64();
+        let seconds: Vec<f64> = rows.iter().map(|row| fit.seconds(&row.terms)).collect();
+        let within = |index: &usize| seconds[*index] <= longest_run;
+        let scale = (0..rows.len())
+            .filter(within)
+            .map(|index| seconds[index])
+            .fold(0.0, f64::max);
+        let indices = |part: f64| -> Vec<usize> {
+            let long_enough = (0..rows.len()).filter(|&index| seconds[index] >= part * scale);
+            long_enough.filter(within).collect()
+        };
+        let typical = indices(TYPICAL_PART);
+        let mut allowed = indices(TYPICAL_PART / 4.0);
+        allowed.retain(|&index| {
+            all[index]
+                .seq_lens
+                .iter()
+                .all(|&seq_len| seq_len <= longest)
+        });
+        Chosen { typical, allowed }
     }
 
     /// What must be known before a fit makes sense: an overhead, a slope, and each exchange.
@@ -168,31 +217,28 @@ impl<'a, C: Communicator> Measuring<'a, C> {
     pub fn finish(mut self, progress: Progress<'_>) -> Result<MeasuredCosts, TrainError> {
         let cluster = &self.options.cluster;
         let fit = self.fit()?;
-        let errors = self.layout_errors(&fit);
-        let uncertainty = self.uncertainty(&fit, &errors);
-        let expected: Vec<f64> = self
-            .points
-            .iter()
-            .map(|point| uncertainty.variance(&fit.shares(&point.row)))
-            .collect();
         let model = StepModel {
             cost: FittedModel::new(fit.costs(&self.counted))?,
             step_overhead: Seconds::new(self.step_rest()?)?,
             sharing: core_sharing(self.options),
         };
+        // What the clock should have shown.
+        let by_clock = StepModel {
+            sharing: self.sharing,
+            ..model.clone()
+        };
         let mut measurements = Vec::new();
         for point in &self.points {
-            measurements.push(point.trial.measurement(&model, cluster, false)?);
+            measurements.push(point.trial.measurement(&by_clock, cluster, false)?);
         }
         let fitted_error = mean(measurements.iter().map(relative_error)).unwrap_or(0.0);
-        let expected_error = mean(expected.into_iter()).unwrap_or(0.0).sqrt();
-        let held_out = self.held_out(&model, progress, expected_error)?;
+        let held_out = self.held_out(&by_clock, progress)?;
         let (bytes_per_local_token, bytes_per_sequence) = self.measured_memory()?;
         let report = FitReport {
             fitted_error,
             held_out_error: mean(held_out.iter().map(relative_error)),
             held_out_worst_error: held_out.iter().map(relative_error).reduce(f64::max),
-            expected_error,
+            expected_error: self.expected_error,
             measuring_s: self.elapsed()?,
         };
         measurements.extend(held_out);
@@ -210,14 +256,13 @@ impl<'a, C: Communicator> Measuring<'a, C> {
         &mut self,
         model: &StepModel,
         progress: Progress<'_>,
-        expected_error: f64,
     ) -> Result<Vec<lengthwise_cost::Measurement>, TrainError> {
         let cluster = &self.options.cluster;
         let (context, recompute) = (self.options.context.0, self.options.recompute);
         let budget = self.rule.time_budget;
         let left = (budget - self.rule.fitting_budget()).as_secs_f64();
-        // Each is run three times, if it is short.
-        let longest = left / (3.0 * f64::from(self.rule.num_held_out.max(1)));
+        let num_runs = self.rule.num_held_out * HELD_OUT_ROUNDS;
+        let longest = left / f64::from(num_runs.max(1));
         let mut measured = Vec::new();
         for index in 0..self.rule.num_held_out {
             let seconds = |degree: Degree, seq_len: u64| {
@@ -236,10 +281,12 @@ impl<'a, C: Communicator> Measuring<'a, C> {
                 longest,
             );
             let mut trial = Trial::new(groups, recompute)?;
-            trial.run(&mut self.executor)?;
+            for _ in 0..HELD_OUT_ROUNDS {
+                trial.run(&mut self.executor, self.rule.clock)?;
+            }
             measured.push(trial.measurement(model, cluster, true)?);
             let elapsed = self.elapsed()?;
-            self.tell(progress, elapsed, expected_error)?;
+            self.tell(progress, elapsed, self.expected_error)?;
             if elapsed >= budget.as_secs_f64() {
                 break;
             }
@@ -252,9 +299,13 @@ impl<'a, C: Communicator> Measuring<'a, C> {
         Trial::equal(layout, &candidate.seq_lens, self.options.recompute)
     }
 
-    fn row(&self, trial: &Trial) -> Vec<f64> {
-        let sharing = core_sharing(self.options);
-        trial.terms(&self.terms, sharing, &self.options.cluster)
+    fn row(&self, trial: &Trial, layout: usize) -> RunTerms {
+        RunTerms {
+            terms: trial.terms(&self.terms, self.sharing, &self.options.cluster),
+            longest: trial.longest(),
+            local_tokens: trial.fullest().0,
+            layout,
+        }
     }
 
     /// Measures a micro-batch, perhaps once more.
@@ -269,7 +320,7 @@ impl<'a, C: Communicator> Measuring<'a, C> {
                 let trial = self.trial(candidate)?;
                 self.points.push(Point {
                     candidate: candidate.clone(),
-                    row: self.row(&trial),
+                    row: self.row(&trial, candidate.layout),
                     trial,
                     rounds: 0,
                 });
@@ -278,11 +329,25 @@ impl<'a, C: Communicator> Measuring<'a, C> {
         };
         let point = &mut self.points[index];
         point.rounds += 1;
-        point.trial.run(&mut self.executor)
+        point.trial.run(&mut self.executor, self.rule.clock)
     }
 
     fn fit(&self) -> Result<Fit, TrainError> {
-        let observations: Vec<Observation> = self.points.iter().map(Point::observation).collect();
+        let longest = self
+            .points
+            .iter()
+            .map(|point| point.trial.seconds)
+            .fold(0.0, f64::max);
+        let observation = |point: &Point| Observation {
+            terms: point.row.terms.clone(),
+            seconds: point.trial.seconds,
+            weight: if point.trial.seconds < TYPICAL_PART / 4.0 * longest {
+                SHORT_WEIGHT
+            } else {
+                1.0
+            },
+        };
+        let observations: Vec<Observation> = self.points.iter().map(observation).collect();
         Ok(Fit::new(self.terms.clone(), &observations)?)
     }
 
@@ -292,7 +357,7 @@ impl<'a, C: Communicator> Measuring<'a, C> {
             let points = self.points.iter();
             let points =
                 points.filter(|point| layout.is_none_or(|of| point.candidate.layout == of));
-            mean(points.map(|point| fit.error(&point.observation()).powi(2)))
+            mean(points.map(|point| fit.error(&point.row.terms, point.trial.seconds).powi(2)))
         };
         let overall = squares(None).unwrap_or(1.0);
         let layouts = 0..self.layouts.len();
@@ -307,17 +372,14 @@ impl<'a, C: Communicator> Measuring<'a, C> {
             .collect()
     }
 
-    fn uncertainty(&self, fit: &Fit, layout_errors: &[f64]) -> Uncertainty {
-        let runs = self.points.iter().map(|point| {
-            let error = layout_errors[point.candidate.layout] / f64::from(point.rounds).sqrt();
-            (&point.row, error)
-        });
-        candidates::learn(fit, runs)
+    fn knowledge<'b>(&self, fit: &'b Fit, layout_errors: &'b [f64]) -> Knowledge<'b> {
+        let runs = self.points.iter().map(|point| (&point.row, point.rounds));
+        Knowledge::of(fit, layout_errors, runs)
     }
 
     /// What took much longer than the fit says, and may do better.
     fn disturbed(&self, fit: &Fit) -> Option<Candidate> {
-        let slower = |point: &Point| point.trial.seconds / fit.seconds(&point.row) - 1.0;
+        let slower = |point: &Point| point.trial.seconds / fit.seconds(&point.row.terms) - 1.0;
         let points = self
             .points
             .iter()
@@ -382,15 +444,6 @@ impl<'a, C: Communicator> Measuring<'a, C> {
             });
         }
         Ok(())
-    }
-}
-
-impl Point {
-    fn observation(&self) -> Observation {
-        Observation {
-            terms: self.row.clone(),
-            seconds: self.trial.seconds,
-        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! ```
 
 mod candidates;
+mod clock;
 mod held_out;
 mod layout;
 mod measuring;
@@ -26,6 +27,7 @@ use lengthwise_cost::{CoreSharing, FitReport, FittedCosts, Measurement, StepMode
 use crate::{TrainError, TrainOptions, memory};
 use measuring::Measuring;
 
+pub use clock::Clock;
 pub use profile::{profile, profiled};
 
 /// On emulated devices, which are slower, measuring may take longer in proportion: this is the part of a core that
@@ -47,6 +49,8 @@ pub struct MeasuringRule {
     pub num_held_out: u32,
     /// No run is started that may take longer.
     pub longest_run: Duration,
+    /// What time is measured by. By the processor's, ranks must share all of its cores.
+    pub clock: Clock,
 }
 
 impl MeasuringRule {
@@ -58,6 +62,7 @@ impl MeasuringRule {
         every_degree: false,
         num_held_out: 0,
         longest_run: Duration::from_millis(1500),
+        clock: Clock::Wall,
     };
 
     /// For a profile, within a time budget.
@@ -69,6 +74,7 @@ impl MeasuringRule {
             every_degree: true,
             num_held_out: 12,
             longest_run: time_budget / 12,
+            clock: Clock::Wall,
         }
     }
 

@@ -13,6 +13,7 @@ use lengthwise_cost::{
 };
 use lengthwise_tensor::Backend;
 
+use super::clock::{Clock, Moment};
 use super::layout::Layout;
 use crate::data::{TokenBatch, TokenSequence};
 use crate::executor::Executor;
@@ -114,17 +115,21 @@ impl Trial {
     }
 
     /// Runs it on all ranks, which agree on what it took; a short one several times.
-    pub fn run<C: Communicator>(&mut self, executor: &mut Executor<C>) -> Result<(), TrainError> {
+    pub fn run<C: Communicator>(
+        &mut self,
+        executor: &mut Executor<C>,
+        clock: Clock,
+    ) -> Result<(), TrainError> {
         let batch = self.batch(executor.config().vocab);
         let world = executor.world().clone();
         for _ in 0..REPEATS {
             world.barrier()?;
             world.backend().reset_peak_memory();
-            let start = Instant::now();
+            let start = Moment::now();
             executor.accumulate_gradients(&self.plan, &batch)?;
             // An emulated device takes longer than its thread: only a call waits for it.
             world.barrier()?;
-            let seconds = start.elapsed().as_secs_f64();
+            let seconds = clock.seconds_since(start);
             let peak = world.backend().memory().peak.as_f64();
             let most = world.all_reduce_values(&[seconds, peak], ReduceOp::Max)?;
             let parts = self.mean_parts(executor)?;
@@ -209,6 +214,11 @@ impl Trial {
             gather_s: sums[3],
             scatter_s: sums[4],
         })
+    }
+
+    /// The tokens of the longest sequence.
+    pub fn longest(&self) -> f64 {
+        self.seq_lens.iter().copied().max().unwrap_or(0) as f64
     }
 
     /// Tokens that the fullest rank holds, and the sequences of its group.

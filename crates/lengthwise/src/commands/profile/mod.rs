@@ -4,11 +4,13 @@ mod progress;
 mod table;
 
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
-use clap::Args;
-use lengthwise_train::{MeasuringRule, TrainError, measure_costs, profile};
+use clap::{Args, ValueEnum};
+use lengthwise_train::{Clock, MeasuringRule, TrainError, measure_costs, profile};
 
 use self::progress::Progress;
 use crate::commands::plan::duration;
@@ -28,9 +30,42 @@ pub struct ProfileArgs {
     /// How long measuring may take, for example 5min; a third of it is for micro-batches that the fit has not seen.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60s")]
     pub time_budget: Duration,
+    /// What time is measured by.
+    #[arg(long, value_enum, default_value_t)]
+    pub clock: ClockKind,
     /// Settings that this run changes.
     #[command(flatten)]
     pub overrides: Overrides,
+}
+
+/// What time is measured by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ClockKind {
+    /// The time that passes.
+    #[default]
+    Wall,
+    /// The processor time that ranks take, by the cores they share: for a machine that is busy with other work.
+    Processor,
+}
+
+/// The clock that is meant, if the ranks of a run can be timed by it.
+fn clock(kind: ClockKind, settings: &TrainSettings) -> Result<Clock, Failure> {
+    if kind == ClockKind::Wall {
+        return Ok(Clock::Wall);
+    }
+    let options = &settings.options;
+    let num_ranks = options.cluster.num_devices();
+    let num_cores = available_parallelism().map_or(1, NonZero::get);
+    let num_cores = u32::try_from(num_cores).unwrap_or(u32::MAX);
+    if options.emulation.is_some() || num_ranks <= num_cores {
+        let message = format!(
+            "--clock processor: {num_ranks} ranks do not take turns on {num_cores} cores; processor time tells how long \
+             they take only where they do"
+        );
+        return Err(Failure::input(message).hint("leave it out to measure the time that passes"));
+    }
+    let missing = || Failure::input("--clock processor: this system does not tell processor time");
+    Clock::processor(num_cores).ok_or_else(missing)
 }
 
 /// Measures, fits and writes.
@@ -42,7 +77,10 @@ pub fn run(args: ProfileArgs) -> Result<(), Failure> {
     let name = name.to_string_lossy().into_owned();
 
     let progress = Progress::begin();
-    let rule = MeasuringRule::thorough(args.time_budget);
+    let rule = MeasuringRule {
+        clock: clock(args.clock, &settings)?,
+        ..MeasuringRule::thorough(args.time_budget)
+    };
     let measured = measure_costs(&settings.options, &rule, &|so_far| progress.show(&so_far));
     progress.end();
     let measured = measured.map_err(|error| match error {
