@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lengthwise_core::Rank;
+use lengthwise_core::{Rank, Seconds};
 use lengthwise_tensor::Backend;
 
 use crate::{CommError, Statistics};
@@ -34,6 +34,14 @@ pub trait Communicator: Clone + Send + 'static {
     fn num_calls(&self) -> u64;
     /// What this rank has done so far on all its groups.
     fn statistics(&self) -> Statistics;
+
+    /// What this rank's clock shows, what it has computed included; `None` where no cluster is emulated, and time is
+    /// what really passes.
+    ///
+    /// On a machine that keeps up, the two are the same at the end of every call.
+    fn emulated_time(&self) -> Option<Seconds> {
+        None
+    }
 
     /// The group of the ranks `members`, given as global ranks of the world; their order makes the group ranks.
     ///

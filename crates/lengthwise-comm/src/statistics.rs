@@ -14,7 +14,7 @@ pub struct Statistics {
     pub num_calls: u64,
     /// Bytes this rank has offered to others, once for each receiver.
     pub bytes_sent: Bytes,
-    /// Time this rank has waited for others.
+    /// Time this rank has waited for others, by its clock where a cluster is emulated.
     pub measured_wait: Seconds,
 }
 

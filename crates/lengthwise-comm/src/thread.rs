@@ -1,7 +1,6 @@
 //! Ranks as threads of one process.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use lengthwise_core::{Rank, Seconds};
 use lengthwise_tensor::{Backend, Tensor, TensorError};
@@ -80,12 +79,6 @@ impl<B: Backend> ThreadCommunicator<B> {
         }
     }
 
-    /// What this rank's clock shows since the ranks were started, what it has computed included; `None` where no
-    /// cluster is emulated.
-    pub fn emulated_time(&self) -> Option<Seconds> {
-        self.pace.as_ref().map(|pace| pace.now())
-    }
-
     fn global_rank(&self) -> Rank {
         self.group.members()[self.me]
     }
@@ -126,16 +119,14 @@ impl<B: Backend> ThreadCommunicator<B> {
             self.counters.count_wait(waited);
             return result;
         };
-        let began = Instant::now();
-        let result = pace.while_waiting(|| {
+        pace.while_waiting(|| {
             let read = ticket.read(read).1?;
             if let Some(transfer) = ticket.transfer() {
-                pace.wait(&transfer, self.group.fate())?;
+                let waited = pace.wait(&transfer, self.group.fate())?;
+                self.counters.count_wait(waited);
             }
             Ok(read)
-        });
-        self.counters.count_wait(began.elapsed());
-        result
+        })
     }
 
     /// Everyone's shared tensor, by group rank.
@@ -410,6 +401,10 @@ impl<B: Backend> Communicator for ThreadCommunicator<B> {
 
     fn statistics(&self) -> Statistics {
         self.counters.statistics(self.world.num_groups())
+    }
+
+    fn emulated_time(&self) -> Option<Seconds> {
+        self.pace.as_ref().map(|pace| pace.now())
     }
 
     fn group(&self, members: &[Rank]) -> Result<Self> {

@@ -22,6 +22,7 @@ mod options;
 mod recent_errors;
 mod record;
 mod schedule;
+mod stopwatch;
 mod timed;
 mod trainer;
 pub mod volume;

@@ -43,7 +43,9 @@ pub struct StepRecord {
     pub recent_error: f64,
     /// Wall time of the step, waiting for the plan excluded.
     pub measured: Seconds,
-    /// What every rank's time went into, by rank; each adds up to the step's.
+    /// The same by the clocks of an emulated cluster's devices: what it would be on a machine that is never late.
+    pub emulated: Option<Seconds>,
+    /// What every rank's time went into, by rank; each adds up to the step's, by clocks where a cluster is emulated.
     pub rank_times: Vec<RankTime>,
     /// How long training waited for the plan.
     pub plan_wait: Seconds,

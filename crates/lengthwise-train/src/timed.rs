@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lengthwise_comm::{CommError, Communicator, PendingGather, ReduceOp, Statistics};
 use lengthwise_core::{Rank, Seconds};
 use lengthwise_tensor::Backend;
+
+use crate::stopwatch::Stopwatch;
 
 type TensorOf<C> = <<C as Communicator>::Backend as Backend>::Tensor;
 
@@ -18,9 +20,9 @@ pub(crate) struct Timed<C> {
 }
 
 /// A gather whose end is counted too.
-pub(crate) struct TimedGather<G> {
-    inner: G,
-    calls: TimeInCalls,
+pub(crate) struct TimedGather<C: Communicator> {
+    gather: C::PendingGather,
+    timed: Timed<C>,
 }
 
 /// A rank's count over all its groups, in nanoseconds.
@@ -28,11 +30,14 @@ pub(crate) struct TimedGather<G> {
 struct TimeInCalls(Arc<AtomicU64>);
 
 impl TimeInCalls {
-    fn of<X>(&self, call: impl FnOnce() -> X) -> X {
-        let started = Instant::now();
+    fn of<C: Communicator, X>(&self, world: &C, call: impl FnOnce() -> X) -> X {
+        let stopwatch = Stopwatch::start(world);
         let result = call();
-        let taken = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.0.fetch_add(taken, Ordering::Relaxed);
+        let taken = stopwatch
+            .emulated(world)
+            .unwrap_or_else(|| stopwatch.really());
+        self.0
+            .fetch_add((taken.get() * 1e9) as u64, Ordering::Relaxed);
         result
     }
 }
@@ -55,7 +60,7 @@ impl<C: Communicator> Timed<C> {
 
 impl<C: Communicator> Communicator for Timed<C> {
     type Backend = C::Backend;
-    type PendingGather = TimedGather<C::PendingGather>;
+    type PendingGather = TimedGather<C>;
 
     fn backend(&self) -> &C::Backend {
         self.inner.backend()
@@ -81,6 +86,10 @@ impl<C: Communicator> Communicator for Timed<C> {
         self.inner.statistics()
     }
 
+    fn emulated_time(&self) -> Option<Seconds> {
+        self.inner.emulated_time()
+    }
+
     fn group(&self, members: &[Rank]) -> Result<Self, CommError> {
         Ok(Timed {
             inner: self.inner.group(members)?,
@@ -89,14 +98,14 @@ impl<C: Communicator> Communicator for Timed<C> {
     }
 
     fn all_to_all_v(&self, send: Vec<TensorOf<C>>) -> Result<Vec<TensorOf<C>>, CommError> {
-        self.calls.of(|| self.inner.all_to_all_v(send))
+        self.calls.of(&self.inner, || self.inner.all_to_all_v(send))
     }
 
     fn start_all_gather_v(&self, piece: TensorOf<C>) -> Result<Self::PendingGather, CommError> {
-        let inner = self.calls.of(|| self.inner.start_all_gather_v(piece))?;
+        let gather = (self.calls).of(&self.inner, || self.inner.start_all_gather_v(piece))?;
         Ok(TimedGather {
-            inner,
-            calls: self.calls.clone(),
+            gather,
+            timed: self.clone(),
         })
     }
 
@@ -105,33 +114,36 @@ impl<C: Communicator> Communicator for Timed<C> {
         full: TensorOf<C>,
         row_counts: &[usize],
     ) -> Result<TensorOf<C>, CommError> {
-        self.calls
-            .of(|| self.inner.reduce_scatter_v(full, row_counts))
+        self.calls.of(&self.inner, || {
+            self.inner.reduce_scatter_v(full, row_counts)
+        })
     }
 
     fn all_reduce(&self, tensor: TensorOf<C>) -> Result<TensorOf<C>, CommError> {
-        self.calls.of(|| self.inner.all_reduce(tensor))
+        self.calls.of(&self.inner, || self.inner.all_reduce(tensor))
     }
 
     fn all_reduce_values(&self, values: &[f64], op: ReduceOp) -> Result<Vec<f64>, CommError> {
-        self.calls.of(|| self.inner.all_reduce_values(values, op))
+        self.calls
+            .of(&self.inner, || self.inner.all_reduce_values(values, op))
     }
 
     fn broadcast(&self, root: Rank, tensor: Option<TensorOf<C>>) -> Result<TensorOf<C>, CommError> {
-        self.calls.of(|| self.inner.broadcast(root, tensor))
+        self.calls
+            .of(&self.inner, || self.inner.broadcast(root, tensor))
     }
 
     fn barrier(&self) -> Result<(), CommError> {
-        self.calls.of(|| self.inner.barrier())
+        self.calls.of(&self.inner, || self.inner.barrier())
     }
 }
 
-impl<G: PendingGather> PendingGather for TimedGather<G> {
-    type Tensor = G::Tensor;
+impl<C: Communicator> PendingGather for TimedGather<C> {
+    type Tensor = TensorOf<C>;
 
-    fn wait(self) -> Result<G::Tensor, CommError> {
-        let TimedGather { inner, calls } = self;
-        calls.of(|| inner.wait())
+    fn wait(self) -> Result<TensorOf<C>, CommError> {
+        let TimedGather { gather, timed } = self;
+        timed.calls.of(&timed.inner, || gather.wait())
     }
 }
 

@@ -22,6 +22,7 @@ use crate::feed::{PlanFeed, PlannedBatch, Planning};
 use crate::model::ModelSpec;
 use crate::options::InjectedFailure;
 use crate::recent_errors::RecentErrors;
+use crate::stopwatch::Stopwatch;
 use crate::timed::Timed;
 use crate::{
     MeasuredCosts, MeasuringProgress, MeasuringRule, RankTime, StepRecord, TrainError,
@@ -271,7 +272,7 @@ where
             }
             world.barrier()?;
             let (calls_before, wait_before) = world.time_in_calls();
-            let start = Instant::now();
+            let stopwatch = Stopwatch::start(&world);
             world.backend().reset_peak_memory();
             let outcome = executor.step(
                 &planned.planned.plan,
@@ -279,17 +280,26 @@ where
                 &options.optimizer,
                 options.steps,
             )?;
-            // An emulated device takes longer than its thread: only a call waits for it.
-            world.barrier()?;
-            let elapsed = start.elapsed().into();
-            let peak = world.backend().memory().peak.as_f64();
+            let emulated = stopwatch.emulated(&world);
             let (calls, wait) = world.time_in_calls();
+            if emulated.is_some() {
+                // An emulated device takes longer than its thread, and only a call waits for it.
+                world.barrier()?;
+            }
+            let really = stopwatch.really();
+            let peak = world.backend().memory().peak.as_f64();
             let mine = OwnTimes {
-                elapsed,
+                really,
+                elapsed: emulated.unwrap_or(really),
                 calls: calls - calls_before,
                 wait: wait - wait_before,
             };
-            let (measured, most_held, rank_times) = share_times(&world, mine, peak)?;
+            let AllTimes {
+                measured,
+                elapsed,
+                most_held,
+                rank_times,
+            } = share_times(&world, mine, peak)?;
             let micro_batches = self.measured_micro_batches(&executor, &planned)?;
             if let Some(refinement) = &mut refinement {
                 let makespans: Seconds = micro_batches.iter().map(|one| one.makespan).sum();
@@ -324,9 +334,10 @@ where
                     predicted_step_overhead: costs.step_overhead,
                     report: planned.planned.report.clone(),
                     predicted,
-                    recent_error: recent_errors.add(predicted / measured - 1.0),
+                    recent_error: recent_errors.add(predicted / elapsed - 1.0),
                     costs_version: planned.costs.version,
                     measured,
+                    emulated: emulated.map(|_| elapsed),
                     rank_times,
                     plan_wait,
                     measured_peak_memory: most_held,
@@ -417,26 +428,41 @@ where
 
 /// A rank's own measurements of a step.
 struct OwnTimes {
+    /// Until the slowest rank had ended too, where a cluster is emulated.
+    really: Seconds,
+    /// By its clock where a cluster is emulated, else the same.
     elapsed: Seconds,
     calls: Seconds,
     /// The part of the calls in which it waited.
     wait: Seconds,
 }
 
-/// The time of the slowest rank, the most that a device held, and what every rank's time went into; the same on all.
+/// What ranks have measured of a step; the same on all.
+struct AllTimes {
+    /// The time of the slowest rank.
+    measured: Seconds,
+    /// By its clock where a cluster is emulated, else the same.
+    elapsed: Seconds,
+    /// The most that a device held.
+    most_held: Bytes,
+    /// What every rank's time went into, which adds up to `elapsed`.
+    rank_times: Vec<RankTime>,
+}
+
 fn share_times(
     world: &impl Communicator,
     mine: OwnTimes,
     peak: f64,
-) -> Result<(Seconds, Bytes, Vec<RankTime>), TrainError> {
+) -> Result<AllTimes, TrainError> {
     let me = world.rank().index();
     // A place for each rank's figures: the largest of one of them and zeros is that one.
-    let mut values = vec![0.0; 1 + 3 * world.size()];
+    let mut values = vec![0.0; 2 + 3 * world.size()];
     values[0] = peak;
+    values[1] = mine.really.get();
     let figures = [mine.elapsed, mine.calls, mine.wait].map(Seconds::get);
-    values[1 + 3 * me..4 + 3 * me].copy_from_slice(&figures);
+    values[2 + 3 * me..5 + 3 * me].copy_from_slice(&figures);
     let values = world.all_reduce_values(&values, ReduceOp::Max)?;
-    let ranks = values[1..].chunks_exact(3);
+    let ranks = values[2..].chunks_exact(3);
     let step = ranks.clone().map(|figures| figures[0]).fold(0.0, f64::max);
     let seconds = |figure: f64| Seconds::new(figure.max(0.0));
     let rank_times = ranks.map(|figures| {
@@ -448,5 +474,10 @@ fn share_times(
         })
     });
     let rank_times = rank_times.collect::<Result<_, TrainError>>()?;
-    Ok((seconds(step)?, Bytes(values[0] as u64), rank_times))
+    Ok(AllTimes {
+        measured: seconds(values[1])?,
+        elapsed: seconds(step)?,
+        most_held: Bytes(values[0] as u64),
+        rank_times,
+    })
 }

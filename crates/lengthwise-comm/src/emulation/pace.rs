@@ -76,6 +76,13 @@ impl TransferTimes {
     }
 }
 
+impl Transfer {
+    /// When the last member came to it, by its clock.
+    pub fn start_by_clocks(&self) -> f64 {
+        self.times.by_clocks
+    }
+}
+
 impl Pace {
     pub fn new(emulation: &Emulation) -> Self {
         let cluster = emulation.cluster().clone();

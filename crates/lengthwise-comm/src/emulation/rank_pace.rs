@@ -74,12 +74,14 @@ impl RankPace {
         result
     }
 
-    /// Waits for the end of a transfer, inside [`RankPace::while_waiting`].
-    pub fn wait(&self, transfer: &Transfer, fate: &Fate) -> Result<(), CommError> {
+    /// Waits for the end of a transfer, inside [`RankPace::while_waiting`]; returns how long the rank has waited, by its
+    /// clock, for other members to come.
+    pub fn wait(&self, transfer: &Transfer, fate: &Fate) -> Result<Duration, CommError> {
         let end = self.pace.wait(transfer, fate)?;
         let mut state = lock(&self.state);
+        let waited = transfer.start_by_clocks().min(end) - state.now;
         state.now = state.now.max(end);
-        Ok(())
+        Ok(Duration::try_from_secs_f64(waited).unwrap_or_default())
     }
 
     /// Gives the turn to compute back, at the latest when the rank has finished.

@@ -17,6 +17,7 @@ use super::clock::{Clock, Moment};
 use super::layout::Layout;
 use crate::data::{TokenBatch, TokenSequence};
 use crate::executor::Executor;
+use crate::stopwatch::Stopwatch;
 use crate::{OptimizerConfig, TrainError};
 
 /// Runs shorter than this are repeated, and the fastest counts, since other work only ever slows one down.
@@ -125,11 +126,12 @@ impl Trial {
         for _ in 0..REPEATS {
             world.barrier()?;
             world.backend().reset_peak_memory();
-            let start = Moment::now();
+            let (start, stopwatch) = (Moment::now(), Stopwatch::start(&world));
             executor.accumulate_gradients(&self.plan, &batch)?;
-            // An emulated device takes longer than its thread: only a call waits for it.
+            // By its clock, an emulated device takes no longer where the machine is busy.
+            let emulated = stopwatch.emulated(&world);
             world.barrier()?;
-            let seconds = clock.seconds_since(start);
+            let seconds = emulated.map_or_else(|| clock.seconds_since(start), |time| time.get());
             let peak = world.backend().memory().peak.as_f64();
             let most = world.all_reduce_values(&[seconds, peak], ReduceOp::Max)?;
             let parts = self.mean_parts(executor)?;

@@ -3,11 +3,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use lengthwise_comm::Emulation;
-use lengthwise_core::{Bytes, Degree, Seconds, StrategySpace};
-use lengthwise_cost::{ClusterLinks, FittedModel, Link, StepModel};
+use lengthwise_core::{
+    Bytes, Degree, Device, MemoryModel, Seconds, Strategy, StrategySpace, Tokens,
+};
+use lengthwise_cost::{
+    ClusterLinks, CostModel, FittedModel, GroupShape, Link, StepModel, TimeParts,
+};
 use lengthwise_plan::{PlanError, PlannerKind, Problem};
 use lengthwise_sim::{Overlap, ShardedBytes, SimError, StepCosts, simulate};
 use lengthwise_train::data::TokenBatch;
@@ -24,6 +29,9 @@ use crate::settings::{Overrides, SettingsFile, TrainSettings};
 /// Links so fast that what they carry takes no time.
 const NO_TIME_BYTES_PER_S: f64 = 1e18;
 
+/// What measuring costs takes where a device is a quarter of a core; on slower ones it takes longer.
+const MEASURING_TIME: Duration = Duration::from_secs(15);
+
 /// Arguments of `lengthwise bench emulated`.
 #[derive(Debug, Args)]
 pub struct BenchEmulatedArgs {
@@ -39,6 +47,7 @@ pub struct BenchEmulatedArgs {
 struct Row {
     planner: PlannerKind,
     measured: Seconds,
+    emulated: Seconds,
     predicted: Seconds,
     simulated: Seconds,
 }
@@ -60,13 +69,15 @@ pub(super) fn run(args: &BenchEmulatedArgs) -> Result<(), Failure> {
     output::note("measuring what sequences cost on the cluster");
     let costs = measure(&options)?;
     output::note("measuring what computing alone costs");
-    let alone = measure(&without_links(&options, &emulation)?)?.cost;
+    let alone = measure(&without_links(&options, &emulation)?)?;
     options.costs = Some(costs);
     // All planners go by the same costs.
     options.refinement = None;
 
-    output::result_line("| planner | measured | predicted | simulated | simulated / measured |");
-    output::result_line("| --- | ---: | ---: | ---: | ---: |");
+    output::result_line(
+        "| planner | measured | by clocks | predicted | simulated | simulated / measured |",
+    );
+    output::result_line("| --- | ---: | ---: | ---: | ---: | ---: |");
     let bench = EmulatedBench {
         space: space(&options)?,
         emulation,
@@ -81,7 +92,7 @@ pub(super) fn run(args: &BenchEmulatedArgs) -> Result<(), Failure> {
     for degree in degrees {
         let planner = PlannerKind::Static(Some(degree));
         if let Err(error) = bench.plan_all(planner) {
-            output::result_line(&format!("| {planner} | - | - | - | {error} |"));
+            output::result_line(&format!("| {planner} | - | - | - | - | {error} |"));
             continue;
         }
         let row = bench.row(planner)?;
@@ -102,7 +113,12 @@ pub(super) fn run(args: &BenchEmulatedArgs) -> Result<(), Failure> {
 
 /// What steps cost, measured as before a training.
 fn measure(options: &TrainOptions) -> Result<StepModel, Failure> {
-    let measured = measure_costs(options, &MeasuringRule::BRIEF, &|_| {});
+    let rule = MeasuringRule {
+        time_budget: MEASURING_TIME,
+        every_degree: true,
+        ..MeasuringRule::BRIEF
+    };
+    let measured = measure_costs(options, &rule, &|_| {});
     Ok(measured.map_err(failed)?.model)
 }
 
@@ -138,7 +154,7 @@ struct EmulatedBench {
     space: StrategySpace,
     emulation: Emulation,
     /// What devices do alone.
-    alone: FittedModel,
+    alone: StepModel,
     batches: Vec<TokenBatch>,
 }
 
@@ -150,7 +166,7 @@ impl EmulatedBench {
             planner.plan(Problem {
                 batch: &batch.global_batch(),
                 cluster: &self.options.cluster,
-                cost: &self.alone,
+                cost: &self.alone.cost,
                 space: &self.space,
             })?;
         }
@@ -166,11 +182,13 @@ impl EmulatedBench {
         let mut row = Row {
             planner: kind,
             measured: Seconds::ZERO,
+            emulated: Seconds::ZERO,
             predicted: Seconds::ZERO,
             simulated: Seconds::ZERO,
         };
         for (record, batch) in steps.0.iter().zip(&self.batches) {
             row.measured += record.measured;
+            row.emulated += record.emulated.unwrap_or(record.measured);
             row.predicted += record.predicted;
             row.simulated += self.simulated(record, batch)?;
         }
@@ -194,11 +212,13 @@ impl EmulatedBench {
             gradients: volume::scattered_bytes(model),
         };
         let exchanged = volume::exchanged_bytes_per_token(model, *recompute);
-        let overhead = Seconds::new(self.alone.costs().micro_batch_overhead_s);
+        let overhead = Seconds::new(self.alone.cost.costs().micro_batch_overhead_s);
         let overhead = overhead.unwrap_or(Seconds::ZERO);
-        let costs = StepCosts::measured(&self.alone, model.layers as u32, exchanged)
+        let devices = DeviceCosts(&self.alone.cost);
+        let costs = StepCosts::measured(&devices, model.layers as u32, exchanged)
             .map_err(failed)?
-            .over_links(self.emulation.links(), sharded, overhead);
+            .over_links(self.emulation.links(), sharded, overhead)
+            .with_optimizer(self.alone.step_overhead);
         let step = simulate(
             &record.plan,
             &batch.global_batch(),
@@ -211,6 +231,38 @@ impl EmulatedBench {
     }
 }
 
+/// What was measured where links take no time: what an exchange costs there, devices spend on packing and unpacking.
+struct DeviceCosts<'a>(&'a FittedModel);
+
+impl MemoryModel for DeviceCosts<'_> {
+    fn sequence_memory(&self, strategy: Strategy, seq_len: Tokens) -> Bytes {
+        self.0.sequence_memory(strategy, seq_len)
+    }
+
+    fn budget(&self, device: &Device) -> Bytes {
+        self.0.budget(device)
+    }
+}
+
+impl CostModel for DeviceCosts<'_> {
+    fn sequence_time(&self, shape: GroupShape, seq_len: Tokens) -> Seconds {
+        self.0.sequence_time(shape, seq_len)
+    }
+
+    fn time_parts(&self, shape: GroupShape, seq_len: Tokens) -> TimeParts {
+        let parts = self.0.time_parts(shape, seq_len);
+        TimeParts {
+            dense: parts.dense + parts.exchange,
+            exchange: Seconds::ZERO,
+            ..parts
+        }
+    }
+
+    fn micro_batch_overhead(&self) -> Seconds {
+        self.0.micro_batch_overhead()
+    }
+}
+
 fn failed(error: TrainError) -> Failure {
     Failure::run(error.to_string())
 }
@@ -218,9 +270,10 @@ fn failed(error: TrainError) -> Failure {
 impl Row {
     fn show(&self) {
         output::result_line(&format!(
-            "| {} | {:.2} s | {:.2} s | {:.2} s | {:.3} |",
+            "| {} | {:.2} s | {:.2} s | {:.2} s | {:.2} s | {:.3} |",
             self.planner,
             self.measured.get(),
+            self.emulated.get(),
             self.predicted.get(),
             self.simulated.get(),
             self.simulated / self.measured,

@@ -206,6 +206,7 @@ pub mod tests {
                 };
                 8
             ],
+            emulated: None,
             plan_wait: seconds(0.0125),
             measured_peak_memory: Bytes::from_mib(40),
             predicted_peak_memory: Bytes::from_mib(44),

@@ -1,0 +1,33 @@
+//! How long something took, really and on an emulated cluster.
+
+use std::time::Instant;
+
+use lengthwise_comm::Communicator;
+use lengthwise_core::Seconds;
+
+/// Started on a rank, right after a barrier.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch {
+    really: Instant,
+    by_clock: Option<Seconds>,
+}
+
+impl Stopwatch {
+    /// A stopwatch that starts now.
+    pub fn start(world: &impl Communicator) -> Self {
+        Stopwatch {
+            really: Instant::now(),
+            by_clock: world.emulated_time(),
+        }
+    }
+
+    /// What has passed by the rank's clock; `None` where no cluster is emulated.
+    pub fn emulated(&self, world: &impl Communicator) -> Option<Seconds> {
+        Some(world.emulated_time()? - self.by_clock?)
+    }
+
+    /// What has really passed.
+    pub fn really(&self) -> Seconds {
+        self.really.elapsed().into()
+    }
+}
