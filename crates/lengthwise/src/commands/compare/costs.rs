@@ -21,7 +21,10 @@ const SIMULATED_LAYERS: u32 = 4;
 #[derive(Clone, Debug)]
 pub(super) enum CostSource {
     /// A profile file.
-    Profile { path: PathBuf, profile: Profile },
+    Profile {
+        path: PathBuf,
+        profile: Box<Profile>,
+    },
     /// A model on a described cluster.
     Described(DescribedCosts),
 }
@@ -57,14 +60,14 @@ impl CostSource {
             .map_err(|error| Failure::input(format!("profile {name}: {error}")))?;
         Ok(CostSource::Profile {
             path: PathBuf::from(name),
-            profile,
+            profile: Box::new(profile),
         })
     }
 
     pub(super) fn profile(path: &Path) -> Result<Self, Failure> {
         Ok(CostSource::Profile {
             path: path.to_owned(),
-            profile: read_profile(path)?,
+            profile: Box::new(read_profile(path)?),
         })
     }
 
