@@ -30,10 +30,10 @@ pub enum Command {
     Compare(CompareArgs),
     /// Plans one step for a list of sequence lengths.
     Plan(PlanArgs),
-    /// Shows runs beside each other on one page of HTML.
-    Report(ReportArgs),
     /// Measures what a training costs on this machine, for plans that go by it.
     Profile(ProfileArgs),
+    /// Shows runs beside each other on one page of HTML.
+    Report(ReportArgs),
     /// Trains a decoder as a settings file describes.
     Train(TrainArgs),
 }

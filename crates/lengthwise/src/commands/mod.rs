@@ -16,8 +16,8 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Bench(args) => bench::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Plan(args) => plan::run(args),
-        Command::Report(args) => report::run(&args),
         Command::Profile(args) => profile::run(args),
+        Command::Report(args) => report::run(&args),
         Command::Train(args) => train::run(args),
     }
 }
