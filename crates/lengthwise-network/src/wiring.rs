@@ -47,6 +47,17 @@ impl Crossing {
         }
     }
 
+    /// The same where calls reach only a part of each link's bandwidth, which is as if more crossed it.
+    #[must_use]
+    pub fn at_efficiency(mut self, wiring: &Wiring, part: impl Fn(LinkPlace) -> f64) -> Self {
+        for (link, bytes) in &mut self.links {
+            if let Some(&place) = wiring.places.get(link.0 as usize) {
+                *bytes /= part(place);
+            }
+        }
+        self
+    }
+
     /// How much volume must move over this crossing for each link to carry at least what it does in `whole`.
     ///
     /// A link that this crossing does not have carries nothing, however much moves: it is left out.

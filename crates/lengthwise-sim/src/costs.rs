@@ -1,7 +1,7 @@
 //! What the parts of a step cost, whoever measured or described them.
 
 use lengthwise_core::{Bytes, Seconds};
-use lengthwise_cost::{ClusterLinks, CostModel};
+use lengthwise_cost::{ClusterLinks, CostModel, ExchangeEfficiency};
 
 use crate::SimError;
 
@@ -22,6 +22,8 @@ pub(crate) enum Transport {
     /// Over links that all share.
     Links {
         links: ClusterLinks,
+        /// The parts of devices' links and of NICs that exchanges reach.
+        exchange_efficiency: Option<ExchangeEfficiency>,
         sharded: ShardedBytes,
         micro_batch_overhead: Seconds,
     },
@@ -90,10 +92,35 @@ impl<'a> StepCosts<'a> {
     ) -> Self {
         self.transport = Transport::Links {
             links,
+            exchange_efficiency: None,
             sharded,
             micro_batch_overhead,
         };
         self
+    }
+
+    /// These costs where exchanges reach only a part of the bandwidth of links; gathers and scatters reach all of it.
+    /// Where exchanges have their measured times, it changes nothing.
+    #[must_use]
+    pub fn with_exchange_efficiency(mut self, efficiency: ExchangeEfficiency) -> Self {
+        if let Transport::Links {
+            exchange_efficiency,
+            ..
+        } = &mut self.transport
+        {
+            *exchange_efficiency = Some(efficiency);
+        }
+        self
+    }
+
+    pub(crate) fn exchange_efficiency(&self) -> Option<ExchangeEfficiency> {
+        match self.transport {
+            Transport::Links {
+                exchange_efficiency,
+                ..
+            } => exchange_efficiency,
+            Transport::Measured => None,
+        }
     }
 
     /// These costs with an optimiser that takes so long on a device of nominal speed.

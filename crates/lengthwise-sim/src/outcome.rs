@@ -98,7 +98,7 @@ pub struct SimulatedLink {
     pub place: LinkPlace,
     /// What it can carry in a second.
     pub bandwidth_bytes_per_s: f64,
-    /// What it carried.
+    /// What it carried; exchanges that reach only a part of its bandwidth count as if they used all of it.
     pub bytes: f64,
     /// What it carried, as a part of what it could have carried in the step.
     pub utilisation: f64,

@@ -5,6 +5,7 @@ mod common;
 
 use common::{Described, KeepingActivations, group, model, plan, uniform};
 use lengthwise_core::{GlobalBatch, Seconds, TraceEvent};
+use lengthwise_cost::ExchangeEfficiency;
 use lengthwise_sim::{Overlap, SimulatedStep, StepCosts, simulate};
 
 fn close(figure: f64, expected: f64) {
@@ -198,6 +199,8 @@ fn a_straggler_holds_its_group_back_and_nobody_else() {
 /// One group of all four ranks with 40 tokens of 6 bytes and no computing: each device shares out 60 bytes, 15 to each
 /// rank, over two exchanges forward and two backward. 15 bytes go over its link, 0.5 s, and 30 over its NIC, 0.6 s, which
 /// decides. Four exchanges pay 0.25 s each: 1.6 s. In all 2 x 20.25 + 1.6 = 42.1 s.
+///
+/// Where exchanges reach half of the links and 0.3 of the NICs, they take 1 s and 2 s: in all 2 x 20.25 + 3 = 43.5 s.
 #[test]
 fn the_fullest_link_of_a_path_decides() {
     let model = model(0.0, 0.0, &[], 0.0);
@@ -221,4 +224,8 @@ fn the_fullest_link_of_a_path_decides() {
     for nic in &step.links[4..] {
         close(nic.bytes, 630.0);
     }
+    let efficiency = ExchangeEfficiency::new(0.5, 0.3).unwrap();
+    let costs = costs.with_exchange_efficiency(efficiency);
+    let step = simulate(&plan, &batch, &uniform(2, 2), &costs, NO_OVERLAP, &mut ()).unwrap();
+    close(step.step.get(), 43.5);
 }

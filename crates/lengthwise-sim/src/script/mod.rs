@@ -6,7 +6,7 @@ mod ops;
 use lengthwise_core::{
     Activity, Bytes, Cluster, GlobalBatch, Plan, Rank, Seconds, Speed, TraceEvent, TraceSink,
 };
-use lengthwise_network::{FlowSpec, Network, Path, Wiring};
+use lengthwise_network::{FlowSpec, LinkPlace, Network, Path, Wiring};
 
 use crate::Overlap;
 use crate::costs::{StepCosts, Transport};
@@ -145,8 +145,17 @@ impl<'a, S: TraceSink> Script<'a, S> {
                 for rank in &group.ranks {
                     group_of[index][rank.index()] = Some(position as u32);
                 }
-                let path =
-                    wiring.map(|wiring| wiring.exchange(&group.ranks, cluster).path(network));
+                let path = wiring.map(|wiring| {
+                    let crossing = wiring.exchange(&group.ranks, cluster);
+                    let crossing = match costs.exchange_efficiency() {
+                        Some(efficiency) => crossing.at_efficiency(wiring, |place| match place {
+                            LinkPlace::Device { .. } => efficiency.in_node(),
+                            LinkPlace::Nic { .. } => efficiency.across_nodes(),
+                        }),
+                        None => crossing,
+                    };
+                    crossing.path(network)
+                });
                 let channel = channels.len() as u32;
                 works.push(GroupWork::new(group, batch, cluster, costs, path, channel));
                 channels.push(Channel::Group {

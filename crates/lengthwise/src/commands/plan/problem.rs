@@ -18,7 +18,7 @@ pub(crate) struct OwnedProblem {
     pub(crate) cost: FittedModel,
     pub(crate) space: StrategySpace,
     /// What it was made from.
-    pub(super) profile: Profile,
+    pub(crate) profile: Profile,
     pub(super) degrees: Option<Vec<Degree>>,
 }
 
@@ -31,9 +31,33 @@ impl OwnedProblem {
         context: Option<Tokens>,
         degrees: Option<&[Degree]>,
     ) -> Result<Self, Failure> {
-        let in_profile = |error: ProfileError| profile_failure(profile, &error);
         let costs = read_profile(profile)?;
-        let cluster = costs.cluster(num_devices).map_err(in_profile)?;
+        let cluster = costs
+            .cluster(num_devices)
+            .map_err(|error| profile_failure(profile, &error))?;
+        Self::of_profile(profile, costs, cluster, lengths, context, degrees)
+    }
+
+    /// The problem of these lengths for devices that compute as a profile says, but in another cluster.
+    pub(crate) fn on_cluster(
+        profile: &Path,
+        cluster: Cluster,
+        lengths: &Lengths,
+        context: Option<Tokens>,
+        degrees: Option<&[Degree]>,
+    ) -> Result<Self, Failure> {
+        Self::of_profile(profile, read_profile(profile)?, cluster, lengths, context, degrees)
+    }
+
+    fn of_profile(
+        path: &Path,
+        costs: Profile,
+        cluster: Cluster,
+        lengths: &Lengths,
+        context: Option<Tokens>,
+        degrees: Option<&[Degree]>,
+    ) -> Result<Self, Failure> {
+        let in_profile = |error: ProfileError| profile_failure(path, &error);
         let cost = costs.model(&cluster).map_err(in_profile)?;
         let space = match degrees {
             Some(degrees) => chosen_space(degrees, &costs, &cluster)?,

@@ -18,6 +18,8 @@ pub(crate) struct Report {
     pub(super) solve_s: f64,
     pub(super) stop_reason: &'static str,
     pub(super) micro_batches: Vec<MicroBatchReport>,
+    /// The lengths that the plan's sequences are indices of.
+    seq_lens_tokens: Vec<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -86,6 +88,7 @@ impl Report {
             solve_s: report.solve_time.get(),
             stop_reason: stop_reason(report.stop_reason),
             micro_batches: micro_batches.collect(),
+            seq_lens_tokens: batch.seq_lens().iter().map(|len| len.0).collect(),
         }
     }
 
