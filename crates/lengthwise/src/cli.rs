@@ -9,6 +9,7 @@ use crate::commands::compare::CompareArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::profile::ProfileArgs;
 use crate::commands::report::ReportArgs;
+use crate::commands::simulate::SimulateArgs;
 use crate::commands::train::TrainArgs;
 use crate::suggestion::suggestion;
 
@@ -34,6 +35,8 @@ pub enum Command {
     Profile(ProfileArgs),
     /// Shows runs beside each other on one page of HTML.
     Report(ReportArgs),
+    /// Simulates a step event by event, on the cluster of a profile or on a described one.
+    Simulate(Box<SimulateArgs>),
     /// Trains a decoder as a settings file describes.
     Train(TrainArgs),
 }

@@ -122,7 +122,8 @@ impl ModelSource {
     }
 }
 
-fn file_failure(path: &Path, error: &HardwareError) -> Failure {
+/// A failure that names the file, unless the error does.
+pub(crate) fn file_failure(path: &Path, error: &HardwareError) -> Failure {
     let message = error.to_string();
     let message = message.trim_end();
     let failure = match error {

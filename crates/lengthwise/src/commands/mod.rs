@@ -5,6 +5,7 @@ pub mod compare;
 pub mod plan;
 pub mod profile;
 pub mod report;
+pub mod simulate;
 pub mod train;
 
 use crate::cli::Command;
@@ -18,6 +19,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Plan(args) => plan::run(args),
         Command::Profile(args) => profile::run(args),
         Command::Report(args) => report::run(&args),
+        Command::Simulate(args) => simulate::run(*args),
         Command::Train(args) => train::run(args),
     }
 }

@@ -20,6 +20,7 @@ use crate::output;
 
 pub(crate) use lengths::Lengths;
 pub(crate) use problem::{OwnedProblem, profile_failure, read_profile};
+pub(crate) use table::{bytes, counted, seconds};
 
 /// Arguments of `lengthwise plan`.
 #[derive(Debug, Args)]
@@ -124,7 +125,7 @@ pub(crate) fn degree(text: &str) -> Result<Degree, String> {
 }
 
 /// Reads a number of devices.
-fn devices(text: &str) -> Result<u32, String> {
+pub(crate) fn devices(text: &str) -> Result<u32, String> {
     let devices = text.parse().ok();
     let devices = devices.filter(|devices| (1..=Cluster::MAX_DEVICES).contains(devices));
     devices.ok_or_else(|| {

@@ -46,7 +46,14 @@ impl OwnedProblem {
         context: Option<Tokens>,
         degrees: Option<&[Degree]>,
     ) -> Result<Self, Failure> {
-        Self::of_profile(profile, read_profile(profile)?, cluster, lengths, context, degrees)
+        Self::of_profile(
+            profile,
+            read_profile(profile)?,
+            cluster,
+            lengths,
+            context,
+            degrees,
+        )
     }
 
     fn of_profile(

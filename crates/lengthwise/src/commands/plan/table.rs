@@ -165,13 +165,13 @@ fn runs(ranks: &[u32]) -> String {
 }
 
 /// `1 group`, `2 groups`.
-pub(super) fn counted(count: usize, noun: &str) -> String {
+pub(crate) fn counted(count: usize, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{plural}")
 }
 
 /// Three digits and a unit, for a narrow column.
-fn seconds(seconds: f64) -> String {
+pub(crate) fn seconds(seconds: f64) -> String {
     let (value, unit) = match seconds {
         s if s >= 1.0 || s == 0.0 => (s, "s"),
         s if s >= 1e-3 => (s * 1e3, "ms"),
@@ -181,7 +181,7 @@ fn seconds(seconds: f64) -> String {
 }
 
 /// The same for memory.
-fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     match UNITS.iter().find(|&&(_, shift)| bytes >> shift > 0) {
         Some(&(unit, shift)) => three_digits(bytes as f64 / (1u64 << shift) as f64, unit),

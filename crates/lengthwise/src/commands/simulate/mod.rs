@@ -1,0 +1,154 @@
+//! `lengthwise simulate`: a plan and costs in, what every rank does when out.
+
+mod activity_times;
+mod plan_file;
+mod report;
+mod scenario;
+mod straggler;
+mod table;
+mod trace_file;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lengthwise_core::{Degree, Tokens};
+use lengthwise_plan::PlannerKind;
+use lengthwise_sim::{Overlap, TraceSource, simulate};
+
+use self::activity_times::ActivityTimes;
+use self::report::Report;
+use self::scenario::Scenario;
+use self::straggler::Straggler;
+use crate::commands::plan::{PlanningLimits, degree, devices, duration};
+use crate::failure::Failure;
+use crate::output;
+
+pub(crate) use trace_file::TraceFile;
+
+/// Arguments of `lengthwise simulate`.
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// A plan as `lengthwise plan --json` prints it; `-` reads stdin. Without one, it is planned here.
+    #[arg(
+        value_name = "PLAN.json",
+        required_unless_present = "lengths",
+        conflicts_with_all = ["lengths", "planner", "degrees", "time_budget"]
+    )]
+    pub plan: Option<PathBuf>,
+    /// The lengths of one global batch to plan: one a line, or JSON with `seq_lens_tokens`; `-` reads stdin.
+    #[arg(long, value_name = "FILE")]
+    pub lengths: Option<PathBuf>,
+    /// What devices need to compute, and exchanges where no cluster is described: a cost profile, in TOML.
+    #[arg(long, value_name = "FILE", required_unless_present = "cluster")]
+    pub profile: Option<PathBuf>,
+    /// A described cluster: all that travels shares its links, and its devices may differ.
+    #[arg(long, value_name = "FILE")]
+    pub cluster: Option<PathBuf>,
+    /// The model on the described cluster, where there is no profile: a known one such as llama-3-8b, or a file.
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "cluster",
+        conflicts_with = "profile"
+    )]
+    pub model: Option<String>,
+    /// How many devices there are; as many as in the profile or the described cluster by default.
+    #[arg(long, value_name = "N", value_parser = devices)]
+    pub devices: Option<u32>,
+    /// No sequence may be longer, for example 384k; the profile's own by default.
+    #[arg(long, value_name = "TOKENS")]
+    pub context: Option<Tokens>,
+    /// Who plans, where no plan is given: adaptive, static, static:D, batch-adaptive, flexsp or exhaustive.
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub planner: PlannerKind,
+    /// The degrees that groups may have, for example 1,2,4,8; all that are possible by default.
+    #[arg(long, value_name = "D,…", value_delimiter = ',', value_parser = degree)]
+    pub degrees: Option<Vec<Degree>>,
+    /// What planning may take.
+    #[command(flatten)]
+    pub limits: PlanningLimits,
+    /// What is unlike the plan.
+    #[command(flatten)]
+    pub conditions: Conditions,
+    /// Print the results as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Write what every rank does when as Chrome-trace JSON, which Perfetto (ui.perfetto.dev) opens.
+    #[arg(long, value_name = "FILE.json")]
+    pub trace: Option<PathBuf>,
+}
+
+/// How a step goes, beside its plan.
+#[derive(Args, Clone, Debug)]
+pub struct Conditions {
+    /// A device that turns out slower than planned with: rank 3 takes twice as long with 3=2.
+    #[arg(long, value_name = "RANK=FACTOR,…", value_delimiter = ',', value_parser = straggler::parse)]
+    pub slow: Vec<Straggler>,
+    /// Gather parameters when they are needed, not a layer ahead.
+    #[arg(long, requires = "cluster")]
+    pub no_prefetch: bool,
+    /// Scatter a layer's gradients while the next layer's backward runs.
+    #[arg(long, requires = "cluster")]
+    pub overlap_scatters: bool,
+    /// What a micro-batch takes beside all that is simulated, for example 10ms.
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "cluster")]
+    pub overhead: Option<std::time::Duration>,
+    /// Layers of the model; those of the known model, or 32 for a profile, which doesn't say.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub layers: Option<u32>,
+}
+
+impl Conditions {
+    fn overlap(&self) -> Overlap {
+        Overlap {
+            prefetch: !self.no_prefetch,
+            scatters: self.overlap_scatters,
+        }
+    }
+}
+
+/// Simulates and prints.
+pub fn run(args: SimulateArgs) -> Result<(), Failure> {
+    let scenario = Scenario::new(&args)?;
+    let cluster = straggler::slowed(&scenario.problem.cluster, &args.conditions.slow)?;
+    let costs = scenario
+        .costs()
+        .map_err(|error| Failure::input(error.to_string()))?;
+    let trace = match &args.trace {
+        Some(path) => Some(TraceFile::create(path, &cluster, TraceSource::Simulated)?),
+        None => None,
+    };
+    let mut sink = ActivityTimes::new(trace);
+    let simulated = simulate(
+        &scenario.plan,
+        &scenario.problem.batch,
+        &cluster,
+        &costs,
+        args.conditions.overlap(),
+        &mut sink,
+    );
+    let simulated = simulated.map_err(|error| {
+        let plan = args.plan.as_ref();
+        let place = plan.map_or_else(String::new, |plan| format!("{}: ", plan.display()));
+        Failure::input(format!("{place}{error}"))
+    })?;
+    let (activities, trace) = sink.finish();
+    if let Some(trace) = trace {
+        trace.finish()?;
+    }
+    let report = Report::new(&scenario, &cluster, &simulated, &activities);
+    if args.json {
+        output::result_line(&report.to_json()?);
+    } else {
+        for line in table::lines(&report) {
+            output::result_line(&line);
+        }
+        if let Some(path) = &args.trace {
+            output::note(&format!(
+                "trace      {}; open it at https://ui.perfetto.dev",
+                path.display()
+            ));
+        }
+    }
+    Ok(())
+}

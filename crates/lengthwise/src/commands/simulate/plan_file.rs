@@ -1,0 +1,171 @@
+//! Plans as `lengthwise plan --json` prints them.
+
+use std::io::Read;
+use std::path::Path;
+
+use lengthwise_core::{Degree, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy};
+use serde::Deserialize;
+
+use crate::commands::plan::Lengths;
+use crate::failure::Failure;
+
+/// A plan with the lengths it is for.
+pub(super) struct PlanFile {
+    pub(super) plan: Plan,
+    pub(super) planner: String,
+    pub(super) lengths: Lengths,
+}
+
+/// What of the JSON is read; predictions are made anew.
+#[derive(Deserialize)]
+#[serde(expecting = "a plan")]
+struct PlanJson {
+    #[serde(default)]
+    planner: Option<String>,
+    micro_batches: Vec<MicroBatchJson>,
+    seq_lens_tokens: Vec<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "a micro-batch")]
+struct MicroBatchJson {
+    groups: Vec<GroupJson>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "a group")]
+struct GroupJson {
+    ranks: Vec<u32>,
+    strategy: StrategyJson,
+    sequences: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "a strategy")]
+struct StrategyJson {
+    ulysses: u32,
+    #[serde(default = "one")]
+    ring: u32,
+    recompute: bool,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl PlanFile {
+    /// Reads a plan; `-` is stdin.
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        let is_stdin = path.as_os_str() == "-";
+        let source = if is_stdin {
+            "stdin".to_owned()
+        } else {
+            path.display().to_string()
+        };
+        let mut bytes = Vec::new();
+        let read = if is_stdin {
+            std::io::stdin().lock().read_to_end(&mut bytes).map(|_| ())
+        } else {
+            std::fs::read(path).map(|content| bytes = content)
+        };
+        read.map_err(|error| Failure::input(format!("plan {source} can't be read: {error}")))?;
+        Self::parse(&bytes, source)
+    }
+
+    fn parse(json: &[u8], source: String) -> Result<Self, Failure> {
+        let json: PlanJson = serde_json::from_slice(json).map_err(|error| {
+            Failure::input(format!("{source} is no plan in JSON: {error}"))
+                .hint("write it with lengthwise plan --json")
+        })?;
+        if let Some(index) = json.seq_lens_tokens.iter().position(|&len| len == 0) {
+            let message =
+                format!("{source}, index {index}: 0 tokens; every sequence needs at least 1");
+            return Err(Failure::input(message));
+        }
+        let mut micro_batches = Vec::with_capacity(json.micro_batches.len());
+        for (index, micro_batch) in json.micro_batches.iter().enumerate() {
+            let groups = micro_batch.groups.iter().enumerate().map(|(at, group)| {
+                group.group().map_err(|rule| {
+                    Failure::input(format!("{source}, micro-batch {index}, group {at}: {rule}"))
+                })
+            });
+            let groups = groups.collect::<Result<_, _>>()?;
+            micro_batches.push(MicroBatch { groups });
+        }
+        Ok(PlanFile {
+            plan: Plan::new(micro_batches),
+            planner: json.planner.unwrap_or_else(|| "a plan".to_owned()),
+            lengths: Lengths::drawn(json.seq_lens_tokens, source),
+        })
+    }
+}
+
+impl GroupJson {
+    fn group(&self) -> Result<Group, String> {
+        let StrategyJson {
+            ulysses,
+            ring,
+            recompute,
+        } = self.strategy;
+        if ring != 1 {
+            return Err(format!(
+                "strategy.ring is {ring}; only 1 is known, groups that exchange heads"
+            ));
+        }
+        let degree = Degree::new(ulysses).map_err(|error| format!("strategy.ulysses: {error}"))?;
+        Ok(Group {
+            strategy: Strategy::ulysses(degree, recompute),
+            ranks: self.ranks.iter().copied().map(Rank).collect(),
+            sequences: self.sequences.iter().copied().map(SequenceIndex).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_plan_is_told_with_its_place() {
+        let group = |strategy: &str, lens: &str| {
+            format!(
+                r#"{{"micro_batches":[{{"groups":[{{"ranks":[0],"sequences":[0],"strategy":{strategy}}}]}}],"seq_lens_tokens":{lens}}}"#
+            )
+        };
+        let good = group(r#"{"ulysses":1,"recompute":true}"#, "[7]");
+        let file = PlanFile::parse(good.as_bytes(), "p.json".to_owned());
+        let file = file.unwrap_or_else(|failure| panic!("{}", failure.message()));
+        assert_eq!(
+            (file.plan.to_string(), file.planner.as_str()),
+            ("[1]".to_owned(), "a plan")
+        );
+        for (text, complaint) in [
+            ("{".to_owned(), "p.json is no plan in JSON: EOF"),
+            (
+                "[]".to_owned(),
+                "p.json is no plan in JSON: invalid length 1",
+            ),
+            (
+                r#"{"micro_batches":[]}"#.to_owned(),
+                "p.json is no plan in JSON: missing field `seq_lens_tokens`",
+            ),
+            (
+                group(r#"{"ulysses":1,"recompute":true}"#, "[0]"),
+                "p.json, index 0: 0 tokens",
+            ),
+            (
+                group(r#"{"ulysses":0,"recompute":true}"#, "[1]"),
+                "p.json, micro-batch 0, group 0: strategy.ulysses: ",
+            ),
+            (
+                group(r#"{"ulysses":1,"ring":2,"recompute":true}"#, "[1]"),
+                "p.json, micro-batch 0, group 0: strategy.ring is 2; only 1",
+            ),
+        ] {
+            let failure = PlanFile::parse(text.as_bytes(), "p.json".to_owned()).err();
+            let message = failure.map(|failure| failure.message().to_owned());
+            let message = message.unwrap_or_else(|| panic!("{text} was accepted"));
+            assert!(message.starts_with(complaint), "{message}");
+        }
+    }
+}
