@@ -2,6 +2,7 @@
 
 use lengthwise_core::{Group, MicroBatch, Plan, SequenceIndex, Strategy};
 
+use crate::arrangement::arrange;
 use crate::instance::Instance;
 use crate::placement::{FreeDevices, Seat};
 
@@ -131,20 +132,25 @@ impl Draft {
             let handed_out = &instance.members(class)[from..handed_out[class]];
             sequences[placed.group as usize].extend_from_slice(handed_out);
         }
-        let mut micro_batches: Vec<MicroBatch> = Vec::with_capacity(self.free.len());
-        micro_batches.resize_with(self.free.len(), || MicroBatch { groups: Vec::new() });
-        for (group, sequences) in self.groups.into_iter().zip(sequences) {
-            if !sequences.is_empty() {
-                micro_batches[group.micro_batch as usize]
-                    .groups
-                    .push(Group {
-                        strategy: instance.shapes[group.shape as usize].strategy,
-                        ranks: instance.devices.ranks(&group.seat),
-                        sequences,
-                    });
+        let mut members: Vec<Vec<usize>> = vec![Vec::new(); self.free.len()];
+        for (index, group) in self.groups.iter().enumerate() {
+            if !sequences[index].is_empty() {
+                members[group.micro_batch as usize].push(index);
             }
         }
-        micro_batches.retain(|micro_batch| !micro_batch.groups.is_empty());
-        Plan::new(micro_batches)
+        members.retain(|members| !members.is_empty());
+        let micro_batches = members.into_iter().map(|members| {
+            let seats = members.iter().map(|&index| &self.groups[index].seat);
+            let ranks = arrange(&instance.devices, &seats.collect::<Vec<_>>());
+            let groups = members.into_iter().zip(ranks).map(|(index, ranks)| Group {
+                strategy: instance.shapes[self.groups[index].shape as usize].strategy,
+                ranks,
+                sequences: std::mem::take(&mut sequences[index]),
+            });
+            MicroBatch {
+                groups: groups.collect(),
+            }
+        });
+        Plan::new(micro_batches.collect())
     }
 }

@@ -36,6 +36,22 @@ pub enum PlanError {
         /// What the cluster has.
         num_devices: u32,
     },
+    /// Communicators can't be counted where it matters which devices a group has.
+    #[error(
+        "at most {max_communicators} communicators were asked for, and devices or nodes differ; plans need any number"
+    )]
+    UnequalDevices {
+        /// What was asked for.
+        max_communicators: u32,
+    },
+    /// A bound that allows no degree.
+    #[error(
+        "at most {max_communicators} communicators are too few for groups of any degree allowed"
+    )]
+    TooFewCommunicators {
+        /// What was asked for.
+        max_communicators: u32,
+    },
     /// A fixed degree that the strategy space or the cluster lacks.
     #[error("degree {degree} is not available; the degrees are {available}")]
     DegreeNotAvailable {
@@ -82,6 +98,13 @@ impl PlanError {
             }
             PlanError::NoDegreeFits { .. } | PlanError::DegreeNotAvailable { .. } => Some(
                 "a degree must be in the list of allowed ones and at most the number of devices"
+                    .to_owned(),
+            ),
+            PlanError::UnequalDevices { .. } => {
+                Some("leave the bound out, or plan for equal nodes of equal devices".to_owned())
+            }
+            PlanError::TooFewCommunicators { .. } => Some(
+                "a degree d needs one for every d devices, and degree 1 none: allow more of them, or degree 1"
                     .to_owned(),
             ),
             PlanError::TooLargeToEnumerate { .. } => {

@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 mod adaptive;
+mod arrangement;
 mod batch_adaptive;
 mod bound;
+mod communicators;
 mod deadline;
 mod draft;
 mod error;

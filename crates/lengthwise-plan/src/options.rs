@@ -12,6 +12,10 @@ pub struct PlannerOptions {
     pub time_budget: Option<Duration>,
     /// How many threads to plan on; the plan does not depend on it.
     pub num_threads: NonZero<usize>,
+    /// How many communicators all plans together may need, where each takes memory for as long as training lasts: only
+    /// degrees whose groups always lie at the same places are used, as many of them as this allows. Predicted times
+    /// and bounds are those of what is left to choose from. Needs equal nodes of equal devices.
+    pub max_communicators: Option<u32>,
 }
 
 impl Default for PlannerOptions {
@@ -19,6 +23,7 @@ impl Default for PlannerOptions {
         PlannerOptions {
             time_budget: None,
             num_threads: NonZero::<usize>::MIN,
+            max_communicators: None,
         }
     }
 }
@@ -35,6 +40,13 @@ impl PlannerOptions {
     #[must_use]
     pub const fn with_num_threads(mut self, num_threads: NonZero<usize>) -> Self {
         self.num_threads = num_threads;
+        self
+    }
+
+    /// These options with a bound on communicators.
+    #[must_use]
+    pub const fn with_max_communicators(mut self, max_communicators: u32) -> Self {
+        self.max_communicators = Some(max_communicators);
         self
     }
 }

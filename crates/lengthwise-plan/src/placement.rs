@@ -74,6 +74,14 @@ impl Pieces {
     }
 }
 
+impl Seat {
+    /// The nodes it is on, and how many devices it has there.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
+        let pieces = self.pieces.as_slice().iter();
+        pieces.map(|piece| (piece.node as usize, piece.end - piece.start))
+    }
+}
+
 impl Devices {
     pub(crate) fn of(problem: Problem<'_>) -> Self {
         let cluster = problem.cluster;
@@ -129,6 +137,18 @@ impl Devices {
             largest_node,
             num_free: self.num_devices,
         }
+    }
+
+    /// How many nodes there are.
+    pub(crate) fn num_nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The numbers of a node's ranks.
+    pub(crate) fn node_ranks(&self, node: usize) -> std::ops::Range<u32> {
+        let ranks = || self.nodes[node].iter().map(|device| device.rank);
+        let start = ranks().min().unwrap_or(0);
+        start..start + self.nodes[node].len() as u32
     }
 
     /// The ranks of a seat, increasing.

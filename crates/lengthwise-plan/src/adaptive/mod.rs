@@ -15,6 +15,7 @@ use self::lanes::{NUM_LANES, in_lanes};
 use self::search::{Search, Tried};
 use self::sketch::sketch;
 use crate::bound::Effort;
+use crate::communicators::affordable;
 use crate::deadline::Deadline;
 use crate::exhaustive::is_tiny;
 use crate::instance::Instance;
@@ -49,7 +50,17 @@ impl Planner for Adaptive {
     }
 
     fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
-        if is_tiny(problem) {
+        let affordable = self
+            .options
+            .max_communicators
+            .map(|max| affordable(problem.space, problem.cluster, max))
+            .transpose()?;
+        let problem = Problem {
+            space: affordable.as_ref().unwrap_or(problem.space),
+            ..problem
+        };
+        // The enumeration knows of no communicators.
+        if affordable.is_none() && is_tiny(problem) {
             return Exhaustive.plan(problem);
         }
         let started = Instant::now();

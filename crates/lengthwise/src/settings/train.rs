@@ -48,6 +48,7 @@ pub const KEYS: [&str; 39] = [
     "plan.degrees",
     "plan.ahead",
     "plan.time_budget_ms",
+    "plan.max_communicators",
     "plan.profile",
     "plan.refine",
     "train.steps",

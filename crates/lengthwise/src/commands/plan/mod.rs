@@ -71,6 +71,10 @@ pub struct PlanningLimits {
     /// How many threads to plan on; the plan does not depend on it.
     #[arg(long, value_name = "N", default_value_t = NonZero::<usize>::MIN)]
     pub threads: NonZero<usize>,
+    /// How many communicators all plans together may need; the adaptive planner then uses only degrees whose groups
+    /// recur.
+    #[arg(long, value_name = "N")]
+    pub max_communicators: Option<u32>,
 }
 
 impl PlanningLimits {
@@ -79,6 +83,9 @@ impl PlanningLimits {
         let mut options = PlannerOptions::default().with_num_threads(self.threads);
         if let Some(time_budget) = self.time_budget {
             options = options.with_time_budget(time_budget);
+        }
+        if let Some(max_communicators) = self.max_communicators {
+            options = options.with_max_communicators(max_communicators);
         }
         options
     }

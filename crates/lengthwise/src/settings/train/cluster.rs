@@ -265,17 +265,18 @@ pub fn plan(
         "each step ahead keeps a batch in memory",
     )?;
     let time_budget = reader.optional::<u64>("plan.time_budget_ms")?;
-    let options = match time_budget {
-        Some(budget) => {
-            budget.must(
-                budget.value > 0,
-                "planning takes at least 1 ms",
-                "leave it out to plan as long as it pays, the same way on every machine",
-            )?;
-            PlannerOptions::default().with_time_budget(Duration::from_millis(budget.value))
-        }
-        None => PlannerOptions::default(),
-    };
+    let mut options = PlannerOptions::default();
+    if let Some(budget) = time_budget {
+        budget.must(
+            budget.value > 0,
+            "planning takes at least 1 ms",
+            "leave it out to plan as long as it pays, the same way on every machine",
+        )?;
+        options = options.with_time_budget(Duration::from_millis(budget.value));
+    }
+    if let Some(most) = reader.optional::<u32>("plan.max_communicators")? {
+        options = options.with_max_communicators(most.value);
+    }
     Ok((
         planner.value,
         options,
