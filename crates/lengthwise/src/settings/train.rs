@@ -22,7 +22,7 @@ use super::reader::{Reader, SettingsFile};
 use crate::failure::Failure;
 
 /// Every setting, as `section.key`.
-pub const KEYS: [&str; 39] = [
+pub const KEYS: [&str; 40] = [
     "model.hidden",
     "model.layers",
     "model.heads",
