@@ -24,6 +24,8 @@ mod record;
 mod schedule;
 mod stopwatch;
 mod timed;
+mod timeline;
+mod trace;
 mod trainer;
 pub mod volume;
 

@@ -1,5 +1,6 @@
 //! What a training run is made of.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use lengthwise_comm::Emulation;
@@ -58,6 +59,8 @@ pub struct TrainOptions {
     pub plan_ahead: usize,
     /// Where the trained model is written, as a Hugging Face checkpoint; the directory must hold no model yet.
     pub checkpoint: Option<PathBuf>,
+    /// Steps of which the observer is told what every rank did when, counted from 1.
+    pub traced_steps: BTreeSet<u64>,
     /// A failure to rehearse.
     pub injected_failure: Option<InjectedFailure>,
 }

@@ -1,6 +1,6 @@
 //! What a run tells of itself while it goes on, and at its end.
 
-use lengthwise_core::{Bytes, GlobalBatch, Plan, Seconds};
+use lengthwise_core::{Bytes, GlobalBatch, Plan, Seconds, TraceEvent};
 use lengthwise_plan::PlanReport;
 
 use crate::data::BatchOrigin;
@@ -85,6 +85,8 @@ pub struct RankTime {
 pub trait TrainObserver: Send {
     /// The costs have been measured, which took this long.
     fn calibrated(&mut self, took: Seconds);
+    /// What every rank did when in a step that was to be traced, which [`TrainObserver::step`] is told of next.
+    fn traced(&mut self, _step: u64, _events: &[TraceEvent]) {}
     /// A step has ended.
     fn step(&mut self, record: &StepRecord);
 }

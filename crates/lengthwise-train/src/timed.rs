@@ -1,14 +1,15 @@
-//! A communicator that counts how long its calls take.
+//! A communicator that counts how long its calls take, and notes them where a step is traced.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lengthwise_comm::{CommError, Communicator, PendingGather, ReduceOp, Statistics};
-use lengthwise_core::{Rank, Seconds};
+use lengthwise_core::{Activity, Bytes, Rank, Seconds};
 use lengthwise_tensor::Backend;
 
 use crate::stopwatch::Stopwatch;
+use crate::timeline::{CallKey, Timeline};
 
 type TensorOf<C> = <<C as Communicator>::Backend as Backend>::Tensor;
 
@@ -16,13 +17,17 @@ type TensorOf<C> = <<C as Communicator>::Backend as Backend>::Tensor;
 #[derive(Clone, Debug)]
 pub(crate) struct Timed<C> {
     inner: C,
+    members: Arc<[Rank]>,
     calls: TimeInCalls,
+    timeline: Timeline,
 }
 
 /// A gather whose end is counted too.
 pub(crate) struct TimedGather<C: Communicator> {
     gather: C::PendingGather,
     timed: Timed<C>,
+    /// The call and what it passed on, where it was noted.
+    noted: Option<(CallKey, Bytes)>,
 }
 
 /// A rank's count over all its groups, in nanoseconds.
@@ -43,12 +48,37 @@ impl TimeInCalls {
 }
 
 impl<C: Communicator> Timed<C> {
-    /// The same end, with a count that begins at 0.
-    pub(crate) fn new(inner: C) -> Self {
+    /// The same end, with a count that begins at 0, whose calls go to `timeline`.
+    pub(crate) fn new(inner: C, timeline: Timeline) -> Self {
         Timed {
+            members: inner.members().into(),
             inner,
             calls: TimeInCalls::default(),
+            timeline,
         }
+    }
+
+    fn call<X>(&self, activity: Activity, call: impl FnOnce() -> X) -> X {
+        if !self.timeline.is_on() {
+            return self.calls.of(&self.inner, call);
+        }
+        let key = self.next_call();
+        let sent = self.bytes_sent();
+        self.timeline.come_to(&key);
+        let bytes = || Some(self.bytes_sent().saturating_sub(sent));
+        let call = || self.calls.of(&self.inner, call);
+        self.timeline.during(activity, key, call, bytes)
+    }
+
+    fn next_call(&self) -> CallKey {
+        CallKey {
+            members: Arc::clone(&self.members),
+            number: self.inner.num_calls(),
+        }
+    }
+
+    fn bytes_sent(&self) -> Bytes {
+        self.inner.statistics().bytes_sent
     }
 
     /// What this rank has spent in calls of any group so far, and the part of it in which it waited for others.
@@ -91,21 +121,30 @@ impl<C: Communicator> Communicator for Timed<C> {
     }
 
     fn group(&self, members: &[Rank]) -> Result<Self, CommError> {
+        let inner = self.inner.group(members)?;
         Ok(Timed {
-            inner: self.inner.group(members)?,
+            members: inner.members().into(),
+            inner,
             calls: self.calls.clone(),
+            timeline: self.timeline.clone(),
         })
     }
 
     fn all_to_all_v(&self, send: Vec<TensorOf<C>>) -> Result<Vec<TensorOf<C>>, CommError> {
-        self.calls.of(&self.inner, || self.inner.all_to_all_v(send))
+        self.call(Activity::Exchange, || self.inner.all_to_all_v(send))
     }
 
     fn start_all_gather_v(&self, piece: TensorOf<C>) -> Result<Self::PendingGather, CommError> {
+        let coming = (self.timeline.is_on()).then(|| (self.next_call(), self.bytes_sent()));
         let gather = (self.calls).of(&self.inner, || self.inner.start_all_gather_v(piece))?;
+        let noted = coming.map(|(key, sent)| {
+            self.timeline.come_to(&key);
+            (key, self.bytes_sent().saturating_sub(sent))
+        });
         Ok(TimedGather {
             gather,
             timed: self.clone(),
+            noted,
         })
     }
 
@@ -114,27 +153,25 @@ impl<C: Communicator> Communicator for Timed<C> {
         full: TensorOf<C>,
         row_counts: &[usize],
     ) -> Result<TensorOf<C>, CommError> {
-        self.calls.of(&self.inner, || {
+        self.call(Activity::Scatter, || {
             self.inner.reduce_scatter_v(full, row_counts)
         })
     }
 
     fn all_reduce(&self, tensor: TensorOf<C>) -> Result<TensorOf<C>, CommError> {
-        self.calls.of(&self.inner, || self.inner.all_reduce(tensor))
+        self.call(Activity::Wait, || self.inner.all_reduce(tensor))
     }
 
     fn all_reduce_values(&self, values: &[f64], op: ReduceOp) -> Result<Vec<f64>, CommError> {
-        self.calls
-            .of(&self.inner, || self.inner.all_reduce_values(values, op))
+        self.call(Activity::Wait, || self.inner.all_reduce_values(values, op))
     }
 
     fn broadcast(&self, root: Rank, tensor: Option<TensorOf<C>>) -> Result<TensorOf<C>, CommError> {
-        self.calls
-            .of(&self.inner, || self.inner.broadcast(root, tensor))
+        self.call(Activity::Wait, || self.inner.broadcast(root, tensor))
     }
 
     fn barrier(&self) -> Result<(), CommError> {
-        self.calls.of(&self.inner, || self.inner.barrier())
+        self.call(Activity::Wait, || self.inner.barrier())
     }
 }
 
@@ -142,8 +179,18 @@ impl<C: Communicator> PendingGather for TimedGather<C> {
     type Tensor = TensorOf<C>;
 
     fn wait(self) -> Result<TensorOf<C>, CommError> {
-        let TimedGather { gather, timed } = self;
-        timed.calls.of(&timed.inner, || gather.wait())
+        let TimedGather {
+            gather,
+            timed,
+            noted,
+        } = self;
+        let wait = || timed.calls.of(&timed.inner, || gather.wait());
+        match noted {
+            Some((key, bytes)) if timed.timeline.is_on() => {
+                (timed.timeline).during(Activity::Gather, key, wait, || Some(bytes))
+            }
+            _ => wait(),
+        }
     }
 }
 
@@ -162,7 +209,7 @@ mod tests {
             .map(|_| CpuBackend::new(Bytes::from_mib(1)))
             .collect();
         let times = run_ranks(backends, |world| -> Result<_, CommError> {
-            let world = Timed::new(world);
+            let world = Timed::new(world, Timeline::default());
             let is_late = world.rank() == Rank(2);
             if is_late {
                 std::thread::sleep(LATE);

@@ -1,6 +1,6 @@
 //! A whole run: calibration, planning in the background, every rank's steps.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -24,9 +24,10 @@ use crate::options::InjectedFailure;
 use crate::recent_errors::RecentErrors;
 use crate::stopwatch::Stopwatch;
 use crate::timed::Timed;
+use crate::timeline::{RankNotes, Timeline};
 use crate::{
     MeasuredCosts, MeasuringProgress, MeasuringRule, RankTime, StepRecord, TrainError,
-    TrainObserver, TrainOptions, TrainSummary, calibration, memory, schedule,
+    TrainObserver, TrainOptions, TrainSummary, calibration, memory, schedule, trace,
 };
 
 /// Threads that draw up plans while the ranks compute.
@@ -89,6 +90,8 @@ pub fn train(
         options,
         costs,
         feed,
+        epoch: Instant::now(),
+        notes: Mutex::new(vec![RankNotes::default(); num_ranks]),
     };
     thread::scope(|scope| {
         for _ in 0..NUM_PLANNING_THREADS {
@@ -235,6 +238,10 @@ struct Run<'a, I> {
     /// As they are at first.
     costs: StepModel,
     feed: PlanFeed<I>,
+    /// When time began for all ranks.
+    epoch: Instant,
+    /// What the ranks have noted of a step that is traced.
+    notes: Mutex<Vec<RankNotes>>,
 }
 
 impl<I> Run<'_, I>
@@ -248,8 +255,10 @@ where
         reporter: &Mutex<Reporter<'_>>,
     ) -> Result<(), TrainError> {
         let options = self.options;
-        let world = Timed::new(world);
-        let mut executor = Executor::new(options.model.clone(), world.clone(), options.seed)?;
+        let timeline = self.timeline(&world);
+        let world = Timed::new(world, timeline.clone());
+        let executor = Executor::new(options.model.clone(), world.clone(), options.seed)?;
+        let mut executor = executor.with_timeline(timeline.clone());
         let is_first = world.rank() == Rank(0);
         let rule = options.refinement.filter(|_| is_first);
         let mut refinement = rule.map(|rule| Refinement::new(self.costs.clone(), rule));
@@ -272,6 +281,10 @@ where
             }
             world.barrier()?;
             let (calls_before, wait_before) = world.time_in_calls();
+            let is_traced = options.traced_steps.contains(&step);
+            if is_traced {
+                timeline.start();
+            }
             let stopwatch = Stopwatch::start(&world);
             world.backend().reset_peak_memory();
             let outcome = executor.step(
@@ -287,6 +300,10 @@ where
                 world.barrier()?;
             }
             let really = stopwatch.really();
+            if is_traced {
+                // Before the next call of all ranks: behind it, rank 0 has the notes of everyone.
+                lock(&self.notes)[world.rank().index()] = timeline.take();
+            }
             let peak = world.backend().memory().peak.as_f64();
             let mine = OwnTimes {
                 really,
@@ -344,16 +361,27 @@ where
                     predicted_peak_memory: self.predicted_peak_memory(&planned),
                     num_groups: world.statistics().num_groups,
                 };
-                reporter
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .step(&record);
+                let mut reporter = lock(reporter);
+                if is_traced {
+                    let events = trace::events(&lock(&self.notes));
+                    reporter.observer.traced(step, &events);
+                }
+                reporter.step(&record);
             }
         }
         if let Some(directory) = &options.checkpoint {
             executor.write_checkpoint(directory, options.context.0)?;
         }
         Ok(())
+    }
+
+    /// What a rank notes its time on: by the emulated clocks where there are some.
+    fn timeline(&self, world: &ThreadCommunicator<CpuBackend>) -> Timeline {
+        let (world, epoch) = (world.clone(), self.epoch);
+        Timeline::new(move || {
+            let emulated = world.emulated_time();
+            emulated.unwrap_or_else(|| epoch.elapsed().into())
+        })
     }
 
     /// When each group was predicted to end, without the micro-batch's overhead.
@@ -424,6 +452,10 @@ where
             .max();
         fixed.saturating_add(fullest.unwrap_or_default())
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A rank's own measurements of a step.

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,7 @@ fn options(num_ranks: u32, steps: u64, nic_bandwidth: f64) -> TrainOptions {
         degrees: None,
         plan_ahead: 2,
         checkpoint: None,
+        traced_steps: BTreeSet::new(),
         injected_failure: None,
     }
 }

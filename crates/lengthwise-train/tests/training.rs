@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,7 @@ fn options(num_ranks: u32) -> TrainOptions {
         degrees: None,
         plan_ahead: 2,
         checkpoint: None,
+        traced_steps: BTreeSet::new(),
         injected_failure: None,
     }
 }

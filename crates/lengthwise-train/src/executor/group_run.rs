@@ -1,6 +1,7 @@
 //! One rank's way through a micro-batch, stage by stage.
 
 use lengthwise_comm::Communicator;
+use lengthwise_core::Pass;
 use lengthwise_tensor::{Backend, Tensor};
 
 use super::stage::Stage;
@@ -9,6 +10,7 @@ use crate::TrainError;
 use crate::model::exchange::TensorOf;
 use crate::model::layer::{self, SavedLayer};
 use crate::model::{LayerParameters, ModelConfig, ModelSpec};
+use crate::timeline::Timeline;
 
 /// What is kept of a layer between its forward and its backward.
 enum Kept<T> {
@@ -23,6 +25,7 @@ pub struct GroupRun<'a, C: Communicator> {
     config: &'a ModelConfig,
     spec: &'a ModelSpec,
     group: C,
+    timeline: &'a Timeline,
     work: RankWork,
     /// The residual stream on the way forward, its gradient on the way back; `[my tokens, hidden]`.
     stream: Option<TensorOf<C>>,
@@ -40,6 +43,7 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
         config: &'a ModelConfig,
         spec: &'a ModelSpec,
         group: C,
+        timeline: &'a Timeline,
         work: RankWork,
         scale: f32,
     ) -> Self {
@@ -47,6 +51,7 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
             config,
             spec,
             group,
+            timeline,
             work,
             stream: None,
             kept: Vec::new(),
@@ -100,7 +105,12 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
                 };
                 let saved = match self.kept.pop() {
                     Some(Kept::All(saved)) => saved,
-                    Some(Kept::Input(input)) => self.layer_forward(&parameters, input)?.1,
+                    Some(Kept::Input(input)) => {
+                        self.timeline.turn_to_pass(Pass::Recompute);
+                        let saved = self.layer_forward(&parameters, input)?.1;
+                        self.timeline.turn_to_pass(Pass::Backward);
+                        saved
+                    }
                     None => unreachable!("a layer's forward comes before its backward"),
                 };
                 let d_output = self.take_stream();
@@ -111,6 +121,7 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
                     &parameters,
                     saved,
                     d_output,
+                    self.timeline,
                 )?;
                 self.stream = Some(d_input);
                 Ok(vec![d_parameters.into_flat(self.backend())?])
@@ -165,6 +176,7 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
             &self.work.tokens,
             parameters,
             input,
+            self.timeline,
         )
     }
 

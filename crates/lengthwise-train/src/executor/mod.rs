@@ -11,12 +11,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use lengthwise_comm::{Communicator, PendingGather, ReduceOp};
-use lengthwise_core::{MicroBatch, Plan, Rank};
+use lengthwise_core::{Activity, GroupLoad, MicroBatch, Plan, Rank, Tokens};
 use lengthwise_tensor::{AdamW, Backend};
 
 use crate::checkpoint::CheckpointWriter;
 use crate::data::TokenBatch;
 use crate::model::{ModelConfig, ModelSpec};
+use crate::timeline::Timeline;
 use crate::{OptimizerConfig, TrainError, schedule};
 use gather::Gathers;
 use group_run::GroupRun;
@@ -35,6 +36,7 @@ pub struct Executor<C: Communicator> {
     stages: Vec<ScheduledStage>,
     num_updates: u64,
     micro_batch_times: Vec<MicroBatchTime>,
+    timeline: Timeline,
 }
 
 /// What the ranks found together in a step.
@@ -69,7 +71,14 @@ impl<C: Communicator> Executor<C> {
             stages,
             num_updates: 0,
             micro_batch_times: Vec::new(),
+            timeline: Timeline::default(),
         })
+    }
+
+    /// The same executor, which says on `timeline` what it turns to.
+    pub(crate) fn with_timeline(mut self, timeline: Timeline) -> Self {
+        self.timeline = timeline;
+        self
     }
 
     /// Adds the gradient of the mean token loss of `batch` to the shards, by running `plan`.
@@ -93,7 +102,8 @@ impl<C: Communicator> Executor<C> {
         let scale = 1.0 / num_tokens as f32;
         let mut loss_sum = 0.0;
         self.micro_batch_times.clear();
-        for micro_batch in plan.micro_batches() {
+        for (index, micro_batch) in (0..).zip(plan.micro_batches()) {
+            self.enter(index, micro_batch, batch);
             loss_sum += self.micro_batch(micro_batch, batch, scale)?;
         }
         Ok(loss_sum)
@@ -114,6 +124,7 @@ impl<C: Communicator> Executor<C> {
         steps: u64,
     ) -> Result<StepOutcome, TrainError> {
         let loss_sum = self.accumulate_gradients(plan, batch)?;
+        self.timeline.enter(Activity::Optimizer, None, None);
         let num_tokens: usize = batch
             .sequences
             .iter()
@@ -212,6 +223,24 @@ impl<C: Communicator> Executor<C> {
         &self.world
     }
 
+    /// Says on the timeline that a micro-batch begins, and what the rank's group works on.
+    fn enter(&self, index: u32, micro_batch: &MicroBatch, batch: &TokenBatch) {
+        if !self.timeline.is_on() {
+            return;
+        }
+        let group = micro_batch.group_of(self.world.rank());
+        let load = group.map(|(group, _)| {
+            let sequences = group.sequences.iter();
+            let lens = sequences.map(|&index| batch.sequences[index.index()].inputs().len());
+            GroupLoad {
+                degree: group.degree(),
+                num_sequences: group.sequences.len() as u32,
+                num_tokens: Tokens(lens.sum::<usize>() as u64),
+            }
+        });
+        self.timeline.enter(Activity::Overhead, Some(index), load);
+    }
+
     fn micro_batch(
         &mut self,
         micro_batch: &MicroBatch,
@@ -229,6 +258,7 @@ impl<C: Communicator> Executor<C> {
                     &self.config,
                     &spec,
                     self.world.group(&group.ranks)?,
+                    &self.timeline,
                     work,
                     scale,
                 ))
@@ -242,6 +272,10 @@ impl<C: Communicator> Executor<C> {
             scatters,
         } in &self.stages
         {
+            // A rank that idles only comes to the calls of all.
+            let (activity, pass, layer) = stage.place();
+            let activity = run.as_ref().map_or(Activity::Overhead, |_| activity);
+            self.timeline.enter_part(activity, pass, layer);
             let start = Instant::now();
             let mut parameters = Vec::with_capacity(gathered.len());
             for _ in gathered {

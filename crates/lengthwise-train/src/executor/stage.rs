@@ -3,6 +3,8 @@
 //! Gathers and scatters are collectives of all ranks, so their order is fixed here, apart from the work between
 //! them: no plan can make two ranks disagree about which comes next.
 
+use lengthwise_core::{Activity, Pass};
+
 use crate::model::ModelSpec;
 
 /// A stretch of work between collectives on the world.
@@ -18,6 +20,19 @@ pub enum Stage {
     Backward(usize),
     /// The gradient of the table.
     EmbeddingBackward,
+}
+
+impl Stage {
+    /// What it counts as in traces: its activity, the way through the model, the layer.
+    pub fn place(self) -> (Activity, Pass, Option<u32>) {
+        match self {
+            Stage::Embedding => (Activity::Embedding, Pass::Forward, None),
+            Stage::Forward(layer) => (Activity::Dense, Pass::Forward, Some(layer as u32)),
+            Stage::Output => (Activity::Output, Pass::Forward, None),
+            Stage::Backward(layer) => (Activity::Dense, Pass::Backward, Some(layer as u32)),
+            Stage::EmbeddingBackward => (Activity::Embedding, Pass::Backward, None),
+        }
+    }
 }
 
 /// A stage with the units whose parameters it needs, and those whose gradients it yields.

@@ -9,12 +9,14 @@
 //! columns are some of the heads.
 
 use lengthwise_comm::Communicator;
+use lengthwise_core::Activity;
 use lengthwise_tensor::{AttentionLayout, Backend};
 
 use super::ModelConfig;
 use super::exchange::{Shards, TensorOf};
 use super::parameters::LayerParameters;
 use crate::TrainError;
+use crate::timeline::Timeline;
 
 /// What a rank knows of the tokens its group works on.
 #[derive(Clone, Debug)]
@@ -50,13 +52,14 @@ pub struct SavedLayer<T> {
     activated: T,
 }
 
-/// `(output, saved)` of a layer, `output` like `input`.
+/// `(output, saved)` of a layer, `output` like `input`. Starts and ends as [`Activity::Dense`].
 pub fn forward<C: Communicator>(
     config: &ModelConfig,
     group: &C,
     tokens: &GroupTokens,
     parameters: &LayerParameters<TensorOf<C>>,
     input: TensorOf<C>,
+    timeline: &Timeline,
 ) -> Result<(TensorOf<C>, SavedLayer<TensorOf<C>>), TrainError> {
     let backend = group.backend();
     let shards = &tokens.shards;
@@ -74,7 +77,9 @@ pub fn forward<C: Communicator>(
     let q = shards.queries_to_heads(group, rope(backend.linear(&normed, &parameters.wq)?)?)?;
     let k = shards.kv_to_heads(group, rope(backend.linear(&normed, &parameters.wk)?)?)?;
     let v = shards.kv_to_heads(group, backend.linear(&normed, &parameters.wv)?)?;
+    timeline.turn_to(Activity::Attention);
     let (attended, lse) = backend.attention(&q, &k, &v, &tokens.attention)?;
+    timeline.turn_to(Activity::Dense);
     let context = shards.queries_to_tokens(group, attended.clone())?;
     let mut middle = backend.linear(&context, &parameters.wo)?;
     backend.add_assign(&mut middle, &input)?;
@@ -105,6 +110,7 @@ pub fn forward<C: Communicator>(
 }
 
 /// `(d_input, d_parameters)` of a layer. What was saved is dropped as soon as it has been used.
+/// Starts and ends as [`Activity::Dense`].
 pub fn backward<C: Communicator>(
     config: &ModelConfig,
     group: &C,
@@ -112,6 +118,7 @@ pub fn backward<C: Communicator>(
     parameters: &LayerParameters<TensorOf<C>>,
     saved: SavedLayer<TensorOf<C>>,
     d_output: TensorOf<C>,
+    timeline: &Timeline,
 ) -> Result<(TensorOf<C>, LayerParameters<TensorOf<C>>), TrainError> {
     let backend = group.backend();
     let shards = &tokens.shards;
@@ -159,8 +166,10 @@ pub fn backward<C: Communicator>(
     let (d_context, d_wo) = linear_backward(&d_middle, &context, &parameters.wo)?;
     drop(context);
     let d_attended = shards.queries_to_heads(group, d_context)?;
+    timeline.turn_to(Activity::Attention);
     let (d_q, d_k, d_v) =
         backend.attention_backward(&q, &k, &v, &attended, &lse, &d_attended, &tokens.attention)?;
+    timeline.turn_to(Activity::Dense);
     drop((q, k, v, attended, lse, d_attended));
     let mut d_q = shards.queries_to_tokens(group, d_q)?;
     let mut d_k = shards.kv_to_tokens_summed(group, d_k)?;
