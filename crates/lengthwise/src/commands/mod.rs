@@ -6,6 +6,7 @@ pub mod plan;
 pub mod profile;
 pub mod report;
 pub mod simulate;
+mod trace_file;
 pub mod train;
 
 use crate::cli::Command;

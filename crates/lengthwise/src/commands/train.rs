@@ -8,12 +8,13 @@ mod metrics;
 mod progress;
 mod step_table;
 mod summary;
+mod tracing;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use lengthwise_core::{Rank, Seconds};
+use lengthwise_core::{Rank, Seconds, TraceEvent};
 use lengthwise_train::data::{Batches, Corpus};
 use lengthwise_train::{InjectedFailure, StepRecord, TrainObserver, train};
 
@@ -21,6 +22,7 @@ use self::metrics::MetricsFile;
 pub(crate) use self::metrics::VERSION as METRICS_VERSION;
 use self::progress::Progress;
 use self::summary::RunReport;
+use self::tracing::Tracing;
 use crate::failure::Failure;
 use crate::output;
 use crate::settings::{Overrides, SettingsFile, TrainSettings};
@@ -72,6 +74,10 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
         Some(metrics) => Some(MetricsFile::create(metrics, settings.planner)?),
         None => None,
     };
+    let tracing = match &settings.trace {
+        Some(trace) => Some(Tracing::create(trace, &settings.options.cluster)?),
+        None => None,
+    };
     let mut report = RunReport::new(&settings, &batches);
     output::note(&report.corpus());
     if let Some(emulated) = &settings.emulated {
@@ -80,14 +86,18 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
 
     let mut observer = Observer {
         metrics,
+        tracing,
         progress: Progress::begin(settings.options.steps),
         report: &mut report,
     };
     let planner = Arc::from(settings.planner.planner_with(settings.planner_options));
     let result = train(&settings.options, planner, batches, &mut observer);
-    let metrics = observer.end();
+    let (metrics, tracing) = observer.end();
     let summary = result.map_err(|error| failure::of_training(error, &report))?;
     output::result_line(&report.summary(&summary));
+    if let Some(tracing) = tracing {
+        output::note(&tracing.end()?);
+    }
     metrics.map_or(Ok(()), MetricsFile::end)
 }
 
@@ -114,15 +124,16 @@ pub(super) fn open_batches(settings: &TrainSettings) -> Result<Batches, Failure>
 /// Shows, records and sums up every step.
 struct Observer<'a> {
     metrics: Option<MetricsFile>,
+    tracing: Option<Tracing>,
     progress: Progress,
     report: &'a mut RunReport,
 }
 
 impl Observer<'_> {
-    /// The metrics file, once the last step is shown.
-    fn end(self) -> Option<MetricsFile> {
+    /// The files, once the last step is shown.
+    fn end(self) -> (Option<MetricsFile>, Option<Tracing>) {
         self.progress.end();
-        self.metrics
+        (self.metrics, self.tracing)
     }
 }
 
@@ -134,6 +145,12 @@ impl TrainObserver for Observer<'_> {
             None => format!("costs      measured in {took}"),
         };
         self.progress.note(&costs);
+    }
+
+    fn traced(&mut self, step: u64, events: &[TraceEvent]) {
+        if let Some(tracing) = &mut self.tracing {
+            tracing.step(step, events);
+        }
     }
 
     fn step(&mut self, record: &StepRecord) {

@@ -151,6 +151,20 @@ const FLAGS: &[Flag] = &[
         "DIRECTORY",
         "Write the trained model there, as a Hugging Face checkpoint",
     ),
+    flag(
+        "trace",
+        "LENGTHWISE_TRACE",
+        "train.trace",
+        "FILE.json",
+        "Write what every rank does when in some steps, as Chrome-trace JSON",
+    ),
+    flag(
+        "trace-steps",
+        "LENGTHWISE_TRACE_STEPS",
+        "train.trace_steps",
+        "N,N,…",
+        "The steps to trace; 2,3,4 if not given",
+    ),
 ];
 
 /// Where a value was written for one run.

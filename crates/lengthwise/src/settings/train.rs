@@ -4,6 +4,7 @@ mod cluster;
 mod corpus;
 mod model;
 mod optimizer;
+mod trace;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use self::cluster::{Devices, cluster, costs, plan};
 use self::corpus::{batch, data};
 use self::model::model;
 use self::optimizer::optimizer;
+use self::trace::trace;
 use super::overrides::Overrides;
 use super::place::Setting;
 use super::reader::{Reader, SettingsFile};
@@ -63,6 +65,8 @@ pub const KEYS: [&str; 40] = [
     "train.recompute",
     "train.metrics",
     "train.checkpoint",
+    "train.trace",
+    "train.trace_steps",
 ];
 
 /// A run, ready to begin.
@@ -90,6 +94,8 @@ pub struct TrainSettings {
     pub data_seed: u64,
     /// Where each step is recorded.
     pub metrics: Option<Setting<PathBuf>>,
+    /// Where steps are traced.
+    pub trace: Option<Setting<PathBuf>>,
     /// Every setting with its place.
     pub shown: String,
 }
@@ -117,6 +123,7 @@ impl TrainSettings {
         let checkpoint = checkpoint
             .map(|checkpoint| reader.path(&checkpoint, &checkpoint.value))
             .transpose()?;
+        let (trace, traced_steps) = trace(&mut reader, steps)?;
         let expanded: Result<_, Failure> = paths
             .value
             .iter()
@@ -141,6 +148,7 @@ impl TrainSettings {
                 degrees,
                 plan_ahead,
                 checkpoint,
+                traced_steps,
                 injected_failure: None,
             },
             emulated,
@@ -153,6 +161,7 @@ impl TrainSettings {
             batch_size,
             data_seed,
             metrics,
+            trace,
             shown: reader.show(),
         })
     }

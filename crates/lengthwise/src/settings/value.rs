@@ -213,6 +213,7 @@ list!(
     "a list of whole numbers, 1 or more each",
     "[1, 2, 4]"
 );
+list!(u64, "a list of whole numbers", "[2, 3]");
 list!(f64, "a list of numbers", "[0.9, 0.95]");
 
 /// A bound on the norm of the gradient, or none.

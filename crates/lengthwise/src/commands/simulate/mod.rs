@@ -6,7 +6,6 @@ mod report;
 mod scenario;
 mod straggler;
 mod table;
-mod trace_file;
 
 use std::path::PathBuf;
 
@@ -20,10 +19,9 @@ use self::report::Report;
 use self::scenario::Scenario;
 use self::straggler::Straggler;
 use crate::commands::plan::{PlanningLimits, degree, devices, duration};
+use crate::commands::trace_file::TraceFile;
 use crate::failure::Failure;
 use crate::output;
-
-pub(crate) use trace_file::TraceFile;
 
 /// Arguments of `lengthwise simulate`.
 #[derive(Debug, Args)]
@@ -115,7 +113,13 @@ pub fn run(args: SimulateArgs) -> Result<(), Failure> {
         .costs()
         .map_err(|error| Failure::input(error.to_string()))?;
     let trace = match &args.trace {
-        Some(path) => Some(TraceFile::create(path, &cluster, TraceSource::Simulated)?),
+        Some(path) => {
+            let created = TraceFile::create(path, &cluster, TraceSource::Simulated);
+            Some(created.map_err(|error| {
+                let message = format!("trace {} can't be created: {error}", path.display());
+                Failure::input(message)
+            })?)
+        }
         None => None,
     };
     let mut sink = ActivityTimes::new(trace);

@@ -1,7 +1,7 @@
-//! A file of trace events.
+//! Files of trace events, simulated or measured.
 
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use lengthwise_core::{Cluster, Seconds, TraceEvent, TraceSink};
@@ -18,20 +18,11 @@ pub(crate) struct TraceFile {
 
 impl TraceFile {
     /// Creates the file, or empties it, and writes what comes before all events.
-    pub(crate) fn create(
-        path: &Path,
-        cluster: &Cluster,
-        source: TraceSource,
-    ) -> Result<Self, Failure> {
-        let writer = File::create(path)
-            .and_then(|file| ChromeTraceWriter::new(BufWriter::new(file), cluster, source))
-            .map_err(|error| {
-                let message = format!("trace {} can't be created: {error}", path.display());
-                Failure::input(message)
-            })?;
+    pub(crate) fn create(path: &Path, cluster: &Cluster, source: TraceSource) -> io::Result<Self> {
+        let file = BufWriter::new(File::create(path)?);
         Ok(TraceFile {
             path: path.to_owned(),
-            writer,
+            writer: ChromeTraceWriter::new(file, cluster, source)?,
         })
     }
 
