@@ -143,3 +143,84 @@ impl<'a> Knowledge<'a> {
         best.map(|(index, _)| index)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lengthwise_core::{Cluster, Degree, Device, Speed, Strategy, Tokens};
+    use lengthwise_cost::fitting::{Load, Observation, TimeTerms};
+    use lengthwise_cost::{GroupShape, Span};
+
+    use super::*;
+
+    fn single() -> Layout {
+        let device = Device::new(lengthwise_core::Bytes::from_mib(1), Speed::NOMINAL);
+        Layout::of(Degree::ONE, &Cluster::uniform(1, 4, device).unwrap())
+    }
+
+    fn run(seq_lens: &[u64]) -> RunTerms {
+        let shape = GroupShape {
+            strategy: Strategy::ulysses(Degree::ONE, true),
+            span: Span::OneNode,
+        };
+        let load = Load::new(shape, seq_lens.iter().map(|&seq_len| Tokens(seq_len)));
+        RunTerms {
+            terms: TimeTerms::new(None, []).micro_batch(&load, 1.0),
+            longest: seq_lens.iter().copied().max().unwrap() as f64,
+            local_tokens: seq_lens.iter().sum::<u64>() as f64,
+            layout: 0,
+        }
+    }
+
+    /// Ten microseconds a token, and a little for its square.
+    fn fit() -> Fit {
+        let observed = [vec![1], vec![128], vec![4096], vec![256; 8]].map(|seq_lens| {
+            let terms = run(&seq_lens).terms;
+            Observation {
+                seconds: 1e-3 + 1e-5 * terms[1] + 1e-9 * terms[2],
+                terms,
+                weight: 1.0,
+            }
+        });
+        Fit::new(TimeTerms::new(None, []), &observed).unwrap()
+    }
+
+    #[test]
+    fn groups_are_filled_by_one_sequence_or_by_many_but_never_beyond_their_room_or_the_context() {
+        let all = candidates(&[single()], 1000, |_| 3000);
+        assert!(all.iter().any(|one| one.seq_lens == [1000]));
+        assert!(all.iter().any(|one| one.seq_lens.len() == 16));
+        let tokens = |one: &Candidate| one.seq_lens.iter().sum::<u64>();
+        assert!(
+            all.iter()
+                .all(|one| tokens(one) <= 3000 && one.seq_lens[0] <= 1000)
+        );
+        // Three times the context fills it best.
+        assert!(all.iter().any(|one| tokens(one) == 3000));
+        // A device with next to no room still has something to measure.
+        assert_eq!(candidates(&[single()], 1000, |_| 5).len(), 1);
+    }
+
+    #[test]
+    fn what_is_like_typical_runs_tells_most_of_them_until_it_is_known() {
+        let fit = fit();
+        let runs = [run(&[128]), run(&[1024]), run(&[1024; 4]), run(&[4096])];
+        let (typical, allowed) = ([2], [0, 1, 2, 3]);
+        let choose = |known: &[(usize, u32)]| {
+            let known = known.iter().map(|&(index, rounds)| (&runs[index], rounds));
+            let knowledge = Knowledge::of(&fit, &[0.05], known);
+            let expected = knowledge.expected_error([&runs[2]].into_iter());
+            (
+                knowledge.most_telling(&runs, &typical, &allowed, 1.0),
+                expected,
+            )
+        };
+        let (first, unknown) = choose(&[]);
+        assert_eq!(first, Some(2));
+        let (_, short_ones_known) = choose(&[(0, 50)]);
+        let (_, known) = choose(&[(2, 3)]);
+        assert!(unknown > short_ones_known && short_ones_known > 0.1);
+        assert!(known < 0.05, "{known}");
+        let knowledge = Knowledge::of(&fit, &[0.05], std::iter::empty());
+        assert_eq!(knowledge.most_telling(&runs, &typical, &[], 1.0), None);
+    }
+}

@@ -56,3 +56,39 @@ pub fn mixed_groups(
     }
     groups
 }
+
+#[cfg(test)]
+mod tests {
+    use lengthwise_core::{Bytes, Device, Speed};
+
+    use super::*;
+
+    #[test]
+    fn groups_are_apart_and_hold_no_more_than_they_may() {
+        let device = Device::new(Bytes::from_mib(1), Speed::NOMINAL);
+        let cluster = Cluster::uniform(1, 8, device).unwrap();
+        let degrees = [1, 2, 3, 6].map(|degree| Degree::new(degree).unwrap());
+        let most = |degree: Degree| 500 * u64::from(degree.get());
+        let seconds = |degree: Degree, seq_len| seq_len as f64 / f64::from(degree.get());
+        let mut seen = std::collections::BTreeSet::new();
+        for index in 0..50 {
+            let groups = mixed_groups(index, &degrees, &cluster, 800, most, seconds, 400.0);
+            let again = mixed_groups(index, &degrees, &cluster, 800, most, seconds, 400.0);
+            assert_eq!(groups, again);
+            let mut ranks: Vec<Rank> = Vec::new();
+            for (members, seq_lens) in groups {
+                let degree = Degree::new(members.len() as u32).unwrap();
+                assert!(degrees.contains(&degree));
+                seen.insert(degree);
+                assert!(seq_lens.iter().all(|seq_len| (1..=800).contains(seq_len)));
+                let tokens: u64 = seq_lens.iter().sum();
+                assert!(tokens <= most(degree) && seconds(degree, tokens) <= 401.0);
+                ranks.extend(members);
+            }
+            ranks.sort();
+            ranks.dedup();
+            assert_eq!(ranks.len(), 8, "a rank idles or works twice");
+        }
+        assert_eq!(seen.len(), degrees.len());
+    }
+}
