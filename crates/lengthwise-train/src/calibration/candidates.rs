@@ -58,8 +58,8 @@ pub struct Candidate {
 pub fn candidates(layouts: &[Layout], context: u64, most: impl Fn(usize) -> u64) -> Vec<Candidate> {
     let mut all = Vec::new();
     for (layout, Layout { degree, .. }) in layouts.iter().enumerate() {
-        let mut tokens = u64::from(degree.get()) * SHORT;
         let most = most(layout);
+        let mut tokens = (u64::from(degree.get()) * SHORT).min(most);
         while tokens < 2 * most {
             let held = tokens.min(most);
             for parts in [1, 4, 16] {
