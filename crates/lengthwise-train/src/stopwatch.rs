@@ -26,6 +26,11 @@ impl Stopwatch {
         Some(world.emulated_time()? - self.by_clock?)
     }
 
+    /// What has passed by the rank's clock, or really where no cluster is emulated.
+    pub fn elapsed(&self, world: &impl Communicator) -> Seconds {
+        self.emulated(world).unwrap_or_else(|| self.really())
+    }
+
     /// What has really passed.
     pub fn really(&self) -> Seconds {
         self.really.elapsed().into()

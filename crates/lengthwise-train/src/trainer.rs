@@ -325,7 +325,7 @@ where
                     batch: &planned.global_batch,
                     cluster: &options.cluster,
                     micro_batches: &micro_batches,
-                    rest: measured - makespans,
+                    rest: elapsed - makespans,
                 })?;
                 self.feed.refine(refined.clone());
             }
@@ -399,10 +399,7 @@ where
             .collect()
     }
 
-    /// What each micro-batch of the step took; the same on every rank.
-    ///
-    /// The time that groups worked is told where ranks' own clocks tell it: an emulated device takes longer than its
-    /// thread.
+    /// What each micro-batch of the step took, and each group of it; the same on every rank.
     fn measured_micro_batches(
         &self,
         executor: &Executor<impl Communicator>,
@@ -413,14 +410,10 @@ where
         // For each micro-batch the whole time, then that of each group.
         let mut times = Vec::new();
         for (micro_batch, time) in micro_batches.iter().zip(executor.micro_batch_times()) {
-            times.push(time.whole.as_secs_f64());
+            times.push(time.whole.get());
             times.extend(micro_batch.groups.iter().map(|group| {
                 let is_mine = group.ranks.contains(&world.rank());
-                if is_mine {
-                    time.worked().as_secs_f64()
-                } else {
-                    0.0
-                }
+                if is_mine { time.worked().get() } else { 0.0 }
             }));
         }
         let times = world.all_reduce_values(&times, ReduceOp::Max)?;
@@ -428,11 +421,11 @@ where
         let mut times = times?.into_iter();
         let measured = micro_batches.iter().map(|micro_batch| {
             let makespan = times.next().unwrap_or_default();
-            let mut groups: Vec<Seconds> = times.by_ref().take(micro_batch.groups.len()).collect();
-            if self.options.emulation.is_some() {
-                groups.clear();
+            let groups = times.by_ref().take(micro_batch.groups.len());
+            MeasuredMicroBatch {
+                makespan,
+                groups: groups.collect(),
             }
-            MeasuredMicroBatch { makespan, groups }
         });
         Ok(measured.collect())
     }

@@ -1,7 +1,6 @@
 //! Micro-batches that are run to be timed.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use lengthwise_comm::{Communicator, ReduceOp};
 use lengthwise_core::{
@@ -162,12 +161,11 @@ impl Trial {
         let mut least = f64::INFINITY;
         for _ in 0..REPEATS {
             world.barrier()?;
-            let start = Instant::now();
+            let stopwatch = Stopwatch::start(&world);
             executor.step(&self.plan, &batch, optimizer, u64::from(REPEATS))?;
-            world.barrier()?;
-            let whole = start.elapsed().as_secs_f64();
+            let whole = stopwatch.elapsed(&world).get();
             let micro_batches = executor.micro_batch_times().iter();
-            let micro_batches: f64 = micro_batches.map(|time| time.whole.as_secs_f64()).sum();
+            let micro_batches: f64 = micro_batches.map(|time| time.whole.get()).sum();
             // As in training: the step of the slowest rank, without the longest micro-batches.
             let most = world.all_reduce_values(&[whole, micro_batches], ReduceOp::Max)?;
             least = least.min((most[0] - most[1]).max(0.0));
@@ -205,7 +203,7 @@ impl Trial {
                 time.scatter,
             ];
             for (sum, part) in mine.iter_mut().zip(parts) {
-                *sum += part.as_secs_f64() / f64::from(self.num_active);
+                *sum += part.get() / f64::from(self.num_active);
             }
         }
         let sums = world.all_reduce_values(&mine, ReduceOp::Sum)?;

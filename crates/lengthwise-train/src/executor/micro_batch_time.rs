@@ -1,39 +1,39 @@
 //! How long a rank was busy with what in a micro-batch.
 
-use std::time::{Duration, Instant};
+use lengthwise_core::Seconds;
 
 use super::stage::Stage;
 
-/// What a rank's time in a micro-batch went into, by its own clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a rank's time in a micro-batch went into, by its own clock, the device's where one is emulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MicroBatchTime {
     /// From its first gather to its last scatter.
-    pub whole: Duration,
+    pub whole: Seconds,
     /// The layers' forward, exchanges included.
-    pub forward: Duration,
+    pub forward: Seconds,
     /// The layers' backward, with the forward that is run again, exchanges included.
-    pub backward: Duration,
+    pub backward: Seconds,
     /// Embedding, output and loss, forward and backward.
-    pub ends: Duration,
+    pub ends: Seconds,
     /// Waiting for parameters.
-    pub gather: Duration,
+    pub gather: Seconds,
     /// Handing gradients to their shards, waiting for other groups included.
-    pub scatter: Duration,
+    pub scatter: Seconds,
 }
 
 impl MicroBatchTime {
     /// Working in its group, without waiting for other groups.
-    pub fn worked(&self) -> Duration {
+    pub fn worked(&self) -> Seconds {
         self.forward + self.backward + self.ends
     }
 
-    /// Adds the time since `start` to the stage's.
-    pub(super) fn add(&mut self, stage: Stage, start: Instant) {
+    /// Adds time to a stage's.
+    pub(super) fn add(&mut self, stage: Stage, elapsed: Seconds) {
         let part = match stage {
             Stage::Forward(_) => &mut self.forward,
             Stage::Backward(_) => &mut self.backward,
             Stage::Embedding | Stage::Output | Stage::EmbeddingBackward => &mut self.ends,
         };
-        *part += start.elapsed();
+        *part += elapsed;
     }
 }

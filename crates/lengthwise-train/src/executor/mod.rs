@@ -8,7 +8,6 @@ mod stage;
 mod work;
 
 use std::path::Path;
-use std::time::Instant;
 
 use lengthwise_comm::{Communicator, PendingGather, ReduceOp};
 use lengthwise_core::{Activity, GroupLoad, MicroBatch, Plan, Rank, Tokens};
@@ -17,6 +16,7 @@ use lengthwise_tensor::{AdamW, Backend};
 use crate::checkpoint::CheckpointWriter;
 use crate::data::TokenBatch;
 use crate::model::{ModelConfig, ModelSpec};
+use crate::stopwatch::Stopwatch;
 use crate::timeline::Timeline;
 use crate::{OptimizerConfig, TrainError, schedule};
 use gather::Gathers;
@@ -247,7 +247,7 @@ impl<C: Communicator> Executor<C> {
         batch: &TokenBatch,
         scale: f32,
     ) -> Result<f64, TrainError> {
-        let began = Instant::now();
+        let began = Stopwatch::start(&self.world);
         let mut time = MicroBatchTime::default();
         let rank: Rank = self.world.rank();
         let spec = self.parameters.spec().clone();
@@ -276,13 +276,13 @@ impl<C: Communicator> Executor<C> {
             let (activity, pass, layer) = stage.place();
             let activity = run.as_ref().map_or(Activity::Overhead, |_| activity);
             self.timeline.enter_part(activity, pass, layer);
-            let start = Instant::now();
+            let start = Stopwatch::start(&self.world);
             let mut parameters = Vec::with_capacity(gathered.len());
             for _ in gathered {
                 parameters.extend(gathers.next(&self.parameters, run.is_some())?);
             }
-            time.gather += start.elapsed();
-            let start = Instant::now();
+            time.gather += start.elapsed(&self.world);
+            let start = Stopwatch::start(&self.world);
             let gradients = match &mut run {
                 Some(run) => run.run(*stage, &parameters)?,
                 None => scatters
@@ -291,17 +291,17 @@ impl<C: Communicator> Executor<C> {
                     .collect::<Result<_, _>>()?,
             };
             drop(parameters);
-            time.add(*stage, start);
-            let start = Instant::now();
+            time.add(*stage, start.elapsed(&self.world));
+            let start = Stopwatch::start(&self.world);
             for (&unit, gradient) in scatters.iter().zip(gradients) {
                 let shard = self
                     .world
                     .reduce_scatter_v(gradient, &self.parameters.row_counts(unit))?;
                 self.parameters.accumulate(unit, shard)?;
             }
-            time.scatter += start.elapsed();
+            time.scatter += start.elapsed(&self.world);
         }
-        time.whole = began.elapsed();
+        time.whole = began.elapsed(&self.world);
         self.micro_batch_times.push(time);
         Ok(run.map_or(0.0, |run| run.loss_sum()))
     }
