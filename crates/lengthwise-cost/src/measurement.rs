@@ -132,6 +132,8 @@ pub struct MeasuredParts {
     pub forward_s: f64,
     /// The layers' backward, with the forward that is run again, exchanges included.
     pub backward_s: f64,
+    /// The exchanges inside the group, which are in both, waiting for its members included.
+    pub exchange_s: f64,
     /// Embedding, output and loss, forward and backward.
     pub ends_s: f64,
     /// Waiting for parameters.

@@ -17,6 +17,7 @@ use super::{
     MeasuredCosts, MeasuringProgress, MeasuringRule, core_sharing, counted_memory, held_out,
 };
 use crate::executor::Executor;
+use crate::timed::Timed;
 use crate::{TrainError, TrainOptions, memory};
 
 /// A run that takes so much longer than the fit says was probably disturbed by other work.
@@ -46,7 +47,7 @@ pub type Progress<'a> = &'a (dyn Fn(MeasuringProgress) + Sync);
 /// One rank's part in measuring. Every rank takes the same decisions, from times that all have agreed on.
 pub struct Measuring<'a, C: Communicator> {
     options: &'a TrainOptions,
-    executor: Executor<C>,
+    executor: Executor<Timed<C>>,
     rule: MeasuringRule,
     device_memory: f64,
     /// What is known without measuring.
@@ -103,7 +104,7 @@ impl<'a, C: Communicator> Measuring<'a, C> {
         let num_heads = (!is_shared).then_some(options.model.heads as u32);
         let spans = layouts.iter().map(|layout| (layout.degree, layout.span));
         Ok(Measuring {
-            executor: Executor::new(options.model.clone(), world.clone(), 0)?,
+            executor: Executor::new(options.model.clone(), Timed::new(world.clone()), 0)?,
             rule,
             device_memory: device_memory.as_f64(),
             counted: counted_memory(options, degrees.iter().copied()),
@@ -144,7 +145,7 @@ impl<'a, C: Communicator> Measuring<'a, C> {
             let elapsed = self.elapsed()?;
             self.tell(progress, elapsed, expected_error)?;
             if expected_error <= self.rule.target_error
-                || self.points.len() >= self.rule.most_trials
+                || self.num_rounds() >= self.rule.most_rounds
                 || elapsed >= self.rule.fitting_budget().as_secs_f64()
             {
                 return Ok(());
@@ -413,6 +414,11 @@ impl<'a, C: Communicator> Measuring<'a, C> {
             [_, per_token, per_sequence] => Ok((per_token, per_sequence)),
             _ => Ok((0.0, 0.0)),
         }
+    }
+
+    /// How often something was measured.
+    fn num_rounds(&self) -> u32 {
+        self.points.iter().map(|point| point.rounds).sum()
     }
 
     /// Tokens that a group of `degree` has room for.

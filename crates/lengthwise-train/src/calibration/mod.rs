@@ -41,8 +41,8 @@ pub struct MeasuringRule {
     pub time_budget: Duration,
     /// Measuring ends where this relative error of typical micro-batches is expected.
     pub target_error: f64,
-    /// No more different micro-batches are measured to fit costs.
-    pub most_trials: usize,
+    /// Micro-batches are measured no more often than this to fit costs.
+    pub most_rounds: u32,
     /// Whether every degree is measured, rather than powers of two.
     pub every_degree: bool,
     /// How many mixed micro-batches are held against the fit.
@@ -58,7 +58,7 @@ impl MeasuringRule {
     pub const BRIEF: MeasuringRule = MeasuringRule {
         time_budget: Duration::from_secs(4),
         target_error: 0.02,
-        most_trials: 24,
+        most_rounds: 24,
         every_degree: false,
         num_held_out: 0,
         longest_run: Duration::from_millis(1500),
@@ -70,7 +70,7 @@ impl MeasuringRule {
         MeasuringRule {
             time_budget,
             target_error: 0.005,
-            most_trials: 400,
+            most_rounds: 400,
             every_degree: true,
             num_held_out: 12,
             longest_run: time_budget / 12,

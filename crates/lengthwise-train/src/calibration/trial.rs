@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lengthwise_comm::{Communicator, ReduceOp};
 use lengthwise_core::{
-    Cluster, GlobalBatch, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy, Tokens,
+    Cluster, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Strategy, Tokens,
 };
 use lengthwise_cost::fitting::{Load, TimeTerms};
 use lengthwise_cost::{
@@ -17,6 +17,7 @@ use super::layout::Layout;
 use crate::data::{TokenBatch, TokenSequence};
 use crate::executor::Executor;
 use crate::stopwatch::Stopwatch;
+use crate::timed::Timed;
 use crate::{OptimizerConfig, TrainError};
 
 /// Runs shorter than this are repeated, and the fastest counts, since other work only ever slows one down.
@@ -117,7 +118,7 @@ impl Trial {
     /// Runs it on all ranks, which agree on what it took; a short one several times.
     pub fn run<C: Communicator>(
         &mut self,
-        executor: &mut Executor<C>,
+        executor: &mut Executor<Timed<C>>,
         clock: Clock,
     ) -> Result<(), TrainError> {
         let batch = self.batch(executor.config().vocab);
@@ -126,14 +127,16 @@ impl Trial {
             world.barrier()?;
             world.backend().reset_peak_memory();
             let (start, stopwatch) = (Moment::now(), Stopwatch::start(&world));
+            let (calls_before, _) = world.time_in_calls();
             executor.accumulate_gradients(&self.plan, &batch)?;
+            let in_calls = world.time_in_calls().0 - calls_before;
             // By its clock, an emulated device takes no longer where the machine is busy.
             let emulated = stopwatch.emulated(&world);
             world.barrier()?;
             let seconds = emulated.map_or_else(|| clock.seconds_since(start), |time| time.get());
             let peak = world.backend().memory().peak.as_f64();
             let most = world.all_reduce_values(&[seconds, peak], ReduceOp::Max)?;
-            let parts = self.mean_parts(executor)?;
+            let parts = self.mean_parts(executor, in_calls)?;
             executor.discard_gradients();
             self.runs += 1;
             self.peak_memory = self.peak_memory.max(most[1]);
@@ -184,16 +187,17 @@ impl Trial {
         TokenBatch::new(self.seq_lens.iter().map(sequence).collect())
     }
 
-    /// The mean over the ranks that have work.
+    /// The mean over the ranks that have work, one of which is told how long it was in calls to others.
     fn mean_parts<C: Communicator>(
         &self,
-        executor: &Executor<C>,
+        executor: &Executor<Timed<C>>,
+        in_calls: Seconds,
     ) -> Result<MeasuredParts, TrainError> {
         let world = executor.world();
         let is_active = self
             .groups()
             .any(|group| group.ranks.contains(&world.rank()));
-        let mut mine = [0.0; 5];
+        let mut mine = [0.0; 6];
         for time in executor.micro_batch_times().iter().filter(|_| is_active) {
             let parts = [
                 time.forward,
@@ -201,6 +205,8 @@ impl Trial {
                 time.ends,
                 time.gather,
                 time.scatter,
+                // All other calls are exchanges.
+                in_calls - time.gather - time.scatter,
             ];
             for (sum, part) in mine.iter_mut().zip(parts) {
                 *sum += part.get() / f64::from(self.num_active);
@@ -213,6 +219,7 @@ impl Trial {
             ends_s: sums[2],
             gather_s: sums[3],
             scatter_s: sums[4],
+            exchange_s: sums[5],
         })
     }
 

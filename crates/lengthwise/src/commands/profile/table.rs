@@ -85,6 +85,7 @@ fn parts(profile: &Profile) -> Vec<String> {
             let sum = by_degree.entry(group.degree).or_default();
             sum.forward_s += measured.parts.forward_s;
             sum.backward_s += measured.parts.backward_s;
+            sum.exchange_s += measured.parts.exchange_s;
             sum.ends_s += measured.parts.ends_s;
             sum.gather_s += measured.parts.gather_s;
             sum.scatter_s += measured.parts.scatter_s;
@@ -94,6 +95,7 @@ fn parts(profile: &Profile) -> Vec<String> {
         let MeasuredParts {
             forward_s,
             backward_s,
+            exchange_s,
             ends_s,
             gather_s,
             scatter_s,
@@ -101,9 +103,11 @@ fn parts(profile: &Profile) -> Vec<String> {
         let whole = forward_s + backward_s + ends_s + gather_s + scatter_s;
         let percent = |part: f64| 100.0 * part / whole.max(f64::MIN_POSITIVE);
         format!(
-            "degree {degree:<3} {:.0} % forward, {:.0} % backward, {:.0} % embedding and loss, {:.0} % gathers, {:.0} % scatters",
+            "degree {degree:<3} {:.0} % forward, {:.0} % backward, {:.0} % of both exchanges; {:.0} % embedding and loss, \
+             {:.0} % gathers, {:.0} % scatters",
             percent(forward_s),
             percent(backward_s),
+            100.0 * exchange_s / (forward_s + backward_s).max(f64::MIN_POSITIVE),
             percent(ends_s),
             percent(gather_s),
             percent(scatter_s),
