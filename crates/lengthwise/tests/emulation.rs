@@ -34,6 +34,8 @@ fn a_run_keeps_the_pace_of_its_cluster() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{stderr}");
         assert!(stderr.contains("emulated   pair: "), "{stderr}");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(stdout.contains(" s by the devices' clocks, "), "{stdout}");
         let metrics = fs::read_to_string(session.directory().join("metrics.jsonl")).unwrap();
         let steps = metrics.lines().map(|line| {
             let step: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -84,6 +86,46 @@ fn clusters_that_can_not_be_emulated_are_told_before_work_starts() {
     session.run("train run.toml --emulate pair.toml --planner static:3");
     session.run("train run.toml --core-fraction 0.1");
     insta::assert_snapshot!(session.transcript());
+}
+
+#[test]
+fn planners_are_run_beside_what_was_simulated() {
+    let session = Session::new();
+    session.file("corpus/b.txt", "the quick brown fox ".repeat(40));
+    session.file("run.toml", settings(""));
+    session.file("pair.toml", CLUSTER);
+    let line = "bench emulated run.toml --measuring-time 1 --emulate pair.toml";
+    let output = session.output(line, b"");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for planner in ["adaptive", "static:1", "static:2"] {
+        let row = stdout
+            .lines()
+            .find(|line| line.starts_with(&format!("| {planner} |")));
+        let seconds: Vec<f64> = row
+            .unwrap_or_else(|| panic!("{planner} is missing in {stdout}"))
+            .split(" | ")
+            .filter_map(|cell| cell.strip_suffix(" s")?.parse().ok())
+            .collect();
+        let [measured, by_clocks, predicted, simulated] = seconds[..] else {
+            panic!("{stdout}")
+        };
+        assert!(measured > 0.0 && by_clocks <= measured + 0.02, "{stdout}");
+        assert!(predicted > 0.0 && simulated > 0.0, "{stdout}");
+    }
+    assert!(stdout.contains("adaptive is "), "{stdout}");
+
+    let output = session.output("bench emulated run.toml", b"");
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("error: run.toml emulates no cluster"),
+        "{stderr}"
+    );
 }
 
 #[test]

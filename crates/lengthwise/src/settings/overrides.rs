@@ -58,7 +58,7 @@ const FLAGS: &[Flag] = &[
         "LENGTHWISE_CORE_FRACTION",
         "cluster.core_fraction",
         "FRACTION",
-        "The part of a core that an emulated device stands for; that of the cluster's file if not given",
+        "The part of a core that an emulated device stands for; links slow down with it",
     ),
     flag(
         "device-memory-mib",

@@ -29,15 +29,15 @@ use crate::settings::{Overrides, SettingsFile, TrainSettings};
 /// Links so fast that what they carry takes no time.
 const NO_TIME_BYTES_PER_S: f64 = 1e18;
 
-/// What measuring costs takes where a device is a quarter of a core; on slower ones it takes longer.
-const MEASURING_TIME: Duration = Duration::from_secs(15);
-
 /// Arguments of `lengthwise bench emulated`.
 #[derive(Debug, Args)]
 pub struct BenchEmulatedArgs {
     /// The settings file, in TOML, of a run on an emulated cluster.
     #[arg(value_name = "CONFIG.toml")]
     pub config: PathBuf,
+    /// What measuring costs may take, twice; where a device is less than a quarter of a core, in proportion more.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub measuring_time: u32,
     /// Settings that this run changes.
     #[command(flatten)]
     pub overrides: Overrides,
@@ -67,9 +67,10 @@ pub(super) fn run(args: &BenchEmulatedArgs) -> Result<(), Failure> {
     let batches = batches.map_err(|error| Failure::input(error.to_string()))?;
 
     output::note("measuring what sequences cost on the cluster");
-    let costs = measure(&options)?;
+    let measuring_time = Duration::from_secs(args.measuring_time.into());
+    let costs = measure(&options, measuring_time)?;
     output::note("measuring what computing alone costs");
-    let alone = measure(&without_links(&options, &emulation)?)?;
+    let alone = measure(&without_links(&options, &emulation)?, measuring_time)?;
     options.costs = Some(costs);
     // All planners go by the same costs.
     options.refinement = None;
@@ -112,9 +113,9 @@ pub(super) fn run(args: &BenchEmulatedArgs) -> Result<(), Failure> {
 }
 
 /// What steps cost, measured as before a training.
-fn measure(options: &TrainOptions) -> Result<StepModel, Failure> {
+fn measure(options: &TrainOptions, time_budget: Duration) -> Result<StepModel, Failure> {
     let rule = MeasuringRule {
-        time_budget: MEASURING_TIME,
+        time_budget,
         every_degree: true,
         ..MeasuringRule::BRIEF
     };

@@ -8,6 +8,9 @@ use lengthwise_train::{StepRecord, TrainSummary};
 
 use crate::settings::TrainSettings;
 
+/// A machine that is later than this at emulating does not show how a cluster would fare.
+const TOO_LATE: f64 = 0.05;
+
 /// Gathers what the summary says beyond what the trainer sums up.
 #[derive(Clone, Debug, Default)]
 pub struct RunReport {
@@ -22,6 +25,8 @@ pub struct RunReport {
     last_loss: Option<f64>,
     degrees: BTreeSet<Degree>,
     predicted: Seconds,
+    /// By the clocks of emulated devices.
+    emulated: Seconds,
     /// Of the last step.
     recent_error: f64,
     /// Where costs come from, unless they are measured.
@@ -59,6 +64,7 @@ impl RunReport {
         self.degrees
             .extend(record.plan.degrees().into_iter().flatten());
         self.predicted += record.predicted;
+        self.emulated += record.emulated.unwrap_or_default();
         self.recent_error = record.recent_error;
         self.predicted_peak_memory = self.predicted_peak_memory.max(record.predicted_peak_memory);
         self.epoch = record.origin.epoch;
@@ -189,11 +195,31 @@ impl RunReport {
                 self.epoch,
             ),
         ];
+        if self.emulated > Seconds::ZERO {
+            lines.push(self.lateness(summary.measured));
+        }
         let losses = self.losses();
         if !losses.is_empty() {
             lines.push(format!("           each epoch: {}", losses.join("; ")));
         }
         lines.join("\n")
+    }
+}
+
+impl RunReport {
+    /// How well this machine kept the pace of the emulated cluster.
+    fn lateness(&self, measured: Seconds) -> String {
+        let emulated = self.emulated.get();
+        let late = measured.get() / emulated - 1.0;
+        let advice = if late > TOO_LATE {
+            "; a smaller cluster.core_fraction would leave it more time"
+        } else {
+            ""
+        };
+        format!(
+            "emulated   {emulated:.1} s by the devices' clocks, this machine was {:.1} % late{advice}",
+            100.0 * late.max(0.0),
+        )
     }
 }
 

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use lengthwise_comm::Emulation;
-use lengthwise_core::{Bytes, Cluster, Degree, Device, Rank, Speed};
-use lengthwise_cost::{Hardware, HardwareError};
+use lengthwise_core::{Bytes, Cluster, Degree, Device, Rank, Seconds, Speed};
+use lengthwise_cost::{ClusterLinks, Hardware, HardwareError, Link};
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 use lengthwise_train::{ModelConfig, memory};
 
@@ -154,6 +154,8 @@ fn emulated_devices(
 }
 
 /// The emulation of `cluster`, at the part of a core that is set or else described, or else what the cores can do.
+///
+/// Where both are, the set one is the described cluster in slow motion, or in fast motion: links change with devices.
 fn emulation(
     cluster: &Cluster,
     emulate: &Setting<PathBuf>,
@@ -161,9 +163,15 @@ fn emulation(
     core_fraction: Option<&Setting<f64>>,
 ) -> Result<Emulation, Failure> {
     let num_cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let value = core_fraction.map(|setting| setting.value);
-    let value = value.or(hardware.core_fraction());
-    Emulation::new(cluster.clone(), hardware.links(), value, num_cores).map_err(|error| {
+    let set = core_fraction.map(|setting| setting.value);
+    let described = hardware.core_fraction();
+    let emulation = Emulation::new(
+        cluster.clone(),
+        hardware.links(),
+        set.or(described),
+        num_cores,
+    );
+    let emulation = emulation.map_err(|error| {
         let failure = match core_fraction {
             Some(setting) => setting.breaks(&error),
             None => emulate.breaks(&error),
@@ -172,6 +180,25 @@ fn emulation(
             Some(hint) => failure.hint(hint),
             None => failure,
         }
+    })?;
+    match set.zip(described) {
+        Some((set, described)) => at_speed(hardware.links(), set / described)
+            .map(|links| emulation.with_links(links))
+            .map_err(|error| emulate.breaks(error)),
+        None => Ok(emulation),
+    }
+}
+
+/// Links of which each is `speed` times as fast.
+fn at_speed(links: ClusterLinks, speed: f64) -> Result<ClusterLinks, HardwareError> {
+    let link = |link: Link| {
+        let latency = Seconds::new(link.latency().get() / speed)?;
+        Link::new(link.bandwidth_bytes_per_s() * speed, latency)
+    };
+    Ok(ClusterLinks {
+        device: link(links.device)?,
+        nic: link(links.nic)?,
+        ..links
     })
 }
 
@@ -292,4 +319,24 @@ pub fn costs(reader: &mut Reader<'_>) -> Result<(Option<Setting<PathBuf>>, bool)
         profile.value = reader.path(profile, &profile.value)?;
     }
     Ok((profile, reader.get("plan.refine", true)?.value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_motion_slows_links_with_devices() {
+        let link =
+            |bandwidth, latency| Link::new(bandwidth, Seconds::new(latency).unwrap()).unwrap();
+        let links = ClusterLinks {
+            device: link(8e6, 1e-3),
+            nics_per_node: 2,
+            nic: link(4e6, 2e-3),
+        };
+        let slow = at_speed(links, 0.25).unwrap();
+        assert_eq!(slow.device, link(2e6, 4e-3));
+        assert_eq!(slow.nic, link(1e6, 8e-3));
+        assert_eq!(slow.nics_per_node, 2);
+    }
 }
