@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::source;
 use crate::failure::Failure;
 
-/// Bars that a page can draw; beyond, what is shorter than a part of the step is merged into its neighbours.
+/// Bars that a page can draw; beyond, those of a stretch of time are sorted by kind and merged.
 const MAX_BARS: usize = 8000;
 
 /// Steps of a file that are kept, spread over it.
@@ -43,7 +43,7 @@ pub(super) struct Trace {
     pub(super) lanes: Vec<Lane>,
     /// Ranks that are not drawn.
     pub(super) num_left_out: usize,
-    /// Whether bars are of what took most of a stretch of time, rather than of single events.
+    /// Whether bars are of all events of a kind in a stretch of time, rather than of single events.
     pub(super) is_merged: bool,
 }
 
@@ -155,7 +155,7 @@ impl Trace {
         let num_bars: usize = lanes.iter().map(|lane| lane.bars.len()).sum();
         let is_merged = num_bars > MAX_BARS;
         if is_merged {
-            let columns = (MAX_BARS / lanes.len()).max(20);
+            let columns = (MAX_BARS / (2 * lanes.len())).max(20);
             for lane in &mut lanes {
                 lane.bars = merged(&lane.bars, end_s, columns);
             }
@@ -202,7 +202,7 @@ fn joined(bars: &[Bar]) -> Vec<Bar> {
     joined
 }
 
-/// For each of so many equal stretches of time a bar of the kind that took most of it.
+/// For each of so many equal stretches of time one bar of each kind, as long as all of that kind there.
 fn merged(bars: &[Bar], end_s: f64, columns: usize) -> Vec<Bar> {
     let width = end_s / columns as f64;
     let mut by_column = vec![[0.0f64; 4]; columns];
@@ -216,17 +216,16 @@ fn merged(bars: &[Bar], end_s: f64, columns: usize) -> Vec<Bar> {
             of_column[class] += (to - from).max(0.0);
         }
     }
-    let most = by_column
-        .iter()
-        .enumerate()
-        .filter_map(|(column, seconds)| {
-            let (class, most) = seconds
-                .iter()
-                .enumerate()
-                .max_by(|a, b| a.1.total_cmp(b.1))?;
-            (*most > 0.0).then_some((column as f64 * width, width, class))
+    let by_kind = by_column.iter().enumerate().flat_map(|(column, seconds)| {
+        let mut start = column as f64 * width;
+        let bars = seconds.iter().enumerate().map(move |(class, &duration)| {
+            let bar = (start, duration, class);
+            start += duration;
+            bar
         });
-    joined(&most.collect::<Vec<_>>())
+        bars.filter(|bar| bar.1 > 0.0)
+    });
+    joined(&by_kind.collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -240,11 +239,13 @@ mod tests {
     }
 
     #[test]
-    fn what_took_most_of_a_stretch_is_shown_where_there_is_too_much() {
-        let bars = [(0.0, 6.0, 0), (6.0, 3.0, 1), (9.0, 1.0, 0), (10.0, 10.0, 2)];
+    fn bars_of_a_stretch_are_sorted_by_kind_and_last_as_long_as_before() {
+        let bars = [(0.0, 2.0, 1), (2.0, 2.0, 0), (4.0, 2.0, 1), (6.0, 8.0, 2)];
+        let merged = merged(&bars, 16.0, 2);
         assert_eq!(
-            merged(&bars, 20.0, 4),
-            [(0.0, 5.0, 0), (5.0, 5.0, 1), (10.0, 10.0, 2)]
+            merged,
+            [(0.0, 2.0, 0), (2.0, 4.0, 1), (6.0, 8.0, 2)],
+            "the last bar crosses two stretches"
         );
     }
 

@@ -53,7 +53,7 @@ function drawTrace(holder) {
     return { element: bars, title: lane.name, rows: rows.filter((_, kind) => lane.totals[kind] > 0) };
   });
   interact(chart.drawing, marks);
-  if (trace.is_merged) holder.append(element("p", { class: "facts" }, "There are more events than can be drawn: each stretch has the colour of what took most of it."));
+  if (trace.is_merged) holder.append(element("p", { class: "facts" }, "There are more events than can be drawn one by one: in each short stretch of time, they are sorted by kind."));
   if (trace.num_left_out) holder.append(element("p", { class: "facts" }, `${counted(trace.num_left_out, "rank")} more are not drawn.`));
   holder.append(legend(TRACED));
 }
