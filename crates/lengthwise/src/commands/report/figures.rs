@@ -38,13 +38,12 @@ impl Figures {
         let steps = &run.steps;
         let sum = |figure: fn(&Step) -> f64| steps.iter().map(figure).sum::<f64>();
         let num_tokens = sum(|step| step.tokens as f64);
-        let measured_s = sum(|step| step.measured_s);
+        let measured_s = sum(|step| step.took_s());
         let known = |figure: fn(&Step) -> Option<f64>| -> Vec<f64> {
             steps.iter().filter_map(figure).collect()
         };
         let errors = known(|step| {
-            (step.measured_s > 0.0)
-                .then(|| (step.predicted_s - step.measured_s).abs() / step.measured_s)
+            (step.took_s() > 0.0).then(|| (step.predicted_s - step.took_s()).abs() / step.took_s())
         });
         let losses = known(|step| step.loss);
         let mut solve_s = known(|step| step.solve_s);
@@ -96,30 +95,29 @@ fn most(steps: &[Step], figure: fn(&Step) -> Option<u64>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::super::run_file::RankTimes;
+    use super::super::run_file::tests::step;
     use super::*;
 
     fn run() -> Run {
-        let step = |step, predicted_s, measured_s, plan_wait_s| Step {
-            step,
-            loss: (step != 2).then_some(6.0 - step as f64),
+        let timed = |at, predicted_s, measured_s, plan_wait_s| Step {
+            loss: (at != 2).then_some(6.0 - at as f64),
             tokens: 100,
             sequences: 4,
             predicted_s,
-            measured_s,
             plan_wait_s,
             ranks: RankTimes {
                 compute_s: vec![1.0, 0.5],
                 exchange_s: vec![0.25, 0.25],
                 wait_s: vec![0.0, 0.5],
             },
-            ..Step::default()
+            ..step(at, measured_s)
         };
         Run {
             name: "a".to_owned(),
             steps: vec![
-                step(1, 1.0, 2.0, 0.5),
-                step(2, 3.0, 2.0, 0.0),
-                step(3, 1.0, 1.0, 0.25),
+                timed(1, 1.0, 2.0, 0.5),
+                timed(2, 3.0, 2.0, 0.0),
+                timed(3, 1.0, 1.0, 0.25),
             ],
         }
     }

@@ -83,11 +83,19 @@ fn body(data: &ReportData, runs: &[Run]) -> String {
             &details("exact figures", &tables::comparison(data)),
         );
     }
+    let is_emulated = |run: &Run| run.steps.iter().any(|step| step.emulated_s.is_some());
+    let emulated = if runs.iter().any(is_emulated) {
+        ", by the devices' clocks where they are emulated"
+    } else {
+        ""
+    };
     section(
         &mut body,
         "times",
         "Predicted and measured time of each step",
-        "Solid: measured. Dashed: predicted before the step ran. Choose a step to see its plan.",
+        &format!(
+            "Solid: measured{emulated}. Dashed: predicted before the step ran. Choose a step to see its plan."
+        ),
         "",
     );
     body.push_str("<div class=\"pair\">\n");

@@ -80,7 +80,9 @@ pub(super) fn read(path: &Path) -> Result<Timeline, Failure> {
     let timeline = Timeline {
         name: format!("{} ({})", source::stem(path), plan.planner),
         predicted_s: plan.predicted_step_s,
+        planned_s: plan.predicted_step_s,
         lower_bound_s: plan.lower_bound_s,
+        step_overhead_s: 0.0,
         measured_s: None,
         micro_batches: micro_batches.collect(),
         ranks: None,

@@ -28,6 +28,13 @@ pub(super) struct Step {
     pub(super) sequences: u64,
     pub(super) predicted_s: f64,
     pub(super) measured_s: f64,
+    /// By the clocks of emulated devices.
+    pub(super) emulated_s: Option<f64>,
+    /// What the planner made of its plan, where the prediction knows more.
+    pub(super) planned_s: Option<f64>,
+    /// The part of the prediction that comes beside the micro-batches.
+    #[serde(default)]
+    pub(super) predicted_step_overhead_s: f64,
     #[serde(default)]
     pub(super) plan_wait_s: f64,
     pub(super) lower_bound_s: Option<f64>,
@@ -156,12 +163,20 @@ fn in_line(error: &serde_json::Error) -> String {
 }
 
 impl Step {
+    /// What it took: by the devices' clocks where they are emulated, since the machine may be late.
+    pub(super) fn took_s(&self) -> f64 {
+        self.emulated_s.unwrap_or(self.measured_s)
+    }
+
     /// The rule that some figure breaks.
     fn check(&self) -> Result<(), String> {
         let groups = || self.plan.iter().flat_map(|micro_batch| &micro_batch.groups);
         let named = [
             ("predicted_s", self.predicted_s),
             ("measured_s", self.measured_s),
+            ("emulated_s", self.emulated_s.unwrap_or(0.0)),
+            ("planned_s", self.planned_s.unwrap_or(0.0)),
+            ("predicted_step_overhead_s", self.predicted_step_overhead_s),
             ("plan_wait_s", self.plan_wait_s),
             ("lower_bound_s", self.lower_bound_s.unwrap_or(0.0)),
         ];
@@ -215,6 +230,15 @@ pub(super) mod tests {
         {"predicted_s":0.75,"groups":[{"ranks":[0,1],"predicted_s":0.5,"seq_lens":[150]},
         {"ranks":[3],"predicted_s":0.25,"seq_lens":[90,60]}]}],
         "ranks":{"compute_s":[1.5,1.5,1.0,1.0],"exchange_s":[0.5,0.5,0.5,0.0],"wait_s":[0.5,0.5,1.0,1.5]}}"#;
+
+    /// A step that took so long, of which nothing else is known.
+    pub(in super::super) fn step(step: u64, measured_s: f64) -> Step {
+        Step {
+            step,
+            measured_s,
+            ..Step::default()
+        }
+    }
 
     /// The line of a step, on one line, with other figures.
     pub(in super::super) fn line(replacements: &[(&str, &str)]) -> String {

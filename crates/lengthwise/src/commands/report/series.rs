@@ -53,7 +53,7 @@ pub(super) fn series(steps: &[Step], asked: Option<u64>) -> (Series, Vec<Timelin
         let first_and_last = (steps[0].step, steps[steps.len() - 1].step);
         series.steps.push(first_and_last);
         series.predicted_s.push(mean(|step| step.predicted_s));
-        series.measured_s.push(mean(|step| step.measured_s));
+        series.measured_s.push(mean(|step| step.took_s()));
         series.tokens.push(mean(|step| step.tokens as f64));
         series.sequences.push(mean(|step| step.sequences as f64));
         let shares = Shares::of(steps);
@@ -83,8 +83,8 @@ fn kept_plans(steps: &[Step], num_points: usize, asked: Option<u64>) -> BTreeSet
         all.max_by(|a, b| figure(a.1).total_cmp(&figure(b.1)))
             .map(|(at, _)| at)
     };
-    kept.extend(most(|step| step.measured_s));
-    kept.extend(most(|step| (step.predicted_s - step.measured_s).abs()));
+    kept.extend(most(|step| step.took_s()));
+    kept.extend(most(|step| (step.predicted_s - step.took_s()).abs()));
     if let Some(asked) = asked.and_then(|asked| steps.iter().position(|step| step.step == asked)) {
         // Its point may hold others, of which the first would be shown.
         let point = points(steps.len())
@@ -99,17 +99,16 @@ fn kept_plans(steps: &[Step], num_points: usize, asked: Option<u64>) -> BTreeSet
 #[cfg(test)]
 mod tests {
     use super::super::run_file::MicroBatch;
+    use super::super::run_file::tests::step;
     use super::*;
 
     fn steps(num: u64) -> Vec<Step> {
-        let step = |step| Step {
-            step,
-            loss: Some(step as f64),
-            measured_s: if step == 777 { 9.0 } else { 1.0 },
+        let with_plan = |at| Step {
+            loss: Some(at as f64),
             plan: vec![MicroBatch::default()],
-            ..Step::default()
+            ..step(at, if at == 777 { 9.0 } else { 1.0 })
         };
-        (1..=num).map(step).collect()
+        (1..=num).map(with_plan).collect()
     }
 
     #[test]

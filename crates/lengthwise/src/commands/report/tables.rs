@@ -147,7 +147,7 @@ pub(super) fn steps(run: &Run) -> String {
             count(step.sequences as f64),
             count(step.tokens as f64),
             format!("{:.6}", step.predicted_s),
-            format!("{:.6}", step.measured_s),
+            format!("{:.6}", step.took_s()),
             known(step.lower_bound_s, |bound| format!("{bound:.6}")),
             known(step.gap, percent),
             format!("{:.6}", step.plan_wait_s),

@@ -15,7 +15,11 @@ pub(super) const MAX_BLOCKS: usize = 2000;
 pub(super) struct Timeline {
     pub(super) name: String,
     pub(super) predicted_s: f64,
+    /// What the planner made of it, which its bound is about.
+    pub(super) planned_s: f64,
     pub(super) lower_bound_s: Option<f64>,
+    /// The part of the prediction that comes beside the micro-batches.
+    pub(super) step_overhead_s: f64,
     pub(super) measured_s: Option<f64>,
     pub(super) micro_batches: Vec<MicroBatchBars>,
     /// Measured compute, exchange and waiting of each rank.
@@ -59,7 +63,9 @@ impl Timeline {
             name: format!("step {}", step.step),
             predicted_s: step.predicted_s,
             lower_bound_s: step.lower_bound_s,
-            measured_s: Some(step.measured_s),
+            measured_s: Some(step.took_s()),
+            planned_s: step.planned_s.unwrap_or(step.predicted_s),
+            step_overhead_s: step.predicted_step_overhead_s,
             micro_batches: step.plan.iter().map(MicroBatchBars::of).collect(),
             ranks,
         };

@@ -34,6 +34,8 @@ struct StepMetrics<'a> {
     /// What the planner made of it, for ranks that are all busy: what `lower_bound_s` and `gap` are about.
     planned_s: f64,
     measured_s: f64,
+    /// The time by the clocks of an emulated cluster's devices, where there is one.
+    emulated_s: Option<f64>,
     /// By what part of the measured time the predicted one exceeds it.
     prediction_error: f64,
     /// The median of its size in the last steps.
@@ -57,7 +59,7 @@ struct StepMetrics<'a> {
     /// Tokens that those documents lost.
     cut_tokens: u64,
     plan: Vec<MicroBatchMetrics>,
-    /// What the time of each rank went into: its columns add up to `measured_s`.
+    /// What the time of each rank went into: its columns add up to `emulated_s`, or else to `measured_s`.
     ranks: RankMetrics,
 }
 
@@ -149,6 +151,7 @@ impl<'a> StepMetrics<'a> {
             predicted_step_overhead_s: record.predicted_step_overhead.get(),
             planned_s: record.report.predicted_step.get(),
             measured_s: record.measured.get(),
+            emulated_s: record.emulated.map(Seconds::get),
             prediction_error: record.prediction_error(),
             recent_error: record.recent_error,
             costs_version: record.costs_version,

@@ -52,7 +52,10 @@ function planFacts(plan) {
     `predicted ${seconds(plan.predicted_s)}`,
   ];
   if (plan.measured_s !== null) facts.push(`measured ${seconds(plan.measured_s)}`);
-  if (plan.lower_bound_s !== null) facts.push(`no plan takes less than ${seconds(plan.lower_bound_s)}`);
+  if (plan.lower_bound_s !== null) {
+    const planned = plan.planned_s === plan.predicted_s ? "" : `, planned as ${seconds(plan.planned_s)}`;
+    facts.push(`no plan takes less than ${seconds(plan.lower_bound_s)}${planned}`);
+  }
   return element("p", { class: "facts" }, facts.join(" · "));
 }
 
@@ -124,6 +127,10 @@ function drawPlan(holder) {
       return { element: block, title: `micro-batch ${at + 1}, ${group.groups > 1 ? `${count(group.groups)} groups of ` : ""}degree ${group.degree}`, rows: groupRows(group, makespan) };
     });
   });
+  if (plan.step_overhead_s > 0) {
+    const [from, to] = [chart.x(start), chart.x(start + plan.step_overhead_s)];
+    chart.drawing.append(shape("rect", { class: "overhead", x: from, y: chart.plot.top, width: to - from, height: numRanks * row }));
+  }
   if (plan.measured_s !== null) {
     const x = chart.x(plan.measured_s);
     chart.drawing.append(
@@ -134,7 +141,7 @@ function drawPlan(holder) {
   interact(chart.drawing, marks);
   const used = DEGREES.filter((degree) => plan.micro_batches.some(({ groups }) => groups.some((group) => group.degree === degree)));
   const key = degreeLegend(used);
-  key.append(...legend([["idle-key", "ranks wait"], ["overhead", "fixed costs of a micro-batch"]]).children);
+  key.append(...legend([["idle-key", "ranks wait"], ["overhead", "fixed costs"]]).children);
   holder.append(key);
   if (plan.ranks) drawRanks(holder, plan);
   holder.append(groupTable(plan));
