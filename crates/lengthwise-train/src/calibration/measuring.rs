@@ -18,6 +18,7 @@ use super::{
 };
 use crate::executor::Executor;
 use crate::timed::Timed;
+use crate::timeline::Timeline;
 use crate::{TrainError, TrainOptions, memory};
 
 /// A run that takes so much longer than the fit says was probably disturbed by other work.
@@ -104,7 +105,11 @@ impl<'a, C: Communicator> Measuring<'a, C> {
         let num_heads = (!is_shared).then_some(options.model.heads as u32);
         let spans = layouts.iter().map(|layout| (layout.degree, layout.span));
         Ok(Measuring {
-            executor: Executor::new(options.model.clone(), Timed::new(world.clone()), 0)?,
+            executor: Executor::new(
+                options.model.clone(),
+                Timed::new(world.clone(), Timeline::default()),
+                0,
+            )?,
             rule,
             device_memory: device_memory.as_f64(),
             counted: counted_memory(options, degrees.iter().copied()),

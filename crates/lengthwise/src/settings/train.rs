@@ -24,7 +24,7 @@ use super::reader::{Reader, SettingsFile};
 use crate::failure::Failure;
 
 /// Every setting, as `section.key`.
-pub const KEYS: [&str; 40] = [
+pub const KEYS: [&str; 42] = [
     "model.hidden",
     "model.layers",
     "model.heads",
