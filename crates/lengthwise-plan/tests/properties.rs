@@ -3,8 +3,8 @@
 mod common;
 
 use common::{Case, Size, cases};
-use lengthwise_core::MemoryModel;
-use lengthwise_cost::predict_step;
+use lengthwise_core::{Bytes, Cluster, Device, GlobalBatch, MemoryModel, Speed, StrategySpace};
+use lengthwise_cost::{FittedCosts, FittedModel, predict_step};
 use lengthwise_plan::{PlanError, Planned, PlannerKind};
 use proptest::prelude::*;
 
@@ -70,4 +70,20 @@ proptest! {
             prop_assert!(degrees.iter().all(|&degree| degree == degrees[0]));
         }
     }
+}
+
+#[test]
+fn batches_that_take_no_time_are_planned() {
+    let device = Device::new(Bytes::from_mib(1), Speed::NOMINAL);
+    let case = Case {
+        batch: GlobalBatch::from_lens((1..200).map(|index| index % 50 + 1)).unwrap(),
+        cluster: Cluster::uniform(7, 3, device).unwrap(),
+        cost: FittedModel::new(FittedCosts::default()).unwrap(),
+        space: StrategySpace::ulysses_up_to(19, true).unwrap(),
+    };
+    let planned = plan("adaptive", &case).unwrap();
+    let valid = planned
+        .plan
+        .validate(&case.batch, &case.cluster, &case.space, &case.cost);
+    assert_eq!(valid, Ok(()));
 }

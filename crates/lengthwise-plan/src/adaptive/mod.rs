@@ -12,7 +12,7 @@ mod starts;
 use std::time::Instant;
 
 use self::lanes::{NUM_LANES, in_lanes};
-use self::search::{Search, Tried};
+use self::search::{Found, Search, Tried};
 use self::sketch::sketch;
 use crate::bound::Effort;
 use crate::communicators::affordable;
@@ -77,15 +77,20 @@ impl Planner for Adaptive {
             let search = Search::new(&instance, lane, deadline(SEARCH_SHARE));
             search.refine(tried[lane].clone(), num_refined(&instance) / NUM_LANES)
         });
-        let out_of_time = found.iter().any(|found| found.out_of_time);
-        let [first, second] = found;
-        let best = if second.time < first.time {
-            second
-        } else {
-            first
-        };
+        let found = found.into_iter().flatten();
+        let best = found.reduce(|a, b| {
+            let out_of_time = a.out_of_time || b.out_of_time;
+            let faster = if b.time < a.time { b } else { a };
+            Found {
+                out_of_time,
+                ..faster
+            }
+        });
+        let Found {
+            draft, out_of_time, ..
+        } = best.expect("the first lane always finds a draft");
         let effort = Effort::until(deadline(BOUND_SHARE));
-        let mut planned = Planned::of(best.draft, &instance, effort, started);
+        let mut planned = Planned::of(draft, &instance, effort, started);
         if planned.report.stop_reason == StopReason::Converged && out_of_time {
             planned.report.stop_reason = StopReason::TimeBudget;
         }

@@ -150,9 +150,22 @@ impl<'a, 'p> Search<'a, 'p> {
         self.promising
     }
 
-    /// The best draft of about `num_fills`, first with these aims, then with variations.
-    pub(crate) fn refine(mut self, tried: Vec<Tried>, num_fills: usize) -> Found {
+    /// The best draft of about `num_fills`, first with these aims, then with variations. The first lane has one even where
+    /// there is no time for any.
+    pub(crate) fn refine(mut self, tried: Vec<Tried>, num_fills: usize) -> Option<Found> {
         self.fills_left = num_fills;
+        if self.lane == 0 && self.deadline.has_passed() {
+            let first = tried.first().map(|tried| &tried.aims);
+            let (targets, taste) = first.map_or((&[][..], Taste::FRUGAL), |aims| {
+                (aims.targets.as_slice(), aims.taste)
+            });
+            let (draft, _) = self.filler.fill(targets, targets.len(), taste);
+            return Some(Found {
+                time: draft.step_time(self.instance),
+                draft,
+                out_of_time: true,
+            });
+        }
         for Tried { aims, .. } in tried {
             let absorber = aims.targets.len() - 1;
             self.attempt(aims, absorber);
@@ -161,16 +174,13 @@ impl<'a, 'p> Search<'a, 'p> {
             self.try_single_degrees();
         }
         self.vary();
-        let mut found = self.best.unwrap_or_else(|| {
+        if self.lane == 0 && self.best.is_none() {
             let (draft, _) = self.filler.fill(&[], 0, Taste::FRUGAL);
-            Found {
-                time: draft.step_time(self.instance),
-                draft,
-                out_of_time: false,
-            }
-        });
+            self.polish(draft, Taste::FRUGAL);
+        }
+        let mut found = self.best?;
         found.out_of_time = self.out_of_time;
-        found
+        Some(found)
     }
 
     /// Drafts with one degree for all, as long as there are few: on small clusters they are hard to beat, and by no
@@ -198,7 +208,7 @@ impl<'a, 'p> Search<'a, 'p> {
         let fitting = (0..instance.shapes.len()).filter(|&shape| instance.fits(shape, longest));
         let fastest = fitting.map(|shape| instance.time(shape, longest));
         let first = fastest.fold(f64::INFINITY, f64::min) * (1.0 + 1e-9);
-        if num < 2 || !first.is_finite() || self.deadline.has_passed() {
+        if num < 2 || !first.is_finite() {
             return;
         }
         let targets = |level: f64| {
@@ -209,6 +219,9 @@ impl<'a, 'p> Search<'a, 'p> {
         let total = instance.least_work() / instance.total_speed;
         let (mut low, mut high) = ((total - first).max(0.0) / num as f64, total);
         for _ in 0..NUM_BISECTIONS {
+            if self.deadline.has_passed() {
+                return;
+            }
             let level = 0.5 * (low + high);
             let (draft, _) = self.filler.fill(&targets(level), num, Taste::FRUGAL);
             self.fills_left = self.fills_left.saturating_sub(1);
@@ -232,7 +245,7 @@ impl<'a, 'p> Search<'a, 'p> {
         if at_least >= best || self.fills_left == 0 {
             return false;
         }
-        if self.best.is_some() && self.deadline.has_passed() {
+        if self.deadline.has_passed() {
             self.out_of_time = true;
             self.fills_left = 0;
             return false;
@@ -284,6 +297,10 @@ impl<'a, 'p> Search<'a, 'p> {
             };
             let mut aims = aims.clone();
             let num = aims.targets.len();
+            if num == 0 {
+                // Nothing takes any time.
+                return;
+            }
             let mut absorber = noise.below(num + 1);
             if noise.next() < 0.6 {
                 let shortened = noise.below(num);

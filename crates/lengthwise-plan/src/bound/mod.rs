@@ -77,7 +77,7 @@ pub(crate) fn lower_bound(instance: &Instance<'_>, known: f64, effort: Effort) -
             search.open.push(node);
         } else if !node.ascended {
             ascents -= 1;
-            search.ascend(&mut node, effort.num_steps);
+            search.ascend(&mut node, effort);
             search.open.push(node);
         } else if !search.split(&node) {
             return node.bound;
@@ -99,10 +99,15 @@ impl Search<'_, '_> {
         self.known - decisions.num_micro_batches as f64 * self.relaxation.instance.overhead
     }
 
-    fn ascend(&self, node: &mut Node, num_steps: usize) {
+    fn ascend(&self, node: &mut Node, effort: Effort) {
         let limit = self.limit(&node.decisions);
-        self.relaxation
-            .ascend(&node.decisions, &mut node.prices, limit, num_steps);
+        self.relaxation.ascend(
+            &node.decisions,
+            &mut node.prices,
+            limit,
+            effort.num_steps,
+            effort.deadline,
+        );
         node.ascended = true;
         self.evaluate(node);
     }
@@ -126,7 +131,11 @@ impl Search<'_, '_> {
             or_more,
             ..Decisions::default()
         };
-        self.push(0.0, decisions, self.relaxation.first_prices());
+        let limit = self.limit(&decisions);
+        let prices = self.relaxation.first_prices();
+        // Told at once, so that there is a bound however little time there is.
+        let bound = self.relaxation.bound(&decisions, &prices, limit);
+        self.push(self.step(bound.makespans, limit), decisions, prices);
     }
 
     /// Adds a child whose decisions go one sequence further than its parent's.

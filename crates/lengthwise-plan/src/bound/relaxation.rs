@@ -16,6 +16,7 @@
 
 use super::decisions::{Decisions, Prices, project};
 use super::items::{Items, MAX_DEPTH};
+use crate::deadline::Deadline;
 use crate::instance::Instance;
 
 /// Relaxations of one instance.
@@ -172,6 +173,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         prices: &mut Prices,
         limit: f64,
         num_steps: usize,
+        deadline: Deadline,
     ) {
         let mut best = prices.clone();
         let mut best_bound = f64::NEG_INFINITY;
@@ -181,6 +183,9 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         // One whole budget on all devices is worth about the time of a micro-batch.
         let scale = limit / decisions.num_micro_batches as f64;
         for _ in 0..num_steps {
+            if deadline.has_passed() {
+                break;
+            }
             let evaluation = self.evaluate(&self.coarse, decisions, prices, limit);
             if evaluation.bound.makespans > best_bound {
                 stuck = if evaluation.bound.makespans > best_bound + 1e-4 * limit {
