@@ -4,6 +4,8 @@
 //! in step. Its weight on a link says how many bytes cross there for each byte of its volume. Rates are max-min
 //! fair: all rise together until a link is full, which settles the flows on it; the others rise on.
 
+use std::collections::HashSet;
+
 /// Index of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkId(pub u32);
@@ -59,6 +61,10 @@ struct Flow<T> {
 pub struct Network<T> {
     links: Vec<Link>,
     routes: Vec<Vec<(LinkId, f64)>>,
+    /// Routes that were meant for one flow, which has ended.
+    free_routes: Vec<RouteId>,
+    /// Routes that are meant for one flow, which has not ended.
+    once: HashSet<u32>,
     flows: Vec<Option<Flow<T>>>,
     free: Vec<u32>,
     /// What has begun, and links that have been left, since rates were last settled.
@@ -93,6 +99,8 @@ impl<T: Copy> Network<T> {
         Network {
             links: Vec::new(),
             routes: vec![Vec::new()],
+            free_routes: Vec::new(),
+            once: HashSet::new(),
             flows: Vec::new(),
             free: Vec::new(),
             new_flows: Vec::new(),
@@ -127,6 +135,22 @@ impl<T: Copy> Network<T> {
         }
         self.routes.push(links);
         RouteId(self.routes.len() as u32 - 1)
+    }
+
+    /// Adds a route as [`Network::add_route`] does, which is forgotten when the first flow over it ends.
+    pub fn add_route_once(&mut self, links: Vec<(LinkId, f64)>) -> RouteId {
+        if links.is_empty() {
+            return Self::NOWHERE;
+        }
+        let route = match self.free_routes.pop() {
+            Some(route) => {
+                self.routes[route.0 as usize] = links;
+                route
+            }
+            None => self.add_route(links),
+        };
+        self.once.insert(route.0);
+        route
     }
 
     /// Bytes a link has carried in flows that have ended.
@@ -175,6 +199,7 @@ impl<T: Copy> Network<T> {
         }
         let flow = place.take()?;
         self.free.push(end.slot);
+        let route = flow.spec.route;
         for &(link, weight) in &self.routes[flow.spec.route.0 as usize] {
             let state = &mut self.links[link.0 as usize];
             state.carried += weight * flow.spec.volume;
@@ -182,6 +207,9 @@ impl<T: Copy> Network<T> {
                 state.flows.swap_remove(at);
             }
             self.left_links.push(link.0);
+        }
+        if self.once.remove(&route.0) {
+            self.free_routes.push(route);
         }
         Some(flow.owner)
     }
@@ -427,6 +455,30 @@ mod tests {
         assert_eq!(network.end(predicted[1].0), None);
         assert_eq!(network.end(predicted[2].0), Some('b'));
         assert_eq!(network.carried(link), 6.0);
+    }
+
+    #[test]
+    fn a_route_for_one_flow_makes_room_for_the_next() {
+        let mut network = Network::new();
+        let link = network.add_link(2.0);
+        let kept = network.add_route(vec![(link, 1.0)]);
+        let run = |network: &mut Network<u32>, route, start| {
+            let mut ended = None;
+            network.begin(start, spec(1.0, route), 7);
+            network.settle(start, |end, at| ended = Some((end, at)));
+            let (end, at) = ended.unwrap();
+            assert_eq!(network.end(end), Some(7));
+            network.settle(at, |_, _| ());
+            at
+        };
+        let first = network.add_route_once(vec![(link, 2.0)]);
+        assert_eq!(run(&mut network, first, 0.0), 1.0);
+        let second = network.add_route_once(vec![(link, 4.0)]);
+        assert_eq!(second, first);
+        assert_eq!(run(&mut network, second, 1.0), 3.0);
+        // Other routes stay as they are.
+        assert_eq!(run(&mut network, kept, 3.0), 3.5);
+        assert_ne!(network.add_route_once(vec![(link, 1.0)]), kept);
     }
 
     #[test]

@@ -18,32 +18,22 @@ pub(crate) enum Moved {
 }
 
 /// How a call's bytes go.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Way {
-    /// From each to each.
-    Exchange,
-    /// Around a ring.
-    Ring,
+    /// From each to each: what crosses which link.
+    Exchange(Crossing),
+    /// Around a ring: what the member receives that receives most.
+    Ring(f64),
 }
 
-/// The way and the volume of a call whose `members` move this, by group rank.
-///
-/// A ring's volume is what the member receives that receives most. An exchange's is the least that brings every
-/// link of `even`, the crossing of an even exchange among these members, at least its bytes.
-pub(crate) fn volume(
-    moved: &[Moved],
-    members: &[Rank],
-    cluster: &Cluster,
-    wiring: &Wiring,
-    even: &Crossing,
-) -> (Way, f64) {
+/// The way of a call whose `members` move this, by group rank.
+pub(crate) fn way(moved: &[Moved], members: &[Rank], cluster: &Cluster, wiring: &Wiring) -> Way {
     if moved.iter().any(|moved| matches!(moved, Moved::Each(_))) {
         let bytes = |from: usize, to: usize| match &moved[from] {
             Moved::Each(bytes) => bytes.get(to).map_or(0.0, |&bytes| bytes as f64),
             _ => 0.0,
         };
-        let crossing = wiring.uneven_exchange(members, cluster, bytes);
-        return (Way::Exchange, even.volume_of(&crossing));
+        return Way::Exchange(wiring.uneven_exchange(members, cluster, bytes));
     }
     let pieces = moved.iter().filter_map(|moved| match moved {
         Moved::Piece(bytes) => Some(*bytes),
@@ -55,7 +45,7 @@ pub(crate) fn volume(
         _ => None,
     });
     let most = received.max().unwrap_or(0).max(of_others);
-    (Way::Ring, most as f64)
+    Way::Ring(most as f64)
 }
 
 #[cfg(test)]
@@ -65,7 +55,7 @@ mod tests {
     use lengthwise_cost::{ClusterLinks, Link};
     use lengthwise_network::Network;
 
-    fn volume_of(moved: &[Moved]) -> (Way, f64) {
+    fn way_of(moved: &[Moved]) -> Way {
         let device = Device::new(Bytes::from_mib(1), Speed::NOMINAL);
         let cluster = Cluster::uniform(2, 2, device).unwrap();
         let link = Link::new(1.0, Seconds::ZERO).unwrap();
@@ -76,40 +66,30 @@ mod tests {
         };
         let wiring = Wiring::new(&cluster, links, &mut Network::<()>::new());
         let members: Vec<Rank> = cluster.ranks().take(moved.len()).collect();
-        let even = wiring.exchange(&members, &cluster);
-        volume(moved, &members, &cluster, &wiring, &even)
+        way(moved, &members, &cluster, &wiring)
     }
 
     #[test]
     fn a_gather_brings_each_member_what_others_hold() {
         let pieces = [5, 7, 6].map(Moved::Piece);
         // Who holds 5 of the 18 bytes receives most.
-        assert_eq!(volume_of(&pieces), (Way::Ring, 13.0));
+        assert_eq!(way_of(&pieces), Way::Ring(13.0));
     }
 
     #[test]
     fn a_reduction_takes_as_long_as_who_receives_most() {
-        assert_eq!(
-            volume_of(&[Moved::Received(3), Moved::Received(4)]),
-            (Way::Ring, 4.0)
-        );
-        assert_eq!(
-            volume_of(&[Moved::Nothing, Moved::Nothing]),
-            (Way::Ring, 0.0)
-        );
+        let received = [Moved::Received(3), Moved::Received(4)];
+        assert_eq!(way_of(&received), Way::Ring(4.0));
+        assert_eq!(way_of(&[Moved::Nothing, Moved::Nothing]), Way::Ring(0.0));
     }
 
     #[test]
-    fn an_even_exchange_has_the_volume_of_what_each_member_shares_out() {
-        let each = Moved::Each(vec![10; 4]);
-        let (way, volume) = volume_of(&[each.clone(), each.clone(), each.clone(), each]);
-        assert_eq!(way, Way::Exchange);
-        assert!((volume - 40.0).abs() < 1e-9, "{volume}");
-    }
-
-    #[test]
-    fn what_a_member_keeps_crosses_nothing() {
-        let (_, volume) = volume_of(&[Moved::Each(vec![1000, 3]), Moved::Each(vec![1, 1000])]);
-        assert!((volume - 6.0).abs() < 1e-9, "{volume}");
+    fn an_exchange_crosses_what_is_not_kept() {
+        let sent = [Moved::Each(vec![1000, 3]), Moved::Each(vec![1, 1000])];
+        let Way::Exchange(crossing) = way_of(&sent) else {
+            panic!("not an exchange")
+        };
+        let bytes: Vec<f64> = crossing.links().iter().map(|&(_, bytes)| bytes).collect();
+        assert_eq!(bytes, [3.0, 3.0]);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use lengthwise_core::{Cluster, Rank};
-use lengthwise_network::{Crossing, Path, Traffic, Wiring};
+use lengthwise_network::{Path, Traffic, Wiring};
 
 use super::Emulation;
 use super::moved::{self, Moved, Way};
@@ -35,11 +35,9 @@ struct UnderWay {
     num_transfers: u64,
 }
 
-/// How the calls of a group go.
+/// How those calls of a group go that always go the same way.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupPaths {
-    even: Crossing,
-    exchange: Path,
     ring: Path,
 }
 
@@ -114,15 +112,10 @@ impl Pace {
 
     /// How the calls of a group of these members go.
     pub fn paths(&self, members: &[Rank]) -> GroupPaths {
-        let even = self.wiring.exchange(members, &self.cluster);
         let ring = self.wiring.ring(members, &self.cluster);
         let mut under_way = lock(&self.under_way);
-        let network = under_way.traffic.network_mut();
-        GroupPaths {
-            exchange: even.path(network),
-            ring: ring.path(network),
-            even,
-        }
+        let ring = ring.path(under_way.traffic.network_mut());
+        GroupPaths { ring }
     }
 
     /// Begins the transfer of a call to which all `members` have come, the last of them at `arrival` by its clock.
@@ -134,11 +127,7 @@ impl Pace {
         arrival: f64,
         moved: &[Moved],
     ) -> Arc<Transfer> {
-        let (way, volume) = moved::volume(moved, members, &self.cluster, &self.wiring, &paths.even);
-        let path = match way {
-            Way::Exchange => paths.exchange,
-            Way::Ring => paths.ring,
-        };
+        let way = moved::way(moved, members, &self.cluster, &self.wiring);
         let mut under_way = lock(&self.under_way);
         let now = self.now();
         under_way.advance(now);
@@ -150,6 +139,10 @@ impl Pace {
         under_way.num_transfers += 1;
         under_way.transfers.insert(id, Arc::clone(&transfer));
         let start = transfer.times.really;
+        let (path, volume) = match way {
+            Way::Exchange(crossing) => (crossing.path_once(under_way.traffic.network_mut()), 1.0),
+            Way::Ring(volume) => (paths.ring, volume),
+        };
         under_way.traffic.begin(start, path, volume, id);
         // Shares of links change, and with them the ends that others wait for.
         self.changed.notify_all();
