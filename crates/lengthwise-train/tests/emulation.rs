@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use common::{batch, emulated_gradients, emulation, gradients, plan, tiny_model};
 use lengthwise_core::{Rank, Seconds, Tokens};
 use lengthwise_cost::RefinementRule;
+use lengthwise_cost::{CoreSharing, FittedCosts, FittedModel, StepModel};
 use lengthwise_plan::PlannerKind;
 use lengthwise_train::data::{DataError, TokenBatch};
 use lengthwise_train::{
@@ -72,6 +73,19 @@ fn options(num_ranks: u32, steps: u64, nic_bandwidth: f64) -> TrainOptions {
     }
 }
 
+/// Costs that need not be measured, where it does not matter what they are.
+fn some_costs(num_ranks: u32) -> Option<StepModel> {
+    let costs = FittedCosts {
+        linear_s_per_token: 1e-4,
+        ..FittedCosts::default()
+    };
+    Some(StepModel {
+        cost: FittedModel::new(costs).unwrap(),
+        step_overhead: Seconds::ZERO,
+        sharing: CoreSharing::apart(num_ranks),
+    })
+}
+
 fn batches(vocab: usize) -> impl Iterator<Item = Result<TokenBatch, DataError>> + Send {
     std::iter::repeat_with(move || Ok(batch(&[200, 3, 50, 17, 80, 1], vocab)))
 }
@@ -103,10 +117,13 @@ fn run(
 #[test]
 fn losses_are_those_of_a_run_without_pace() {
     for num_ranks in [2, 3, 4] {
-        let emulated = options(num_ranks, 3, 1e7);
+        let emulated = TrainOptions {
+            costs: some_costs(num_ranks),
+            ..options(num_ranks, 3, 1e7)
+        };
         let plain = TrainOptions {
             emulation: None,
-            ..options(num_ranks, 3, 1e7)
+            ..emulated.clone()
         };
         let [losses, plain] = [emulated, plain].map(|options| {
             let mut recorder = Recorder::default();
@@ -144,6 +161,7 @@ fn a_rank_that_fails_ends_the_job_within_a_second() {
         };
         let options = TrainOptions {
             injected_failure: Some(failure),
+            costs: some_costs(num_ranks),
             ..options(num_ranks, 1_000_000, 1e7)
         };
         let mut recorder = Recorder::default();
