@@ -66,7 +66,11 @@ fn a_profile_is_measured_and_plans_and_trainings_go_by_it() {
     let text = fs::read_to_string(session.directory().join("machine.toml")).unwrap();
     let profile = lengthwise_cost::Profile::from_toml(&text).unwrap();
     assert_eq!(profile.name, "machine");
-    assert!(profile.time.linear_s_per_token > 0.0 && profile.time.step_overhead_s > 0.0);
+    // Which of its terms a tiny model's noisy times are laid to differs from run to run.
+    let time = &profile.time;
+    let a_token =
+        time.linear_s_per_token + time.quadratic_s_per_token2 + time.micro_batch_overhead_s;
+    assert!(a_token > 0.0 && time.step_overhead_s >= 0.0, "{time:?}");
     assert!(
         profile
             .measurements

@@ -24,6 +24,9 @@ use crate::{CostError, FittedCosts, GroupShape, Span, head_imbalance};
 /// the one that exchanges less is chosen.
 const LEAST_EXCHANGE: f64 = 1e-3;
 
+/// Smallest seconds of exchange for a token, where noise leaves no time for computing it: a profile's bandwidths are finite.
+const LEAST_EXCHANGE_S: f64 = 1e-12;
+
 /// What a group works on in a micro-batch, as far as its time depends on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Load {
@@ -221,7 +224,8 @@ impl Fit {
         let linear = coefficients[TimeTerms::LINEAR];
         let exchanges = coefficients[TimeTerms::EXCHANGES..].iter_mut();
         for (exchange, &(degree, _)) in exchanges.zip(&terms.exchanges) {
-            *exchange = exchange.max(LEAST_EXCHANGE * linear / f64::from(degree.get()));
+            let least = LEAST_EXCHANGE * linear / f64::from(degree.get());
+            *exchange = exchange.max(least).max(LEAST_EXCHANGE_S);
         }
         Ok(Fit {
             terms,
@@ -386,6 +390,7 @@ mod tests {
             .unwrap()
             .costs(&FittedCosts::default());
         assert_eq!(fitted.linear_s_per_token, 0.0);
+        assert!(fitted.exchange_s_per_token[0].1 > 0.0);
     }
 
     #[test]
