@@ -12,7 +12,7 @@ mod starts;
 use std::time::Instant;
 
 use self::lanes::{NUM_LANES, in_lanes};
-use self::search::{Found, Search, Tried};
+use self::search::{Search, Tried};
 use self::sketch::sketch;
 use crate::bound::Effort;
 use crate::communicators::affordable;
@@ -67,30 +67,33 @@ impl Planner for Adaptive {
         let deadline = |share| Deadline::after(started, self.options.time_budget, share);
         let instance = Instance::new(problem)?;
         let num_threads = self.options.num_threads.get();
+        // One after the other, each lane has its part of the time.
+        let lane_share = |lane| {
+            if num_threads < NUM_LANES {
+                (lane + 1) as f64 / NUM_LANES as f64
+            } else {
+                1.0
+            }
+        };
         let sketch = sketch(&instance);
         let explored = in_lanes(num_threads, |lane| {
-            let search = Search::new(&sketch, lane, deadline(SKETCH_SHARE));
-            search.explore(num_explored(&instance) / NUM_LANES)
+            let deadline = deadline(SKETCH_SHARE * lane_share(lane));
+            Search::new(&sketch, lane, deadline).explore(num_explored(&instance) / NUM_LANES)
         });
+        let mut out_of_time = deadline(SKETCH_SHARE).has_passed();
         let tried = deal(explored);
         let found = in_lanes(num_threads, |lane| {
-            let search = Search::new(&instance, lane, deadline(SEARCH_SHARE));
+            let share = SKETCH_SHARE + (SEARCH_SHARE - SKETCH_SHARE) * lane_share(lane);
+            let search = Search::new(&instance, lane, deadline(share));
             search.refine(tried[lane].clone(), num_refined(&instance) / NUM_LANES)
         });
+        out_of_time |= deadline(SEARCH_SHARE).has_passed();
         let found = found.into_iter().flatten();
-        let best = found.reduce(|a, b| {
-            let out_of_time = a.out_of_time || b.out_of_time;
-            let faster = if b.time < a.time { b } else { a };
-            Found {
-                out_of_time,
-                ..faster
-            }
-        });
-        let Found {
-            draft, out_of_time, ..
-        } = best.expect("the first lane always finds a draft");
+        let best = found.reduce(|a, b| if b.time < a.time { b } else { a });
+        let best = best.expect("the first lane always finds a draft");
         let effort = Effort::until(deadline(BOUND_SHARE));
-        let mut planned = Planned::of(draft, &instance, effort, started);
+        let mut planned = Planned::of(best.draft, &instance, effort, started);
+        out_of_time |= deadline(BOUND_SHARE).has_passed();
         if planned.report.stop_reason == StopReason::Converged && out_of_time {
             planned.report.stop_reason = StopReason::TimeBudget;
         }

@@ -68,8 +68,6 @@ pub(crate) struct Search<'a, 'p> {
 pub(crate) struct Found {
     pub(crate) time: f64,
     pub(crate) draft: Draft,
-    /// Whether time ran out before all was tried.
-    pub(crate) out_of_time: bool,
 }
 
 /// What a draft is filled up to, and how.
@@ -163,7 +161,6 @@ impl<'a, 'p> Search<'a, 'p> {
             return Some(Found {
                 time: draft.step_time(self.instance),
                 draft,
-                out_of_time: true,
             });
         }
         for Tried { aims, .. } in tried {
@@ -178,9 +175,7 @@ impl<'a, 'p> Search<'a, 'p> {
             let (draft, _) = self.filler.fill(&[], 0, Taste::FRUGAL);
             self.polish(draft, Taste::FRUGAL);
         }
-        let mut found = self.best?;
-        found.out_of_time = self.out_of_time;
-        Some(found)
+        self.best
     }
 
     /// Drafts with one degree for all, as long as there are few: on small clusters they are hard to beat, and by no
@@ -274,7 +269,6 @@ impl<'a, 'p> Search<'a, 'p> {
             self.best = Some(Found {
                 time: polished.time,
                 draft,
-                out_of_time: false,
             });
         }
         polished.improve(&mut self.polished)
