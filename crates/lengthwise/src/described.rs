@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use lengthwise_core::{Bytes, Cluster, StrategySpace, Tokens};
 use lengthwise_cost::{
-    AnalyticModel, Architecture, ClusterLinks, FittedModel, Hardware, HardwareError, ModelKind,
+    AnalyticModel, Architecture, FittedModel, Hardware, HardwareError, ModelKind,
 };
 
 use crate::failure::Failure;
@@ -77,12 +77,6 @@ impl DescribedCosts {
     /// What planners are given.
     pub(crate) fn model(&self, analytic: &AnalyticModel) -> Result<FittedModel, Failure> {
         analytic.model().map_err(|error| self.failure(&error))
-    }
-
-    /// The links with what exchanges reach of their bandwidth.
-    pub(crate) fn exchange_links(&self, analytic: &AnalyticModel) -> Result<ClusterLinks, Failure> {
-        let links = analytic.hardware().exchange_links();
-        links.map_err(|error| file_failure(&self.cluster_path, &error))
     }
 
     /// A failure that names the cluster's file.

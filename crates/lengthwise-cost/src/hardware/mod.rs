@@ -200,21 +200,6 @@ impl Hardware {
         self.exchange_efficiency
     }
 
-    /// The links with what an all-to-all reaches of their bandwidth.
-    ///
-    /// # Errors
-    ///
-    /// None: parts of a bandwidth are bandwidths.
-    pub fn exchange_links(&self) -> Result<ClusterLinks, HardwareError> {
-        let part =
-            |link: Link, part: f64| Link::new(link.bandwidth_bytes_per_s() * part, link.latency());
-        Ok(ClusterLinks {
-            device: part(self.links.device, self.exchange_efficiency.in_node())?,
-            nics_per_node: self.links.nics_per_node,
-            nic: part(self.links.nic, self.exchange_efficiency.across_nodes())?,
-        })
-    }
-
     /// The devices as planners see them: what each lends to training, and how fast it is beside [`Hardware::device`].
     ///
     /// # Errors

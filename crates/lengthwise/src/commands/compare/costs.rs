@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use lengthwise_core::{
     Bytes, Cluster, Degree, Device, MemoryModel, Strategy, StrategySpace, Tokens,
 };
-use lengthwise_cost::{ClusterLinks, FittedModel, Profile, Recomputation};
+use lengthwise_cost::{ClusterLinks, ExchangeEfficiency, FittedModel, Profile, Recomputation};
 use lengthwise_sim::ShardedBytes;
 
 use crate::commands::plan::read_profile;
@@ -48,9 +48,9 @@ pub(super) struct Costs {
     pub(super) context: Tokens,
     pub(super) num_layers: u32,
     pub(super) exchange_bytes_per_token: f64,
-    /// The links that everything moves over in simulated steps, and what ranks gather and scatter; `None` where times
-    /// were measured.
-    pub(super) links: Option<(ClusterLinks, ShardedBytes)>,
+    /// The links that everything moves over in simulated steps, what exchanges reach of them, and what ranks gather and
+    /// scatter; `None` where times were measured.
+    pub(super) links: Option<(ClusterLinks, ExchangeEfficiency, ShardedBytes)>,
 }
 
 impl CostSource {
@@ -190,6 +190,7 @@ fn of_described(
         parameters: gathered,
         gradients: gathered,
     };
+    let hardware = analytic.hardware();
     Ok(Costs {
         name: architecture.name().to_owned(),
         model: described.model(&analytic)?,
@@ -197,7 +198,7 @@ fn of_described(
         context,
         num_layers: architecture.num_layers(),
         exchange_bytes_per_token: analytic.exchange_bytes_per_token(Degree::ONE),
-        links: Some((described.exchange_links(&analytic)?, sharded)),
+        links: Some((hardware.links(), hardware.exchange_efficiency(), sharded)),
         cluster,
     })
 }

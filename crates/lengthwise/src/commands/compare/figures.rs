@@ -108,8 +108,10 @@ fn of_plan(planned: &Planned, costs: &Costs, batch: &GlobalBatch) -> Result<OfBa
         costs.exchange_bytes_per_token,
     );
     let mut step_costs = step_costs.map_err(other)?;
-    if let Some((links, sharded)) = costs.links {
-        step_costs = step_costs.over_links(links, sharded, Seconds::ZERO);
+    if let Some((links, efficiency, sharded)) = costs.links {
+        step_costs = step_costs
+            .over_links(links, sharded, Seconds::ZERO)
+            .with_exchange_efficiency(efficiency);
     }
     let overlap = Overlap::default();
     let simulated = simulate(
