@@ -23,7 +23,8 @@ impl Planner for BatchAdaptive {
         let instance = Instance::new(problem)?;
         let draft = pack_best(&instance)
             .ok_or_else(|| instance.does_not_fit_degree(instance.largest_degree()))?;
+        let num_drafts = problem.space.strategies().len();
         let effort = Effort::until(Deadline::default());
-        Ok(Planned::of(draft, &instance, effort, started))
+        Ok(Planned::of(draft, &instance, num_drafts, effort, started))
     }
 }

@@ -7,7 +7,7 @@ use lengthwise_core::{Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Str
 use lengthwise_cost::{GroupShape, Span, predict_step};
 
 use crate::instance::Instance;
-use crate::{PlanError, PlanReport, Planned, Planner, Problem, StopReason};
+use crate::{Attempts, PlanError, PlanReport, Planned, Planner, Problem, StopReason};
 
 /// Tries every partition of the batch into micro-batches and groups, every strategy and every choice of devices.
 ///
@@ -50,6 +50,8 @@ impl Planner for Exhaustive {
                 lower_bound: predicted_step,
                 stop_reason: StopReason::Optimal,
                 solve_time: started.elapsed().into(),
+                // Everything is, in no order that could be counted.
+                tried: Attempts::default(),
             },
         })
     }

@@ -27,5 +27,5 @@ pub use exhaustive::Exhaustive;
 pub use flexsp::{FlexSp, MilpSolver};
 pub use kind::{PlannerKind, UnknownPlanner};
 pub use options::PlannerOptions;
-pub use planner::{PlanReport, Planned, Planner, Problem, StopReason};
+pub use planner::{Attempts, PlanReport, Planned, Planner, Problem, StopReason};
 pub use static_degree::Static;

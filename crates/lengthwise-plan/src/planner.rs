@@ -46,10 +46,11 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// A finished draft, with the figures of its plan and a bound that `effort` is spent on.
+    /// A finished draft, the best of `num_drafts`, with the figures of its plan and a bound that `effort` is spent on.
     pub(crate) fn of(
         draft: Draft,
         instance: &Instance<'_>,
+        num_drafts: usize,
         effort: Effort,
         started: Instant,
     ) -> Self {
@@ -61,7 +62,7 @@ impl Planned {
         } = instance.problem;
         let plan = draft.into_plan(instance);
         let predicted_step = predict_step(&plan, batch, cluster, cost);
-        let bound = lower_bound(instance, predicted_step.get(), effort);
+        let (bound, num_bounds) = lower_bound(instance, predicted_step.get(), effort);
         let is_optimal = bound >= predicted_step.get() * (1.0 - OPTIMAL);
         Planned {
             plan,
@@ -74,6 +75,10 @@ impl Planned {
                     StopReason::Converged
                 },
                 solve_time: started.elapsed().into(),
+                tried: Attempts {
+                    num_drafts,
+                    num_bounds,
+                },
             },
         }
     }
@@ -93,6 +98,17 @@ pub struct PlanReport {
     pub stop_reason: StopReason,
     /// How long planning took.
     pub solve_time: Seconds,
+    /// What was tried for it.
+    pub tried: Attempts,
+}
+
+/// What a planner tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// Plans that were drawn up, at least in outline.
+    pub num_drafts: usize,
+    /// Sets of plans that were bounded, each by prices of its own or of the set it is a part of.
+    pub num_bounds: usize,
 }
 
 impl PlanReport {

@@ -64,6 +64,6 @@ impl Planner for Static {
         let instance = Instance::new(problem)?;
         let draft = self.pack(&instance)?;
         let effort = Effort::until(Deadline::default());
-        Ok(Planned::of(draft, &instance, effort, started))
+        Ok(Planned::of(draft, &instance, 1, effort, started))
     }
 }

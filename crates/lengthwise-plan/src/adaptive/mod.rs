@@ -81,18 +81,23 @@ impl Planner for Adaptive {
             Search::new(&sketch, lane, deadline).explore(num_explored(&instance) / NUM_LANES)
         });
         let mut out_of_time = deadline(SKETCH_SHARE).has_passed();
-        let tried = deal(explored);
+        let mut num_drafts: usize = explored.iter().map(|(_, num_drafts)| num_drafts).sum();
+        let tried = deal(explored.map(|(tried, _)| tried));
         let found = in_lanes(num_threads, |lane| {
             let share = SKETCH_SHARE + (SEARCH_SHARE - SKETCH_SHARE) * lane_share(lane);
             let search = Search::new(&instance, lane, deadline(share));
             search.refine(tried[lane].clone(), num_refined(&instance) / NUM_LANES)
         });
         out_of_time |= deadline(SEARCH_SHARE).has_passed();
-        let found = found.into_iter().flatten();
+        num_drafts += found
+            .iter()
+            .map(|(_, num_drafts)| num_drafts)
+            .sum::<usize>();
+        let found = found.into_iter().filter_map(|(found, _)| found);
         let best = found.reduce(|a, b| if b.time < a.time { b } else { a });
         let best = best.expect("the first lane always finds a draft");
         let effort = Effort::until(deadline(BOUND_SHARE));
-        let mut planned = Planned::of(best.draft, &instance, effort, started);
+        let mut planned = Planned::of(best.draft, &instance, num_drafts, effort, started);
         out_of_time |= deadline(BOUND_SHARE).has_passed();
         if planned.report.stop_reason == StopReason::Converged && out_of_time {
             planned.report.stop_reason = StopReason::TimeBudget;

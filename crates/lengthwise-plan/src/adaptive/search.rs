@@ -60,6 +60,7 @@ pub(crate) struct Search<'a, 'p> {
     /// Aims of the drafts that were worth polishing.
     promising: Vec<Tried>,
     fills_left: usize,
+    num_filled: usize,
     deadline: Deadline,
     out_of_time: bool,
 }
@@ -119,13 +120,14 @@ impl<'a, 'p> Search<'a, 'p> {
             best: None,
             promising: Vec::new(),
             fills_left: 0,
+            num_filled: 0,
             deadline,
             out_of_time: false,
         }
     }
 
-    /// The aims of about `num_fills` drafts that came near the best one, best first.
-    pub(crate) fn explore(mut self, num_fills: usize) -> Vec<Tried> {
+    /// The aims of about `num_fills` drafts that came near the best one, best first, and how many drafts there were.
+    pub(crate) fn explore(mut self, num_fills: usize) -> (Vec<Tried>, usize) {
         self.fills_left = num_fills / 2;
         self.try_least_levels();
         for start in starts(self.instance) {
@@ -145,12 +147,12 @@ impl<'a, 'p> Search<'a, 'p> {
         self.vary();
         self.promising.sort_by(|a, b| a.time.total_cmp(&b.time));
         self.promising.dedup_by(|a, b| a.time == b.time);
-        self.promising
+        (self.promising, self.num_filled)
     }
 
     /// The best draft of about `num_fills`, first with these aims, then with variations. The first lane has one even where
     /// there is no time for any.
-    pub(crate) fn refine(mut self, tried: Vec<Tried>, num_fills: usize) -> Option<Found> {
+    pub(crate) fn refine(mut self, tried: Vec<Tried>, num_fills: usize) -> (Option<Found>, usize) {
         self.fills_left = num_fills;
         if self.lane == 0 && self.deadline.has_passed() {
             let first = tried.first().map(|tried| &tried.aims);
@@ -158,10 +160,8 @@ impl<'a, 'p> Search<'a, 'p> {
                 (aims.targets.as_slice(), aims.taste)
             });
             let (draft, _) = self.filler.fill(targets, targets.len(), taste);
-            return Some(Found {
-                time: draft.step_time(self.instance),
-                draft,
-            });
+            let time = draft.step_time(self.instance);
+            return (Some(Found { time, draft }), 1);
         }
         for Tried { aims, .. } in tried {
             let absorber = aims.targets.len() - 1;
@@ -175,7 +175,7 @@ impl<'a, 'p> Search<'a, 'p> {
             let (draft, _) = self.filler.fill(&[], 0, Taste::FRUGAL);
             self.polish(draft, Taste::FRUGAL);
         }
-        self.best
+        (self.best, self.num_filled)
     }
 
     /// Drafts with one degree for all, as long as there are few: on small clusters they are hard to beat, and by no
@@ -220,6 +220,7 @@ impl<'a, 'p> Search<'a, 'p> {
             let level = 0.5 * (low + high);
             let (draft, _) = self.filler.fill(&targets(level), num, Taste::FRUGAL);
             self.fills_left = self.fills_left.saturating_sub(1);
+            self.num_filled += 1;
             if draft.free.len() > num {
                 low = level;
             } else {
@@ -247,6 +248,7 @@ impl<'a, 'p> Search<'a, 'p> {
         }
         let (draft, attempts) = self.filler.fill(&aims.targets, absorber, aims.taste);
         self.fills_left = self.fills_left.saturating_sub(attempts);
+        self.num_filled += attempts;
         let filled = Tried::of(&draft, self.instance, aims.taste);
         let time = filled.time;
         let mut improves = filled.improve(&mut self.filled);

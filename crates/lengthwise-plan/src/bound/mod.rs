@@ -53,12 +53,14 @@ impl Effort {
 /// by `known`, else the least bound of those left when the effort is spent.
 ///
 /// The plans are split by their number of micro-batches, then by where the longest sequence goes (which shape of group,
-/// with which longer sequences, in which micro-batch), then the second longest and so on.
-pub(crate) fn lower_bound(instance: &Instance<'_>, known: f64, effort: Effort) -> f64 {
+/// with which longer sequences, in which micro-batch), then the second longest and so on. Tells how often it evaluated a
+/// set, too.
+pub(crate) fn lower_bound(instance: &Instance<'_>, known: f64, effort: Effort) -> (f64, usize) {
     let relaxation = Relaxation::new(instance);
     let mut search = Search {
         open: BinaryHeap::new(),
         num_nodes: 0,
+        num_evaluated: 0,
         known,
         relaxation,
     };
@@ -67,10 +69,10 @@ pub(crate) fn lower_bound(instance: &Instance<'_>, known: f64, effort: Effort) -
     let mut ascents = effort.num_ascents;
     while let Some(mut node) = search.open.pop() {
         if node.bound >= known * (1.0 - 1e-9) {
-            return known;
+            return (known, search.num_evaluated);
         }
         if node.evaluated.is_some() && ascents == 0 || effort.deadline.has_passed() {
-            return node.bound;
+            return (node.bound, search.num_evaluated);
         }
         if node.evaluated.is_none() {
             search.evaluate(&mut node);
@@ -80,15 +82,16 @@ pub(crate) fn lower_bound(instance: &Instance<'_>, known: f64, effort: Effort) -
             search.ascend(&mut node, effort);
             search.open.push(node);
         } else if !search.split(&node) {
-            return node.bound;
+            return (node.bound, search.num_evaluated);
         }
     }
-    known
+    (known, search.num_evaluated)
 }
 
 struct Search<'a, 'p> {
     open: BinaryHeap<Node>,
     num_nodes: usize,
+    num_evaluated: usize,
     known: f64,
     relaxation: Relaxation<'a, 'p>,
 }
@@ -99,7 +102,7 @@ impl Search<'_, '_> {
         self.known - decisions.num_micro_batches as f64 * self.relaxation.instance.overhead
     }
 
-    fn ascend(&self, node: &mut Node, effort: Effort) {
+    fn ascend(&mut self, node: &mut Node, effort: Effort) {
         let limit = self.limit(&node.decisions);
         self.relaxation.ascend(
             &node.decisions,
@@ -112,7 +115,8 @@ impl Search<'_, '_> {
         self.evaluate(node);
     }
 
-    fn evaluate(&self, node: &mut Node) {
+    fn evaluate(&mut self, node: &mut Node) {
+        self.num_evaluated += 1;
         let limit = self.limit(&node.decisions);
         let bound = self.relaxation.bound(&node.decisions, &node.prices, limit);
         node.bound = node.bound.max(self.step(bound.makespans, limit));

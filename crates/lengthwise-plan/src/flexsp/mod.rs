@@ -75,7 +75,7 @@ impl Planner for FlexSp {
             .or_else(|| one_at_a_time(&instance))
             .ok_or_else(|| instance.does_not_fit_degree(instance.largest_degree()))?;
         let effort = Effort::until(Deadline::default());
-        let mut planned = Planned::of(draft, &instance, effort, started);
+        let mut planned = Planned::of(draft, &instance, NUM_TRIED, effort, started);
         if planned.report.stop_reason != StopReason::Optimal && deadline.has_passed() {
             planned.report.stop_reason = StopReason::TimeBudget;
         }

@@ -2,7 +2,7 @@
 
 use lengthwise_core::MemoryModel;
 use lengthwise_cost::{predict_group, predict_micro_batch};
-use lengthwise_plan::{Planned, PlannerKind, StopReason};
+use lengthwise_plan::{Attempts, Planned, PlannerKind, StopReason};
 use serde::Serialize;
 
 use super::OwnedProblem;
@@ -17,6 +17,8 @@ pub(crate) struct Report {
     pub(super) gap: Option<f64>,
     pub(super) solve_s: f64,
     pub(super) stop_reason: &'static str,
+    #[serde(skip)]
+    pub(super) tried: Attempts,
     pub(super) micro_batches: Vec<MicroBatchReport>,
     /// The lengths that the plan's sequences are indices of.
     seq_lens_tokens: Vec<u64>,
@@ -87,6 +89,7 @@ impl Report {
             gap: report.gap(),
             solve_s: report.solve_time.get(),
             stop_reason: stop_reason(report.stop_reason),
+            tried: report.tried,
             micro_batches: micro_batches.collect(),
             seq_lens_tokens: batch.seq_lens().iter().map(|len| len.0).collect(),
         }

@@ -32,6 +32,13 @@ pub(super) fn lines(report: &Report, problem: &OwnedProblem) -> Vec<String> {
             counted(problem.cluster.num_devices() as usize, "device"),
         ),
     ];
+    if report.tried.num_drafts > 0 {
+        lines.push(format!(
+            "tried {} and {}",
+            counted(report.tried.num_drafts, "draft"),
+            counted(report.tried.num_bounds, "bound"),
+        ));
+    }
     for (index, micro_batch) in report.micro_batches.iter().enumerate() {
         lines.push(String::new());
         lines.push(title(

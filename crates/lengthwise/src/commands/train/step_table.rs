@@ -139,7 +139,7 @@ pub mod tests {
     use lengthwise_core::{
         Bytes, Degree, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Strategy,
     };
-    use lengthwise_plan::{PlanReport, StopReason};
+    use lengthwise_plan::{Attempts, PlanReport, StopReason};
     use lengthwise_train::RankTime;
     use lengthwise_train::data::BatchOrigin;
 
@@ -196,6 +196,7 @@ pub mod tests {
                 lower_bound: seconds(2.0),
                 stop_reason: StopReason::Converged,
                 solve_time: seconds(0.0005),
+                tried: Attempts::default(),
             },
             measured: seconds(2.5),
             rank_times: vec![
