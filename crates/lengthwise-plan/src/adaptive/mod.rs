@@ -123,12 +123,12 @@ fn deal(explored: [Vec<Tried>; NUM_LANES]) -> [Vec<Tried>; NUM_LANES] {
 /// How many drafts of the sketch are filled: fewer on large clusters, where a single one takes long.
 fn num_explored(instance: &Instance<'_>) -> usize {
     let devices = f64::from(instance.problem.cluster.num_devices()).max(1024.0);
-    ((100.0 * (1024.0 / devices).powf(0.6)) as usize).max(12)
+    ((64.0 * (1024.0 / devices).powf(0.6)) as usize).max(12)
 }
 
 /// How many drafts of the batch itself are filled: fewer of large ones, where a single one takes long and the law of
 /// large numbers leaves little to gain.
 fn num_refined(instance: &Instance<'_>) -> usize {
     let sequences = instance.num_sequences().max(512) as f64;
-    ((24.0 * (512.0 / sequences).powf(0.3)) as usize).max(4)
+    ((14.0 * (512.0 / sequences).powf(0.3)) as usize).max(4)
 }

@@ -23,6 +23,9 @@ const PROMISING: f64 = 1.005;
 /// First makespans that hope for a step this much longer than the best one are not tried.
 const HOPELESS: f64 = 1.03;
 
+/// How many first makespans are tried with all tastes.
+const NUM_STARTS: usize = 3;
+
 /// Trades to polish a draft with.
 const NUM_TRADES: usize = 60;
 
@@ -61,6 +64,8 @@ pub(crate) struct Search<'a, 'p> {
     promising: Vec<Tried>,
     fills_left: usize,
     num_filled: usize,
+    /// The step time of the latest draft as it was filled.
+    last_time: f64,
     deadline: Deadline,
     out_of_time: bool,
 }
@@ -121,6 +126,7 @@ impl<'a, 'p> Search<'a, 'p> {
             promising: Vec::new(),
             fills_left: 0,
             num_filled: 0,
+            last_time: f64::INFINITY,
             deadline,
             out_of_time: false,
         }
@@ -130,15 +136,22 @@ impl<'a, 'p> Search<'a, 'p> {
     pub(crate) fn explore(mut self, num_fills: usize) -> (Vec<Tried>, usize) {
         self.fills_left = num_fills / 2;
         self.try_least_levels();
+        // All first makespans with one taste, then those that came to most with the others.
+        let [first, others @ ..] = TASTES[self.lane];
+        let mut came_to: Vec<(f64, Vec<f64>)> = Vec::new();
         for start in starts(self.instance) {
             let best = self.best.as_ref();
             if best.is_some_and(|best| start.estimate > HOPELESS * best.time) {
                 break;
             }
-            let absorber = start.targets.len() - 1;
-            for taste in TASTES[self.lane] {
-                let targets = start.targets.clone();
-                self.attempt(Aims { targets, taste }, absorber);
+            if let Some(time) = self.try_start(&start.targets, first) {
+                came_to.push((time, start.targets));
+            }
+        }
+        came_to.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for (_, targets) in came_to.iter().take(NUM_STARTS) {
+            for taste in others {
+                self.try_start(targets, taste);
             }
         }
         if !self.out_of_time {
@@ -148,6 +161,17 @@ impl<'a, 'p> Search<'a, 'p> {
         self.promising.sort_by(|a, b| a.time.total_cmp(&b.time));
         self.promising.dedup_by(|a, b| a.time == b.time);
         (self.promising, self.num_filled)
+    }
+
+    /// The step time of a draft with these makespans; `None` once there are no fills left.
+    fn try_start(&mut self, targets: &[f64], taste: Taste) -> Option<f64> {
+        let before = self.num_filled;
+        let aims = Aims {
+            targets: targets.to_vec(),
+            taste,
+        };
+        self.attempt(aims, targets.len() - 1);
+        (self.num_filled > before).then_some(self.last_time)
     }
 
     /// The best draft of about `num_fills`, first with these aims, then with variations. The first lane has one even where
@@ -251,6 +275,7 @@ impl<'a, 'p> Search<'a, 'p> {
         self.num_filled += attempts;
         let filled = Tried::of(&draft, self.instance, aims.taste);
         let time = filled.time;
+        self.last_time = time;
         let mut improves = filled.improve(&mut self.filled);
         if time <= best * PROMISING {
             self.promising.push(Tried {
