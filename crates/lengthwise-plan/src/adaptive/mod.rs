@@ -123,7 +123,7 @@ fn deal(explored: [Vec<Tried>; NUM_LANES]) -> [Vec<Tried>; NUM_LANES] {
 /// How many drafts of the sketch are filled: fewer on large clusters, where a single one takes long.
 fn num_explored(instance: &Instance<'_>) -> usize {
     let devices = f64::from(instance.problem.cluster.num_devices()).max(1024.0);
-    ((64.0 * (1024.0 / devices).powf(0.6)) as usize).max(12)
+    ((64.0 * (1024.0 / devices).powf(0.2)) as usize).max(32)
 }
 
 /// How many drafts of the batch itself are filled: fewer of large ones, where a single one takes long and the law of
