@@ -277,7 +277,9 @@ impl<'a, 'p> Search<'a, 'p> {
         let time = filled.time;
         self.last_time = time;
         let mut improves = filled.improve(&mut self.filled);
-        if time <= best * PROMISING {
+        // The same time means the same draft, which was polished before.
+        let is_new = self.promising.iter().all(|tried| tried.time != time);
+        if time <= best * PROMISING && is_new {
             self.promising.push(Tried {
                 time,
                 aims: aims.clone(),
