@@ -33,7 +33,7 @@ const NUM_TRADES: usize = 60;
 const NUM_BISECTIONS: usize = 6;
 
 /// Degrees times sequences up to which drafts with a single degree are tried.
-const MAX_SINGLE_DEGREES: usize = 1 << 12;
+const MAX_SINGLE_DEGREES: usize = 1 << 11;
 
 const fn tolerant(tolerance: f64) -> Taste {
     Taste {
