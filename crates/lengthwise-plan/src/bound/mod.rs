@@ -43,7 +43,7 @@ impl Effort {
     pub(crate) fn until(deadline: Deadline) -> Self {
         Effort {
             num_ascents: 24,
-            num_steps: 40,
+            num_steps: 32,
             deadline,
         }
     }

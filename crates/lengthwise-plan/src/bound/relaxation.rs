@@ -74,7 +74,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         let exact = Items::of(instance, 1.0, speed);
         let mut ratio = 1.05;
         let mut coarse = Items::of(instance, ratio, speed);
-        while coarse.counts.len() > 72 + MAX_DEPTH {
+        while coarse.counts.len() > 40 + MAX_DEPTH {
             ratio = ratio * 1.4 - 0.4;
             coarse = Items::of(instance, ratio * 1.02, speed);
         }
