@@ -67,7 +67,6 @@ pub(crate) struct Search<'a, 'p> {
     /// The step time of the latest draft as it was filled.
     last_time: f64,
     deadline: Deadline,
-    out_of_time: bool,
 }
 
 /// A draft, polished, and its step time.
@@ -128,7 +127,6 @@ impl<'a, 'p> Search<'a, 'p> {
             num_filled: 0,
             last_time: f64::INFINITY,
             deadline,
-            out_of_time: false,
         }
     }
 
@@ -154,9 +152,7 @@ impl<'a, 'p> Search<'a, 'p> {
                 self.try_start(targets, taste);
             }
         }
-        if !self.out_of_time {
-            self.fills_left += num_fills / 2;
-        }
+        self.fills_left += num_fills / 2;
         self.vary();
         self.promising.sort_by(|a, b| a.time.total_cmp(&b.time));
         self.promising.dedup_by(|a, b| a.time == b.time);
@@ -266,7 +262,6 @@ impl<'a, 'p> Search<'a, 'p> {
             return false;
         }
         if self.deadline.has_passed() {
-            self.out_of_time = true;
             self.fills_left = 0;
             return false;
         }
