@@ -12,6 +12,7 @@ mod cli;
 mod commands;
 mod described;
 mod failure;
+mod input;
 mod lengths;
 mod output;
 mod settings;

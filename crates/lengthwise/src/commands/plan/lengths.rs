@@ -1,11 +1,11 @@
 //! The lengths of a global batch as files hold them.
 
-use std::io::Read;
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::input;
 
 /// Lengths, and where each was written, so that an error can name it.
 pub(crate) struct Lengths {
@@ -18,19 +18,7 @@ pub(crate) struct Lengths {
 impl Lengths {
     /// Reads one length a line, or JSON: a list, or an object with `seq_lens_tokens`. `-` is stdin.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let is_stdin = path.as_os_str() == "-";
-        let source = if is_stdin {
-            "stdin".to_owned()
-        } else {
-            path.display().to_string()
-        };
-        let mut bytes = Vec::new();
-        let read = if is_stdin {
-            std::io::stdin().lock().read_to_end(&mut bytes).map(|_| ())
-        } else {
-            std::fs::read(path).map(|content| bytes = content)
-        };
-        read.map_err(|error| Failure::input(format!("lengths {source} can't be read: {error}")))?;
+        let (bytes, source) = input::read("lengths", path)?;
         let text = String::from_utf8(bytes)
             .map_err(|_| Failure::input(format!("lengths {source} are not text in UTF-8")))?;
         Self::parse(&text, source)

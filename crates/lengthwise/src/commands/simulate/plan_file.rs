@@ -1,6 +1,5 @@
 //! Plans as `lengthwise plan --json` prints them.
 
-use std::io::Read;
 use std::path::Path;
 
 use lengthwise_core::{Degree, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy};
@@ -8,6 +7,7 @@ use serde::Deserialize;
 
 use crate::commands::plan::Lengths;
 use crate::failure::Failure;
+use crate::input;
 
 /// A plan with the lengths it is for.
 pub(super) struct PlanFile {
@@ -56,19 +56,7 @@ fn one() -> u32 {
 impl PlanFile {
     /// Reads a plan; `-` is stdin.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let is_stdin = path.as_os_str() == "-";
-        let source = if is_stdin {
-            "stdin".to_owned()
-        } else {
-            path.display().to_string()
-        };
-        let mut bytes = Vec::new();
-        let read = if is_stdin {
-            std::io::stdin().lock().read_to_end(&mut bytes).map(|_| ())
-        } else {
-            std::fs::read(path).map(|content| bytes = content)
-        };
-        read.map_err(|error| Failure::input(format!("plan {source} can't be read: {error}")))?;
+        let (bytes, source) = input::read("plan", path)?;
         Self::parse(&bytes, source)
     }
 

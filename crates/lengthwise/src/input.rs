@@ -1,0 +1,24 @@
+//! Files that users name, or what they pipe in.
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::failure::Failure;
+
+/// What a file holds, or stdin for `-`, and what to call it in errors; `what` it is comes first in the error.
+pub(crate) fn read(what: &str, path: &Path) -> Result<(Vec<u8>, String), Failure> {
+    let is_stdin = path.as_os_str() == "-";
+    let source = if is_stdin {
+        "stdin".to_owned()
+    } else {
+        path.display().to_string()
+    };
+    let mut bytes = Vec::new();
+    let read = if is_stdin {
+        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| ())
+    } else {
+        std::fs::read(path).map(|content| bytes = content)
+    };
+    read.map_err(|error| Failure::input(format!("{what} {source} can't be read: {error}")))?;
+    Ok((bytes, source))
+}
