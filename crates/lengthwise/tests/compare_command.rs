@@ -3,47 +3,20 @@
 mod session;
 
 use serde_json::Value;
-use session::{Session, example};
+use session::{EASY_PROFILE, Session, example};
 
 /// A session with a profile of 8 devices on 2 nodes, whose costs are easy to reckon with: 0.1 ms a token, 0.5 s a
 /// micro-batch, and room for 8192 tokens on each device.
 fn session() -> Session {
     let session = Session::new();
-    session.file("profile.toml", PROFILE);
+    let profile = EASY_PROFILE.replace("context_tokens = 100000", "context_tokens = 8000");
+    session.file("profile.toml", profile);
     session.file("lengths.txt", "1000\n2000\n3000\n");
     session.file("long.txt", "1000\n2000\n60000\n");
     session.file("cluster.toml", CLUSTER);
     session.file("model.toml", MODEL);
     session
 }
-
-const PROFILE: &str = r#"
-name = "easy"
-context_tokens = 8000
-
-[cluster]
-num_devices = 8
-devices_per_node = 4
-memory_gib = 1.0
-
-[model]
-num_heads = 8
-recompute = true
-
-[time]
-quadratic_s_per_token2 = 0.0
-linear_s_per_token = 1e-4
-micro_batch_overhead_s = 0.5
-
-[exchange]
-bytes_per_token = 1e6
-one_node_bandwidth_bytes_per_s = { 2 = 1e10 }
-many_nodes_bandwidth_bytes_per_s = { 2 = 1e9 }
-
-[memory]
-activation_bytes_per_token = 65536
-sharded_bytes = 4294967296
-"#;
 
 const CLUSTER: &str = r#"
 name = "pair"

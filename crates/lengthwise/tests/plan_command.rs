@@ -5,42 +5,14 @@ mod session;
 use std::fs;
 
 use serde_json::Value;
-use session::{Session, example};
+use session::{EASY_PROFILE, Session, example};
 
 /// A session with a profile of 8 devices on 2 nodes, whose costs are easy to reckon with.
 fn session() -> Session {
     let session = Session::new();
-    session.file("profile.toml", PROFILE);
+    session.file("profile.toml", EASY_PROFILE);
     session
 }
-
-const PROFILE: &str = r#"
-name = "easy"
-context_tokens = 100000
-
-[cluster]
-num_devices = 8
-devices_per_node = 4
-memory_gib = 1.0
-
-[model]
-num_heads = 8
-recompute = true
-
-[time]
-quadratic_s_per_token2 = 0.0
-linear_s_per_token = 1e-4
-micro_batch_overhead_s = 0.5
-
-[exchange]
-bytes_per_token = 1e6
-one_node_bandwidth_bytes_per_s = { 2 = 1e10 }
-many_nodes_bandwidth_bytes_per_s = { 2 = 1e9 }
-
-[memory]
-activation_bytes_per_token = 65536
-sharded_bytes = 4294967296
-"#;
 
 const PLAN: &str = "plan --lengths lengths.txt --profile profile.toml";
 
@@ -147,7 +119,7 @@ fn batches_that_do_not_fit_are_told_with_what_would_help() {
     }
     session.file(
         "mixed.toml",
-        PROFILE.replace(
+        EASY_PROFILE.replace(
             "num_devices = 8\ndevices_per_node = 4\nmemory_gib = 1.0",
             "nodes = [{ num_nodes = 1, devices_per_node = 2, memory_gib = 1.5, speed = 0.5 }, \
              { num_nodes = 1, devices_per_node = 1, memory_gib = 4.0 }]",
@@ -166,8 +138,8 @@ fn clusters_that_can_not_be_are_told() {
         ("num_devices = 8", "num_devices = 0"),
         ("num_devices = 8", "num_devices = 4000000000"),
     ] {
-        assert!(PROFILE.contains(from));
-        session.file("profile.toml", PROFILE.replace(from, to));
+        assert!(EASY_PROFILE.contains(from));
+        session.file("profile.toml", EASY_PROFILE.replace(from, to));
         session.note(to);
         session.run(PLAN);
     }
