@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use lengthwise_core::{Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategySpace};
-use lengthwise_cost::{FittedCosts, FittedModel, predict_step};
+use lengthwise_core::{Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategyKind, StrategySpace};
+use lengthwise_cost::{FittedCosts, FittedModel, KindCosts, predict_step};
 use lengthwise_plan::{Planned, PlannerKind, PlannerOptions, Problem};
 use libfuzzer_sys::fuzz_target;
 
@@ -128,7 +128,7 @@ impl Degrees {
             .into_iter()
             .filter_map(|degree| Degree::new(degree).ok())
             .collect();
-        StrategySpace::ulysses(&degrees, true).ok()
+        StrategySpace::ulysses(&degrees, Activations::Recompute).ok()
     }
 }
 
@@ -150,16 +150,7 @@ impl Costs {
                 memory_bytes_per_token.push((degree, f64::from(bytes)));
             }
         }
-        FittedModel::new(FittedCosts {
-            quadratic_s_per_token2: figure(0, 1e-15),
-            linear_s_per_token: figure(1, 1e-12),
-            num_heads: self.num_heads.map(u32::from),
-            exchange_s_per_token: table(2, 3),
-            many_nodes_exchange_s_per_token: table(4, 5),
-            memory_bytes_per_token,
-            fixed_memory_bytes: figure(7, 1.0),
-            micro_batch_overhead_s: figure(7, 1e-9),
-        })
+        FittedModel::new(FittedCosts { num_heads: self.num_heads.map(u32::from), fixed_memory_bytes: figure(7, 1.0), micro_batch_overhead_s: figure(7, 1e-9), ..FittedCosts::of_kind(StrategyKind::ulysses(Activations::Recompute), KindCosts { quadratic_s_per_token2: figure(0, 1e-15), linear_s_per_token: figure(1, 1e-12), exchange_s_per_token: table(2, 3), many_nodes_exchange_s_per_token: table(4, 5), memory_bytes_per_token }) })
         .ok()
     }
 }

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::Degree;
+
 /// A value that breaks a rule of the vocabulary.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
@@ -29,6 +31,25 @@ pub enum CoreError {
     /// A degree of zero.
     #[error("degree 0 is not allowed; a group has at least one rank")]
     ZeroDegree,
+    /// A group that would be too large to count.
+    #[error(
+        "ulysses {ulysses} times ring {ring} is more than a degree can be, {}",
+        u32::MAX
+    )]
+    DegreeTooLarge {
+        /// The part that exchanges tokens for heads.
+        ulysses: Degree,
+        /// The part that passes key/value blocks around.
+        ring: Degree,
+    },
+    /// A choice for activations that does not exist.
+    #[error(
+        "{name:?} is no choice for activations; they can be \"keep\", \"recompute\" or \"host\""
+    )]
+    UnknownActivations {
+        /// What was written.
+        name: String,
+    },
     /// A strategy space without any strategy.
     #[error("no degree is left to plan with; {reason}")]
     NoDegrees {

@@ -14,13 +14,13 @@
 //! rules that every executor and simulator relies on.
 //!
 //! ```
-//! use lengthwise_core::{Bytes, Cluster, Degree, Device, GlobalBatch, Group, MicroBatch, Plan, Rank};
+//! use lengthwise_core::{Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Group, MicroBatch, Plan, Rank};
 //! use lengthwise_core::{SequenceIndex, Speed, Strategy, StrategySpace};
 //!
 //! let batch = GlobalBatch::from_lens([900, 100, 200])?;
 //! let cluster = Cluster::uniform(1, 4, Device::new(Bytes::from_mib(64), Speed::NOMINAL))?;
 //! let group = |degree, ranks: std::ops::Range<u32>, sequences: &[u32]| Group {
-//!     strategy: Strategy::ulysses(Degree::new(degree).unwrap(), true),
+//!     strategy: Strategy::ulysses(Degree::new(degree).unwrap(), Activations::Keep),
 //!     ranks: ranks.map(Rank).collect(),
 //!     sequences: sequences.iter().copied().map(SequenceIndex).collect(),
 //! };
@@ -38,13 +38,14 @@
 //!         device.memory()
 //!     }
 //! }
-//! let space = StrategySpace::ulysses_up_to(8, true)?;
+//! let space = StrategySpace::ulysses_up_to(8, Activations::Keep)?;
 //! plan.validate(&batch, &cluster, &space, &KilobytePerToken)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 #![forbid(unsafe_code)]
 
+mod activations;
 mod batch;
 mod cluster;
 mod error;
@@ -52,17 +53,20 @@ mod memory_model;
 mod plan;
 mod rank;
 mod strategy;
+mod strategy_space;
 mod trace;
 mod units;
 mod validate;
 
+pub use activations::Activations;
 pub use batch::{GlobalBatch, Sequence, SequenceIndex};
 pub use cluster::{Cluster, Device};
 pub use error::CoreError;
 pub use memory_model::MemoryModel;
 pub use plan::{Group, MicroBatch, Plan};
 pub use rank::{Degree, Rank};
-pub use strategy::{Strategy, StrategySpace};
+pub use strategy::{Exchange, Strategy, StrategyKind};
+pub use strategy_space::StrategySpace;
 pub use trace::{Activity, ActivityClass, GroupLoad, Pass, TraceEvent, TraceSink};
 pub use units::{Bytes, Seconds, Speed, Tokens};
 pub use validate::PlanViolation;

@@ -89,6 +89,7 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Activations;
 
     fn micro_batch(degrees: &[u32]) -> MicroBatch {
         let mut next = 0;
@@ -97,7 +98,7 @@ mod tests {
             .map(|&degree| {
                 let ranks = (next..next + degree).map(Rank).collect();
                 next += degree;
-                let strategy = Strategy::ulysses(Degree::new(degree).unwrap(), true);
+                let strategy = Strategy::ulysses(Degree::new(degree).unwrap(), Activations::Keep);
                 Group {
                     strategy,
                     ranks,

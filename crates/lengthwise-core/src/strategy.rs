@@ -1,34 +1,54 @@
-//! How a group scatters a sequence, and which ways are open to a planner.
+//! How a group scatters a sequence.
 
-use crate::{CoreError, Degree};
+use std::fmt;
 
-/// How the ranks of a group share each of their sequences.
+use crate::{Activations, CoreError, Degree};
+
+/// How the ranks of a group share each of their sequences, and what they do with activations.
 ///
 /// The degree is the product of two parts: `ulysses` ranks exchange tokens for heads by all-to-all (every
 /// rank attends over the whole sequence with some of the heads), and `ring` such sets pass key/value blocks
-/// around. Whether activations are kept or recomputed in the backward pass belongs to it, since it trades
-/// time for memory.
+/// around.
+///
+/// Strategies are ordered by degree, then by the ring's part, then by activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Strategy {
-    ulysses: Degree,
+    degree: Degree,
     ring: Degree,
-    recompute: bool,
+    ulysses: Degree,
+    activations: Activations,
 }
 
 impl Strategy {
+    /// A group of `ulysses` times `ring` ranks.
+    ///
+    /// # Errors
+    ///
+    /// The product is more than a degree can be.
+    pub fn new(ulysses: Degree, ring: Degree, activations: Activations) -> Result<Self, CoreError> {
+        let product = ulysses.get().checked_mul(ring.get());
+        let product = product.ok_or(CoreError::DegreeTooLarge { ulysses, ring })?;
+        Ok(Strategy {
+            degree: Degree::new(product)?,
+            ring,
+            ulysses,
+            activations,
+        })
+    }
+
     /// All-to-all over the whole group.
-    pub const fn ulysses(degree: Degree, recompute: bool) -> Self {
+    pub const fn ulysses(degree: Degree, activations: Activations) -> Self {
         Strategy {
-            ulysses: degree,
+            degree,
             ring: Degree::ONE,
-            recompute,
+            ulysses: degree,
+            activations,
         }
     }
 
-    /// How many ranks a group with this strategy has.
-    pub fn degree(self) -> Degree {
-        // Both parts are checked against u32 where a ring above 1 can be made; today there is only Ulysses.
-        self.ulysses
+    /// The number of ranks of a group with this strategy.
+    pub const fn degree(self) -> Degree {
+        self.degree
     }
 
     /// The part of the degree that exchanges tokens for heads.
@@ -41,127 +61,139 @@ impl Strategy {
         self.ring
     }
 
-    /// Whether activations are recomputed in the backward pass instead of kept.
-    pub const fn recompute(self) -> bool {
-        self.recompute
-    }
-}
-
-/// The strategies a planner may choose from: at most one for each degree, in increasing order of degree.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StrategySpace {
-    strategies: Vec<Strategy>,
-}
-
-impl StrategySpace {
-    /// Every Ulysses degree from 1 to `num_heads`: each rank must attend with at least one query head.
-    ///
-    /// Degrees need not divide the number of heads, nor of key/value heads: a cost model charges the
-    /// imbalance of `ceil(heads / degree)`.
-    pub fn ulysses_up_to(num_heads: u32, recompute: bool) -> Result<Self, CoreError> {
-        let degrees: Vec<Degree> = (1..=num_heads)
-            .filter_map(|degree| Degree::new(degree).ok())
-            .collect();
-        Self::ulysses(&degrees, recompute)
+    /// What is done with activations between forward and backward.
+    pub const fn activations(self) -> Activations {
+        self.activations
     }
 
-    /// Ulysses with the listed degrees, in any order.
-    pub fn ulysses(degrees: &[Degree], recompute: bool) -> Result<Self, CoreError> {
-        let mut strategies: Vec<Strategy> = degrees
-            .iter()
-            .map(|&degree| Strategy::ulysses(degree, recompute))
-            .collect();
-        strategies.sort_unstable();
-        strategies.dedup();
-        if strategies.is_empty() {
-            return Err(CoreError::NoDegrees {
-                reason: "the list of degrees is empty".to_owned(),
-            });
+    /// All that it is beside its degree.
+    pub fn kind(self) -> StrategyKind {
+        let exchange = if self.ring == Degree::ONE {
+            Exchange::Ulysses
+        } else if self.ulysses == Degree::ONE {
+            Exchange::Ring
+        } else {
+            Exchange::UlyssesRing { ring: self.ring }
+        };
+        StrategyKind {
+            exchange,
+            activations: self.activations,
         }
-        Ok(StrategySpace { strategies })
-    }
-
-    /// Only those strategies whose degree is in `degrees`.
-    pub fn restricted_to(&self, degrees: &[Degree]) -> Result<Self, CoreError> {
-        self.filtered(
-            |degree| degrees.contains(&degree),
-            || format!("none of {} is allowed", join(degrees)),
-        )
-    }
-
-    /// Only those strategies whose degree is at most `largest`, such as the number of devices.
-    pub fn limited_to(&self, largest: u32) -> Result<Self, CoreError> {
-        self.filtered(
-            |degree| degree.get() <= largest,
-            || format!("all are above {largest}"),
-        )
-    }
-
-    fn filtered(
-        &self,
-        keep: impl Fn(Degree) -> bool,
-        reason: impl Fn() -> String,
-    ) -> Result<Self, CoreError> {
-        let strategies: Vec<Strategy> = self
-            .strategies
-            .iter()
-            .copied()
-            .filter(|strategy| keep(strategy.degree()))
-            .collect();
-        if strategies.is_empty() {
-            return Err(CoreError::NoDegrees { reason: reason() });
-        }
-        Ok(StrategySpace { strategies })
-    }
-
-    /// The strategies, by increasing degree; at least one.
-    pub fn strategies(&self) -> &[Strategy] {
-        &self.strategies
-    }
-
-    /// The degrees, increasing; at least one.
-    pub fn degrees(&self) -> impl ExactSizeIterator<Item = Degree> + '_ {
-        self.strategies.iter().map(|strategy| strategy.degree())
-    }
-
-    /// Whether a group may use `strategy`.
-    pub fn contains(&self, strategy: Strategy) -> bool {
-        self.strategies.contains(&strategy)
     }
 }
 
-fn join(degrees: &[Degree]) -> String {
-    degrees
-        .iter()
-        .map(|degree| degree.to_string())
-        .collect::<Vec<_>>()
-        .join(", ")
+/// `8 recompute`, or `4x2 keep` for four Ulysses ranks in each of the two places of a ring.
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.ulysses)?;
+        if self.ring > Degree::ONE {
+            write!(f, "x{}", self.ring)?;
+        }
+        write!(f, " {}", self.activations)
+    }
+}
+
+/// A strategy without its degree: strategies of one kind differ in nothing else, so that what is known of some
+/// degrees says something about the others. Costs are listed by kind, degree and span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StrategyKind {
+    /// How the ranks of a group get at each other's tokens.
+    pub exchange: Exchange,
+    /// What is done with activations.
+    pub activations: Activations,
+}
+
+impl StrategyKind {
+    /// All-to-all over whole groups.
+    pub const fn ulysses(activations: Activations) -> Self {
+        StrategyKind {
+            exchange: Exchange::Ulysses,
+            activations,
+        }
+    }
+}
+
+impl fmt::Display for StrategyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let StrategyKind {
+            exchange,
+            activations,
+        } = self;
+        write!(f, "{exchange}, activations {activations}")
+    }
+}
+
+/// How the ranks of a group get at each other's tokens for attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Exchange {
+    /// Tokens for heads and back, by all-to-all; also of a rank on its own, which exchanges nothing.
+    Ulysses,
+    /// Key/value blocks, passed around.
+    Ring,
+    /// Both: a ring of so many places, with the ranks of a place exchanging tokens for heads.
+    UlyssesRing {
+        /// The places of the ring; above 1.
+        ring: Degree,
+    },
+}
+
+impl fmt::Display for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exchange::Ulysses => f.write_str("ulysses"),
+            Exchange::Ring => f.write_str("ring"),
+            Exchange::UlyssesRing { ring } => write!(f, "ulysses x ring {ring}"),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_space_is_sorted_and_without_twins() {
-        let degrees = [4, 1, 4, 3].map(|degree| Degree::new(degree).unwrap());
-        let space = StrategySpace::ulysses(&degrees, true).unwrap();
-        assert_eq!(
-            space.degrees().map(Degree::get).collect::<Vec<_>>(),
-            [1, 3, 4]
-        );
-        assert!(!space.contains(Strategy::ulysses(Degree::ONE, false)));
-        assert_eq!(space.limited_to(3).unwrap().strategies().len(), 2);
+    fn strategy(ulysses: u32, ring: u32, activations: Activations) -> Strategy {
+        let degree = |degree| Degree::new(degree).unwrap();
+        Strategy::new(degree(ulysses), degree(ring), activations).unwrap()
     }
 
     #[test]
-    fn an_empty_space_says_why() {
-        let space = StrategySpace::ulysses_up_to(4, true).unwrap();
-        let error = space.restricted_to(&[Degree::new(8).unwrap()]).unwrap_err();
+    fn the_degree_is_the_product_of_both_parts() {
+        let both = strategy(4, 2, Activations::Keep);
+        assert_eq!(both.degree().get(), 8);
+        assert_eq!(both.to_string(), "4x2 keep");
+        let half = Degree::new(1 << 16).unwrap();
+        let error = Strategy::new(half, half, Activations::Keep).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "no degree is left to plan with; none of 8 is allowed"
+            "ulysses 65536 times ring 65536 is more than a degree can be, 4294967295"
         );
-        assert!(StrategySpace::ulysses_up_to(0, true).is_err());
+    }
+
+    #[test]
+    fn the_degree_decides_their_order_before_anything_else() {
+        let mut strategies = [
+            strategy(8, 1, Activations::Keep),
+            strategy(1, 4, Activations::Keep),
+            strategy(4, 1, Activations::Host),
+            strategy(2, 2, Activations::Keep),
+            strategy(4, 1, Activations::Keep),
+        ];
+        strategies.sort();
+        let names: Vec<String> = strategies.iter().map(Strategy::to_string).collect();
+        assert_eq!(
+            names,
+            ["4 keep", "4 host", "2x2 keep", "1x4 keep", "8 keep"]
+        );
+    }
+
+    #[test]
+    fn a_kind_and_a_degree_make_a_strategy() {
+        let mut seen = std::collections::HashSet::new();
+        for (ulysses, ring) in [(1, 1), (8, 1), (1, 8), (4, 2), (2, 4), (2, 2)] {
+            for activations in Activations::ALL {
+                let strategy = strategy(ulysses, ring, activations);
+                assert!(seen.insert((strategy.kind(), strategy.degree())));
+            }
+        }
     }
 }

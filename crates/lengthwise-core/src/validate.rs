@@ -3,7 +3,8 @@
 use thiserror::Error;
 
 use crate::{
-    Bytes, Cluster, GlobalBatch, Group, MemoryModel, Plan, Rank, SequenceIndex, StrategySpace,
+    Bytes, Cluster, GlobalBatch, Group, MemoryModel, Plan, Rank, SequenceIndex, Strategy,
+    StrategySpace,
 };
 
 /// A rule that a plan breaks. Micro-batches and groups are named by their position.
@@ -32,14 +33,13 @@ pub enum PlanViolation {
     },
     /// The strategy is not open to this model.
     #[error(
-        "group {group} of micro-batch {micro_batch} has degree {degree} (recompute: {recompute}), which the \
-         strategy space lacks; its degrees are {allowed}"
+        "group {group} of micro-batch {micro_batch} has the strategy {strategy}, which the strategy space lacks; it \
+         has {allowed}"
     )]
     StrategyNotAllowed {
         micro_batch: usize,
         group: usize,
-        degree: u32,
-        recompute: bool,
+        strategy: Strategy,
         allowed: String,
     },
     /// A rank that does not exist.
@@ -196,20 +196,13 @@ impl Position {
             micro_batch,
             group: index,
         } = self;
-        let degree = group.degree().get();
         if !space.contains(group.strategy) {
-            let allowed = space
-                .degrees()
-                .map(|degree| degree.to_string())
-                .collect::<Vec<_>>()
-                .join(", ");
-            let recompute = group.strategy.recompute();
+            let allowed: Vec<String> = space.strategies().iter().map(Strategy::to_string).collect();
             return Err(PlanViolation::StrategyNotAllowed {
                 micro_batch,
                 group: index,
-                degree,
-                recompute,
-                allowed,
+                strategy: group.strategy,
+                allowed: allowed.join(", "),
             });
         }
         Ok(())

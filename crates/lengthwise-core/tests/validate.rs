@@ -1,8 +1,8 @@
 //! Every rule that `Plan::validate` keeps, by the message of its violation.
 
 use lengthwise_core::{
-    Bytes, Cluster, Degree, Device, GlobalBatch, Group, MemoryModel, MicroBatch, Plan, Rank,
-    SequenceIndex, Speed, Strategy, StrategySpace, Tokens,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Group, MemoryModel, MicroBatch, Plan,
+    Rank, SequenceIndex, Speed, Strategy, StrategySpace, Tokens,
 };
 use proptest::prelude::*;
 
@@ -21,7 +21,7 @@ impl MemoryModel for KilobytePerToken {
 
 fn group(degree: u32, ranks: &[u32], sequences: &[u32]) -> Group {
     Group {
-        strategy: Strategy::ulysses(Degree::new(degree).unwrap(), true),
+        strategy: Strategy::ulysses(Degree::new(degree).unwrap(), Activations::Recompute),
         ranks: ranks.iter().copied().map(Rank).collect(),
         sequences: sequences.iter().copied().map(SequenceIndex).collect(),
     }
@@ -31,7 +31,7 @@ fn violation(micro_batches: Vec<Vec<Group>>) -> Option<String> {
     let batch = GlobalBatch::from_lens([100, 20, 30]).unwrap();
     let device = |kib: u64| Device::new(Bytes(kib << 10), Speed::NOMINAL);
     let cluster = Cluster::from_nodes(vec![vec![device(100); 3], vec![device(25)]]).unwrap();
-    let space = StrategySpace::ulysses_up_to(3, true).unwrap();
+    let space = StrategySpace::ulysses_up_to(3, Activations::Recompute).unwrap();
     let micro_batches = micro_batches
         .into_iter()
         .map(|groups| MicroBatch { groups });
@@ -52,7 +52,7 @@ fn a_plan_that_keeps_all_rules_passes() {
 #[test]
 fn every_violation_names_its_place_and_numbers() {
     let other_strategy = Group {
-        strategy: Strategy::ulysses(Degree::ONE, false),
+        strategy: Strategy::ulysses(Degree::ONE, Activations::Keep),
         ..group(1, &[0], &[0, 1, 2])
     };
     let messages = [
@@ -77,8 +77,8 @@ fn every_violation_names_its_place_and_numbers() {
     micro-batch 0 has no group; every micro-batch needs at least one
     group 0 of micro-batch 0 has no sequence; ranks without work must be left idle
     group 0 of micro-batch 0 has 1 ranks; its strategy has degree 2 and needs as many
-    group 0 of micro-batch 0 has degree 4 (recompute: true), which the strategy space lacks; its degrees are 1, 2, 3
-    group 0 of micro-batch 0 has degree 1 (recompute: false), which the strategy space lacks; its degrees are 1, 2, 3
+    group 0 of micro-batch 0 has the strategy 4 recompute, which the strategy space lacks; it has 1 recompute, 2 recompute, 3 recompute
+    group 0 of micro-batch 0 has the strategy 1 keep, which the strategy space lacks; it has 1 recompute, 2 recompute, 3 recompute
     group 0 of micro-batch 0 uses rank 4; the cluster has 4 devices, ranks 0 to 3
     rank 0 is in groups 0 and 0 of micro-batch 0; groups must be disjoint
     rank 1 is in groups 0 and 1 of micro-batch 0; groups must be disjoint

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use lengthwise_core::CoreError;
+use lengthwise_core::{CoreError, StrategyKind};
 use thiserror::Error;
+
+use crate::format::UnknownVersion;
 
 /// Costs that can't be.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -118,6 +120,39 @@ pub enum ProfileError {
         asked: u32,
         /// How many there are.
         num_devices: u64,
+    },
+    /// A file of a later version.
+    #[error(transparent)]
+    Version(#[from] UnknownVersion),
+    /// A file that lacks its version.
+    #[error("version is missing; profiles with costs begin with version = 1")]
+    NoVersion,
+    /// An old file that contradicts itself.
+    #[error(
+        "model.recompute is {of_model}, but measured_for.recompute is {measured}; costs hold for one of them"
+    )]
+    TwoActivations {
+        /// What the costs are said to hold for.
+        of_model: bool,
+        /// What was measured.
+        measured: bool,
+    },
+    /// Nothing is priced.
+    #[error("costs is empty; a profile has the costs of at least one kind of strategy")]
+    NoCosts,
+    /// Two prices for one thing.
+    #[error("costs has two entries for {kind}; one is the rule")]
+    KindTwice {
+        /// The kind of strategy.
+        kind: StrategyKind,
+    },
+    /// A kind of strategy that has no price.
+    #[error("there are no costs of {kind}; the profile has those of {known}")]
+    UnknownKind {
+        /// What was asked for.
+        kind: StrategyKind,
+        /// What there is.
+        known: String,
     },
     /// A cost out of range.
     #[error(transparent)]

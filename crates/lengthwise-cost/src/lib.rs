@@ -22,8 +22,10 @@ mod analytic;
 mod core_sharing;
 mod degree_table;
 mod error;
-mod fitted;
+mod fitted_costs;
+mod fitted_model;
 pub mod fitting;
+pub mod format;
 mod hardware;
 mod measurement;
 mod model;
@@ -36,14 +38,15 @@ mod step_model;
 pub use analytic::{AnalyticModel, Architecture, DataType, MatrixFlops, ModelKind, Recomputation};
 pub use core_sharing::CoreSharing;
 pub use error::{CostError, HardwareError, ProfileError};
-pub use fitted::{FittedCosts, FittedModel, head_imbalance};
+pub use fitted_costs::{FittedCosts, KindCosts};
+pub use fitted_model::{FittedModel, head_imbalance};
 pub use hardware::{ClusterLinks, DeviceKind, DeviceModel, ExchangeEfficiency, Hardware, Link};
 pub use measurement::{FitReport, MeasuredFor, MeasuredGroup, MeasuredParts, Measurement};
 pub use model::{CostModel, GroupShape, Span, TimeParts};
 pub use per_degree::PerDegree;
 pub use predict::{predict_group, predict_micro_batch, predict_step};
 pub use profile::{
-    ClusterProfile, ExchangeProfile, MemoryProfile, ModelProfile, NodeProfile, Profile, TimeProfile,
+    ClusterProfile, KindProfile, ModelProfile, NodeProfile, OverheadProfile, Profile,
 };
 pub use refinement::{MeasuredMicroBatch, MeasuredStep, Refinement, RefinementRule};
 pub use step_model::StepModel;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ProfileError;
+use crate::format::StrategyRecord;
 
 /// The model and the ranks that were measured. Costs hold for these only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,8 +27,6 @@ pub struct MeasuredFor {
     pub ffn: u64,
     /// Whether the output projection is the embedding table.
     pub tied_output: bool,
-    /// Whether layers are recomputed in the backward pass.
-    pub recompute: bool,
     /// Of parameters and activations.
     pub data_type: String,
     /// The cluster that was emulated meanwhile, in words; `none` where ranks ran as fast as they could.
@@ -56,7 +55,7 @@ impl MeasuredFor {
     }
 
     /// Every key of the profile with that of the settings, and its value.
-    fn entries(&self) -> [(&'static str, &'static str, String); 12] {
+    fn entries(&self) -> [(&'static str, &'static str, String); 11] {
         let entry = |key, setting, value: &dyn ToString| (key, setting, value.to_string());
         [
             entry("measured_for.hidden", "model.hidden", &self.hidden),
@@ -74,7 +73,6 @@ impl MeasuredFor {
                 "the tokenizer's vocabulary",
                 &self.vocab,
             ),
-            entry("measured_for.recompute", "train.recompute", &self.recompute),
             entry("measured_for.ranks", "cluster.ranks", &self.ranks),
             entry(
                 "measured_for.devices_per_node",
@@ -149,7 +147,7 @@ pub struct MeasuredGroup {
     /// How many.
     pub count: u32,
     /// Of each.
-    pub degree: u32,
+    pub strategy: StrategyRecord,
     /// Whether its ranks are on several nodes.
     #[serde(default)]
     pub crosses_nodes: bool,

@@ -51,6 +51,9 @@ pub struct TimeParts {
 /// Times are for devices of nominal speed, and cover all that a step does for a sequence: forward,
 /// recomputation and backward of every layer, and the exchanges inside the group.
 pub trait CostModel: MemoryModel + Send + Sync {
+    /// Whether it knows what groups of this strategy cost. Nothing may be planned with others, which take for ever.
+    fn prices(&self, strategy: Strategy) -> bool;
+
     /// The time that a sequence of `seq_len` tokens adds to a group of this shape.
     ///
     /// Additive over the sequences of a group, and not decreasing in `seq_len`.

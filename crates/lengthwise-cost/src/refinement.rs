@@ -223,13 +223,16 @@ fn bounded_error(measured: f64, predicted: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use lengthwise_core::{Bytes, Device, Group, Rank, SequenceIndex, Speed, Strategy};
+    use lengthwise_core::{
+        Activations, Bytes, Device, Group, Rank, SequenceIndex, Speed, Strategy, StrategyKind,
+    };
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{CoreSharing, FittedCosts};
+    use crate::{CoreSharing, FittedCosts, KindCosts};
 
     const RANKS: u32 = 8;
+    const KIND: StrategyKind = StrategyKind::ulysses(Activations::Recompute);
 
     fn degree(degree: u32) -> Degree {
         Degree::new(degree).unwrap()
@@ -237,15 +240,18 @@ mod tests {
 
     /// Costs whose coefficients differ from the first ones by these factors.
     fn model(factors: [f64; 6], num_cores: u32) -> StepModel {
-        let costs = FittedCosts {
-            micro_batch_overhead_s: 0.01 * factors[0],
+        let costs = KindCosts {
             linear_s_per_token: 1e-4 * factors[1],
             quadratic_s_per_token2: 2e-8 * factors[2],
             exchange_s_per_token: vec![
                 (degree(2), 2e-5 * factors[3]),
                 (degree(8), 1e-5 * factors[4]),
             ],
-            ..FittedCosts::default()
+            ..KindCosts::default()
+        };
+        let costs = FittedCosts {
+            micro_batch_overhead_s: 0.01 * factors[0],
+            ..FittedCosts::of_kind(KIND, costs)
         };
         StepModel {
             cost: FittedModel::new(costs).unwrap(),
@@ -264,7 +270,7 @@ mod tests {
         let group = |(index, &ranks): (usize, &u32)| {
             rank += ranks;
             Group {
-                strategy: Strategy::ulysses(degree(ranks), true),
+                strategy: Strategy::ulysses(degree(ranks), KIND.activations),
                 ranks: (rank - ranks..rank).map(Rank).collect(),
                 sequences: vec![SequenceIndex(first + index as u32)],
             }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lengthwise_core::{Bytes, Degree, MemoryModel, Strategy, Tokens};
+use lengthwise_core::{Activations, Bytes, Degree, MemoryModel, Strategy, Tokens};
 use lengthwise_cost::{CostModel, GroupShape, Profile, Span};
 
 /// Layers, hidden size, alpha1 (ms per token squared), alpha2 (ms per token), beta1 (ms), activation (MiB per token).
@@ -145,6 +145,121 @@ fn model_memory(profile: &Profile, tokens: u64) -> Bytes {
 }
 
 fn shape(degree: u32, span: Span) -> GroupShape {
-    let strategy = Strategy::ulysses(Degree::new(degree).unwrap(), true);
+    let strategy = Strategy::ulysses(Degree::new(degree).unwrap(), Activations::Recompute);
     GroupShape { strategy, span }
+}
+
+/// A profile as it was written before there were versions.
+const UNVERSIONED: &str = r#"
+name = "toy"
+context_tokens = 4096
+
+[cluster]
+num_devices = 4
+devices_per_node = 4
+memory_gib = 1.0
+
+[model]
+num_heads = 8
+recompute = true
+
+[time]
+quadratic_s_per_token2 = 1e-9
+linear_s_per_token = 1e-6
+micro_batch_overhead_s = 0.01
+step_overhead_s = 0.02
+
+[exchange]
+bytes_per_token = 65536
+one_node_bandwidth_bytes_per_s = { 2 = 8e9, 4 = 6e9 }
+
+[memory]
+activation_bytes_per_token = 20000
+sharded_bytes = 1e9
+
+[measured_for]
+ranks = 4
+devices_per_node = 4
+vocab = 256
+hidden = 64
+layers = 2
+heads = 8
+kv_heads = 8
+ffn = 256
+tied_output = true
+recompute = true
+data_type = "f32"
+emulated = "none"
+
+[[measurements]]
+runs = 3
+measured_s = 0.5
+predicted_s = 0.5
+peak_memory_bytes = 1000
+
+[measurements.parts]
+forward_s = 0.1
+backward_s = 0.1
+exchange_s = 0.1
+ends_s = 0.1
+gather_s = 0.1
+scatter_s = 0.1
+
+[[measurements.groups]]
+count = 2
+degree = 2
+seq_lens_tokens = [100]
+"#;
+
+#[test]
+fn profiles_without_a_version_are_read_and_written_with_one() {
+    let profile = Profile::from_toml(UNVERSIONED).unwrap();
+    let shape = GroupShape {
+        strategy: Strategy::ulysses(Degree::new(2).unwrap(), Activations::Recompute),
+        span: Span::OneNode,
+    };
+    let cluster = profile.cluster(None).unwrap();
+    let model = profile.model(&cluster).unwrap();
+    let time = model.sequence_time(shape, Tokens(1000)).get();
+    close(time, (1e-3 + 1e-3) / 2.0 + 65_536e3 / 16e9);
+    assert_eq!(model.micro_batch_overhead().get(), 0.01);
+    assert_eq!(profile.overhead.step_s, 0.02);
+    assert_eq!(profile.measurements[0].groups[0].strategy.0, shape.strategy);
+    let text = profile.to_toml().unwrap();
+    assert!(text.starts_with("version = 1\n"), "{text}");
+    assert_eq!(Profile::from_toml(&text).unwrap(), profile);
+}
+
+#[test]
+fn profiles_that_contradict_themselves_or_are_of_a_later_version_are_refused() {
+    let contradiction = UNVERSIONED.replace("num_heads = 8\nrecompute = true", "num_heads = 8");
+    assert_eq!(
+        Profile::from_toml(&contradiction).unwrap_err().to_string(),
+        "model.recompute is false, but measured_for.recompute is true; costs hold for one of them"
+    );
+    let later = format!("version = 2\n{UNVERSIONED}");
+    assert_eq!(
+        Profile::from_toml(&later).unwrap_err().to_string(),
+        "version is 2; this build reads version 1, and files from before there were versions"
+    );
+    let current = Profile::from_toml(UNVERSIONED).unwrap().to_toml().unwrap();
+    for (from, to, complaint) in [
+        (
+            "\"ulysses\"",
+            "\"ring\"",
+            "exchange is \"ring\"; only \"ulysses\"",
+        ),
+        ("\"recompute\"", "\"offload\"", "\"offload\" is no choice"),
+        ("version = 1\n", "", "version is missing"),
+    ] {
+        let error = Profile::from_toml(&current.replacen(from, to, 1)).unwrap_err();
+        assert!(error.to_string().contains(complaint), "{error}");
+    }
+    let start = current.find("[[costs]]").unwrap();
+    let end = current.find("[measured_for]").unwrap();
+    let twice = format!("{}{}", &current[..end], &current[start..]);
+    assert_eq!(
+        Profile::from_toml(&twice).unwrap_err().to_string(),
+        "costs has two entries for ulysses, activations recompute; one is the rule"
+    );
 }

@@ -47,7 +47,7 @@ pub(crate) fn affordable(
 
 #[cfg(test)]
 mod tests {
-    use lengthwise_core::{Bytes, Device, Speed};
+    use lengthwise_core::{Activations, Bytes, Device, Speed};
 
     use super::*;
 
@@ -55,7 +55,7 @@ mod tests {
     fn large_degrees_are_kept_as_long_as_there_are_communicators_for_them() {
         let device = Device::new(Bytes::from_mib(1), Speed::NOMINAL);
         let cluster = Cluster::uniform(8, 8, device).unwrap();
-        let space = StrategySpace::ulysses_up_to(64, true).unwrap();
+        let space = StrategySpace::ulysses_up_to(64, Activations::Recompute).unwrap();
         let kept = |max| {
             let space = affordable(&space, &cluster, max).unwrap();
             space.degrees().map(Degree::get).collect::<Vec<u32>>()
@@ -70,7 +70,7 @@ mod tests {
     fn clusters_of_unequal_nodes_have_no_bound() {
         let device = Device::new(Bytes::from_mib(1), Speed::NOMINAL);
         let cluster = Cluster::with_num_devices(12, 8, device).unwrap();
-        let space = StrategySpace::ulysses_up_to(8, true).unwrap();
+        let space = StrategySpace::ulysses_up_to(8, Activations::Recompute).unwrap();
         assert!(affordable(&space, &cluster, 100).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Why a batch can't be planned, and what would help.
 
-use lengthwise_core::{Bytes, SequenceIndex, Tokens};
+use lengthwise_core::{Bytes, SequenceIndex, Strategy, Tokens};
 use thiserror::Error;
 
 /// Why a batch can't be planned.
@@ -25,6 +25,12 @@ pub enum PlanError {
         budget: Bytes,
         /// The smallest number of devices like the cluster's largest on which it would fit, if any would do.
         num_devices: Option<u32>,
+    },
+    /// A strategy whose costs are not known.
+    #[error("the costs say nothing of the strategy {strategy}; nothing can be planned with it")]
+    Unpriced {
+        /// What the strategy space has.
+        strategy: Strategy,
     },
     /// No allowed degree is as small as the cluster.
     #[error(
@@ -100,6 +106,9 @@ impl PlanError {
                 "a degree must be in the list of allowed ones and at most the number of devices"
                     .to_owned(),
             ),
+            PlanError::Unpriced { .. } => {
+                Some("plan with strategies of the kinds that were measured".to_owned())
+            }
             PlanError::UnequalDevices { .. } => {
                 Some("leave the bound out, or plan for equal nodes of equal devices".to_owned())
             }

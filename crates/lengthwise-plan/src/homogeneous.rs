@@ -2,15 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use lengthwise_core::Strategy;
+use lengthwise_core::{Degree, Strategy};
 
 use crate::draft::Draft;
 use crate::instance::Instance;
 
 /// Packs the batch into groups of the best single strategy; `None` where some sequence fits none that all others fit.
 pub(crate) fn pack_best(instance: &Instance<'_>) -> Option<Draft> {
+    pack_best_of(instance, |_| true)
+}
+
+/// The same with the strategies of one degree only.
+pub(crate) fn pack_degree(instance: &Instance<'_>, degree: Degree) -> Option<Draft> {
+    pack_best_of(instance, |strategy| strategy.degree() == degree)
+}
+
+fn pack_best_of(instance: &Instance<'_>, may: impl Fn(Strategy) -> bool) -> Option<Draft> {
     let strategies = instance.problem.space.strategies().iter();
     strategies
+        .filter(|&&strategy| may(strategy))
         .filter_map(|&strategy| pack(instance, strategy))
         .min_by(|a, b| a.step_time(instance).total_cmp(&b.step_time(instance)))
 }

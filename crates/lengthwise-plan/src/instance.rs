@@ -50,8 +50,12 @@ impl<'a> Instance<'a> {
     ///
     /// # Errors
     ///
-    /// Some sequence fits no group of the cluster.
+    /// Some sequence fits no group of the cluster, or a strategy has no costs.
     pub(crate) fn new(problem: Problem<'a>) -> Result<Self, PlanError> {
+        let mut strategies = problem.space.strategies().iter();
+        if let Some(&strategy) = strategies.find(|&&strategy| !problem.cost.prices(strategy)) {
+            return Err(PlanError::Unpriced { strategy });
+        }
         let mut sorted: Vec<Sequence> = problem.batch.sequences().collect();
         sorted.sort_unstable_by_key(|sequence| (sequence.seq_len, sequence.index));
         let mut class_lens = Vec::new();

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use lengthwise_core::{Degree, Strategy};
+use lengthwise_core::Degree;
 
 use crate::bound::Effort;
 use crate::deadline::Deadline;
 use crate::draft::Draft;
-use crate::homogeneous::pack;
+use crate::homogeneous::pack_degree;
 use crate::instance::Instance;
 use crate::{PlanError, Planned, Planner, Problem};
 
@@ -34,23 +34,19 @@ impl Static {
         let space = instance.problem.space;
         let Some(degree) = self.degree else {
             let packed = space
-                .strategies()
-                .iter()
-                .find_map(|&strategy| pack(instance, strategy));
+                .degrees()
+                .find_map(|degree| pack_degree(instance, degree));
             let largest = instance.largest_degree();
             return packed.ok_or_else(|| instance.does_not_fit_degree(largest));
         };
-        let fixed: Strategy = space
-            .strategies()
-            .iter()
-            .copied()
-            .find(|strategy| strategy.degree() == degree)
-            .filter(|_| degree.get() <= instance.problem.cluster.num_devices())
-            .ok_or_else(|| PlanError::DegreeNotAvailable {
+        let num_devices = instance.problem.cluster.num_devices();
+        if degree.get() > num_devices || !space.degrees().any(|of| of == degree) {
+            return Err(PlanError::DegreeNotAvailable {
                 degree: degree.get(),
                 available: instance.available_degrees(),
-            })?;
-        pack(instance, fixed).ok_or_else(|| instance.does_not_fit_degree(degree))
+            });
+        }
+        pack_degree(instance, degree).ok_or_else(|| instance.does_not_fit_degree(degree))
     }
 }
 

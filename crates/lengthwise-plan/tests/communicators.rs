@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use lengthwise_core::{Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategySpace};
-use lengthwise_cost::{FittedCosts, FittedModel};
+use lengthwise_core::{
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategyKind, StrategySpace,
+};
+use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 use lengthwise_plan::{PlannerKind, PlannerOptions, Problem};
 
 #[test]
@@ -11,16 +13,20 @@ fn plans_of_many_batches_share_the_communicators_they_were_told_of() {
     let device = Device::new(Bytes::from_mib(2), Speed::NOMINAL);
     let cluster = Cluster::uniform(4, 8, device).unwrap();
     let cost = FittedModel::new(FittedCosts {
-        quadratic_s_per_token2: 2e-9,
-        linear_s_per_token: 5e-6,
-        exchange_s_per_token: vec![(Degree::new(2).unwrap(), 1e-6)],
-        many_nodes_exchange_s_per_token: vec![(Degree::new(2).unwrap(), 4e-6)],
-        memory_bytes_per_token: vec![(Degree::ONE, 64.0)],
         micro_batch_overhead_s: 0.01,
-        ..FittedCosts::default()
+        ..FittedCosts::of_kind(
+            StrategyKind::ulysses(Activations::Recompute),
+            KindCosts {
+                quadratic_s_per_token2: 2e-9,
+                linear_s_per_token: 5e-6,
+                exchange_s_per_token: vec![(Degree::new(2).unwrap(), 1e-6)],
+                many_nodes_exchange_s_per_token: vec![(Degree::new(2).unwrap(), 4e-6)],
+                memory_bytes_per_token: vec![(Degree::ONE, 64.0)],
+            },
+        )
     })
     .unwrap();
-    let space = StrategySpace::ulysses_up_to(32, true).unwrap();
+    let space = StrategySpace::ulysses_up_to(32, Activations::Recompute).unwrap();
     let mut used = BTreeSet::new();
     let max_communicators = 31;
     let options = PlannerOptions::default().with_max_communicators(max_communicators);

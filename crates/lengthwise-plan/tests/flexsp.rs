@@ -6,8 +6,10 @@
 mod common;
 
 use common::Case;
-use lengthwise_core::{Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategySpace};
-use lengthwise_cost::{FittedCosts, FittedModel};
+use lengthwise_core::{
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategyKind, StrategySpace,
+};
+use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 use lengthwise_plan::{FlexSp, MilpSolver, Planned, Planner, PlannerKind, PlannerOptions};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -46,15 +48,20 @@ fn cases(num_sequences: usize) -> impl Strategy<Value = Case> {
                 cluster: Cluster::uniform(1, num_devices, Device::new(memory, Speed::NOMINAL))
                     .unwrap(),
                 cost: FittedModel::new(FittedCosts {
-                    quadratic_s_per_token2: quadratic,
-                    linear_s_per_token: linear,
-                    exchange_s_per_token: vec![(degree(2), two), (degree(8), eight)],
-                    memory_bytes_per_token: vec![(Degree::ONE, 1.0)],
                     micro_batch_overhead_s: OVERHEAD_S,
-                    ..FittedCosts::default()
+                    ..FittedCosts::of_kind(
+                        StrategyKind::ulysses(Activations::Recompute),
+                        KindCosts {
+                            quadratic_s_per_token2: quadratic,
+                            linear_s_per_token: linear,
+                            exchange_s_per_token: vec![(degree(2), two), (degree(8), eight)],
+                            memory_bytes_per_token: vec![(Degree::ONE, 1.0)],
+                            ..KindCosts::default()
+                        },
+                    )
                 })
                 .unwrap(),
-                space: StrategySpace::ulysses(&degrees, true).unwrap(),
+                space: StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap(),
             }
         },
     )

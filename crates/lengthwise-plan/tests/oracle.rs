@@ -3,8 +3,10 @@
 mod common;
 
 use common::{Case, Size, cases};
-use lengthwise_core::{Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategySpace};
-use lengthwise_cost::{FittedCosts, FittedModel};
+use lengthwise_core::{
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategyKind, StrategySpace,
+};
+use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 use lengthwise_plan::{Planned, PlannerKind};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -95,14 +97,19 @@ fn flexsp_solves_one_micro_batch_of_few_lengths_to_the_optimum() {
             cluster: Cluster::uniform(1, 4, Device::new(Bytes::from_mib(64), Speed::NOMINAL))
                 .unwrap(),
             cost: FittedModel::new(FittedCosts {
-                quadratic_s_per_token2: 1e-9,
-                linear_s_per_token: 1e-6,
-                exchange_s_per_token: vec![(degrees[1], 1e-7)],
                 micro_batch_overhead_s: 1.0,
-                ..FittedCosts::default()
+                ..FittedCosts::of_kind(
+                    StrategyKind::ulysses(Activations::Recompute),
+                    KindCosts {
+                        quadratic_s_per_token2: 1e-9,
+                        linear_s_per_token: 1e-6,
+                        exchange_s_per_token: vec![(degrees[1], 1e-7)],
+                        ..KindCosts::default()
+                    },
+                )
             })
             .unwrap(),
-            space: StrategySpace::ulysses(&degrees, true).unwrap(),
+            space: StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap(),
         };
         let best = plan(PlannerKind::Exhaustive, &case)
             .unwrap()

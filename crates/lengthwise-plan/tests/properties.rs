@@ -3,8 +3,11 @@
 mod common;
 
 use common::{Case, Size, cases};
-use lengthwise_core::{Bytes, Cluster, Device, GlobalBatch, MemoryModel, Speed, StrategySpace};
-use lengthwise_cost::{FittedCosts, FittedModel, predict_step};
+use lengthwise_core::{
+    Activations, Bytes, Cluster, Device, GlobalBatch, MemoryModel, Speed, StrategyKind,
+    StrategySpace,
+};
+use lengthwise_cost::{FittedCosts, FittedModel, KindCosts, predict_step};
 use lengthwise_plan::{PlanError, Planned, PlannerKind};
 use proptest::prelude::*;
 
@@ -78,8 +81,12 @@ fn batches_that_take_no_time_are_planned() {
     let case = Case {
         batch: GlobalBatch::from_lens((1..200).map(|index| index % 50 + 1)).unwrap(),
         cluster: Cluster::uniform(7, 3, device).unwrap(),
-        cost: FittedModel::new(FittedCosts::default()).unwrap(),
-        space: StrategySpace::ulysses_up_to(19, true).unwrap(),
+        cost: FittedModel::new(FittedCosts::of_kind(
+            StrategyKind::ulysses(Activations::Recompute),
+            KindCosts::default(),
+        ))
+        .unwrap(),
+        space: StrategySpace::ulysses_up_to(19, Activations::Recompute).unwrap(),
     };
     let planned = plan("adaptive", &case).unwrap();
     let valid = planned

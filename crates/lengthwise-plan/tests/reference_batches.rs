@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::path::Path;
 
-use lengthwise_core::{Degree, GlobalBatch, StrategySpace};
+use lengthwise_core::{Activations, Degree, GlobalBatch, StrategySpace};
 use lengthwise_cost::Profile;
 use lengthwise_plan::{PlannerKind, PlannerOptions, Problem};
 
@@ -31,7 +31,7 @@ fn lens(path: &Path) -> Vec<u64> {
 fn plans_beat_the_published_solver_with_a_small_gap() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     let degrees = [1, 2, 4, 8, 16, 32, 64].map(|degree| Degree::new(degree).unwrap());
-    let space = StrategySpace::ulysses(&degrees, true).unwrap();
+    let space = StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap();
     let (mut log_ratios, mut gaps) = (0.0, 0.0);
     for (name, model, published_ms) in BATCHES {
         let profile =

@@ -4,8 +4,10 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use lengthwise_core::{Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategySpace};
-use lengthwise_cost::{FittedCosts, FittedModel};
+use lengthwise_core::{
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategyKind, StrategySpace,
+};
+use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 use lengthwise_plan::{PlannerKind, PlannerOptions, StopReason};
 
 use common::Case;
@@ -31,17 +33,21 @@ fn case(num_sequences: u64, num_devices: u32) -> Case {
         batch: GlobalBatch::from_lens(lens).unwrap(),
         cluster: Cluster::uniform(num_devices / 8, 8, device).unwrap(),
         cost: FittedModel::new(FittedCosts {
-            quadratic_s_per_token2: 5e-9,
-            linear_s_per_token: 1.8e-4,
-            exchange_s_per_token: vec![(degree(2), 1.7e-5), (degree(8), 2e-5)],
-            many_nodes_exchange_s_per_token: vec![(degree(16), 2e-4), (degree(64), 4e-4)],
-            memory_bytes_per_token: vec![(Degree::ONE, 4.7e6)],
             fixed_memory_bytes: 2e9,
             micro_batch_overhead_s: 0.6,
-            ..FittedCosts::default()
+            ..FittedCosts::of_kind(
+                StrategyKind::ulysses(Activations::Recompute),
+                KindCosts {
+                    quadratic_s_per_token2: 5e-9,
+                    linear_s_per_token: 1.8e-4,
+                    exchange_s_per_token: vec![(degree(2), 1.7e-5), (degree(8), 2e-5)],
+                    many_nodes_exchange_s_per_token: vec![(degree(16), 2e-4), (degree(64), 4e-4)],
+                    memory_bytes_per_token: vec![(Degree::ONE, 4.7e6)],
+                },
+            )
         })
         .unwrap(),
-        space: StrategySpace::ulysses(&degrees, true).unwrap(),
+        space: StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap(),
     }
 }
 

@@ -10,10 +10,10 @@ use std::time::Instant;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use lengthwise_core::{
-    Bytes, Cluster, Degree, Device, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds,
-    SequenceIndex, Speed, Strategy,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Group, MicroBatch, Plan, Rank,
+    Seconds, SequenceIndex, Speed, Strategy, StrategyKind,
 };
-use lengthwise_cost::{ClusterLinks, FittedCosts, FittedModel, Link};
+use lengthwise_cost::{ClusterLinks, FittedCosts, FittedModel, KindCosts, Link};
 use lengthwise_sim::{Overlap, ShardedBytes, SimulatedStep, StepCosts, simulate};
 
 const NUM_LAYERS: u32 = 32;
@@ -48,7 +48,7 @@ impl Case {
                 let index = lens.len() as u32;
                 lens.push(u64::from(degree) * 1000 + u64::from(index) * 7);
                 groups.push(Group {
-                    strategy: Strategy::ulysses(degree_of(degree), true),
+                    strategy: Strategy::ulysses(degree_of(degree), Activations::Recompute),
                     ranks: (next..next + degree).map(Rank).collect(),
                     sequences: vec![SequenceIndex(index)],
                 });
@@ -64,11 +64,16 @@ impl Case {
             cluster: Cluster::with_num_devices(num_devices, DEVICES_PER_NODE, device)
                 .expect("there are devices"),
             model: FittedModel::new(FittedCosts {
-                quadratic_s_per_token2: 5e-9,
-                linear_s_per_token: 2e-4,
-                exchange_s_per_token: vec![(degree_of(2), 1e-5), (degree_of(16), 1e-5)],
                 micro_batch_overhead_s: 0.5,
-                ..FittedCosts::default()
+                ..FittedCosts::of_kind(
+                    StrategyKind::ulysses(Activations::Recompute),
+                    KindCosts {
+                        quadratic_s_per_token2: 5e-9,
+                        linear_s_per_token: 2e-4,
+                        exchange_s_per_token: vec![(degree_of(2), 1e-5), (degree_of(16), 1e-5)],
+                        ..KindCosts::default()
+                    },
+                )
             })
             .expect("the figures are quantities"),
             is_described,

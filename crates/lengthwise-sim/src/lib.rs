@@ -26,19 +26,22 @@
 //!
 //! ```
 //! use lengthwise_core::*;
-//! use lengthwise_cost::{FittedCosts, FittedModel, predict_step};
+//! use lengthwise_cost::{FittedCosts, FittedModel, KindCosts, predict_step};
 //! use lengthwise_sim::{Overlap, StepCosts, simulate};
 //!
+//! let kind = StrategyKind::ulysses(Activations::Keep);
 //! let model = FittedModel::new(FittedCosts {
-//!     linear_s_per_token: 1e-3,
-//!     exchange_s_per_token: vec![(Degree::new(2)?, 1e-4)],
 //!     micro_batch_overhead_s: 0.1,
-//!     ..FittedCosts::default()
+//!     ..FittedCosts::of_kind(kind, KindCosts {
+//!         linear_s_per_token: 1e-3,
+//!         exchange_s_per_token: vec![(Degree::new(2)?, 1e-4)],
+//!         ..KindCosts::default()
+//!     })
 //! })?;
 //! let batch = GlobalBatch::from_lens([1000, 200])?;
 //! let cluster = Cluster::uniform(1, 3, Device::new(Bytes::from_mib(64), Speed::NOMINAL))?;
 //! let group = |degree, ranks: std::ops::Range<u32>, sequence| Group {
-//!     strategy: Strategy::ulysses(Degree::new(degree).unwrap(), true),
+//!     strategy: Strategy::ulysses(Degree::new(degree).unwrap(), Activations::Keep),
 //!     ranks: ranks.map(Rank).collect(),
 //!     sequences: vec![SequenceIndex(sequence)],
 //! };

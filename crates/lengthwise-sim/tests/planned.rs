@@ -4,9 +4,12 @@
 use std::path::Path;
 
 use lengthwise_core::{
-    Bytes, Cluster, Degree, Device, GlobalBatch, Plan, Seconds, Speed, StrategySpace,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Plan, Seconds, Speed, StrategyKind,
+    StrategySpace,
 };
-use lengthwise_cost::{CostModel, FittedCosts, FittedModel, GroupShape, Profile, predict_step};
+use lengthwise_cost::{
+    CostModel, FittedCosts, FittedModel, GroupShape, KindCosts, Profile, predict_step,
+};
 use lengthwise_plan::{PlannerKind, Problem};
 use lengthwise_sim::{Overlap, SimulatedStep, StepCosts, simulate};
 use proptest::collection::vec;
@@ -81,18 +84,23 @@ fn cases(has_equal_devices: bool) -> impl Strategy<Value = Case> {
         |(cluster, lens, (quadratic, linear, exchange, across, overhead), heads, num_layers)| {
             let two = Degree::new(2).unwrap();
             let costs = FittedCosts {
-                quadratic_s_per_token2: quadratic,
-                linear_s_per_token: linear,
                 num_heads: Some(heads),
-                exchange_s_per_token: vec![(two, exchange)],
-                many_nodes_exchange_s_per_token: vec![(two, exchange + across)],
-                memory_bytes_per_token: vec![(Degree::ONE, 20.0)],
                 fixed_memory_bytes: 5000.0,
                 micro_batch_overhead_s: overhead,
+                ..FittedCosts::of_kind(
+                    StrategyKind::ulysses(Activations::Recompute),
+                    KindCosts {
+                        quadratic_s_per_token2: quadratic,
+                        linear_s_per_token: linear,
+                        exchange_s_per_token: vec![(two, exchange)],
+                        many_nodes_exchange_s_per_token: vec![(two, exchange + across)],
+                        memory_bytes_per_token: vec![(Degree::ONE, 20.0)],
+                    },
+                )
             };
             Case {
                 batch: GlobalBatch::from_lens(lens).unwrap(),
-                space: StrategySpace::ulysses_up_to(heads, true).unwrap(),
+                space: StrategySpace::ulysses_up_to(heads, Activations::Recompute).unwrap(),
                 cluster,
                 cost: FittedModel::new(costs).unwrap(),
                 num_layers,

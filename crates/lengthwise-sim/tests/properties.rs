@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use common::Described;
 use lengthwise_core::{
-    Activity, ActivityClass, Bytes, Cluster, Degree, Device, GlobalBatch, Group, MemoryModel,
-    MicroBatch, Plan, Rank, SequenceIndex, Speed, Strategy, TraceEvent,
+    Activations, Activity, ActivityClass, Bytes, Cluster, Degree, Device, GlobalBatch, Group,
+    MemoryModel, MicroBatch, Plan, Rank, SequenceIndex, Speed, Strategy, StrategyKind, TraceEvent,
 };
 use lengthwise_cost::{
-    CostModel, FittedCosts, FittedModel, GroupShape, predict_micro_batch, predict_step,
+    CostModel, FittedCosts, FittedModel, GroupShape, KindCosts, predict_micro_batch, predict_step,
 };
 use lengthwise_sim::{
     ChromeTraceWriter, LinkPlace, Overlap, SimulatedStep, StepCosts, TraceSource,
@@ -113,14 +113,19 @@ fn cases() -> impl Generator<Value = Case> {
                 let (quadratic, linear, num_heads, near, far, overhead) = costs;
                 let entry = |seconds| vec![(Degree::new(2).unwrap(), seconds)];
                 let model = FittedModel::new(FittedCosts {
-                    quadratic_s_per_token2: quadratic,
-                    linear_s_per_token: linear,
                     num_heads,
-                    exchange_s_per_token: entry(near),
-                    many_nodes_exchange_s_per_token: entry(far),
-                    memory_bytes_per_token: vec![(Degree::ONE, 100.0)],
                     fixed_memory_bytes: 5000.0,
                     micro_batch_overhead_s: overhead,
+                    ..FittedCosts::of_kind(
+                        StrategyKind::ulysses(Activations::Recompute),
+                        KindCosts {
+                            quadratic_s_per_token2: quadratic,
+                            linear_s_per_token: linear,
+                            exchange_s_per_token: entry(near),
+                            many_nodes_exchange_s_per_token: entry(far),
+                            memory_bytes_per_token: vec![(Degree::ONE, 100.0)],
+                        },
+                    )
                 });
                 let (device, nic, nics_per_node, device_latency_s, nic_latency_s, parameter_bytes) =
                     links;
@@ -166,7 +171,14 @@ fn plan_of(micro_batches: Groups, num_ranks: u32, mut seed: u64) -> (Plan, Vec<u
             let first = lens.len() as u32;
             lens.extend(seq_lens);
             list.push(Group {
-                strategy: Strategy::ulysses(Degree::new(members.len() as u32).unwrap(), recompute),
+                strategy: Strategy::ulysses(
+                    Degree::new(members.len() as u32).unwrap(),
+                    if recompute {
+                        Activations::Recompute
+                    } else {
+                        Activations::Keep
+                    },
+                ),
                 ranks: members,
                 sequences: (first..lens.len() as u32).map(SequenceIndex).collect(),
             });
@@ -346,7 +358,7 @@ proptest! {
                     expected.extend([("forward", layer); 2]);
                 }
                 for layer in (0..case.num_layers).rev() {
-                    if group.strategy.recompute() {
+                    if group.strategy.activations().recomputes() {
                         expected.extend([("recompute", layer); 2]);
                     }
                     expected.extend([("backward", layer); 2]);

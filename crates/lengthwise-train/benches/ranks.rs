@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lengthwise_comm::{Communicator, run_ranks};
-use lengthwise_core::{Bytes, Degree, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy};
+use lengthwise_core::{
+    Activations, Bytes, Degree, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy,
+};
 use lengthwise_tensor::CpuBackend;
 use lengthwise_train::data::{TokenBatch, TokenSequence};
 use lengthwise_train::{Executor, ModelConfig};
@@ -126,7 +128,7 @@ fn plan(degrees: &[u32], num_sequences: usize) -> Plan {
             .map(|sequence| SequenceIndex(sequence as u32));
         let degree = Degree::new(degree).unwrap_or(Degree::ONE);
         Group {
-            strategy: Strategy::ulysses(degree, true),
+            strategy: Strategy::ulysses(degree, Activations::Recompute),
             ranks,
             sequences: sequences.collect(),
         }

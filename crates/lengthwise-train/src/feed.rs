@@ -247,18 +247,21 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use lengthwise_core::{Bytes, Device, Speed};
-    use lengthwise_cost::{CoreSharing, FittedCosts, FittedModel};
+    use lengthwise_core::{Activations, Bytes, Device, Speed, StrategyKind};
+    use lengthwise_cost::{CoreSharing, FittedCosts, FittedModel, KindCosts};
     use lengthwise_plan::{PlanError, Static};
 
     use super::*;
     use crate::data::TokenSequence;
 
     fn step_model(linear_s_per_token: f64) -> StepModel {
-        let costs = FittedCosts {
-            linear_s_per_token,
-            ..FittedCosts::default()
-        };
+        let costs = FittedCosts::of_kind(
+            StrategyKind::ulysses(Activations::Recompute),
+            KindCosts {
+                linear_s_per_token,
+                ..KindCosts::default()
+            },
+        );
         StepModel {
             cost: FittedModel::new(costs).unwrap(),
             step_overhead: Seconds::ZERO,
@@ -272,7 +275,7 @@ mod tests {
             cluster: Cluster::uniform(1, 2, Device::new(Bytes::from_mib(1), Speed::NOMINAL))
                 .unwrap(),
             costs: step_model(1e-6),
-            space: StrategySpace::ulysses_up_to(2, true).unwrap(),
+            space: StrategySpace::ulysses_up_to(2, Activations::Recompute).unwrap(),
         }
     }
 
@@ -346,14 +349,14 @@ mod tests {
                 sequence if sequence.seq_len.0 == 3 => {
                     let huge =
                         Cluster::uniform(1, 1, Device::new(Bytes(0), Speed::NOMINAL)).unwrap();
-                    let costs = FittedCosts {
-                        fixed_memory_bytes: 1.0,
-                        ..FittedCosts::default()
+                    let costs = KindCosts {
+                        memory_bytes_per_token: vec![(lengthwise_core::Degree::ONE, 8.0)],
+                        ..KindCosts::default()
                     };
-                    let memory = vec![(lengthwise_core::Degree::ONE, 8.0)];
+                    let kind = StrategyKind::ulysses(Activations::Recompute);
                     let cost = FittedModel::new(FittedCosts {
-                        memory_bytes_per_token: memory,
-                        ..costs
+                        fixed_memory_bytes: 1.0,
+                        ..FittedCosts::of_kind(kind, costs)
                     })
                     .unwrap();
                     Static::default().plan(Problem {

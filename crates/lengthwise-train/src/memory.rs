@@ -3,7 +3,7 @@
 //! The figures count the tensors that the executor holds at its fullest moment, the backward of a layer. They
 //! are upper bounds: `tests/memory.rs` holds them against the bytes that devices counted.
 
-use lengthwise_core::{Bytes, Degree};
+use lengthwise_core::{Activations, Bytes, Degree};
 use lengthwise_tensor::{Backend, CpuBackend};
 
 use crate::model::exchange::Shards;
@@ -19,7 +19,7 @@ const ELEMENT: f64 = 4.0;
 pub fn fixed_bytes(config: &ModelConfig, num_ranks: usize) -> f64 {
     let spec = ModelSpec::new(config);
     let shard = spec.num_parameters().div_ceil(num_ranks) + spec.units.len();
-    let one_token = token_elements(config, Degree::ONE, true);
+    let one_token = token_elements(config, Degree::ONE, Activations::Recompute);
     let scratch = CpuBackend::new(Bytes(0))
         .scratch_memory(config.head_dim(), config.vocab)
         .as_f64();
@@ -27,12 +27,12 @@ pub fn fixed_bytes(config: &ModelConfig, num_ranks: usize) -> f64 {
 }
 
 /// Bytes that each token of a sequence adds on every device of a group of `degree`.
-pub fn bytes_per_token(config: &ModelConfig, degree: Degree, recompute: bool) -> f64 {
-    ELEMENT * token_elements(config, degree, recompute) / f64::from(degree.get())
+pub fn bytes_per_token(config: &ModelConfig, degree: Degree, activations: Activations) -> f64 {
+    ELEMENT * token_elements(config, degree, activations) / f64::from(degree.get())
 }
 
 /// Elements that a rank holds for each of its own tokens.
-fn token_elements(config: &ModelConfig, degree: Degree, recompute: bool) -> f64 {
+fn token_elements(config: &ModelConfig, degree: Degree, activations: Activations) -> f64 {
     // How many of the packed tokens' elements the rank with the most heads has, per token of its own.
     let ranks = degree.as_usize();
     let shards = Shards::new(config, ranks, ranks);
@@ -46,7 +46,7 @@ fn token_elements(config: &ModelConfig, degree: Degree, recompute: bool) -> f64 
     // Beside the input: normed, context, middle, middle_normed; q, attended, lse; k, v; gate, up, activated.
     let saved = 4.0 * hidden + 2.0 * queries + query_heads as f64 + 2.0 * kv + 3.0 * ffn;
     // The input of every layer, and what the layers below this one saved beside theirs.
-    let below = if recompute {
+    let below = if activations.recomputes() {
         0.0
     } else {
         (config.layers - 1) as f64 * saved

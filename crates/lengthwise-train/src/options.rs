@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use lengthwise_comm::Emulation;
-use lengthwise_core::{Cluster, Degree, Rank, Tokens};
+use lengthwise_core::{Activations, Cluster, Degree, Rank, StrategyKind, Tokens};
 use lengthwise_cost::{RefinementRule, StepModel};
 
 use crate::ModelConfig;
@@ -51,8 +51,8 @@ pub struct TrainOptions {
     pub steps: u64,
     /// Seed of the initial parameters.
     pub seed: u64,
-    /// Whether layers are recomputed in the backward pass, instead of keeping their activations.
-    pub recompute: bool,
+    /// What is done with activations between forward and backward.
+    pub activations: Activations,
     /// Degrees a planner may use; `None` for all that the heads allow.
     pub degrees: Option<Vec<Degree>>,
     /// How many steps planning runs ahead of training, at least 2.
@@ -63,6 +63,13 @@ pub struct TrainOptions {
     pub traced_steps: BTreeSet<u64>,
     /// A failure to rehearse.
     pub injected_failure: Option<InjectedFailure>,
+}
+
+impl TrainOptions {
+    /// The kind of strategy that groups use.
+    pub fn strategy_kind(&self) -> StrategyKind {
+        StrategyKind::ulysses(self.activations)
+    }
 }
 
 /// A rank that fails on purpose, to rehearse how a job ends when one does.

@@ -149,7 +149,7 @@ fn check(options: &TrainOptions) -> Result<StrategySpace, TrainError> {
             num_devices: options.cluster.num_devices(),
         });
     }
-    let space = StrategySpace::ulysses_up_to(options.model.heads as u32, options.recompute)?
+    let space = StrategySpace::ulysses_up_to(options.model.heads as u32, options.activations)?
         .limited_to(options.cluster.num_devices())?;
     let space = match &options.degrees {
         Some(degrees) => space.restricted_to(degrees)?,

@@ -1,6 +1,6 @@
 //! What a run sends: bytes of every micro-batch, and bytes of every token.
 
-use lengthwise_core::Bytes;
+use lengthwise_core::{Activations, Bytes};
 
 use crate::executor::stages;
 use crate::model::{ModelConfig, ModelSpec};
@@ -22,9 +22,9 @@ pub fn scattered_bytes(config: &ModelConfig) -> Bytes {
 /// pass queries, keys and values to heads and what was attended back, or their gradients the other way.
 ///
 /// A key/value head that several ranks read is counted once.
-pub fn exchanged_bytes_per_token(config: &ModelConfig, recompute: bool) -> f64 {
+pub fn exchanged_bytes_per_token(config: &ModelConfig, activations: Activations) -> f64 {
     let heads = 2 * config.heads + 2 * config.kv_heads;
-    let passes = if recompute { 3 } else { 2 };
+    let passes = if activations.recomputes() { 3 } else { 2 };
     (ELEMENT * passes * config.layers * heads * config.head_dim()) as f64
 }
 
@@ -66,11 +66,11 @@ mod tests {
         );
         // 8 + 4 + 4 + 8 elements a layer and pass.
         assert_eq!(
-            exchanged_bytes_per_token(&config, true),
+            exchanged_bytes_per_token(&config, Activations::Recompute),
             4.0 * 2.0 * 3.0 * 24.0
         );
         assert_eq!(
-            exchanged_bytes_per_token(&config, false),
+            exchanged_bytes_per_token(&config, Activations::Keep),
             4.0 * 2.0 * 2.0 * 24.0
         );
     }

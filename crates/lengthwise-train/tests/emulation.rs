@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{batch, emulated_gradients, emulation, gradients, plan, tiny_model};
-use lengthwise_core::{Rank, Seconds, Tokens};
+use lengthwise_core::{Activations, Rank, Seconds, StrategyKind, Tokens};
 use lengthwise_cost::RefinementRule;
-use lengthwise_cost::{CoreSharing, FittedCosts, FittedModel, StepModel};
+use lengthwise_cost::{CoreSharing, FittedCosts, FittedModel, KindCosts, StepModel};
 use lengthwise_plan::PlannerKind;
 use lengthwise_train::data::{DataError, TokenBatch};
 use lengthwise_train::{
@@ -24,15 +24,24 @@ fn gradients_are_those_of_any_other_run_bit_for_bit() {
     let plans = [
         (
             2,
-            plan(&[&[(2, &[0, 4])], &[(1, &[1, 2]), (1, &[3])]], true),
+            plan(
+                &[&[(2, &[0, 4])], &[(1, &[1, 2]), (1, &[3])]],
+                Activations::Recompute,
+            ),
         ),
         (
             3,
-            plan(&[&[(3, &[0, 2])], &[(2, &[1, 3])], &[(1, &[4])]], true),
+            plan(
+                &[&[(3, &[0, 2])], &[(2, &[1, 3])], &[(1, &[4])]],
+                Activations::Recompute,
+            ),
         ),
         (
             4,
-            plan(&[&[(3, &[0]), (1, &[1, 4])], &[(4, &[2, 3])]], true),
+            plan(
+                &[&[(3, &[0]), (1, &[1, 4])], &[(4, &[2, 3])]],
+                Activations::Recompute,
+            ),
         ),
     ];
     for (num_ranks, plan) in plans {
@@ -64,7 +73,7 @@ fn options(num_ranks: u32, steps: u64, nic_bandwidth: f64) -> TrainOptions {
         context: Tokens(256),
         steps,
         seed: 5,
-        recompute: true,
+        activations: Activations::Recompute,
         degrees: None,
         plan_ahead: 2,
         checkpoint: None,
@@ -75,10 +84,13 @@ fn options(num_ranks: u32, steps: u64, nic_bandwidth: f64) -> TrainOptions {
 
 /// Costs that need not be measured, where it does not matter what they are.
 fn some_costs(num_ranks: u32) -> Option<StepModel> {
-    let costs = FittedCosts {
-        linear_s_per_token: 1e-4,
-        ..FittedCosts::default()
-    };
+    let costs = FittedCosts::of_kind(
+        StrategyKind::ulysses(Activations::Recompute),
+        KindCosts {
+            linear_s_per_token: 1e-4,
+            ..KindCosts::default()
+        },
+    );
     Some(StepModel {
         cost: FittedModel::new(costs).unwrap(),
         step_overhead: Seconds::ZERO,

@@ -3,7 +3,9 @@
 mod common;
 
 use common::{batch, gradients, plan, tiny_model};
-use lengthwise_core::{Degree, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy};
+use lengthwise_core::{
+    Activations, Degree, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy,
+};
 use lengthwise_train::data::TokenBatch;
 use lengthwise_train::{ModelConfig, ModelSpec};
 use proptest::prelude::*;
@@ -20,7 +22,12 @@ const SEQ_LENS: [u64; 7] = [1, 7, 33, 2, 64, 19, 5];
 
 fn assert_same_gradients(config: &ModelConfig, num_ranks: usize, plan: &Plan, batch: &TokenBatch) {
     let all: Vec<u32> = (0..batch.sequences.len() as u32).collect();
-    let control = gradients(config, 1, &common::plan(&[&[(1, &all)]], true), batch);
+    let control = gradients(
+        config,
+        1,
+        &common::plan(&[&[(1, &all)]], Activations::Recompute),
+        batch,
+    );
     assert_close_to(&control, config, num_ranks, plan, batch);
 }
 
@@ -102,13 +109,18 @@ fn chosen_plans_on_2_to_8_ranks_give_the_single_rank_gradient() {
         let config = tiny_model(heads, kv_heads, tied_output);
         let batch = batch(&SEQ_LENS, config.vocab);
         let all: Vec<u32> = (0..SEQ_LENS.len() as u32).collect();
-        let control = gradients(&config, 1, &plan(&[&[(1, &all)]], true), &batch);
+        let control = gradients(
+            &config,
+            1,
+            &plan(&[&[(1, &all)]], Activations::Recompute),
+            &batch,
+        );
         for (num_ranks, micro_batches) in plans {
             assert_close_to(
                 &control,
                 &config,
                 *num_ranks,
-                &plan(micro_batches, true),
+                &plan(micro_batches, Activations::Recompute),
                 &batch,
             );
         }
@@ -121,18 +133,26 @@ fn keeping_activations_gives_the_gradient_of_recomputing_them() {
     let batch = batch(&SEQ_LENS, config.vocab);
     let micro_batches: [&[(u32, &[u32])]; 2] =
         [&[(3, &[4, 0]), (1, &[1])], &[(2, &[2, 3]), (2, &[5, 6])]];
-    assert_same_gradients(&config, 4, &plan(&micro_batches, false), &batch);
+    assert_same_gradients(&config, 4, &plan(&micro_batches, Activations::Keep), &batch);
 }
 
 #[test]
 fn batches_of_single_tokens_have_gradients_too() {
     let config = tiny_model(4, 1, false);
     let batch = batch(&[1, 1, 1], config.vocab);
-    assert_same_gradients(&config, 4, &plan(&[&[(4, &[0, 1, 2])]], true), &batch);
+    assert_same_gradients(
+        &config,
+        4,
+        &plan(&[&[(4, &[0, 1, 2])]], Activations::Recompute),
+        &batch,
+    );
     assert_same_gradients(
         &config,
         3,
-        &plan(&[&[(1, &[0]), (1, &[2]), (1, &[1])]], true),
+        &plan(
+            &[&[(1, &[0]), (1, &[2]), (1, &[1])]],
+            Activations::Recompute,
+        ),
         &batch,
     );
 }
@@ -170,7 +190,14 @@ fn any_plan() -> impl proptest::strategy::Strategy<Value = (usize, Vec<u64>, Pla
                 .into_iter()
                 .map(Rank)
                 .collect();
-            let strategy = Strategy::ulysses(Degree::new(degree as u32).unwrap(), below(2) == 0);
+            let strategy = Strategy::ulysses(
+                Degree::new(degree as u32).unwrap(),
+                if below(2) == 0 {
+                    Activations::Recompute
+                } else {
+                    Activations::Keep
+                },
+            );
             groups.push(Group {
                 strategy,
                 ranks,

@@ -4,7 +4,7 @@ mod common;
 
 use common::{batch, on_ranks, plan, tiny_model};
 use lengthwise_comm::{Communicator, FailureCause, run_ranks};
-use lengthwise_core::{Bytes, Degree};
+use lengthwise_core::{Activations, Bytes, Degree};
 use lengthwise_tensor::{Backend, CpuBackend, TensorError};
 use lengthwise_train::{Executor, ModelConfig, TrainError, memory};
 
@@ -17,9 +17,14 @@ fn model() -> ModelConfig {
 }
 
 /// The most that any device held, beside what the scratch of operations may take.
-fn measured_peak(config: &ModelConfig, degree: u32, seq_len: u64, recompute: bool) -> Bytes {
+fn measured_peak(
+    config: &ModelConfig,
+    degree: u32,
+    seq_len: u64,
+    activations: Activations,
+) -> Bytes {
     let batch = batch(&[seq_len], config.vocab);
-    let plan = plan(&[&[(degree, &[0])]], recompute);
+    let plan = plan(&[&[(degree, &[0])]], activations);
     let peaks = on_ranks(degree as usize, Bytes::from_mib(4096), |world| {
         let mut executor = Executor::new(config.clone(), world.clone(), 1)?;
         executor.accumulate_gradients(&plan, &batch)?;
@@ -31,13 +36,13 @@ fn measured_peak(config: &ModelConfig, degree: u32, seq_len: u64, recompute: boo
 #[test]
 fn memory_measured_stays_within_the_prediction_and_the_prediction_is_not_much_larger() {
     let config = model();
-    for recompute in [true, false] {
+    for activations in [Activations::Recompute, Activations::Keep] {
         for degree in [1, 2, 3, 4, 6, 8] {
-            let peak = |seq_len| measured_peak(&config, degree, seq_len, recompute).as_f64();
+            let peak = |seq_len| measured_peak(&config, degree, seq_len, activations).as_f64();
             // Long enough that activations, not the output stage's weights, make the peak.
             let (short, long) = (512 * u64::from(degree), 1024 * u64::from(degree));
             let per_token =
-                memory::bytes_per_token(&config, Degree::new(degree).unwrap(), recompute);
+                memory::bytes_per_token(&config, Degree::new(degree).unwrap(), activations);
             let fixed = memory::fixed_bytes(&config, degree as usize);
             let (peak_short, peak_long) = (peak(short), peak(long));
             let predicted = fixed + per_token * long as f64;
@@ -49,7 +54,7 @@ fn memory_measured_stays_within_the_prediction_and_the_prediction_is_not_much_la
             let ratio = per_token / measured_per_token;
             assert!(
                 (0.98..1.1).contains(&ratio),
-                "degree {degree}, recompute {recompute}: {per_token} bytes a token predicted, {measured_per_token} measured"
+                "degree {degree}, activations {activations}: {per_token} bytes a token predicted, {measured_per_token} measured"
             );
         }
     }
@@ -62,11 +67,11 @@ fn a_sequence_that_exceeds_one_device_trains_on_four() {
     let batch = batch(&[seq_len], config.vocab);
     let four = Degree::new(4).unwrap();
     let needed = memory::fixed_bytes(&config, 4)
-        + memory::bytes_per_token(&config, four, true) * seq_len as f64;
+        + memory::bytes_per_token(&config, four, Activations::Recompute) * seq_len as f64;
     let budget = Bytes::from_f64_ceil(needed).unwrap();
 
     let run = |degree: u32| -> Result<Vec<f64>, FailureCause<TrainError>> {
-        let plan = plan(&[&[(degree, &[0])]], true);
+        let plan = plan(&[&[(degree, &[0])]], Activations::Recompute);
         let backends = (0..4).map(|_| CpuBackend::new(budget)).collect();
         let ranks = run_ranks(backends, |world| {
             Executor::new(config.clone(), world, 1)?.accumulate_gradients(&plan, &batch)

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::{batch, tiny_model};
 use lengthwise_core::{
-    Activity, Bytes, Cluster, Device, Pass, Rank, Seconds, Speed, Tokens, TraceEvent,
+    Activations, Activity, Bytes, Cluster, Device, Pass, Rank, Seconds, Speed, Tokens, TraceEvent,
 };
 use lengthwise_plan::PlannerKind;
 use lengthwise_train::{OptimizerConfig, StepRecord, TrainObserver, TrainOptions, train};
@@ -35,7 +35,7 @@ fn options(num_ranks: u32) -> TrainOptions {
         context: Tokens(256),
         steps: 4,
         seed: 5,
-        recompute: true,
+        activations: Activations::Recompute,
         degrees: None,
         plan_ahead: 2,
         checkpoint: None,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{batch, tiny_model};
-use lengthwise_core::{Bytes, Cluster, Device, Rank, Seconds, Speed, Tokens};
+use lengthwise_core::{Activations, Bytes, Cluster, Device, Rank, Seconds, Speed, Tokens};
 use lengthwise_cost::RefinementRule;
 use lengthwise_plan::{Planner, PlannerKind};
 use lengthwise_train::data::{DataError, TokenBatch};
@@ -43,7 +43,7 @@ fn options(num_ranks: u32) -> TrainOptions {
         context: Tokens(256),
         steps: STEPS,
         seed: 5,
-        recompute: true,
+        activations: Activations::Recompute,
         degrees: None,
         plan_ahead: 2,
         checkpoint: None,

@@ -67,10 +67,9 @@ fn a_profile_is_measured_and_plans_and_trainings_go_by_it() {
     let profile = lengthwise_cost::Profile::from_toml(&text).unwrap();
     assert_eq!(profile.name, "machine");
     // Which of its terms a tiny model's noisy times are laid to differs from run to run.
-    let time = &profile.time;
-    let a_token =
-        time.linear_s_per_token + time.quadratic_s_per_token2 + time.micro_batch_overhead_s;
-    assert!(a_token > 0.0 && time.step_overhead_s >= 0.0, "{time:?}");
+    let (costs, overhead) = (&profile.costs[0], &profile.overhead);
+    let a_token = costs.linear_s_per_token + costs.quadratic_s_per_token2 + overhead.micro_batch_s;
+    assert!(a_token > 0.0 && overhead.step_s >= 0.0, "{profile:?}");
     assert!(
         profile
             .measurements

@@ -6,15 +6,16 @@ mod memory;
 mod presets;
 mod travel;
 
-use lengthwise_core::{Cluster, Degree, StrategySpace};
+use lengthwise_core::{Activations, Cluster, Degree, StrategyKind, StrategySpace};
 
 pub use architecture::{Architecture, DataType, Recomputation};
 pub use compute::MatrixFlops;
 pub use presets::ModelKind;
 
+use crate::format::FormatVersion;
 use crate::{
-    ClusterProfile, CostError, ExchangeProfile, FittedCosts, FittedModel, Hardware, HardwareError,
-    MemoryProfile, ModelProfile, NodeProfile, PerDegree, Profile, Span, TimeProfile,
+    ClusterProfile, CostError, FittedCosts, FittedModel, Hardware, HardwareError, KindCosts,
+    KindProfile, ModelProfile, NodeProfile, OverheadProfile, PerDegree, Profile, Span,
 };
 
 /// Costs that follow from what a model is made of and what a cluster can do.
@@ -113,17 +114,28 @@ impl AnalyticModel {
             seconds.collect()
         };
         let num_devices = f64::from(self.hardware.num_devices());
-        FittedCosts {
+        let costs = KindCosts {
             quadratic_s_per_token2: self.quadratic_s_per_token2(),
             linear_s_per_token: self.linear_s_per_token(),
-            num_heads: Some(self.architecture.num_heads),
             exchange_s_per_token: exchange(Span::OneNode),
             many_nodes_exchange_s_per_token: exchange(Span::ManyNodes),
             memory_bytes_per_token: vec![(Degree::ONE, self.activation_bytes_per_token())],
+        };
+        FittedCosts {
+            num_heads: Some(self.architecture.num_heads),
             fixed_memory_bytes: memory::sharded_bytes(&self.architecture) / num_devices
                 + memory::gathered_bytes(&self.architecture),
             micro_batch_overhead_s: self.micro_batch_overhead_s(),
+            ..FittedCosts::of_kind(self.kind(), costs)
         }
+    }
+
+    /// The kind of strategy that these costs hold for.
+    pub fn kind(&self) -> StrategyKind {
+        StrategyKind::ulysses(match self.architecture.recomputation {
+            Recomputation::None => Activations::Keep,
+            _ => Activations::Recompute,
+        })
     }
 
     /// The model that planners take.
@@ -142,7 +154,10 @@ impl AnalyticModel {
     /// None: there are at least one head and one device.
     pub fn space(&self) -> Result<StrategySpace, HardwareError> {
         let largest = self.architecture.num_heads.min(self.hardware.num_devices());
-        Ok(StrategySpace::ulysses_up_to(largest, self.recomputes())?)
+        Ok(StrategySpace::ulysses_up_to(
+            largest,
+            self.kind().activations,
+        )?)
     }
 
     /// The same costs as a profile, for sequences up to `context` tokens.
@@ -160,36 +175,31 @@ impl AnalyticModel {
                 (degree, per_device / self.exchange_s_per_token(degree, span))
             }))
         };
-        let exchange = ExchangeProfile {
-            bytes_per_token,
-            one_node_bandwidth_bytes_per_s: bandwidth(Span::OneNode),
-            many_nodes_bandwidth_bytes_per_s: bandwidth(Span::ManyNodes),
-        };
         Ok(Profile {
+            version: FormatVersion,
             name: format!("{} on {}", self.architecture.name, self.hardware.name()),
             context_tokens: context,
             cluster: self.cluster_profile(&cluster)?,
             model: ModelProfile {
                 num_heads: Some(self.architecture.num_heads),
                 degrees: None,
-                recompute: self.recomputes(),
                 attention_divides_evenly: false,
-            },
-            time: TimeProfile {
-                quadratic_s_per_token2: self.quadratic_s_per_token2(),
-                linear_s_per_token: self.linear_s_per_token(),
-                micro_batch_overhead_s: self.micro_batch_overhead_s(),
-                step_overhead_s: 0.0,
-            },
-            exchange,
-            memory: MemoryProfile {
-                activation_bytes_per_token: self.activation_bytes_per_token(),
-                activation_bytes_per_token_by_degree: PerDegree::default(),
                 sharded_bytes: memory::sharded_bytes(&self.architecture),
                 fixed_bytes: memory::gathered_bytes(&self.architecture),
-                measured_bytes_per_local_token: None,
-                measured_bytes_per_sequence: None,
             },
+            overhead: OverheadProfile {
+                micro_batch_s: self.micro_batch_overhead_s(),
+                step_s: 0.0,
+            },
+            costs: vec![KindProfile {
+                quadratic_s_per_token2: self.quadratic_s_per_token2(),
+                linear_s_per_token: self.linear_s_per_token(),
+                exchanged_bytes_per_token: bytes_per_token,
+                one_node_bandwidth_bytes_per_s: bandwidth(Span::OneNode),
+                many_nodes_bandwidth_bytes_per_s: bandwidth(Span::ManyNodes),
+                memory_bytes_per_token: self.activation_bytes_per_token(),
+                ..KindProfile::new(self.kind())
+            }],
             measured_for: None,
             fit: None,
             measurements: Vec::new(),
@@ -237,10 +247,6 @@ impl AnalyticModel {
             }
         }
         Ok(ClusterProfile::Mixed { nodes })
-    }
-
-    fn recomputes(&self) -> bool {
-        self.architecture.recomputation != Recomputation::None
     }
 
     fn micro_batch_overhead_s(&self) -> f64 {

@@ -11,14 +11,14 @@
 //! short micro-batches matter as much as long ones, and no coefficient is negative.
 
 mod least_squares;
+mod time_terms;
 mod uncertainty;
 
-use lengthwise_core::{Degree, Tokens};
-
 pub use least_squares::non_negative;
+pub use time_terms::{Load, TimeTerms};
 pub use uncertainty::Uncertainty;
 
-use crate::{CostError, FittedCosts, GroupShape, Span, head_imbalance};
+use crate::{CostError, FittedCosts};
 
 /// Smallest share of a token's time that exchange is taken for. Never zero, so that of two plans that seem equal
 /// the one that exchanges less is chosen.
@@ -26,158 +26,6 @@ const LEAST_EXCHANGE: f64 = 1e-3;
 
 /// Smallest seconds of exchange for a token, where noise leaves no time for computing it: a profile's bandwidths are finite.
 const LEAST_EXCHANGE_S: f64 = 1e-12;
-
-/// What a group works on in a micro-batch, as far as its time depends on it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Load {
-    degree: Degree,
-    span: Span,
-    tokens: f64,
-    squares: f64,
-}
-
-impl Load {
-    /// Sequences of these lengths in a group of this shape.
-    pub fn new(shape: GroupShape, seq_lens: impl IntoIterator<Item = Tokens>) -> Self {
-        let mut load = Load {
-            degree: shape.strategy.degree(),
-            span: shape.span,
-            tokens: 0.0,
-            squares: 0.0,
-        };
-        for seq_len in seq_lens {
-            load.tokens += seq_len.as_f64();
-            load.squares += seq_len.as_f64().powi(2);
-        }
-        load
-    }
-}
-
-/// The terms that times are made of, each with a coefficient: overhead, linear, quadratic, and the exchanges.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TimeTerms {
-    num_heads: Option<u32>,
-    /// One coefficient each, in this order, after the first three.
-    exchanges: Vec<(Degree, Span)>,
-}
-
-impl TimeTerms {
-    pub(crate) const OVERHEAD: usize = 0;
-    const LINEAR: usize = 1;
-    const QUADRATIC: usize = 2;
-    const EXCHANGES: usize = 3;
-
-    /// The terms of groups of these degrees and spans; those of degree 1 exchange nothing.
-    ///
-    /// `num_heads` is `None` where attention always divides evenly.
-    pub fn new(
-        num_heads: Option<u32>,
-        exchanges: impl IntoIterator<Item = (Degree, Span)>,
-    ) -> Self {
-        let mut exchanges: Vec<_> = exchanges
-            .into_iter()
-            .filter(|&(degree, _)| degree > Degree::ONE)
-            .collect();
-        exchanges.sort();
-        exchanges.dedup();
-        TimeTerms {
-            num_heads,
-            exchanges,
-        }
-    }
-
-    /// The terms of these costs.
-    pub fn of(costs: &FittedCosts) -> Self {
-        let one_node = costs.exchange_s_per_token.iter();
-        let many_nodes = costs.many_nodes_exchange_s_per_token.iter();
-        let exchanges = one_node
-            .map(|&(degree, _)| (degree, Span::OneNode))
-            .chain(many_nodes.map(|&(degree, _)| (degree, Span::ManyNodes)));
-        Self::new(costs.num_heads, exchanges)
-    }
-
-    /// How many coefficients there are.
-    pub fn len(&self) -> usize {
-        Self::EXCHANGES + self.exchanges.len()
-    }
-
-    /// Never: there is always an overhead.
-    pub fn is_empty(&self) -> bool {
-        false
-    }
-
-    /// What each coefficient is multiplied by in the time of a micro-batch of groups with this load, at this pace.
-    pub fn micro_batch(&self, load: &Load, pace: f64) -> Vec<f64> {
-        let mut row: Vec<f64> = self.group(load).iter().map(|term| term * pace).collect();
-        row[Self::OVERHEAD] = 1.0;
-        row
-    }
-
-    /// The same for a group alone, without the micro-batch's overhead.
-    pub fn group(&self, load: &Load) -> Vec<f64> {
-        let ranks = f64::from(load.degree.get());
-        let imbalance = self
-            .num_heads
-            .map_or(1.0, |heads| head_imbalance(heads, load.degree));
-        let mut row = vec![0.0; self.len()];
-        row[Self::LINEAR] = load.tokens / ranks;
-        row[Self::QUADRATIC] = load.squares * imbalance / ranks;
-        if let Some(place) = self.exchange(load.degree, load.span) {
-            row[Self::EXCHANGES + place] = load.tokens;
-        }
-        row
-    }
-
-    /// The exchange that stands for groups of this degree and span: the nearest degree's, if need be of the other span.
-    fn exchange(&self, degree: Degree, span: Span) -> Option<usize> {
-        let distance = |&(other, of): &(Degree, Span)| {
-            let log2 = |degree: Degree| f64::from(degree.get()).log2();
-            (log2(other) - log2(degree)).abs() + if of == span { 0.0 } else { 1e3 }
-        };
-        let places = (0..self.exchanges.len()).filter(|_| degree > Degree::ONE);
-        places
-            .min_by(|&a, &b| distance(&self.exchanges[a]).total_cmp(&distance(&self.exchanges[b])))
-    }
-
-    /// The coefficients that costs have for these terms.
-    pub(crate) fn coefficients(&self, costs: &FittedCosts) -> Vec<f64> {
-        let mut coefficients = vec![
-            costs.micro_batch_overhead_s,
-            costs.linear_s_per_token,
-            costs.quadratic_s_per_token2,
-        ];
-        coefficients.extend(self.exchanges.iter().map(|&(degree, span)| {
-            let table = match span {
-                Span::OneNode => &costs.exchange_s_per_token,
-                Span::ManyNodes => &costs.many_nodes_exchange_s_per_token,
-            };
-            let entry = table.iter().find(|&&(of, _)| of == degree);
-            entry.map_or(0.0, |&(_, seconds)| seconds)
-        }));
-        coefficients
-    }
-
-    /// These coefficients as costs, all else as in `costs`.
-    pub(crate) fn costs(&self, coefficients: &[f64], costs: &FittedCosts) -> FittedCosts {
-        let exchange = |wanted: Span| {
-            let entries = self
-                .exchanges
-                .iter()
-                .zip(&coefficients[Self::EXCHANGES..])
-                .filter(move |((_, span), _)| *span == wanted);
-            entries.map(|(&(degree, _), &seconds)| (degree, seconds))
-        };
-        FittedCosts {
-            micro_batch_overhead_s: coefficients[Self::OVERHEAD],
-            linear_s_per_token: coefficients[Self::LINEAR],
-            quadratic_s_per_token2: coefficients[Self::QUADRATIC],
-            exchange_s_per_token: exchange(Span::OneNode).collect(),
-            many_nodes_exchange_s_per_token: exchange(Span::ManyNodes).collect(),
-            num_heads: self.num_heads,
-            ..costs.clone()
-        }
-    }
-}
 
 /// A measured micro-batch of equal groups.
 #[derive(Clone, Debug, PartialEq)]
@@ -221,11 +69,9 @@ impl Fit {
                 .collect();
             non_negative(&rows, &weights)?
         };
-        let linear = coefficients[TimeTerms::LINEAR];
-        let exchanges = coefficients[TimeTerms::EXCHANGES..].iter_mut();
-        for (exchange, &(degree, _)) in exchanges.zip(&terms.exchanges) {
-            let least = LEAST_EXCHANGE * linear / f64::from(degree.get());
-            *exchange = exchange.max(least).max(LEAST_EXCHANGE_S);
+        for (exchange, linear, degree) in terms.exchanges() {
+            let least = LEAST_EXCHANGE * coefficients[linear] / f64::from(degree.get());
+            coefficients[exchange] = coefficients[exchange].max(least).max(LEAST_EXCHANGE_S);
         }
         Ok(Fit {
             terms,
@@ -266,11 +112,11 @@ impl Fit {
 
 #[cfg(test)]
 mod tests {
-    use lengthwise_core::Strategy;
+    use lengthwise_core::{Activations, Degree, Strategy, StrategyKind, Tokens};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::CoreSharing;
+    use crate::{CoreSharing, GroupShape, KindCosts, Span};
 
     const HEADS: u32 = 8;
 
@@ -278,26 +124,37 @@ mod tests {
         Degree::new(degree).unwrap()
     }
 
-    fn load(ranks: u32, seq_lens: &[u64]) -> Load {
-        let strategy = Strategy::ulysses(degree(ranks), true);
+    const KIND: StrategyKind = StrategyKind::ulysses(Activations::Recompute);
+
+    fn shape(ranks: u32) -> GroupShape {
+        let strategy = Strategy::ulysses(degree(ranks), KIND.activations);
         let span = if ranks > 4 {
             Span::ManyNodes
         } else {
             Span::OneNode
         };
-        let shape = GroupShape { strategy, span };
-        Load::new(shape, seq_lens.iter().map(|&seq_len| Tokens(seq_len)))
+        GroupShape { strategy, span }
+    }
+
+    fn load(ranks: u32, seq_lens: &[u64]) -> Load {
+        Load::new(
+            shape(ranks),
+            seq_lens.iter().map(|&seq_len| Tokens(seq_len)),
+        )
     }
 
     fn costs() -> FittedCosts {
-        FittedCosts {
+        let costs = KindCosts {
             quadratic_s_per_token2: 2e-8,
             linear_s_per_token: 1e-4,
-            num_heads: Some(HEADS),
             exchange_s_per_token: vec![(degree(2), 4e-5), (degree(4), 2e-5)],
             many_nodes_exchange_s_per_token: vec![(degree(8), 5e-5)],
+            ..KindCosts::default()
+        };
+        FittedCosts {
+            num_heads: Some(HEADS),
             micro_batch_overhead_s: 3e-3,
-            ..FittedCosts::default()
+            ..FittedCosts::of_kind(KIND, costs)
         }
     }
 
@@ -351,8 +208,8 @@ mod tests {
             );
         }
         let back = fitted.costs(&costs());
-        assert_eq!(back.many_nodes_exchange_s_per_token.len(), 1);
-        assert_eq!(back.exchange_s_per_token.len(), 2);
+        assert_eq!(back.kinds[&KIND].many_nodes_exchange_s_per_token.len(), 1);
+        assert_eq!(back.kinds[&KIND].exchange_s_per_token.len(), 2);
     }
 
     proptest! {
@@ -373,31 +230,23 @@ mod tests {
 
     #[test]
     fn no_coefficient_is_ever_negative_and_exchange_is_never_free() {
-        let terms = TimeTerms::new(None, [(degree(2), Span::OneNode)]);
+        let terms = TimeTerms::new(None, [shape(2)]);
         let run = |ranks, seq_len: u64, seconds| Observation {
             terms: terms.micro_batch(&load(ranks, &[seq_len]), 1.0),
             seconds,
             weight: 1.0,
         };
         let runs = [run(1, 10, 1.0), run(1, 100, 5.0), run(2, 20, 0.1)];
-        let fitted = Fit::new(terms.clone(), &runs)
-            .unwrap()
-            .costs(&FittedCosts::default());
-        assert!(fitted.quadratic_s_per_token2 >= 0.0 && fitted.linear_s_per_token > 0.0);
-        assert!(fitted.exchange_s_per_token[0].1 > 0.0);
+        let fitted = |runs: &[Observation]| {
+            let fit = Fit::new(terms.clone(), runs).unwrap();
+            fit.costs(&FittedCosts::default()).kinds[&KIND].clone()
+        };
+        let costs = fitted(&runs);
+        assert!(costs.quadratic_s_per_token2 >= 0.0 && costs.linear_s_per_token > 0.0);
+        assert!(costs.exchange_s_per_token[0].1 > 0.0);
         let steeper = [run(1, 10, 1e-3), run(1, 100, 5.0)];
-        let fitted = Fit::new(terms, &steeper)
-            .unwrap()
-            .costs(&FittedCosts::default());
-        assert_eq!(fitted.linear_s_per_token, 0.0);
-        assert!(fitted.exchange_s_per_token[0].1 > 0.0);
-    }
-
-    #[test]
-    fn degrees_without_an_exchange_of_their_own_take_the_nearest_of_their_span() {
-        let terms = TimeTerms::of(&costs());
-        assert_eq!(terms.exchange(degree(3), Span::OneNode), Some(1));
-        assert_eq!(terms.exchange(degree(2), Span::ManyNodes), Some(2));
-        assert_eq!(terms.exchange(degree(1), Span::OneNode), None);
+        let costs = fitted(&steeper);
+        assert_eq!(costs.linear_s_per_token, 0.0);
+        assert!(costs.exchange_s_per_token[0].1 > 0.0);
     }
 }

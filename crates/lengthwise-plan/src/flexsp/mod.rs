@@ -139,7 +139,7 @@ struct Cutting<'a> {
 impl<'a> Cutting<'a> {
     /// `None` where some sequence does not even fit the weakest devices alone.
     fn of(instance: &'a Instance<'a>) -> Option<Self> {
-        let shapes = one_shape_for_each_degree(instance);
+        let shapes = one_shape_for_each_strategy(instance);
         let budget = instance.smallest_budget();
         let fits = |class| {
             let mut memory = shapes.iter().map(|&shape| instance.memory(shape, class));
@@ -206,9 +206,9 @@ impl<'a> Cutting<'a> {
 }
 
 /// Inside a node where one is large enough: the published costs know no other groups.
-fn one_shape_for_each_degree(instance: &Instance<'_>) -> Vec<usize> {
+fn one_shape_for_each_strategy(instance: &Instance<'_>) -> Vec<usize> {
     let mut shapes: Vec<usize> = (0..instance.shapes.len()).collect();
-    shapes.dedup_by_key(|shape| instance.shapes[*shape].degree);
+    shapes.dedup_by_key(|shape| instance.shapes[*shape].strategy);
     shapes
 }
 

@@ -2,8 +2,10 @@
 
 #![allow(dead_code, reason = "each test needs some of it")]
 
-use lengthwise_core::{Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategySpace};
-use lengthwise_cost::{FittedCosts, FittedModel};
+use lengthwise_core::{
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategyKind, StrategySpace,
+};
+use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 use lengthwise_plan::Problem;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -71,11 +73,12 @@ fn spaces() -> impl Strategy<Value = StrategySpace> {
             .into_iter()
             .map(|d| Degree::new(d).unwrap())
             .collect();
-        StrategySpace::ulysses(&degrees, true).unwrap()
+        StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap()
     });
-    let all = (1u32..10).prop_map(|heads| StrategySpace::ulysses_up_to(heads, true).unwrap());
+    let all = (1u32..10)
+        .prop_map(|heads| StrategySpace::ulysses_up_to(heads, Activations::Recompute).unwrap());
     let powers = [1, 2, 4, 8].map(|d| Degree::new(d).unwrap());
-    let powers = StrategySpace::ulysses(&powers, true).unwrap();
+    let powers = StrategySpace::ulysses(&powers, Activations::Recompute).unwrap();
     prop_oneof![1 => any, 2 => all, 2 => Just(powers)]
 }
 
@@ -95,14 +98,19 @@ fn costs() -> impl Strategy<Value = FittedModel> {
         .prop_map(
             |((quadratic, linear, num_heads), (near, far), (bytes, fixed, overhead))| {
                 FittedModel::new(FittedCosts {
-                    quadratic_s_per_token2: quadratic,
-                    linear_s_per_token: linear,
                     num_heads,
-                    exchange_s_per_token: near,
-                    many_nodes_exchange_s_per_token: far,
-                    memory_bytes_per_token: vec![(Degree::ONE, bytes)],
                     fixed_memory_bytes: fixed,
                     micro_batch_overhead_s: overhead,
+                    ..FittedCosts::of_kind(
+                        StrategyKind::ulysses(Activations::Recompute),
+                        KindCosts {
+                            quadratic_s_per_token2: quadratic,
+                            linear_s_per_token: linear,
+                            exchange_s_per_token: near,
+                            many_nodes_exchange_s_per_token: far,
+                            memory_bytes_per_token: vec![(Degree::ONE, bytes)],
+                        },
+                    )
                 })
                 .unwrap()
             },

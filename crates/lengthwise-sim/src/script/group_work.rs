@@ -53,7 +53,7 @@ impl GroupWork {
             parts,
             exchanged: costs.exchange_bytes_per_token * own_tokens,
             load,
-            recompute: group.strategy.recompute(),
+            recompute: group.strategy.activations().recomputes(),
             channel,
             path,
         }

@@ -2,10 +2,10 @@
 #![allow(dead_code, reason = "every test file uses another part of it")]
 
 use lengthwise_core::{
-    Bytes, Cluster, Degree, Device, Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Speed,
-    Strategy,
+    Activations, Bytes, Cluster, Degree, Device, Group, MicroBatch, Plan, Rank, Seconds,
+    SequenceIndex, Speed, Strategy, StrategyKind,
 };
-use lengthwise_cost::{ClusterLinks, CostModel, FittedCosts, FittedModel, Link};
+use lengthwise_cost::{ClusterLinks, CostModel, FittedCosts, FittedModel, KindCosts, Link};
 use lengthwise_sim::{ShardedBytes, StepCosts};
 
 pub fn device(speed: f64) -> Device {
@@ -25,13 +25,18 @@ pub fn with_speeds(devices_per_node: usize, speeds: &[f64]) -> Cluster {
 pub fn model(linear: f64, quadratic: f64, exchange: &[(u32, f64)], overhead: f64) -> FittedModel {
     let entry = |&(degree, seconds): &(u32, f64)| (Degree::new(degree).unwrap(), seconds);
     FittedModel::new(FittedCosts {
-        linear_s_per_token: linear,
-        quadratic_s_per_token2: quadratic,
-        exchange_s_per_token: exchange.iter().map(entry).collect(),
-        memory_bytes_per_token: vec![(Degree::ONE, 100.0)],
         fixed_memory_bytes: 5000.0,
         micro_batch_overhead_s: overhead,
-        ..FittedCosts::default()
+        ..FittedCosts::of_kind(
+            StrategyKind::ulysses(Activations::Recompute),
+            KindCosts {
+                linear_s_per_token: linear,
+                quadratic_s_per_token2: quadratic,
+                exchange_s_per_token: exchange.iter().map(entry).collect(),
+                memory_bytes_per_token: vec![(Degree::ONE, 100.0)],
+                ..KindCosts::default()
+            },
+        )
     })
     .unwrap()
 }
@@ -39,7 +44,10 @@ pub fn model(linear: f64, quadratic: f64, exchange: &[(u32, f64)], overhead: f64
 /// A group of these ranks that recomputes its activations.
 pub fn group(ranks: &[u32], sequences: &[u32]) -> Group {
     Group {
-        strategy: Strategy::ulysses(Degree::new(ranks.len() as u32).unwrap(), true),
+        strategy: Strategy::ulysses(
+            Degree::new(ranks.len() as u32).unwrap(),
+            Activations::Recompute,
+        ),
         ranks: ranks.iter().copied().map(Rank).collect(),
         sequences: sequences.iter().copied().map(SequenceIndex).collect(),
     }
@@ -51,7 +59,7 @@ pub trait KeepingActivations {
 
 impl KeepingActivations for Group {
     fn keeping_activations(mut self) -> Self {
-        self.strategy = Strategy::ulysses(self.degree(), false);
+        self.strategy = Strategy::ulysses(self.degree(), Activations::Keep);
         self
     }
 }

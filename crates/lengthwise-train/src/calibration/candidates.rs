@@ -146,7 +146,7 @@ impl<'a> Knowledge<'a> {
 
 #[cfg(test)]
 mod tests {
-    use lengthwise_core::{Cluster, Degree, Device, Speed, Strategy, Tokens};
+    use lengthwise_core::{Activations, Cluster, Degree, Device, Speed, Strategy, Tokens};
     use lengthwise_cost::fitting::{Load, Observation, TimeTerms};
     use lengthwise_cost::{GroupShape, Span};
 
@@ -157,14 +157,17 @@ mod tests {
         Layout::of(Degree::ONE, &Cluster::uniform(1, 4, device).unwrap())
     }
 
-    fn run(seq_lens: &[u64]) -> RunTerms {
-        let shape = GroupShape {
-            strategy: Strategy::ulysses(Degree::ONE, true),
+    fn shape() -> GroupShape {
+        GroupShape {
+            strategy: Strategy::ulysses(Degree::ONE, Activations::Recompute),
             span: Span::OneNode,
-        };
-        let load = Load::new(shape, seq_lens.iter().map(|&seq_len| Tokens(seq_len)));
+        }
+    }
+
+    fn run(seq_lens: &[u64]) -> RunTerms {
+        let load = Load::new(shape(), seq_lens.iter().map(|&seq_len| Tokens(seq_len)));
         RunTerms {
-            terms: TimeTerms::new(None, []).micro_batch(&load, 1.0),
+            terms: TimeTerms::new(None, [shape()]).micro_batch(&load, 1.0),
             longest: seq_lens.iter().copied().max().unwrap() as f64,
             local_tokens: seq_lens.iter().sum::<u64>() as f64,
             layout: 0,
@@ -181,7 +184,7 @@ mod tests {
                 weight: 1.0,
             }
         });
-        Fit::new(TimeTerms::new(None, []), &observed).unwrap()
+        Fit::new(TimeTerms::new(None, [shape()]), &observed).unwrap()
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use lengthwise_comm::{Communicator, ReduceOp};
-use lengthwise_core::{Bytes, Degree, Rank, Seconds, StrategySpace, Tokens};
+use lengthwise_core::{Bytes, Degree, Rank, Seconds, Strategy, StrategySpace, Tokens};
 use lengthwise_cost::fitting::{Fit, Observation, TimeTerms, non_negative};
 use lengthwise_cost::{
     CoreSharing, CostModel, FitReport, FittedCosts, FittedModel, GroupShape, Span, StepModel,
@@ -103,7 +103,11 @@ impl<'a, C: Communicator> Measuring<'a, C> {
         // A rank with fewer heads leaves a shared core to the others.
         let is_shared = core_sharing(options).is_shared();
         let num_heads = (!is_shared).then_some(options.model.heads as u32);
-        let spans = layouts.iter().map(|layout| (layout.degree, layout.span));
+        let activations = options.activations;
+        let shapes = layouts.iter().map(|layout| GroupShape {
+            strategy: Strategy::ulysses(layout.degree, activations),
+            span: layout.span,
+        });
         Ok(Measuring {
             executor: Executor::new(
                 options.model.clone(),
@@ -113,7 +117,7 @@ impl<'a, C: Communicator> Measuring<'a, C> {
             rule,
             device_memory: device_memory.as_f64(),
             counted: counted_memory(options, degrees.iter().copied()),
-            terms: TimeTerms::new(num_heads, spans),
+            terms: TimeTerms::new(num_heads, shapes),
             sharing: match rule.clock {
                 // It counts work, whoever does it meanwhile.
                 Clock::Processor { .. } => CoreSharing::new(world.size() as u32, 1),
@@ -264,7 +268,7 @@ impl<'a, C: Communicator> Measuring<'a, C> {
         progress: Progress<'_>,
     ) -> Result<Vec<lengthwise_cost::Measurement>, TrainError> {
         let cluster = &self.options.cluster;
-        let (context, recompute) = (self.options.context.0, self.options.recompute);
+        let (context, activations) = (self.options.context.0, self.options.activations);
         let budget = self.rule.time_budget;
         let left = (budget - self.rule.fitting_budget()).as_secs_f64();
         let num_runs = self.rule.num_held_out * HELD_OUT_ROUNDS;
@@ -272,7 +276,7 @@ impl<'a, C: Communicator> Measuring<'a, C> {
         let mut measured = Vec::new();
         for index in 0..self.rule.num_held_out {
             let seconds = |degree: Degree, seq_len: u64| {
-                let strategy = lengthwise_core::Strategy::ulysses(degree, recompute);
+                let strategy = Strategy::ulysses(degree, activations);
                 let span = Span::OneNode;
                 let shape = GroupShape { strategy, span };
                 model.cost.sequence_time(shape, Tokens(seq_len)).get()
@@ -286,7 +290,7 @@ impl<'a, C: Communicator> Measuring<'a, C> {
                 seconds,
                 longest,
             );
-            let mut trial = Trial::new(groups, recompute)?;
+            let mut trial = Trial::new(groups, activations)?;
             for _ in 0..HELD_OUT_ROUNDS {
                 trial.run(&mut self.executor, self.rule.clock)?;
             }
@@ -302,7 +306,7 @@ impl<'a, C: Communicator> Measuring<'a, C> {
 
     fn trial(&self, candidate: &Candidate) -> Result<Trial, TrainError> {
         let layout = &self.layouts[candidate.layout];
-        Trial::equal(layout, &candidate.seq_lens, self.options.recompute)
+        Trial::equal(layout, &candidate.seq_lens, self.options.activations)
     }
 
     fn row(&self, trial: &Trial, layout: usize) -> RunTerms {
@@ -429,9 +433,9 @@ impl<'a, C: Communicator> Measuring<'a, C> {
     /// Tokens that a group of `degree` has room for.
     fn most_tokens(&self, degree: Degree) -> u64 {
         let TrainOptions {
-            model, recompute, ..
+            model, activations, ..
         } = self.options;
-        let per_token = memory::bytes_per_token(model, degree, *recompute);
+        let per_token = memory::bytes_per_token(model, degree, *activations);
         let room = self.device_memory - self.counted.fixed_memory_bytes;
         ((room / per_token) as u64).max(1)
     }

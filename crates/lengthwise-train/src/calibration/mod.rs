@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use lengthwise_comm::Communicator;
 use lengthwise_core::{Bytes, Degree, Seconds, StrategySpace};
-use lengthwise_cost::{CoreSharing, FitReport, FittedCosts, Measurement, StepModel};
+use lengthwise_cost::{CoreSharing, FitReport, FittedCosts, KindCosts, Measurement, StepModel};
 
 use crate::{TrainError, TrainOptions, memory};
 use measuring::Measuring;
@@ -162,13 +162,17 @@ pub(crate) fn counted_memory(
     options: &TrainOptions,
     degrees: impl Iterator<Item = Degree>,
 ) -> FittedCosts {
-    let TrainOptions {
-        model, recompute, ..
-    } = options;
-    let per_token = |degree| (degree, memory::bytes_per_token(model, degree, *recompute));
-    FittedCosts {
+    let (model, activations) = (&options.model, options.activations);
+    let per_token = |degree| {
+        let bytes = memory::bytes_per_token(model, degree, activations);
+        (degree, bytes)
+    };
+    let costs = KindCosts {
         memory_bytes_per_token: degrees.map(per_token).collect(),
+        ..KindCosts::default()
+    };
+    FittedCosts {
         fixed_memory_bytes: memory::fixed_bytes(model, options.cluster.num_devices() as usize),
-        ..FittedCosts::default()
+        ..FittedCosts::of_kind(options.strategy_kind(), costs)
     }
 }

@@ -2,10 +2,10 @@
 
 use lengthwise_comm::Emulation;
 use lengthwise_core::{Bytes, Degree, StrategySpace};
+use lengthwise_cost::format::FormatVersion;
 use lengthwise_cost::{
-    ClusterLinks, ClusterProfile, CostModel, ExchangeProfile, FittedCosts, FittedModel, Link,
-    MeasuredFor, MemoryProfile, ModelProfile, PerDegree, Profile, ProfileError, StepModel,
-    TimeProfile,
+    ClusterLinks, ClusterProfile, CostModel, FittedCosts, FittedModel, KindProfile, Link,
+    MeasuredFor, ModelProfile, OverheadProfile, PerDegree, Profile, ProfileError, StepModel,
 };
 
 use super::{MeasuredCosts, core_sharing, counted_memory};
@@ -29,7 +29,6 @@ pub fn measured_for(options: &TrainOptions) -> MeasuredFor {
         kv_heads: model.kv_heads as u64,
         ffn: model.ffn as u64,
         tied_output: model.tied_output,
-        recompute: options.recompute,
         data_type: "f32".to_owned(),
         emulated: options
             .emulation
@@ -75,11 +74,15 @@ pub fn profiled(
     profile.check_degrees(space)?;
     let model = profile.step_model(&options.cluster)?;
     let counted = counted_memory(options, space.degrees());
-    let costs = FittedCosts {
-        memory_bytes_per_token: counted.memory_bytes_per_token,
+    let mut costs = FittedCosts {
         fixed_memory_bytes: counted.fixed_memory_bytes,
         ..model.cost.costs().clone()
     };
+    for (kind, counted) in counted.kinds {
+        if let Some(profiled) = costs.kinds.get_mut(&kind) {
+            profiled.memory_bytes_per_token = counted.memory_bytes_per_token;
+        }
+    }
     Ok(StepModel {
         cost: FittedModel::new(costs)?,
         ..model
@@ -88,12 +91,14 @@ pub fn profiled(
 
 /// The profile of a run's model on the devices that it was measured on.
 pub fn profile(name: &str, options: &TrainOptions, measured: &MeasuredCosts) -> Profile {
-    let costs: &FittedCosts = measured.model.cost.costs();
+    let kind = options.strategy_kind();
+    let all: &FittedCosts = measured.model.cost.costs();
+    let costs = all.kinds.get(&kind).cloned().unwrap_or_default();
     let num_ranks = options.cluster.num_devices();
     let devices = options.cluster.devices().iter();
     let memory = devices.map(|device| device.memory()).min();
     let memory = memory.unwrap_or_default();
-    let exchanged = volume::exchanged_bytes_per_token(&options.model, options.recompute);
+    let exchanged = volume::exchanged_bytes_per_token(&options.model, options.activations);
     let bandwidths = |table: &[(Degree, f64)]| {
         let bandwidth = table
             .iter()
@@ -102,11 +107,13 @@ pub fn profile(name: &str, options: &TrainOptions, measured: &MeasuredCosts) -> 
     };
     let sharded = BYTES_PER_PARAMETER * ModelSpec::new(&options.model).num_parameters() as f64;
     let together = costs.memory_bytes_per_token.iter();
-    let together = together.map(|&(degree, bytes)| (degree, bytes * f64::from(degree.get())));
-    let together: Vec<(Degree, f64)> = together.collect();
+    let together: Vec<(Degree, f64)> = together
+        .map(|&(degree, bytes)| (degree, bytes * f64::from(degree.get())))
+        .collect();
     let sharing = core_sharing(options);
     let measured_for = measured_for(options);
     Profile {
+        version: FormatVersion,
         name: name.to_owned(),
         context_tokens: options.context.0,
         cluster: ClusterProfile::Equal {
@@ -121,28 +128,26 @@ pub fn profile(name: &str, options: &TrainOptions, measured: &MeasuredCosts) -> 
                 .degrees
                 .as_ref()
                 .map(|degrees| degrees.iter().map(|degree| degree.get()).collect()),
-            recompute: options.recompute,
-            attention_divides_evenly: costs.num_heads.is_none(),
+            attention_divides_evenly: all.num_heads.is_none(),
+            sharded_bytes: sharded,
+            fixed_bytes: (all.fixed_memory_bytes - sharded / f64::from(num_ranks)).max(0.0),
         },
-        time: TimeProfile {
+        overhead: OverheadProfile {
+            micro_batch_s: measured.model.cost.micro_batch_overhead().get(),
+            step_s: measured.model.step_overhead.get(),
+        },
+        costs: vec![KindProfile {
             quadratic_s_per_token2: costs.quadratic_s_per_token2,
             linear_s_per_token: costs.linear_s_per_token,
-            micro_batch_overhead_s: measured.model.cost.micro_batch_overhead().get(),
-            step_overhead_s: measured.model.step_overhead.get(),
-        },
-        exchange: ExchangeProfile {
-            bytes_per_token: exchanged,
+            exchanged_bytes_per_token: exchanged,
             one_node_bandwidth_bytes_per_s: bandwidths(&costs.exchange_s_per_token),
             many_nodes_bandwidth_bytes_per_s: bandwidths(&costs.many_nodes_exchange_s_per_token),
-        },
-        memory: MemoryProfile {
-            activation_bytes_per_token: together.first().map_or(0.0, |&(_, bytes)| bytes),
-            activation_bytes_per_token_by_degree: PerDegree::new(together),
-            sharded_bytes: sharded,
-            fixed_bytes: (costs.fixed_memory_bytes - sharded / f64::from(num_ranks)).max(0.0),
+            memory_bytes_per_token: together.first().map_or(0.0, |&(_, bytes)| bytes),
+            memory_bytes_per_token_by_degree: PerDegree::new(together),
             measured_bytes_per_local_token: Some(measured.bytes_per_local_token),
             measured_bytes_per_sequence: Some(measured.bytes_per_sequence),
-        },
+            ..KindProfile::new(kind)
+        }],
         measured_for: Some(measured_for),
         fit: Some(measured.report.clone()),
         measurements: measured.measurements.clone(),

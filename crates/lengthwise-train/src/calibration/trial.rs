@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use lengthwise_comm::{Communicator, ReduceOp};
 use lengthwise_core::{
-    Cluster, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Strategy, Tokens,
+    Activations, Cluster, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex,
+    Strategy, Tokens,
 };
 use lengthwise_cost::fitting::{Load, TimeTerms};
+use lengthwise_cost::format::StrategyRecord;
 use lengthwise_cost::{
     CoreSharing, GroupShape, MeasuredGroup, MeasuredParts, Measurement, StepModel,
 };
@@ -45,7 +47,10 @@ pub struct Trial {
 
 impl Trial {
     /// Groups of these ranks with sequences of these lengths.
-    pub fn new(groups: Vec<(Vec<Rank>, Vec<u64>)>, recompute: bool) -> Result<Self, TrainError> {
+    pub fn new(
+        groups: Vec<(Vec<Rank>, Vec<u64>)>,
+        activations: Activations,
+    ) -> Result<Self, TrainError> {
         let num_active = groups.iter().map(|(ranks, _)| ranks.len() as u32).sum();
         let mut all_lens = Vec::new();
         let mut planned = Vec::with_capacity(groups.len());
@@ -54,7 +59,7 @@ impl Trial {
             all_lens.extend(&seq_lens);
             let degree = lengthwise_core::Degree::new(ranks.len() as u32)?;
             planned.push(Group {
-                strategy: Strategy::ulysses(degree, recompute),
+                strategy: Strategy::ulysses(degree, activations),
                 ranks,
                 sequences: (first..all_lens.len() as u32).map(SequenceIndex).collect(),
             });
@@ -71,10 +76,14 @@ impl Trial {
     }
 
     /// The same sequences in each group of a layout.
-    pub fn equal(layout: &Layout, seq_lens: &[u64], recompute: bool) -> Result<Self, TrainError> {
+    pub fn equal(
+        layout: &Layout,
+        seq_lens: &[u64],
+        activations: Activations,
+    ) -> Result<Self, TrainError> {
         let groups = layout.groups.iter();
         let groups = groups.map(|ranks| (ranks.clone(), seq_lens.to_vec()));
-        Self::new(groups.collect(), recompute)
+        Self::new(groups.collect(), activations)
     }
 
     /// What each coefficient is multiplied by in the time of equal groups.
@@ -252,7 +261,7 @@ impl Trial {
             let seq_lens_tokens: Vec<u64> = self.lens_of(group).collect();
             let measured = MeasuredGroup {
                 count: 1,
-                degree: group.degree().get(),
+                strategy: StrategyRecord(group.strategy),
                 crosses_nodes: cluster.crosses_nodes(&group.ranks),
                 seq_lens_tokens,
             };

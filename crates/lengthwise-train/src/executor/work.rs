@@ -51,7 +51,7 @@ impl RankWork {
                 },
                 shards,
             },
-            recompute: group.strategy.recompute(),
+            recompute: group.strategy.activations().recomputes(),
         };
         for (sequence, rows) in sequences.iter().zip(packed) {
             let start = mine.start.clamp(rows.start, rows.end) - rows.start;

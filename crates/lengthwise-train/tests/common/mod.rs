@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use lengthwise_comm::{Communicator, Emulation, ThreadCommunicator, run_ranks, run_ranks_emulated};
 use lengthwise_core::{
-    Bytes, Cluster, Degree, Device, Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Speed,
-    Strategy,
+    Activations, Bytes, Cluster, Degree, Device, Group, MicroBatch, Plan, Rank, Seconds,
+    SequenceIndex, Speed, Strategy,
 };
 use lengthwise_cost::{ClusterLinks, Link};
 use lengthwise_tensor::CpuBackend;
@@ -41,14 +41,14 @@ pub fn batch(seq_lens: &[u64], vocab: usize) -> TokenBatch {
 }
 
 /// A plan from `(degree, sequences)` of each group of each micro-batch; ranks are taken in order.
-pub fn plan(micro_batches: &[&[(u32, &[u32])]], recompute: bool) -> Plan {
+pub fn plan(micro_batches: &[&[(u32, &[u32])]], activations: Activations) -> Plan {
     let micro_batches = micro_batches.iter().map(|groups| {
         let mut next = 0;
         let groups = groups.iter().map(|&(degree, sequences)| {
             let ranks = (next..next + degree).map(Rank).collect();
             next += degree;
             Group {
-                strategy: Strategy::ulysses(Degree::new(degree).unwrap(), recompute),
+                strategy: Strategy::ulysses(Degree::new(degree).unwrap(), activations),
                 ranks,
                 sequences: sequences.iter().copied().map(SequenceIndex).collect(),
             }

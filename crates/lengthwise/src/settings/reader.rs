@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::overrides::{OverrideSource, Overrides};
 use super::place::{Place, Setting, broken};
+use super::train::RENAMED;
 use super::value::{Value, Written};
 use crate::failure::Failure;
 use crate::suggestion::suggestion;
@@ -267,8 +268,10 @@ fn unknown_key(place: &Place, key: &str, written: &str, keys: &[&'static str]) -
     let elsewhere = keys
         .iter()
         .find(|known| known.split('.').next_back() == Some(name));
-    broken(key, written, place, "there is no such setting").hint(match elsewhere {
-        Some(elsewhere) => format!("did you mean {elsewhere}?"),
-        None => suggestion(key, known, "known are"),
+    let renamed = RENAMED.iter().find(|(old, _)| *old == key);
+    broken(key, written, place, "there is no such setting").hint(match (renamed, elsewhere) {
+        (Some((_, renamed)), _) => (*renamed).to_owned(),
+        (None, Some(elsewhere)) => format!("did you mean {elsewhere}?"),
+        (None, None) => suggestion(key, known, "known are"),
     })
 }

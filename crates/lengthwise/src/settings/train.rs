@@ -8,6 +8,7 @@ mod trace;
 
 use std::path::PathBuf;
 
+use lengthwise_core::Activations;
 use lengthwise_cost::RefinementRule;
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 use lengthwise_train::TrainOptions;
@@ -62,12 +63,18 @@ pub const KEYS: [&str; 42] = [
     "train.epsilon",
     "train.clip_norm",
     "train.seed",
-    "train.recompute",
+    "train.activations",
     "train.metrics",
     "train.checkpoint",
     "train.trace",
     "train.trace_steps",
 ];
+
+/// Settings of earlier versions, and what became of them.
+pub const RENAMED: [(&str, &str); 1] = [(
+    "train.recompute",
+    "it is now train.activations, which can be \"keep\" (as false was) or \"recompute\" (as true was)",
+)];
 
 /// A run, ready to begin.
 #[derive(Debug)]
@@ -116,7 +123,13 @@ impl TrainSettings {
         let (profile, refine) = costs(&mut reader)?;
         let (steps, optimizer) = optimizer(&mut reader)?;
         let seed = reader.get("train.seed", 0)?.value;
-        let recompute = reader.get("train.recompute", true)?.value;
+        let activations = reader.get("train.activations", Activations::Recompute)?;
+        activations.must(
+            activations.value != Activations::Host,
+            "activations can't be moved to the host in this version",
+            "keep or recompute them",
+        )?;
+        let activations = activations.value;
         let mut metrics = reader.optional::<PathBuf>("train.metrics")?;
 
         let checkpoint = reader.optional::<PathBuf>("train.checkpoint")?;
@@ -144,7 +157,7 @@ impl TrainSettings {
                 context: context.value,
                 steps,
                 seed,
-                recompute,
+                activations,
                 degrees,
                 plan_ahead,
                 checkpoint,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lengthwise_core::{Degree, Tokens};
+use lengthwise_core::{Activations, Degree, Tokens};
 use lengthwise_plan::PlannerKind;
 use lengthwise_train::data::Overlong;
 use toml::de::DeValue;
@@ -143,6 +143,7 @@ macro_rules! named {
     };
 }
 named!(Overlong, r#""split", "truncate" or "skip""#, r#""split""#);
+named!(Activations, r#""keep" or "recompute""#, r#""recompute""#);
 named!(PlannerKind, "the name of a planner", r#""adaptive""#);
 
 impl Value for Tokens {

@@ -125,7 +125,7 @@ fn measure(options: &TrainOptions, time_budget: Duration) -> Result<StepModel, F
 
 /// The strategies that may be planned with.
 fn space(options: &TrainOptions) -> Result<StrategySpace, Failure> {
-    let space = StrategySpace::ulysses_up_to(options.model.heads as u32, options.recompute)
+    let space = StrategySpace::ulysses_up_to(options.model.heads as u32, options.activations)
         .and_then(|space| space.limited_to(options.cluster.num_devices()))
         .and_then(|space| match &options.degrees {
             Some(degrees) => space.restricted_to(degrees),
@@ -202,7 +202,7 @@ impl EmulatedBench {
         let TrainOptions {
             model,
             cluster,
-            recompute,
+            activations,
             ..
         } = &self.options;
         let layers = model.layers as f64;
@@ -212,7 +212,7 @@ impl EmulatedBench {
             parameters: Bytes::from_f64_ceil(gathered).unwrap_or_default(),
             gradients: volume::scattered_bytes(model),
         };
-        let exchanged = volume::exchanged_bytes_per_token(model, *recompute);
+        let exchanged = volume::exchanged_bytes_per_token(model, *activations);
         let overhead = Seconds::new(self.alone.cost.costs().micro_batch_overhead_s);
         let overhead = overhead.unwrap_or(Seconds::ZERO);
         let devices = DeviceCosts(&self.alone.cost);
@@ -246,6 +246,10 @@ impl MemoryModel for DeviceCosts<'_> {
 }
 
 impl CostModel for DeviceCosts<'_> {
+    fn prices(&self, strategy: Strategy) -> bool {
+        self.0.prices(strategy)
+    }
+
     fn sequence_time(&self, shape: GroupShape, seq_len: Tokens) -> Seconds {
         self.0.sequence_time(shape, seq_len)
     }

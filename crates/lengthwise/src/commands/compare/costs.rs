@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use lengthwise_core::{
-    Bytes, Cluster, Degree, Device, MemoryModel, Strategy, StrategySpace, Tokens,
+    Bytes, Cluster, Degree, Device, MemoryModel, Strategy, StrategyKind, StrategySpace, Tokens,
 };
-use lengthwise_cost::{ClusterLinks, ExchangeEfficiency, FittedModel, Profile, Recomputation};
+use lengthwise_cost::{ClusterLinks, ExchangeEfficiency, FittedModel, Profile};
 use lengthwise_sim::ShardedBytes;
 
 use crate::commands::plan::read_profile;
@@ -148,7 +148,7 @@ fn of_profile(
     let space = match degrees {
         Some(degrees) => {
             let most = profile.model.num_heads;
-            chosen(degrees, most, profile.model.recompute, &cluster)?
+            chosen(degrees, most, profile.kinds(), &cluster)?
         }
         None => profile.space(&cluster).map_err(|error| failure(&error))?,
     };
@@ -158,7 +158,7 @@ fn of_profile(
         space,
         context: changes.context.unwrap_or(profile.context()),
         num_layers: SIMULATED_LAYERS,
-        exchange_bytes_per_token: profile.exchange.bytes_per_token,
+        exchange_bytes_per_token: profile.exchanged_bytes_per_token(),
         links: None,
         cluster,
     })
@@ -175,13 +175,8 @@ fn of_described(
     let architecture = analytic.architecture();
     let space = match degrees {
         Some(degrees) => {
-            let recomputes = architecture.recomputation() != Recomputation::None;
-            chosen(
-                degrees,
-                Some(architecture.num_heads()),
-                recomputes,
-                &cluster,
-            )?
+            let kind = [analytic.kind()];
+            chosen(degrees, Some(architecture.num_heads()), kind, &cluster)?
         }
         None => described.space(&analytic)?,
     };
@@ -207,7 +202,7 @@ fn of_described(
 fn chosen(
     degrees: &[Degree],
     num_heads: Option<u32>,
-    recompute: bool,
+    kinds: impl IntoIterator<Item = StrategyKind>,
     cluster: &Cluster,
 ) -> Result<StrategySpace, Failure> {
     if let Some(num_heads) = num_heads
@@ -217,7 +212,11 @@ fn chosen(
             "--degrees: degree {degree} is more than the model's {num_heads} heads; each rank of a group needs one"
         )));
     }
-    StrategySpace::ulysses(degrees, recompute)
+    let of_kind = |kind: StrategyKind| {
+        let strategy = move |&degree| Strategy::ulysses(degree, kind.activations);
+        degrees.iter().map(strategy)
+    };
+    StrategySpace::new(kinds.into_iter().flat_map(of_kind))
         .and_then(|space| space.limited_to(cluster.num_devices()))
         .map_err(|error| Failure::input(format!("--degrees: {error}")))
 }

@@ -1,6 +1,6 @@
 //! Why a batch can't be planned, in the words of the files it came from.
 
-use lengthwise_core::{Bytes, Degree, MemoryModel, SequenceIndex, Strategy, StrategySpace, Tokens};
+use lengthwise_core::{Bytes, Degree, MemoryModel, SequenceIndex, Tokens};
 use lengthwise_plan::PlanError;
 
 use super::table::counted;
@@ -90,10 +90,10 @@ impl OwnedProblem {
     ) -> Option<String> {
         let budget = self.budget();
         let needed = (best..=MAX_RECOMMENDED).find(|&degree| {
-            Degree::new(degree).is_ok_and(|degree| {
-                let strategy = Strategy::ulysses(degree, self.profile.model.recompute);
-                self.cost.sequence_memory(strategy, seq_len) <= budget
-            })
+            let space = Degree::new(degree).map(|degree| self.profile.space_of(&[degree]));
+            let Ok(Ok(space)) = space else { return false };
+            let mut strategies = space.strategies().iter();
+            strategies.any(|&strategy| self.cost.sequence_memory(strategy, seq_len) <= budget)
         })?;
         let num_devices = self.cluster.num_devices();
         let place = lengths.place(sequence.index());
@@ -114,9 +114,10 @@ impl OwnedProblem {
             let cluster = self.profile.cluster(Some(num_devices)).ok()?;
             let cost = self.profile.model(&cluster).ok()?;
             let space = match &self.degrees {
-                Some(degrees) => StrategySpace::ulysses(degrees, self.profile.model.recompute)
-                    .and_then(|space| space.limited_to(num_devices))
-                    .ok()?,
+                Some(degrees) => {
+                    let space = self.profile.space_of(degrees).ok()?;
+                    space.limited_to(num_devices).ok()?
+                }
                 None => self.profile.space(&cluster).ok()?,
             };
             let budget = cost.budget(&cluster.devices()[0]);

@@ -165,9 +165,9 @@ fn chosen_space(
         );
         return Err(failure(message));
     }
-    StrategySpace::ulysses(degrees, costs.model.recompute)
-        .and_then(|space| space.limited_to(cluster.num_devices()))
-        .map_err(|error| failure(error.to_string()))
+    let space = costs.space_of(degrees);
+    let space = space.and_then(|space| Ok(space.limited_to(cluster.num_devices())?));
+    space.map_err(|error| failure(error.to_string()))
 }
 
 /// The profile in a file.

@@ -1,6 +1,7 @@
 //! A plan with all predictions, as `lengthwise plan --json` prints it.
 
 use lengthwise_core::MemoryModel;
+use lengthwise_cost::format::{FormatVersion, StrategyRecord};
 use lengthwise_cost::{predict_group, predict_micro_batch};
 use lengthwise_plan::{Attempts, Planned, PlannerKind, StopReason};
 use serde::Serialize;
@@ -11,6 +12,7 @@ use crate::failure::Failure;
 /// A plan with all predictions; its fields are the keys of the JSON output.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
+    version: FormatVersion,
     pub(super) planner: String,
     pub(super) predicted_step_s: f64,
     pub(super) lower_bound_s: f64,
@@ -34,19 +36,12 @@ pub(super) struct MicroBatchReport {
 pub(super) struct GroupReport {
     pub(super) degree: u32,
     pub(super) ranks: Vec<u32>,
-    strategy: StrategyReport,
+    strategy: StrategyRecord,
     pub(super) predicted_s: f64,
     pub(super) memory_bytes: u64,
     pub(super) sequences: Vec<u32>,
     #[serde(skip)]
     pub(super) tokens: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct StrategyReport {
-    ulysses: u32,
-    ring: u32,
-    recompute: bool,
 }
 
 impl Report {
@@ -61,11 +56,7 @@ impl Report {
             let groups = micro_batch.groups.iter().map(|group| GroupReport {
                 degree: group.degree().get(),
                 ranks: group.ranks.iter().map(|rank| rank.0).collect(),
-                strategy: StrategyReport {
-                    ulysses: group.strategy.ulysses_degree().get(),
-                    ring: group.strategy.ring_degree().get(),
-                    recompute: group.strategy.recompute(),
-                },
+                strategy: StrategyRecord(group.strategy),
                 predicted_s: predict_group(group, batch, cluster, cost).get(),
                 memory_bytes: cost.group_memory(group, batch).0,
                 sequences: group.sequences.iter().map(|sequence| sequence.0).collect(),
@@ -83,6 +74,7 @@ impl Report {
         });
         let report = &planned.report;
         Report {
+            version: FormatVersion,
             planner: planner.to_string(),
             predicted_step_s: report.predicted_step.get(),
             lower_bound_s: report.lower_bound.get(),

@@ -2,39 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use lengthwise_core::{Bytes, Seconds};
-use lengthwise_cost::{MeasuredParts, PerDegree, Profile};
+use lengthwise_core::{Bytes, Degree, Seconds};
+use lengthwise_cost::{KindProfile, MeasuredParts, PerDegree, Profile};
 
 /// The coefficients, what time went into, and how good the fit is.
 pub fn lines(profile: &Profile) -> Vec<String> {
-    let (time, exchange) = (&profile.time, &profile.exchange);
-    let mut lines = vec![
-        format!(
-            "compute    {} a token, and {} a thousand squares of tokens",
-            seconds(time.linear_s_per_token),
-            seconds(1e3 * time.quadratic_s_per_token2),
-        ),
-        format!(
-            "overhead   {} a micro-batch, {} a step",
-            seconds(time.micro_batch_overhead_s),
-            seconds(time.step_overhead_s),
-        ),
-    ];
-    for (place, table) in [
-        ("in a node", &exchange.one_node_bandwidth_bytes_per_s),
-        ("across nodes", &exchange.many_nodes_bandwidth_bytes_per_s),
-    ] {
-        lines.extend(exchanges(place, table, exchange.bytes_per_token));
-    }
-    let memory = &profile.memory;
-    let bytes =
-        |figure: Option<f64>| Bytes::from_f64_ceil(figure.unwrap_or(0.0)).unwrap_or_default();
-    lines.push(format!(
-        "memory     {} seen for each token of a device, {} for each sequence; {} may be needed a token",
-        bytes(memory.measured_bytes_per_local_token),
-        bytes(memory.measured_bytes_per_sequence),
-        bytes(Some(memory.activation_bytes_per_token)),
-    ));
+    let mut lines = vec![format!(
+        "overhead   {} a micro-batch, {} a step",
+        seconds(profile.overhead.micro_batch_s),
+        seconds(profile.overhead.step_s),
+    )];
+    lines.extend(profile.costs.iter().flat_map(costs));
     lines.extend(parts(profile));
     if let Some(fit) = &profile.fit {
         let held_out = match (fit.held_out_error, fit.held_out_worst_error) {
@@ -61,6 +39,30 @@ pub fn lines(profile: &Profile) -> Vec<String> {
     lines
 }
 
+/// What sequences cost under one kind of strategy.
+fn costs(costs: &KindProfile) -> Vec<String> {
+    let mut lines = vec![format!(
+        "compute    {} a token, and {} a thousand squares of tokens",
+        seconds(costs.linear_s_per_token),
+        seconds(1e3 * costs.quadratic_s_per_token2),
+    )];
+    for (place, table) in [
+        ("in a node", &costs.one_node_bandwidth_bytes_per_s),
+        ("across nodes", &costs.many_nodes_bandwidth_bytes_per_s),
+    ] {
+        lines.extend(exchanges(place, table, costs.exchanged_bytes_per_token));
+    }
+    let bytes =
+        |figure: Option<f64>| Bytes::from_f64_ceil(figure.unwrap_or(0.0)).unwrap_or_default();
+    lines.push(format!(
+        "memory     {} seen for each token of a device, {} for each sequence; {} may be needed a token",
+        bytes(costs.measured_bytes_per_local_token),
+        bytes(costs.measured_bytes_per_sequence),
+        bytes(Some(costs.memory_bytes_per_token)),
+    ));
+    lines
+}
+
 fn exchanges(place: &str, table: &PerDegree, bytes_per_token: f64) -> Option<String> {
     let by_degree: Vec<String> = table
         .iter()
@@ -75,14 +77,14 @@ fn exchanges(place: &str, table: &PerDegree, bytes_per_token: f64) -> Option<Str
 
 /// What the time of all measured micro-batches of a degree went into.
 fn parts(profile: &Profile) -> Vec<String> {
-    let mut by_degree: BTreeMap<u32, MeasuredParts> = BTreeMap::new();
+    let mut by_degree: BTreeMap<Degree, MeasuredParts> = BTreeMap::new();
     let equal = profile
         .measurements
         .iter()
         .filter(|measured| !measured.held_out);
     for measured in equal {
         if let Some(group) = measured.groups.first() {
-            let sum = by_degree.entry(group.degree).or_default();
+            let sum = by_degree.entry(group.strategy.0.degree()).or_default();
             sum.forward_s += measured.parts.forward_s;
             sum.backward_s += measured.parts.backward_s;
             sum.exchange_s += measured.parts.exchange_s;
@@ -91,7 +93,7 @@ fn parts(profile: &Profile) -> Vec<String> {
             sum.scatter_s += measured.parts.scatter_s;
         }
     }
-    let line = |(degree, parts): (u32, MeasuredParts)| {
+    let line = |(degree, parts): (Degree, MeasuredParts)| {
         let MeasuredParts {
             forward_s,
             backward_s,
@@ -103,8 +105,9 @@ fn parts(profile: &Profile) -> Vec<String> {
         let whole = forward_s + backward_s + ends_s + gather_s + scatter_s;
         let percent = |part: f64| 100.0 * part / whole.max(f64::MIN_POSITIVE);
         format!(
-            "degree {degree:<3} {:.0} % forward, {:.0} % backward, {:.0} % of both exchanges; {:.0} % embedding and loss, \
+            "degree {:<3} {:.0} % forward, {:.0} % backward, {:.0} % of both exchanges; {:.0} % embedding and loss, \
              {:.0} % gathers, {:.0} % scatters",
+            degree.get(),
             percent(forward_s),
             percent(backward_s),
             100.0 * exchange_s / (forward_s + backward_s).max(f64::MIN_POSITIVE),

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use lengthwise_core::{Degree, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy};
+use lengthwise_core::{
+    Activations, Degree, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy,
+};
+use lengthwise_cost::format::{ActivationsName, FormatVersion};
 use serde::Deserialize;
 
 use crate::commands::plan::Lengths;
@@ -20,6 +23,7 @@ pub(super) struct PlanFile {
 #[derive(Deserialize)]
 #[serde(expecting = "a plan")]
 struct PlanJson {
+    version: Option<u32>,
     #[serde(default)]
     planner: Option<String>,
     micro_batches: Vec<MicroBatchJson>,
@@ -46,7 +50,9 @@ struct StrategyJson {
     ulysses: u32,
     #[serde(default = "one")]
     ring: u32,
-    recompute: bool,
+    activations: Option<ActivationsName>,
+    /// What stood for activations before plans had versions.
+    recompute: Option<bool>,
 }
 
 fn one() -> u32 {
@@ -65,6 +71,8 @@ impl PlanFile {
             Failure::input(format!("{source} is no plan in JSON: {error}"))
                 .hint("write it with lengthwise plan --json")
         })?;
+        FormatVersion::is_current(json.version)
+            .map_err(|unknown| Failure::input(format!("{source}: {unknown}")))?;
         if let Some(index) = json.seq_lens_tokens.iter().position(|&len| len == 0) {
             let message =
                 format!("{source}, index {index}: 0 tokens; every sequence needs at least 1");
@@ -90,22 +98,37 @@ impl PlanFile {
 
 impl GroupJson {
     fn group(&self) -> Result<Group, String> {
-        let StrategyJson {
-            ulysses,
-            ring,
-            recompute,
-        } = self.strategy;
-        if ring != 1 {
-            return Err(format!(
-                "strategy.ring is {ring}; only 1 is known, groups that exchange heads"
-            ));
-        }
-        let degree = Degree::new(ulysses).map_err(|error| format!("strategy.ulysses: {error}"))?;
         Ok(Group {
-            strategy: Strategy::ulysses(degree, recompute),
+            strategy: self.strategy.strategy()?,
             ranks: self.ranks.iter().copied().map(Rank).collect(),
             sequences: self.sequences.iter().copied().map(SequenceIndex).collect(),
         })
+    }
+}
+
+impl StrategyJson {
+    fn strategy(&self) -> Result<Strategy, String> {
+        if self.ring != 1 {
+            return Err(format!(
+                "strategy.ring is {}; only 1 can be run in this version, groups that exchange heads",
+                self.ring
+            ));
+        }
+        let degree =
+            Degree::new(self.ulysses).map_err(|error| format!("strategy.ulysses: {error}"))?;
+        let activations = match (self.activations, self.recompute) {
+            (Some(ActivationsName(activations)), None) => activations,
+            (None, Some(true)) => Activations::Recompute,
+            (None, Some(false)) => Activations::Keep,
+            (Some(_), Some(_)) => {
+                return Err(
+                    "strategy.activations and strategy.recompute say the same; give the first"
+                        .to_owned(),
+                );
+            }
+            (None, None) => return Err("strategy.activations is missing".to_owned()),
+        };
+        Ok(Strategy::ulysses(degree, activations))
     }
 }
 
@@ -120,7 +143,7 @@ mod tests {
                 r#"{{"micro_batches":[{{"groups":[{{"ranks":[0],"sequences":[0],"strategy":{strategy}}}]}}],"seq_lens_tokens":{lens}}}"#
             )
         };
-        let good = group(r#"{"ulysses":1,"recompute":true}"#, "[7]");
+        let good = group(r#"{"ulysses":1,"activations":"keep"}"#, "[7]");
         let file = PlanFile::parse(good.as_bytes(), "p.json".to_owned());
         let file = file.unwrap_or_else(|failure| panic!("{}", failure.message()));
         assert_eq!(
@@ -148,6 +171,21 @@ mod tests {
             (
                 group(r#"{"ulysses":1,"ring":2,"recompute":true}"#, "[1]"),
                 "p.json, micro-batch 0, group 0: strategy.ring is 2; only 1",
+            ),
+            (
+                group(
+                    r#"{"ulysses":1,"activations":"keep","recompute":true}"#,
+                    "[1]",
+                ),
+                "p.json, micro-batch 0, group 0: strategy.activations and",
+            ),
+            (
+                group(r#"{"ulysses":1}"#, "[1]"),
+                "p.json, micro-batch 0, group 0: strategy.activations is missing",
+            ),
+            (
+                good.replacen('{', r#"{"version":2,"#, 1),
+                "p.json: version is 2; this build reads version 1",
             ),
         ] {
             let failure = PlanFile::parse(text.as_bytes(), "p.json".to_owned()).err();

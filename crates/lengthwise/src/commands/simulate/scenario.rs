@@ -136,7 +136,7 @@ impl Costs {
             source: format!("{} as measured", problem.profile.name),
             transport: None,
             num_layers: USUAL_LAYERS,
-            exchange_bytes_per_token: problem.profile.exchange.bytes_per_token,
+            exchange_bytes_per_token: problem.profile.exchanged_bytes_per_token(),
             problem,
         })
     }
@@ -156,12 +156,12 @@ impl Costs {
         let cluster = hardware.cluster().map_err(failure)?;
         let degrees = args.degrees.as_deref();
         let problem = OwnedProblem::on_cluster(profile, cluster, lengths, args.context, degrees)?;
-        let parameters = problem.profile.memory.sharded_bytes * SENT_PART;
+        let parameters = problem.profile.model.sharded_bytes * SENT_PART;
         Ok(Costs {
             source: format!("{} over links of {}", problem.profile.name, hardware.name()),
             transport: Some(Transport::new(&hardware, parameters)),
             num_layers: USUAL_LAYERS,
-            exchange_bytes_per_token: problem.profile.exchange.bytes_per_token,
+            exchange_bytes_per_token: problem.profile.exchanged_bytes_per_token(),
             problem,
         })
     }

@@ -137,7 +137,8 @@ impl StepTable {
 #[cfg(test)]
 pub mod tests {
     use lengthwise_core::{
-        Bytes, Degree, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Strategy,
+        Activations, Bytes, Degree, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds,
+        SequenceIndex, Strategy,
     };
     use lengthwise_plan::{Attempts, PlanReport, StopReason};
     use lengthwise_train::RankTime;
@@ -153,7 +154,10 @@ pub mod tests {
                 sequence += 1;
                 rank += degree;
                 Group {
-                    strategy: Strategy::ulysses(Degree::new(degree).unwrap(), true),
+                    strategy: Strategy::ulysses(
+                        Degree::new(degree).unwrap(),
+                        Activations::Recompute,
+                    ),
                     ranks: (rank - degree..rank).map(Rank).collect(),
                     sequences: vec![SequenceIndex(sequence - 1)],
                 }

@@ -1,37 +1,16 @@
-//! The linear-quadratic cost model: what a calibration or a published profile fills with numbers.
+//! The linear-quadratic cost model.
 
-use lengthwise_core::{Bytes, Degree, Device, MemoryModel, Seconds, Strategy, Tokens};
+use lengthwise_core::{
+    Bytes, Degree, Device, MemoryModel, Seconds, Strategy, StrategyKind, Tokens,
+};
 
 use crate::degree_table::DegreeTable;
-use crate::{CostError, CostModel, GroupShape, Span, TimeParts};
-
-/// The coefficients of a [`FittedModel`], as plain numbers.
-///
-/// Tables list some degrees; [`FittedModel`] says what holds for the others.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct FittedCosts {
-    /// Attention: seconds for each square of a sequence's tokens, on one device.
-    pub quadratic_s_per_token2: f64,
-    /// All else: seconds for each token, on one device.
-    pub linear_s_per_token: f64,
-    /// Query heads, where a rank that attends with `ceil(heads / degree)` of them holds its group back;
-    /// `None` where attention always divides evenly.
-    pub num_heads: Option<u32>,
-    /// Seconds that the exchanges of a group on one node take for each token of a sequence, by degree.
-    pub exchange_s_per_token: Vec<(Degree, f64)>,
-    /// The same for groups on several nodes; where empty, the figures of one node hold.
-    pub many_nodes_exchange_s_per_token: Vec<(Degree, f64)>,
-    /// Bytes that each token of a sequence adds on every device of its group, by degree.
-    pub memory_bytes_per_token: Vec<(Degree, f64)>,
-    /// Bytes that every device holds whatever it works on: parameters, gradients, optimiser state, buffers.
-    pub fixed_memory_bytes: f64,
-    /// Seconds a micro-batch takes whatever its groups hold.
-    pub micro_batch_overhead_s: f64,
-}
+use crate::{CostError, CostModel, FittedCosts, GroupShape, KindCosts, Span, TimeParts};
 
 /// Costs that are linear and quadratic in a sequence's length.
 ///
-/// For a sequence of `s` tokens in a group of degree `d` with `h` query heads:
+/// For a sequence of `s` tokens in a group of degree `d` with `h` query heads, with the coefficients of its kind of
+/// strategy:
 ///
 /// ```text
 /// time   = (quadratic s^2 imbalance(d) + linear s) / d + exchange(d) s     imbalance(d) = ceil(h / d) d / h
@@ -43,16 +22,17 @@ pub struct FittedCosts {
 /// are at its nearest degree. So one memory entry, for degree 1, describes activations that scatter evenly.
 ///
 /// ```
-/// use lengthwise_core::{Degree, Strategy, Tokens};
-/// use lengthwise_cost::{CostModel, FittedCosts, FittedModel, GroupShape, Span};
+/// use lengthwise_core::{Activations, Degree, Strategy, StrategyKind, Tokens};
+/// use lengthwise_cost::{CostModel, FittedCosts, FittedModel, GroupShape, KindCosts, Span};
 ///
-/// let model = FittedModel::new(FittedCosts {
+/// let kind = StrategyKind::ulysses(Activations::Keep);
+/// let model = FittedModel::new(FittedCosts::of_kind(kind, KindCosts {
 ///     quadratic_s_per_token2: 1e-9,
 ///     linear_s_per_token: 1e-6,
 ///     exchange_s_per_token: vec![(Degree::new(2)?, 1e-7)],
-///     ..FittedCosts::default()
-/// })?;
-/// let strategy = Strategy::ulysses(Degree::new(2)?, true);
+///     ..KindCosts::default()
+/// }))?;
+/// let strategy = Strategy::ulysses(Degree::new(2)?, Activations::Keep);
 /// let shape = GroupShape { strategy, span: Span::OneNode };
 /// let time = model.sequence_time(shape, Tokens(1000)).get();
 /// assert!((time - (1e-3 + 1e-3) / 2.0 - 1e-4).abs() < 1e-15);
@@ -61,6 +41,15 @@ pub struct FittedCosts {
 #[derive(Clone, Debug, PartialEq)]
 pub struct FittedModel {
     costs: FittedCosts,
+    /// One for each kind of strategy that is priced; few.
+    kinds: Vec<(StrategyKind, KindModel)>,
+}
+
+/// The costs of one kind of strategy at every degree.
+#[derive(Clone, Debug, PartialEq)]
+struct KindModel {
+    quadratic_s_per_token2: f64,
+    linear_s_per_token: f64,
     /// Tokens a second that each device of a group passes on.
     exchange_rate: DegreeTable,
     many_nodes_exchange_rate: DegreeTable,
@@ -75,43 +64,12 @@ impl FittedModel {
     ///
     /// The first coefficient that is negative, infinite or not a number, or a degree listed twice.
     pub fn new(costs: FittedCosts) -> Result<Self, CostError> {
-        for (name, value) in [
-            ("quadratic_s_per_token2", costs.quadratic_s_per_token2),
-            ("linear_s_per_token", costs.linear_s_per_token),
-            ("fixed_memory_bytes", costs.fixed_memory_bytes),
-            ("micro_batch_overhead_s", costs.micro_batch_overhead_s),
-        ] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(CostError::BadCoefficient { name, value });
-            }
-        }
-        if costs.num_heads == Some(0) {
-            return Err(CostError::NoHeads);
-        }
-        let one_node = &costs.exchange_s_per_token;
-        let many_nodes = &costs.many_nodes_exchange_s_per_token;
-        let memory = &costs.memory_bytes_per_token;
-        check_table("exchange_s_per_token", one_node)?;
-        check_table("many_nodes_exchange_s_per_token", many_nodes)?;
-        check_table("memory_bytes_per_token", memory)?;
-        let inverse =
-            |&(degree, seconds): &(Degree, f64)| (degree, 1.0 / per_device(degree, seconds));
-        let exchange_rate = DegreeTable::new(one_node.iter().map(inverse));
-        let many_nodes_exchange_rate = if many_nodes.is_empty() {
-            exchange_rate.clone()
-        } else {
-            DegreeTable::new(many_nodes.iter().map(inverse))
-        };
-        let memory_per_local_token = DegreeTable::new(
-            memory
-                .iter()
-                .map(|&(degree, bytes)| (degree, per_device(degree, bytes))),
-        );
+        costs.check()?;
+        let kinds = costs.kinds.iter();
+        let kinds = kinds.map(|(&kind, costs)| (kind, KindModel::new(costs)));
         Ok(FittedModel {
+            kinds: kinds.collect(),
             costs,
-            exchange_rate,
-            many_nodes_exchange_rate,
-            memory_per_local_token,
         })
     }
 
@@ -120,8 +78,59 @@ impl FittedModel {
         &self.costs
     }
 
-    /// Seconds that exchanging a token of a sequence takes in a group of this degree.
-    pub fn exchange_s_per_token(&self, degree: Degree, span: Span) -> f64 {
+    /// Seconds that exchanging a token of a sequence takes in a group of this shape; infinite where it is not priced.
+    pub fn exchange_s_per_token(&self, shape: GroupShape) -> f64 {
+        let kind = self.kind(shape.strategy);
+        kind.map_or(f64::INFINITY, |kind| {
+            kind.exchange_s_per_token(shape.strategy.degree(), shape.span)
+        })
+    }
+
+    /// Bytes that a token of a sequence adds on every device of a group; infinite where the strategy is not priced.
+    pub fn memory_bytes_per_token(&self, strategy: Strategy) -> f64 {
+        let kind = self.kind(strategy);
+        kind.map_or(f64::INFINITY, |kind| {
+            kind.memory_bytes_per_token(strategy.degree())
+        })
+    }
+
+    fn kind(&self, strategy: Strategy) -> Option<&KindModel> {
+        let wanted = strategy.kind();
+        let mut kinds = self.kinds.iter();
+        kinds.find_map(|(kind, model)| (*kind == wanted).then_some(model))
+    }
+
+    fn head_imbalance(&self, degree: Degree) -> f64 {
+        self.costs
+            .num_heads
+            .map_or(1.0, |heads| head_imbalance(heads, degree))
+    }
+}
+
+impl KindModel {
+    fn new(costs: &KindCosts) -> Self {
+        let one_node = &costs.exchange_s_per_token;
+        let many_nodes = &costs.many_nodes_exchange_s_per_token;
+        let inverse =
+            |&(degree, seconds): &(Degree, f64)| (degree, 1.0 / per_device(degree, seconds));
+        let exchange_rate = DegreeTable::new(one_node.iter().map(inverse));
+        let many_nodes_exchange_rate = if many_nodes.is_empty() {
+            exchange_rate.clone()
+        } else {
+            DegreeTable::new(many_nodes.iter().map(inverse))
+        };
+        let memory = costs.memory_bytes_per_token.iter();
+        let memory = memory.map(|&(degree, bytes)| (degree, per_device(degree, bytes)));
+        KindModel {
+            quadratic_s_per_token2: costs.quadratic_s_per_token2,
+            linear_s_per_token: costs.linear_s_per_token,
+            exchange_rate,
+            many_nodes_exchange_rate,
+            memory_per_local_token: DegreeTable::new(memory),
+        }
+    }
+
+    fn exchange_s_per_token(&self, degree: Degree, span: Span) -> f64 {
         let rate = match span {
             Span::OneNode => &self.exchange_rate,
             Span::ManyNodes => &self.many_nodes_exchange_rate,
@@ -132,16 +141,9 @@ impl FittedModel {
         }
     }
 
-    /// Bytes that a token of a sequence adds on every device of a group of this degree.
-    pub fn memory_bytes_per_token(&self, degree: Degree) -> f64 {
+    fn memory_bytes_per_token(&self, degree: Degree) -> f64 {
         let local = self.memory_per_local_token.at(degree).unwrap_or(0.0);
         local / f64::from(degree.get())
-    }
-
-    fn head_imbalance(&self, degree: Degree) -> f64 {
-        self.costs
-            .num_heads
-            .map_or(1.0, |heads| head_imbalance(heads, degree))
     }
 }
 
@@ -153,7 +155,7 @@ pub fn head_imbalance(num_heads: u32, degree: Degree) -> f64 {
 
 impl MemoryModel for FittedModel {
     fn sequence_memory(&self, strategy: Strategy, seq_len: Tokens) -> Bytes {
-        let bytes = self.memory_bytes_per_token(strategy.degree()) * seq_len.as_f64();
+        let bytes = self.memory_bytes_per_token(strategy) * seq_len.as_f64();
         Bytes::from_f64_ceil(bytes).unwrap_or(Bytes(u64::MAX))
     }
 
@@ -166,25 +168,37 @@ impl MemoryModel for FittedModel {
 }
 
 impl CostModel for FittedModel {
+    fn prices(&self, strategy: Strategy) -> bool {
+        self.kind(strategy).is_some()
+    }
+
     fn sequence_time(&self, shape: GroupShape, seq_len: Tokens) -> Seconds {
         let degree = shape.strategy.degree();
+        let Some(kind) = self.kind(shape.strategy) else {
+            return at_most_finite(f64::MAX);
+        };
         let tokens = seq_len.as_f64();
-        let quadratic = self.costs.quadratic_s_per_token2 * self.head_imbalance(degree);
-        let compute =
-            (quadratic * tokens + self.costs.linear_s_per_token) / f64::from(degree.get());
-        let seconds = tokens * (compute + self.exchange_s_per_token(degree, shape.span));
+        let quadratic = kind.quadratic_s_per_token2 * self.head_imbalance(degree);
+        let compute = (quadratic * tokens + kind.linear_s_per_token) / f64::from(degree.get());
+        let seconds = tokens * (compute + kind.exchange_s_per_token(degree, shape.span));
         at_most_finite(seconds)
     }
 
     fn time_parts(&self, shape: GroupShape, seq_len: Tokens) -> TimeParts {
         let degree = shape.strategy.degree();
+        let Some(kind) = self.kind(shape.strategy) else {
+            return TimeParts {
+                dense: at_most_finite(f64::MAX),
+                ..TimeParts::default()
+            };
+        };
         let tokens = seq_len.as_f64();
         let per_device = tokens / f64::from(degree.get());
-        let quadratic = self.costs.quadratic_s_per_token2 * self.head_imbalance(degree);
+        let quadratic = kind.quadratic_s_per_token2 * self.head_imbalance(degree);
         TimeParts {
-            dense: at_most_finite(self.costs.linear_s_per_token * per_device),
+            dense: at_most_finite(kind.linear_s_per_token * per_device),
             attention: at_most_finite(quadratic * tokens * per_device),
-            exchange: at_most_finite(self.exchange_s_per_token(degree, shape.span) * tokens),
+            exchange: at_most_finite(kind.exchange_s_per_token(degree, shape.span) * tokens),
         }
     }
 
@@ -203,53 +217,40 @@ fn per_device(degree: Degree, per_token: f64) -> f64 {
     per_token * f64::from(degree.get())
 }
 
-fn check_table(name: &'static str, table: &[(Degree, f64)]) -> Result<(), CostError> {
-    for (position, &(degree, value)) in table.iter().enumerate() {
-        if !(value.is_finite() && value >= 0.0) {
-            let degree = degree.get();
-            return Err(CostError::BadEntry {
-                name,
-                degree,
-                value,
-            });
-        }
-        if table[..position]
-            .iter()
-            .any(|&(earlier, _)| earlier == degree)
-        {
-            let degree = degree.get();
-            return Err(CostError::DegreeTwice { name, degree });
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lengthwise_core::Speed;
+    use lengthwise_core::{Activations, Speed};
 
     fn degree(degree: u32) -> Degree {
         Degree::new(degree).unwrap()
     }
 
+    const ACTIVATIONS: Activations = Activations::Recompute;
+
     fn shape(degree_: u32, span: Span) -> GroupShape {
         GroupShape {
-            strategy: Strategy::ulysses(degree(degree_), true),
+            strategy: Strategy::ulysses(degree(degree_), ACTIVATIONS),
             span,
         }
     }
 
     fn costs() -> FittedCosts {
         FittedCosts {
+            num_heads: Some(4),
+            fixed_memory_bytes: 1000.0,
+            micro_batch_overhead_s: 0.25,
+            ..FittedCosts::of_kind(StrategyKind::ulysses(ACTIVATIONS), kind_costs())
+        }
+    }
+
+    fn kind_costs() -> KindCosts {
+        KindCosts {
             quadratic_s_per_token2: 2e-9,
             linear_s_per_token: 3e-6,
-            num_heads: Some(4),
             exchange_s_per_token: vec![(degree(2), 1e-6), (degree(4), 1e-6)],
             many_nodes_exchange_s_per_token: vec![(degree(4), 5e-6)],
             memory_bytes_per_token: vec![(degree(1), 1000.5)],
-            fixed_memory_bytes: 1000.0,
-            micro_batch_overhead_s: 0.25,
         }
     }
 
@@ -286,7 +287,7 @@ mod tests {
     fn memory_scatters_and_rounds_up() {
         let model = FittedModel::new(costs()).unwrap();
         let memory =
-            |degree_| model.sequence_memory(Strategy::ulysses(degree(degree_), true), Tokens(10));
+            |degree_| model.sequence_memory(shape(degree_, Span::OneNode).strategy, Tokens(10));
         assert_eq!(memory(1), Bytes(10_005));
         assert_eq!(memory(3), Bytes(3_335));
         assert_eq!(memory(4), Bytes(2_502));
@@ -296,35 +297,45 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_cost_is_refused_by_name() {
-        let negative = FittedCosts {
-            linear_s_per_token: -1.0,
-            ..costs()
+    fn each_kind_of_strategy_has_costs_of_its_own() {
+        let kept = KindCosts {
+            linear_s_per_token: 2e-6,
+            memory_bytes_per_token: vec![(degree(1), 5000.0)],
+            ..kind_costs()
         };
-        assert_eq!(
-            FittedModel::new(negative).unwrap_err().to_string(),
-            "linear_s_per_token is -1; it must be finite and not negative"
-        );
-        let nan = FittedCosts {
-            exchange_s_per_token: vec![(degree(2), f64::NAN)],
-            ..costs()
+        let mut costs = costs();
+        let keep = StrategyKind::ulysses(Activations::Keep);
+        costs.kinds.insert(keep, kept);
+        let model = FittedModel::new(costs).unwrap();
+        let strategy = |activations| Strategy::ulysses(degree(2), activations);
+        let time = |activations| {
+            let shape = GroupShape {
+                strategy: strategy(activations),
+                span: Span::OneNode,
+            };
+            model.sequence_time(shape, Tokens(1000)).get()
         };
-        assert_eq!(
-            FittedModel::new(nan).unwrap_err().to_string(),
-            "exchange_s_per_token of degree 2 is NaN; it must be finite and not negative"
-        );
-        let twice = FittedCosts {
-            memory_bytes_per_token: vec![(degree(2), 1.0), (degree(2), 2.0)],
-            ..costs()
-        };
-        assert!(matches!(
-            FittedModel::new(twice),
-            Err(CostError::DegreeTwice { degree: 2, .. })
-        ));
-        let headless = FittedCosts {
-            num_heads: Some(0),
-            ..costs()
-        };
-        assert_eq!(FittedModel::new(headless), Err(CostError::NoHeads));
+        let difference = time(Activations::Recompute) - time(Activations::Keep);
+        assert!((difference - 0.5e-3).abs() < 1e-12);
+        let memory = |activations| model.sequence_memory(strategy(activations), Tokens(1000)).0;
+        assert_eq!(memory(Activations::Keep), 2_500_000);
+        assert_eq!(memory(Activations::Recompute), 500_250);
+    }
+
+    #[test]
+    fn strategies_of_other_kinds_are_not_priced_and_lose_if_asked_for() {
+        let model = FittedModel::new(costs()).unwrap();
+        let ring = Strategy::new(degree(2), degree(2), ACTIVATIONS).unwrap();
+        let host = Strategy::ulysses(degree(2), Activations::Host);
+        assert!(model.prices(shape(2, Span::OneNode).strategy));
+        for strategy in [ring, host] {
+            assert!(!model.prices(strategy));
+            let shape = GroupShape {
+                strategy,
+                span: Span::OneNode,
+            };
+            assert_eq!(model.sequence_time(shape, Tokens(1)).get(), f64::MAX);
+            assert_eq!(model.sequence_memory(strategy, Tokens(1)), Bytes(u64::MAX));
+        }
     }
 }

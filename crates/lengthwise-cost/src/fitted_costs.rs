@@ -1,0 +1,154 @@
+//! The coefficients that a calibration or a published profile fills with numbers.
+
+use std::collections::BTreeMap;
+
+use lengthwise_core::{Degree, StrategyKind};
+
+use crate::CostError;
+
+/// The coefficients of a [`FittedModel`](crate::FittedModel), as plain numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FittedCosts {
+    /// Query heads, where a rank that attends with `ceil(heads / degree)` of them holds its group back;
+    /// `None` where attention always divides evenly.
+    pub num_heads: Option<u32>,
+    /// Bytes that every device holds whatever it works on: parameters, gradients, optimiser state, buffers.
+    pub fixed_memory_bytes: f64,
+    /// Seconds a micro-batch takes whatever its groups hold.
+    pub micro_batch_overhead_s: f64,
+    /// What sequences cost, by the kind of strategy; strategies of other kinds are not priced.
+    pub kinds: BTreeMap<StrategyKind, KindCosts>,
+}
+
+/// What sequences cost under strategies of one kind, by degree and span.
+///
+/// Tables list some degrees; [`FittedModel`](crate::FittedModel) says what holds for the others.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KindCosts {
+    /// Attention: seconds for each square of a sequence's tokens, on one device.
+    pub quadratic_s_per_token2: f64,
+    /// All else: seconds for each token, on one device.
+    pub linear_s_per_token: f64,
+    /// Seconds that the exchanges of a group on one node take for each token of a sequence, by degree.
+    pub exchange_s_per_token: Vec<(Degree, f64)>,
+    /// The same for groups on several nodes; where empty, the figures of one node hold.
+    pub many_nodes_exchange_s_per_token: Vec<(Degree, f64)>,
+    /// Bytes that each token of a sequence adds on every device of its group, by degree.
+    pub memory_bytes_per_token: Vec<(Degree, f64)>,
+}
+
+impl FittedCosts {
+    /// Sequences cost this, under strategies of this kind alone; nothing else costs anything.
+    pub fn of_kind(kind: StrategyKind, costs: KindCosts) -> Self {
+        FittedCosts {
+            kinds: BTreeMap::from([(kind, costs)]),
+            ..FittedCosts::default()
+        }
+    }
+
+    /// Checks that every coefficient is finite and not negative, and no degree listed twice.
+    pub(crate) fn check(&self) -> Result<(), CostError> {
+        check_coefficient("fixed_memory_bytes", self.fixed_memory_bytes)?;
+        check_coefficient("micro_batch_overhead_s", self.micro_batch_overhead_s)?;
+        if self.num_heads == Some(0) {
+            return Err(CostError::NoHeads);
+        }
+        self.kinds.values().try_for_each(KindCosts::check)
+    }
+}
+
+impl KindCosts {
+    fn check(&self) -> Result<(), CostError> {
+        check_coefficient("quadratic_s_per_token2", self.quadratic_s_per_token2)?;
+        check_coefficient("linear_s_per_token", self.linear_s_per_token)?;
+        check_table("exchange_s_per_token", &self.exchange_s_per_token)?;
+        check_table(
+            "many_nodes_exchange_s_per_token",
+            &self.many_nodes_exchange_s_per_token,
+        )?;
+        check_table("memory_bytes_per_token", &self.memory_bytes_per_token)
+    }
+}
+
+fn is_cost(value: f64) -> bool {
+    value.is_finite() && value >= 0.0
+}
+
+fn check_coefficient(name: &'static str, value: f64) -> Result<(), CostError> {
+    if is_cost(value) {
+        Ok(())
+    } else {
+        Err(CostError::BadCoefficient { name, value })
+    }
+}
+
+fn check_table(name: &'static str, table: &[(Degree, f64)]) -> Result<(), CostError> {
+    for (position, &(degree, value)) in table.iter().enumerate() {
+        if !is_cost(value) {
+            let degree = degree.get();
+            return Err(CostError::BadEntry {
+                name,
+                degree,
+                value,
+            });
+        }
+        if table[..position]
+            .iter()
+            .any(|&(earlier, _)| earlier == degree)
+        {
+            let degree = degree.get();
+            return Err(CostError::DegreeTwice { name, degree });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use lengthwise_core::Activations;
+
+    use super::*;
+
+    fn degree(degree: u32) -> Degree {
+        Degree::new(degree).unwrap()
+    }
+
+    fn check(costs: KindCosts) -> String {
+        let kind = StrategyKind::ulysses(Activations::Keep);
+        let costs = FittedCosts::of_kind(kind, costs);
+        costs.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_no_cost_is_refused_by_name() {
+        let negative = KindCosts {
+            linear_s_per_token: -1.0,
+            ..KindCosts::default()
+        };
+        assert_eq!(
+            check(negative),
+            "linear_s_per_token is -1; it must be finite and not negative"
+        );
+        let nan = KindCosts {
+            exchange_s_per_token: vec![(degree(2), f64::NAN)],
+            ..KindCosts::default()
+        };
+        assert_eq!(
+            check(nan),
+            "exchange_s_per_token of degree 2 is NaN; it must be finite and not negative"
+        );
+        let twice = KindCosts {
+            memory_bytes_per_token: vec![(degree(2), 1.0), (degree(2), 2.0)],
+            ..KindCosts::default()
+        };
+        assert_eq!(
+            check(twice),
+            "memory_bytes_per_token has two entries for degree 2; one is the rule"
+        );
+        let headless = FittedCosts {
+            num_heads: Some(0),
+            ..FittedCosts::default()
+        };
+        assert_eq!(headless.check(), Err(CostError::NoHeads));
+    }
+}

@@ -1,0 +1,142 @@
+//! What a profile says of the costs of one kind of strategy.
+
+use lengthwise_core::{Degree, StrategyKind};
+use serde::{Deserialize, Serialize};
+
+use crate::format::{ActivationsName, ExchangeName};
+use crate::{KindCosts, PerDegree, ProfileError};
+
+/// What sequences cost under strategies of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KindProfile {
+    /// How ranks exchange.
+    pub exchange: ExchangeName,
+    /// What is done with activations.
+    pub activations: ActivationsName,
+    /// Attention: seconds for each square of a sequence's tokens, on one device.
+    pub quadratic_s_per_token2: f64,
+    /// All else: seconds for each token, on one device.
+    pub linear_s_per_token: f64,
+    /// What all exchanges of a step pass on for each token, over a group's devices together.
+    pub exchanged_bytes_per_token: f64,
+    /// What each device of a group on one node passes on, by degree.
+    #[serde(default)]
+    pub one_node_bandwidth_bytes_per_s: PerDegree,
+    /// The same for groups on several nodes; where missing, the figures of one node hold.
+    #[serde(default)]
+    pub many_nodes_bandwidth_bytes_per_s: PerDegree,
+    /// What each token of a sequence adds, over its group's devices together.
+    pub memory_bytes_per_token: f64,
+    /// The same by degree, where devices hold more than their share.
+    #[serde(default, skip_serializing_if = "PerDegree::is_empty")]
+    pub memory_bytes_per_token_by_degree: PerDegree,
+    /// What devices were seen to hold for each of their own tokens; the figures above are what they may.
+    pub measured_bytes_per_local_token: Option<f64>,
+    /// What they were seen to hold for each sequence.
+    pub measured_bytes_per_sequence: Option<f64>,
+}
+
+impl KindProfile {
+    /// Strategies of this kind that cost nothing, to be filled in.
+    pub fn new(kind: StrategyKind) -> Self {
+        KindProfile {
+            exchange: ExchangeName(kind.exchange),
+            activations: ActivationsName(kind.activations),
+            quadratic_s_per_token2: 0.0,
+            linear_s_per_token: 0.0,
+            exchanged_bytes_per_token: 0.0,
+            one_node_bandwidth_bytes_per_s: PerDegree::default(),
+            many_nodes_bandwidth_bytes_per_s: PerDegree::default(),
+            memory_bytes_per_token: 0.0,
+            memory_bytes_per_token_by_degree: PerDegree::default(),
+            measured_bytes_per_local_token: None,
+            measured_bytes_per_sequence: None,
+        }
+    }
+
+    /// The kind of the strategies that cost this.
+    pub fn kind(&self) -> StrategyKind {
+        StrategyKind {
+            exchange: self.exchange.0,
+            activations: self.activations.0,
+        }
+    }
+
+    pub(super) fn check_figures(&self) -> Result<(), ProfileError> {
+        for (key, value) in [
+            ("quadratic_s_per_token2", self.quadratic_s_per_token2),
+            ("linear_s_per_token", self.linear_s_per_token),
+            ("exchanged_bytes_per_token", self.exchanged_bytes_per_token),
+            ("memory_bytes_per_token", self.memory_bytes_per_token),
+        ] {
+            super::check_figure(key, value)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that groups of these degrees that exchange are known to take time for it.
+    ///
+    /// # Errors
+    ///
+    /// The degree that is missing.
+    pub(super) fn check_degrees(
+        &self,
+        degrees: impl Iterator<Item = Degree>,
+        was_measured: bool,
+    ) -> Result<(), ProfileError> {
+        let tables = [
+            &self.one_node_bandwidth_bytes_per_s,
+            &self.many_nodes_bandwidth_bytes_per_s,
+        ];
+        let missing = |degree: Degree, rule| ProfileError::MissingDegree {
+            key: "one_node_bandwidth_bytes_per_s",
+            degree: degree.get(),
+            rule,
+        };
+        let mut above_one = degrees.filter(|&degree| degree > Degree::ONE).peekable();
+        let Some(&smallest) = above_one.peek() else {
+            return Ok(());
+        };
+        if self.exchanged_bytes_per_token > 0.0 && tables.iter().all(|table| table.is_empty()) {
+            let rule = "nor for any other; groups of more than one device exchange";
+            return Err(missing(smallest, rule));
+        }
+        let largest = above_one.last().unwrap_or(smallest);
+        let has = |degree| {
+            let mut entries = tables.iter().flat_map(|table| table.iter());
+            entries.any(|(of, _)| of == degree)
+        };
+        match [smallest, largest].into_iter().find(|&degree| !has(degree)) {
+            Some(degree) if was_measured => Err(missing(
+                degree,
+                "the smallest or largest that exchanges; those between follow from them",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn costs(&self) -> KindCosts {
+        let exchange = |bandwidths: &PerDegree| {
+            let entries = bandwidths.iter().map(|(degree, bandwidth)| {
+                let group_bandwidth = bandwidth * f64::from(degree.get());
+                (degree, self.exchanged_bytes_per_token / group_bandwidth)
+            });
+            entries.collect()
+        };
+        let by_degree = self.memory_bytes_per_token_by_degree.iter();
+        let mut memory_bytes_per_token: Vec<_> = by_degree
+            .map(|(degree, bytes)| (degree, bytes / f64::from(degree.get())))
+            .collect();
+        if memory_bytes_per_token.is_empty() {
+            memory_bytes_per_token = vec![(Degree::ONE, self.memory_bytes_per_token)];
+        }
+        KindCosts {
+            quadratic_s_per_token2: self.quadratic_s_per_token2,
+            linear_s_per_token: self.linear_s_per_token,
+            exchange_s_per_token: exchange(&self.one_node_bandwidth_bytes_per_s),
+            many_nodes_exchange_s_per_token: exchange(&self.many_nodes_bandwidth_bytes_per_s),
+            memory_bytes_per_token,
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Profile files: the measured costs of one model on one kind of cluster.
+
+mod cluster;
+mod kind;
+mod unversioned;
+
+use std::path::Path;
+
+use lengthwise_core::{Cluster, Degree, Seconds, Strategy, StrategyKind, StrategySpace, Tokens};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+pub use cluster::{ClusterProfile, NodeProfile};
+pub use kind::KindProfile;
+
+use crate::format::FormatVersion;
+use crate::{
+    CoreSharing, FitReport, FittedCosts, FittedModel, MeasuredFor, Measurement, ProfileError,
+    StepModel,
+};
+
+/// The measured costs of one model on one kind of cluster, as a TOML file holds them.
+///
+/// ```
+/// let profile = lengthwise_cost::Profile::from_toml(r#"
+///     version = 1
+///     name = "toy"
+///     context_tokens = 4096
+///
+///     [cluster]
+///     num_devices = 4
+///     devices_per_node = 4
+///     memory_gib = 1.0
+///
+///     [model]
+///     num_heads = 8
+///     sharded_bytes = 1e9
+///
+///     [overhead]
+///     micro_batch_s = 0.01
+///
+///     [[costs]]
+///     exchange = "ulysses"
+///     activations = "recompute"
+///     quadratic_s_per_token2 = 1e-9
+///     linear_s_per_token = 1e-6
+///     exchanged_bytes_per_token = 65536
+///     one_node_bandwidth_bytes_per_s = { 2 = 8e9, 4 = 6e9 }
+///     memory_bytes_per_token = 20000
+/// "#)?;
+/// let cluster = profile.cluster(None)?;
+/// let model = profile.model(&cluster)?;
+/// assert_eq!(profile.space(&cluster)?.strategies().len(), 4);
+/// assert_eq!(model.costs().fixed_memory_bytes, 0.25e9);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Of the file's format.
+    pub version: FormatVersion,
+    /// What reports call it.
+    pub name: String,
+    /// No sequence is longer.
+    pub context_tokens: u64,
+    /// What it was measured on.
+    pub cluster: ClusterProfile,
+    /// What the model allows, and what devices hold of it.
+    pub model: ModelProfile,
+    /// What micro-batches and steps take whatever they hold.
+    pub overhead: OverheadProfile,
+    /// What sequences cost, one entry for each kind of strategy; at least one.
+    pub costs: Vec<KindProfile>,
+    /// What was measured; published profiles don't say.
+    pub measured_for: Option<MeasuredFor>,
+    /// How well the model fits what was measured.
+    pub fit: Option<FitReport>,
+    /// All that was measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measurements: Vec<Measurement>,
+}
+
+/// What a model allows, and what devices hold of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelProfile {
+    /// Query heads: the largest degree, and what costs time where a degree does not divide it.
+    pub num_heads: Option<u32>,
+    /// The degrees to plan with, where not all up to `num_heads`.
+    pub degrees: Option<Vec<u32>>,
+    /// Whether attention takes no longer where a degree does not divide `num_heads`, as on shared cores: a rank with
+    /// fewer heads leaves its turns to the others.
+    #[serde(default)]
+    pub attention_divides_evenly: bool,
+    /// Parameters, gradients and optimiser state, over the cluster's devices together.
+    pub sharded_bytes: f64,
+    /// What every device holds in addition.
+    #[serde(default)]
+    pub fixed_bytes: f64,
+}
+
+/// What is to be paid whatever sequences there are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverheadProfile {
+    /// By every micro-batch.
+    pub micro_batch_s: f64,
+    /// By every step; planners don't count it, as no plan changes it.
+    #[serde(default)]
+    pub step_s: f64,
+}
+
+/// What tells the version of a file.
+#[derive(Deserialize)]
+struct Versioned {
+    version: Option<u32>,
+    costs: Option<IgnoredAny>,
+}
+
+impl Profile {
+    /// Reads a profile file.
+    ///
+    /// # Errors
+    ///
+    /// The file can't be read, is no TOML, or lacks or misspells a key.
+    pub fn read(path: &Path) -> Result<Self, ProfileError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ProfileError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::from_toml(&text)
+    }
+
+    /// Reads a profile from the text of its file, of this version or from before there were versions.
+    ///
+    /// # Errors
+    ///
+    /// The text is no TOML, lacks or misspells a key, a value is out of range, or it is of a later version.
+    pub fn from_toml(text: &str) -> Result<Self, ProfileError> {
+        let file: Versioned = toml::from_str(text)?;
+        let profile: Profile = if FormatVersion::is_current(file.version)? {
+            toml::from_str(text)?
+        } else if file.costs.is_some() {
+            return Err(ProfileError::NoVersion);
+        } else {
+            toml::from_str::<unversioned::Profile>(text)?.try_into()?
+        };
+        profile.check_figures()?;
+        let cluster = profile.cluster(None)?;
+        let space = profile.space(&cluster)?;
+        profile.check_degrees(&space)?;
+        profile.model(&cluster)?;
+        Ok(profile)
+    }
+
+    fn check_figures(&self) -> Result<(), ProfileError> {
+        for (key, value) in [
+            ("overhead.micro_batch_s", self.overhead.micro_batch_s),
+            ("overhead.step_s", self.overhead.step_s),
+            ("model.sharded_bytes", self.model.sharded_bytes),
+            ("model.fixed_bytes", self.model.fixed_bytes),
+        ] {
+            check_figure(key, value)?;
+        }
+        for (position, costs) in self.costs.iter().enumerate() {
+            costs.check_figures()?;
+            let kind = costs.kind();
+            if self.costs[..position].iter().any(|of| of.kind() == kind) {
+                return Err(ProfileError::KindTwice { kind });
+            }
+        }
+        if self.costs.is_empty() {
+            return Err(ProfileError::NoCosts);
+        }
+        Ok(())
+    }
+
+    /// Checks that groups that exchange are known to take time for it.
+    ///
+    /// Beyond the degrees of a table its nearest one holds, so one entry will do for published figures. What was measured
+    /// must cover all that may be planned.
+    ///
+    /// # Errors
+    ///
+    /// The degree that is missing, or the kind of strategy.
+    pub fn check_degrees(&self, space: &StrategySpace) -> Result<(), ProfileError> {
+        let mut unpriced = space.strategies().iter();
+        if let Some(strategy) = unpriced.find(|strategy| self.kind(strategy.kind()).is_none()) {
+            let kind = strategy.kind();
+            let known: Vec<String> = self.kinds().map(|kind| kind.to_string()).collect();
+            let known = known.join("; ");
+            return Err(ProfileError::UnknownKind { kind, known });
+        }
+        self.costs.iter().try_for_each(|costs| {
+            let strategies = space.strategies().iter();
+            let of_kind = strategies.filter(|strategy| strategy.kind() == costs.kind());
+            let degrees = of_kind.map(|strategy| strategy.degree());
+            costs.check_degrees(degrees, self.measured_for.is_some())
+        })
+    }
+
+    /// The text of its file.
+    ///
+    /// # Errors
+    ///
+    /// Some number can't be written in TOML.
+    pub fn to_toml(&self) -> Result<String, ProfileError> {
+        Ok(toml::to_string_pretty(self)?)
+    }
+
+    /// The cluster of the profile, or as many of its devices as asked for: more of equal ones, fewer of any.
+    ///
+    /// # Errors
+    ///
+    /// No device, a value out of range, or more devices than a list of nodes has.
+    pub fn cluster(&self, num_devices: Option<u32>) -> Result<Cluster, ProfileError> {
+        self.cluster.cluster(num_devices)
+    }
+
+    /// The kinds of strategy that it has costs of.
+    pub fn kinds(&self) -> impl Iterator<Item = StrategyKind> + '_ {
+        self.costs.iter().map(KindProfile::kind)
+    }
+
+    /// The costs of a kind of strategy.
+    pub fn kind(&self, kind: StrategyKind) -> Option<&KindProfile> {
+        self.costs.iter().find(|costs| costs.kind() == kind)
+    }
+
+    /// What all exchanges of a step pass on for each token, over a group's devices together: the most of any kind of
+    /// strategy.
+    pub fn exchanged_bytes_per_token(&self) -> f64 {
+        let of_kinds = self.costs.iter();
+        of_kinds
+            .map(|costs| costs.exchanged_bytes_per_token)
+            .fold(0.0, f64::max)
+    }
+
+    /// The strategies that the model and the size of `cluster` leave.
+    ///
+    /// # Errors
+    ///
+    /// Neither heads nor degrees are given, or no degree is left.
+    pub fn space(&self, cluster: &Cluster) -> Result<StrategySpace, ProfileError> {
+        let degrees: Vec<Degree> = match (&self.model.degrees, self.model.num_heads) {
+            (Some(degrees), _) => degrees
+                .iter()
+                .map(|&degree| Degree::new(degree))
+                .collect::<Result<_, _>>()?,
+            (None, Some(num_heads)) => (1..=num_heads.min(cluster.num_devices()))
+                .filter_map(|degree| Degree::new(degree).ok())
+                .collect(),
+            (None, None) => return Err(ProfileError::NoDegrees),
+        };
+        Ok(self.space_of(&degrees)?.limited_to(cluster.num_devices())?)
+    }
+
+    /// The strategies of these degrees, of all kinds that it has costs of.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn space_of(&self, degrees: &[Degree]) -> Result<StrategySpace, ProfileError> {
+        let of_kind = |kind: StrategyKind| {
+            let strategy = move |&degree| Strategy::ulysses(degree, kind.activations);
+            degrees.iter().map(strategy)
+        };
+        Ok(StrategySpace::new(self.kinds().flat_map(of_kind))?)
+    }
+
+    /// The cost model on `cluster`, over whose devices the sharded memory is divided.
+    ///
+    /// # Errors
+    ///
+    /// A coefficient that is negative, infinite or not a number.
+    pub fn model(&self, cluster: &Cluster) -> Result<FittedModel, ProfileError> {
+        let num_devices = f64::from(cluster.num_devices());
+        let ModelProfile {
+            num_heads,
+            attention_divides_evenly,
+            sharded_bytes,
+            fixed_bytes,
+            ..
+        } = self.model;
+        let kinds = self.costs.iter().map(|costs| (costs.kind(), costs.costs()));
+        Ok(FittedModel::new(FittedCosts {
+            num_heads: num_heads.filter(|_| !attention_divides_evenly),
+            fixed_memory_bytes: sharded_bytes / num_devices + fixed_bytes,
+            micro_batch_overhead_s: self.overhead.micro_batch_s,
+            kinds: kinds.collect(),
+        })?)
+    }
+
+    /// What steps take on `cluster`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Profile::model`].
+    pub fn step_model(&self, cluster: &Cluster) -> Result<StepModel, ProfileError> {
+        let num_ranks = cluster.num_devices();
+        let sharing = match &self.cluster {
+            ClusterProfile::Equal {
+                num_cores: Some(num_cores),
+                ..
+            } => CoreSharing::new(num_ranks, *num_cores),
+            _ => CoreSharing::apart(num_ranks),
+        };
+        Ok(StepModel {
+            cost: self.model(cluster)?,
+            step_overhead: Seconds::new(self.overhead.step_s)?,
+            sharing,
+        })
+    }
+
+    /// Checks that it was measured for what is to be trained.
+    ///
+    /// # Errors
+    ///
+    /// It doesn't say what it was measured for, or something differs; the error names both keys.
+    pub fn check_measured_for(&self, wanted: &MeasuredFor) -> Result<(), ProfileError> {
+        let measured = self.measured_for.as_ref();
+        measured
+            .ok_or(ProfileError::MeasuredForNothing)?
+            .check(wanted)
+    }
+
+    /// The longest sequence it holds for.
+    pub fn context(&self) -> Tokens {
+        Tokens(self.context_tokens)
+    }
+}
+
+fn check_figure(key: &'static str, value: f64) -> Result<(), ProfileError> {
+    if value.is_finite() && value >= 0.0 {
+        Ok(())
+    } else {
+        Err(ProfileError::BadFigure { key, value })
+    }
+}
