@@ -19,8 +19,8 @@ use lengthwise_comm::{Communicator, run_ranks};
 use lengthwise_core::{
     Activations, Bytes, Degree, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy,
 };
+use lengthwise_data::{TokenBatch, TokenSequence};
 use lengthwise_tensor::CpuBackend;
-use lengthwise_train::data::{TokenBatch, TokenSequence};
 use lengthwise_train::{Executor, ModelConfig};
 use rustix::time::{ClockId, clock_gettime};
 

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, TensorView};
 use thiserror::Error;
 
-use crate::data::ByteTokenizer;
 use crate::model::{ModelConfig, ModelSpec, ParameterKind, UnitSpec};
+use lengthwise_data::ByteTokenizer;
 
 /// Bytes of a file beyond which the next unit goes to another one.
 const FILE_BYTES: usize = 2 << 30;

@@ -8,8 +8,8 @@ use lengthwise_tensor::TensorError;
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
-use crate::data::DataError;
 use crate::model::ModelError;
+use lengthwise_data::DataError;
 
 /// Why a run could not begin or go on.
 #[derive(Debug, Error)]

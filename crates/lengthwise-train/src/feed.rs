@@ -9,7 +9,7 @@ use lengthwise_cost::StepModel;
 use lengthwise_plan::{Planned, Planner, Problem};
 
 use crate::TrainError;
-use crate::data::{DataError, TokenBatch};
+use lengthwise_data::{DataError, TokenBatch};
 
 /// A batch and how to run it.
 #[derive(Debug)]
@@ -252,7 +252,7 @@ mod tests {
     use lengthwise_plan::{PlanError, Static};
 
     use super::*;
-    use crate::data::TokenSequence;
+    use lengthwise_data::TokenSequence;
 
     fn step_model(linear_s_per_token: f64) -> StepModel {
         let costs = FittedCosts::of_kind(

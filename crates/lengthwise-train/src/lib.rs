@@ -1,7 +1,6 @@
 //! Trains a decoder while the groups of ranks change from micro-batch to micro-batch.
 //!
 //! ```text
-//! data     corpus -> token sequences -> global batches
 //! feed     plans every batch in background threads, several steps ahead
 //! model    the decoder: shapes, parameters, one layer's forward and backward
 //! executor runs a plan on one rank: gathers, exchanges, gradients
@@ -12,7 +11,6 @@
 
 mod calibration;
 mod checkpoint;
-pub mod data;
 mod error;
 mod executor;
 mod feed;

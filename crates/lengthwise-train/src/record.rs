@@ -3,7 +3,7 @@
 use lengthwise_core::{Bytes, GlobalBatch, Plan, Seconds, TraceEvent};
 use lengthwise_plan::PlanReport;
 
-use crate::data::BatchOrigin;
+use lengthwise_data::BatchOrigin;
 
 /// One optimiser step.
 #[derive(Clone, Debug)]

@@ -16,7 +16,6 @@ use lengthwise_plan::Planner;
 use lengthwise_tensor::{Backend, CpuBackend};
 
 use crate::checkpoint::CheckpointWriter;
-use crate::data::{DataError, TokenBatch};
 use crate::executor::Executor;
 use crate::feed::{PlanFeed, PlannedBatch, Planning};
 use crate::model::ModelSpec;
@@ -29,6 +28,7 @@ use crate::{
     MeasuredCosts, MeasuringProgress, MeasuringRule, RankTime, StepRecord, TrainError,
     TrainObserver, TrainOptions, TrainSummary, calibration, memory, schedule, trace,
 };
+use lengthwise_data::{DataError, TokenBatch};
 
 /// Threads that draw up plans while the ranks compute.
 const NUM_PLANNING_THREADS: usize = 2;

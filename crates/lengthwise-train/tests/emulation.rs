@@ -10,8 +10,8 @@ use common::{batch, emulated_gradients, emulation, gradients, plan, tiny_model};
 use lengthwise_core::{Activations, Rank, Seconds, StrategyKind, Tokens};
 use lengthwise_cost::RefinementRule;
 use lengthwise_cost::{CoreSharing, FittedCosts, FittedModel, KindCosts, StepModel};
+use lengthwise_data::{DataError, TokenBatch};
 use lengthwise_plan::PlannerKind;
-use lengthwise_train::data::{DataError, TokenBatch};
 use lengthwise_train::{
     InjectedFailure, OptimizerConfig, StepRecord, TrainError, TrainObserver, TrainOptions,
     TrainSummary, train,

@@ -6,7 +6,7 @@ use common::{batch, gradients, plan, tiny_model};
 use lengthwise_core::{
     Activations, Degree, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy,
 };
-use lengthwise_train::data::TokenBatch;
+use lengthwise_data::TokenBatch;
 use lengthwise_train::{ModelConfig, ModelSpec};
 use proptest::prelude::*;
 use proptest::strategy::Strategy as _;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use common::{batch, tiny_model};
 use lengthwise_core::{Activations, Bytes, Cluster, Device, Rank, Seconds, Speed, Tokens};
 use lengthwise_cost::RefinementRule;
+use lengthwise_data::{DataError, TokenBatch};
 use lengthwise_plan::{Planner, PlannerKind};
-use lengthwise_train::data::{DataError, TokenBatch};
 use lengthwise_train::{
     InjectedFailure, ModelSpec, OptimizerConfig, StepRecord, TrainError, TrainObserver,
     TrainOptions, TrainSummary, train,

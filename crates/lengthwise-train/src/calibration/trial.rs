@@ -16,11 +16,11 @@ use lengthwise_tensor::Backend;
 
 use super::clock::{Clock, Moment};
 use super::layout::Layout;
-use crate::data::{TokenBatch, TokenSequence};
 use crate::executor::Executor;
 use crate::stopwatch::Stopwatch;
 use crate::timed::Timed;
 use crate::{OptimizerConfig, TrainError};
+use lengthwise_data::{TokenBatch, TokenSequence};
 
 /// Runs shorter than this are repeated, and the fastest counts, since other work only ever slows one down.
 const REPEATED_BELOW_S: f64 = 0.3;

@@ -14,13 +14,13 @@ use lengthwise_core::{Activity, GroupLoad, MicroBatch, Plan, Rank, Tokens};
 use lengthwise_tensor::{AdamW, Backend};
 
 use crate::checkpoint::CheckpointWriter;
-use crate::data::TokenBatch;
 use crate::model::{ModelConfig, ModelSpec};
 use crate::stopwatch::Stopwatch;
 use crate::timeline::Timeline;
 use crate::{OptimizerConfig, TrainError, schedule};
 use gather::Gathers;
 use group_run::GroupRun;
+use lengthwise_data::TokenBatch;
 pub use micro_batch_time::MicroBatchTime;
 use shard::ShardedParameters;
 pub(crate) use stage::{ScheduledStage, stages};

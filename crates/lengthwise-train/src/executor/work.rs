@@ -3,10 +3,10 @@
 use lengthwise_core::{Group, Rank};
 use lengthwise_tensor::AttentionLayout;
 
-use crate::data::TokenBatch;
 use crate::model::ModelConfig;
 use crate::model::exchange::Shards;
 use crate::model::layer::GroupTokens;
+use lengthwise_data::TokenBatch;
 
 /// A rank's share of its group's packed sequences.
 #[derive(Clone, Debug)]

@@ -10,8 +10,8 @@ use lengthwise_core::{
     SequenceIndex, Speed, Strategy,
 };
 use lengthwise_cost::{ClusterLinks, Link};
+use lengthwise_data::{TokenBatch, TokenSequence};
 use lengthwise_tensor::CpuBackend;
-use lengthwise_train::data::{TokenBatch, TokenSequence};
 use lengthwise_train::{Executor, ModelConfig, TrainError};
 
 /// A decoder small enough to run hundreds of times.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use lengthwise_core::{Rank, Seconds, TraceEvent};
-use lengthwise_train::data::{Batches, Corpus};
+use lengthwise_data::{Batches, Corpus};
 use lengthwise_train::{InjectedFailure, StepRecord, TrainObserver, train};
 
 use self::metrics::MetricsFile;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lengthwise_train::data::Corpus;
+use lengthwise_data::Corpus;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 
 use lengthwise_core::Activations;
 use lengthwise_cost::RefinementRule;
+use lengthwise_data::{BatchSize, CutRule};
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 use lengthwise_train::TrainOptions;
-use lengthwise_train::data::{BatchSize, CutRule};
 
 use self::cluster::{Devices, cluster, costs, plan};
 use self::corpus::{batch, data};

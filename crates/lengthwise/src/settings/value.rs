@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use lengthwise_core::{Activations, Degree, Tokens};
+use lengthwise_data::Overlong;
 use lengthwise_plan::PlannerKind;
-use lengthwise_train::data::Overlong;
 use toml::de::DeValue;
 
 /// A value as the user wrote it.

@@ -13,9 +13,9 @@ use lengthwise_core::{
 use lengthwise_cost::{
     ClusterLinks, CostModel, FittedModel, GroupShape, Link, StepModel, TimeParts,
 };
+use lengthwise_data::TokenBatch;
 use lengthwise_plan::{PlanError, PlannerKind, Problem};
 use lengthwise_sim::{Overlap, ShardedBytes, SimError, StepCosts, simulate};
-use lengthwise_train::data::TokenBatch;
 use lengthwise_train::{
     MeasuringRule, StepRecord, TrainError, TrainObserver, TrainOptions, measure_costs, train,
     volume,

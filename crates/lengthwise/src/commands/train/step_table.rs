@@ -140,9 +140,9 @@ pub mod tests {
         Activations, Bytes, Degree, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds,
         SequenceIndex, Strategy,
     };
+    use lengthwise_data::BatchOrigin;
     use lengthwise_plan::{Attempts, PlanReport, StopReason};
     use lengthwise_train::RankTime;
-    use lengthwise_train::data::BatchOrigin;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lengthwise_core::{Bytes, Degree, Seconds};
-use lengthwise_train::data::{Batches, Census};
+use lengthwise_data::{Batches, Census};
 use lengthwise_train::{StepRecord, TrainSummary};
 
 use crate::settings::TrainSettings;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use lengthwise_core::Tokens;
-use lengthwise_train::data::{BatchSize, CutRule, Overlong};
+use lengthwise_data::{BatchSize, CutRule, Overlong};
 
 use crate::failure::Failure;
 use crate::settings::place::Setting;

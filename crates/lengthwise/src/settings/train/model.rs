@@ -1,7 +1,7 @@
 //! `[model]`: the shape of the decoder and its context.
 
 use lengthwise_core::Tokens;
-use lengthwise_train::data::ByteTokenizer;
+use lengthwise_data::ByteTokenizer;
 use lengthwise_train::{ModelConfig, ModelError};
 
 use crate::failure::Failure;

@@ -7,7 +7,7 @@ use lengthwise_core::{GlobalBatch, Tokens};
 /// The ids of one sequence: every one but the first is a target, predicted from all before it.
 ///
 /// ```
-/// use lengthwise_train::data::TokenSequence;
+/// use lengthwise_data::TokenSequence;
 ///
 /// let sequence = TokenSequence::new([256, 104, 105, 256].into());
 /// assert_eq!(sequence.inputs(), [256, 104, 105]);
@@ -78,7 +78,7 @@ impl TokenBatch {
         Self::with_origin(sequences, BatchOrigin::default())
     }
 
-    pub(super) fn with_origin(sequences: Vec<TokenSequence>, origin: BatchOrigin) -> Self {
+    pub(crate) fn with_origin(sequences: Vec<TokenSequence>, origin: BatchOrigin) -> Self {
         assert!(!sequences.is_empty(), "a batch needs at least one sequence");
         TokenBatch { sequences, origin }
     }

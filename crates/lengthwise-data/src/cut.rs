@@ -88,7 +88,7 @@ pub struct Census {
 impl CutRule {
     /// Gives `sequence` the range of tokens of each sequence that a document of `num_bytes` and `num_tokens`
     /// becomes, and counts what happens.
-    pub(super) fn cut(
+    pub(crate) fn cut(
         &self,
         num_bytes: u64,
         num_tokens: u64,

@@ -7,7 +7,9 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::{BatchOrigin, ByteTokenizer, Census, Corpus, CutRule, DataError, Overlong, TokenBatch};
+use crate::{
+    BatchOrigin, ByteTokenizer, Census, Corpus, CutRule, DataError, Overlong, Position, TokenBatch,
+};
 
 /// When a batch is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +36,9 @@ pub struct Batches {
     seed: u64,
     census: Census,
     places: Vec<SequencePlace>,
-    /// Indices of `places` in the order of this epoch.
+    /// Indices of `places` in the order of the position's epoch.
     order: Vec<u32>,
-    /// How many of them have been drawn.
-    num_drawn: usize,
-    epoch: u64,
+    position: Position,
     failed: bool,
 }
 
@@ -93,8 +93,7 @@ impl Batches {
         }
         let mut batches = Batches {
             order: (0..places.len() as u32).collect(),
-            num_drawn: 0,
-            epoch: 0,
+            position: Position::START,
             failed: false,
             corpus,
             rule,
@@ -103,8 +102,33 @@ impl Batches {
             census,
             places,
         };
-        batches.begin_epoch();
+        batches.begin_epoch(Position::START.epoch);
         Ok(batches)
+    }
+
+    /// The batches from `position` on: those that follow there in a run over the same corpus with the same rules and
+    /// seed.
+    ///
+    /// # Errors
+    ///
+    /// The position is in no epoch, or beyond the end of one.
+    pub fn starting_at(mut self, position: Position) -> Result<Self, DataError> {
+        let num_sequences = self.census.num_sequences;
+        if position.epoch == 0 || position.num_drawn > num_sequences {
+            return Err(DataError::NoSuchPosition {
+                position,
+                num_sequences,
+            });
+        }
+        self.begin_epoch(position.epoch);
+        self.position = position;
+        self.failed = false;
+        Ok(self)
+    }
+
+    /// How far sequences have been drawn; after an error, how far before the batch that could not be read.
+    pub fn position(&self) -> Position {
+        self.position
     }
 
     /// What the corpus becomes in one epoch, and what it loses.
@@ -117,14 +141,16 @@ impl Batches {
         &self.corpus
     }
 
-    fn begin_epoch(&mut self) {
-        self.epoch += 1;
-        self.num_drawn = 0;
+    fn begin_epoch(&mut self, epoch: u64) {
+        self.position = Position {
+            epoch,
+            num_drawn: 0,
+        };
         for (index, place) in (0..).zip(&mut self.order) {
             *place = index;
         }
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        rng.set_stream(self.epoch);
+        rng.set_stream(epoch);
         self.order.shuffle(&mut rng);
     }
 
@@ -145,12 +171,13 @@ impl Batches {
     fn next_places(&mut self) -> (Vec<SequencePlace>, u64) {
         let mut chosen = Vec::new();
         let mut num_tokens = 0u64;
-        let mut epoch = self.epoch;
+        let mut epoch = self.position.epoch;
         loop {
-            if self.num_drawn == self.order.len() {
-                self.begin_epoch();
+            if self.position.num_drawn == self.order.len() as u64 {
+                self.begin_epoch(self.position.epoch.saturating_add(1));
             }
-            let place = self.places[self.order[self.num_drawn] as usize];
+            let drawn = self.order[self.position.num_drawn as usize];
+            let place = self.places[drawn as usize];
             let tokens = self.tokens(place);
             num_tokens = num_tokens.saturating_add(tokens.end - tokens.start);
             let full = match self.size {
@@ -161,8 +188,8 @@ impl Batches {
                 return (chosen, epoch);
             }
             chosen.push(place);
-            self.num_drawn += 1;
-            epoch = self.epoch;
+            self.position.num_drawn += 1;
+            epoch = self.position.epoch;
         }
     }
 
@@ -200,9 +227,13 @@ impl Iterator for Batches {
         if self.failed {
             return None;
         }
+        let before = self.position;
         let (places, epoch) = self.next_places();
         let batch = self.read(&places, epoch);
-        self.failed = batch.is_err();
+        if batch.is_err() {
+            self.failed = true;
+            self.position = before;
+        }
         Some(batch)
     }
 }

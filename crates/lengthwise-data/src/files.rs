@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
-use super::DataError;
+use crate::DataError;
 
 /// The files of a corpus.
 #[derive(Debug, Default)]
-pub(super) struct Files {
+pub(crate) struct Files {
     /// In the order of the paths; below a directory in the order of their names, byte by byte.
     pub paths: Vec<PathBuf>,
     /// How often a file was met again, through another path or a link; it is taken once.
@@ -107,7 +107,7 @@ fn is_harmless(error: &walkdir::Error, extensions: &[String]) -> bool {
 }
 
 /// Whether a name ends in a dot and one of `extensions`, which may bring the dot. Case makes no difference.
-pub(super) fn has_extension(name: &OsStr, extensions: &[String]) -> bool {
+pub(crate) fn has_extension(name: &OsStr, extensions: &[String]) -> bool {
     let name = name.as_encoded_bytes();
     extensions.iter().any(|extension| {
         let extension = extension.trim_start_matches('.').as_bytes();

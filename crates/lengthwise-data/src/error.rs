@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use lengthwise_core::Tokens;
 use thiserror::Error;
 
+use crate::Position;
+
 /// Why a corpus gives no batch.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -75,6 +77,17 @@ pub enum DataError {
         /// The longest sequence allowed.
         context: Tokens,
     },
+    /// A place that no run over the corpus comes to.
+    #[error(
+        "the batches can't start at {position}: epochs are counted from 1, and the corpus gives {num_sequences} \
+         sequences an epoch"
+    )]
+    NoSuchPosition {
+        /// The place.
+        position: Position,
+        /// The sequences of an epoch.
+        num_sequences: u64,
+    },
     /// The source of batches ended before the last step.
     #[error("the batches ended before the last step")]
     Exhausted,
@@ -94,6 +107,9 @@ impl DataError {
             DataError::Changed { .. } => "train on a copy that nothing writes to",
             DataError::NoSequences { .. } => {
                 "raise the context, choose split or truncate for overlong documents, or lower min_tokens"
+            }
+            DataError::NoSuchPosition { .. } => {
+                "resume with the corpus, the context and the rules that the run began with"
             }
             _ => return None,
         };

@@ -1,4 +1,4 @@
-//! From files to global batches of token sequences.
+//! From documents to global batches of token sequences: what training draws, step by step.
 //!
 //! ```text
 //! files       paths and directories -> files, in a fixed order, each once
@@ -6,19 +6,27 @@
 //! tokenizer   bytes -> ids
 //! cut         a document -> the sequences that fit the context, and what is lost
 //! batches     sequences in a new order every epoch -> global batches
+//! position    how far they are drawn: where a run resumes
 //! ```
 //!
 //! ```
 //! use lengthwise_core::Tokens;
-//! use lengthwise_train::data::{BatchSize, Batches, Corpus, CutRule, Overlong};
+//! use lengthwise_data::{BatchSize, Batches, Corpus, CutRule, Overlong};
 //!
 //! let source = std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
-//! let corpus = Corpus::open(&[source], &["rs".to_owned()])?;
 //! let rule = CutRule { context: Tokens(4096), overlong: Overlong::Split, min_tokens: Tokens(1) };
-//! let mut batches = Batches::new(corpus, rule, BatchSize::Tokens(Tokens(16_384)), 0)?;
+//! let open = || {
+//!     let corpus = Corpus::open(std::slice::from_ref(&source), &["rs".to_owned()])?;
+//!     Batches::new(corpus, rule, BatchSize::Tokens(Tokens(16_384)), 0)
+//! };
+//! let mut batches = open()?;
 //! let batch = batches.next().expect("batches never end")?;
 //! assert!(batch.global_batch().num_tokens() <= Tokens(16_384));
-//! # Ok::<(), lengthwise_train::data::DataError>(())
+//!
+//! // Another run goes on where this one is.
+//! let mut resumed = open()?.starting_at(batches.position())?;
+//! assert_eq!(resumed.next().unwrap()?, batches.next().unwrap()?);
+//! # Ok::<(), lengthwise_data::DataError>(())
 //! ```
 
 mod batches;
@@ -27,6 +35,7 @@ mod cut;
 mod error;
 mod files;
 mod jsonl;
+mod position;
 mod token_sequence;
 mod tokenizer;
 
@@ -34,5 +43,6 @@ pub use batches::{BatchSize, Batches};
 pub use corpus::Corpus;
 pub use cut::{Census, CutRule, Overlong};
 pub use error::DataError;
+pub use position::Position;
 pub use token_sequence::{BatchOrigin, TokenBatch, TokenSequence};
 pub use tokenizer::ByteTokenizer;

@@ -5,9 +5,9 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::DataError;
-use super::files::{Files, has_extension};
-use super::jsonl;
+use crate::DataError;
+use crate::files::{Files, has_extension};
+use crate::jsonl;
 
 /// The documents of some files. Only their places and lengths are in memory.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Corpus {
     }
 
     /// The length in bytes of one document.
-    pub(super) fn num_bytes(&self, document: usize) -> u64 {
+    pub(crate) fn num_bytes(&self, document: usize) -> u64 {
         self.documents[document].num_bytes
     }
 
@@ -110,7 +110,7 @@ impl Corpus {
     /// # Errors
     ///
     /// The file can't be read, or the document no longer has the length it had when the corpus was opened.
-    pub(super) fn read(&self, document: usize, bytes: Range<u64>) -> Result<Vec<u8>, DataError> {
+    pub(crate) fn read(&self, document: usize, bytes: Range<u64>) -> Result<Vec<u8>, DataError> {
         let document = self.documents[document];
         let path = &self.files[document.file as usize];
         let mut file = File::open(path).map_err(|source| read_error(path, source))?;

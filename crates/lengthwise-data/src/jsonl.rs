@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::DataError;
+use crate::DataError;
 
 #[derive(Deserialize)]
 struct Line<'a> {
@@ -17,7 +17,7 @@ struct Line<'a> {
 
 /// Where a document is in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LinePlace {
+pub(crate) struct LinePlace {
     /// Counted from 1.
     pub line: u64,
     /// Where the line starts.
@@ -29,7 +29,7 @@ pub(super) struct LinePlace {
 }
 
 /// Finds the documents of a file, checking every line. Blank lines hold none.
-pub(super) fn index(path: &Path) -> Result<Vec<LinePlace>, DataError> {
+pub(crate) fn index(path: &Path) -> Result<Vec<LinePlace>, DataError> {
     let read_error = |source| DataError::Read {
         path: path.to_owned(),
         source,
@@ -58,7 +58,7 @@ pub(super) fn index(path: &Path) -> Result<Vec<LinePlace>, DataError> {
 }
 
 /// The document that a line holds.
-pub(super) fn text<'a>(path: &Path, line: u64, bytes: &'a [u8]) -> Result<Cow<'a, str>, DataError> {
+pub(crate) fn text<'a>(path: &Path, line: u64, bytes: &'a [u8]) -> Result<Cow<'a, str>, DataError> {
     let bad = |reason: String| DataError::BadLine {
         path: path.to_owned(),
         line,

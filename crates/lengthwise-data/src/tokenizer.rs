@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::TokenSequence;
+use crate::TokenSequence;
 
 /// Each byte is an id, and [`ByteTokenizer::END_OF_TEXT`] stands before and after each document, so that its first
 /// byte and its end are predicted too: a document of n bytes has n + 1 tokens.
@@ -28,7 +28,7 @@ impl ByteTokenizer {
     }
 
     /// Which bytes of a document the sequence with these of its tokens is made from.
-    pub(super) fn bytes_of(tokens: &Range<u64>, num_bytes: u64) -> Range<u64> {
+    pub(crate) fn bytes_of(tokens: &Range<u64>, num_bytes: u64) -> Range<u64> {
         tokens.start.saturating_sub(1)..tokens.end.min(num_bytes)
     }
 
@@ -36,7 +36,7 @@ impl ByteTokenizer {
     /// names.
     ///
     /// Its first input is the token before `tokens`, or the end of text where there is none.
-    pub(super) fn sequence(tokens: &Range<u64>, num_bytes: u64, bytes: &[u8]) -> TokenSequence {
+    pub(crate) fn sequence(tokens: &Range<u64>, num_bytes: u64, bytes: &[u8]) -> TokenSequence {
         let first = (tokens.start == 0).then_some(Self::END_OF_TEXT);
         let last = (tokens.end > num_bytes).then_some(Self::END_OF_TEXT);
         let ids = bytes.iter().map(|&byte| u32::from(byte));
