@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use lengthwise_inputs::suggestion;
 
 use crate::commands::bench::BenchArgs;
 use crate::commands::compare::CompareArgs;
@@ -11,7 +12,6 @@ use crate::commands::profile::ProfileArgs;
 use crate::commands::report::ReportArgs;
 use crate::commands::simulate::SimulateArgs;
 use crate::commands::train::TrainArgs;
-use crate::suggestion::suggestion;
 
 /// Trains large language models on long, wildly uneven sequences, with plans that adapt to every batch.
 #[derive(Debug, Parser)]

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use lengthwise_inputs::InputError;
+
 /// The one error a command ends with, and what the user can do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -57,6 +59,19 @@ impl Failure {
         match self.kind {
             Kind::Input => ExitCode::from(2),
             Kind::Run => ExitCode::from(1),
+        }
+    }
+}
+
+impl From<InputError> for Failure {
+    fn from(error: InputError) -> Self {
+        let failure = Failure::input(match error.argument() {
+            Some(argument) => format!("--{argument}: {error}"),
+            None => error.to_string(),
+        });
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
     }
 }

@@ -10,13 +10,9 @@
 
 mod cli;
 mod commands;
-mod described;
 mod failure;
-mod input;
-mod lengths;
 mod output;
 mod settings;
-mod suggestion;
 
 use std::process::ExitCode;
 

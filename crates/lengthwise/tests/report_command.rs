@@ -117,6 +117,14 @@ fn what_can_not_be_shown_is_named() {
     );
     session.file("no-plan.json", "{\"planner\":\"adaptive\"}");
     session.file(
+        "no-times.json",
+        PLAN.replace("\"predicted_step_s\":1.5,", ""),
+    );
+    session.file(
+        "negative.json",
+        PLAN.replace("\"predicted_s\":1.0", "\"predicted_s\":-1.0"),
+    );
+    session.file(
         "overlap.json",
         TRACE.replace("\"ts\":750000", "\"ts\":700000"),
     );
@@ -138,6 +146,8 @@ fn what_can_not_be_shown_is_named() {
         "report run.jsonl --step 7",
         "report run.jsonl --plan missing.json",
         "report run.jsonl --plan no-plan.json",
+        "report run.jsonl --plan no-times.json",
+        "report run.jsonl --plan negative.json",
         "report run.jsonl --trace missing.json",
         "report run.jsonl --trace run.jsonl",
         "report run.jsonl --trace overlap.json",
@@ -147,7 +157,7 @@ fn what_can_not_be_shown_is_named() {
         session.run(line);
     }
     let num_bad = session.transcript().matches("[exit code 2]").count();
-    assert_eq!(num_bad, 18, "{}", session.transcript());
+    assert_eq!(num_bad, 20, "{}", session.transcript());
     assert!(!session.directory().join("report.html").exists());
     insta::assert_snapshot!(session.transcript());
 }

@@ -6,7 +6,9 @@ mod unversioned;
 
 use std::path::Path;
 
-use lengthwise_core::{Cluster, Degree, Seconds, Strategy, StrategyKind, StrategySpace, Tokens};
+use lengthwise_core::{
+    Cluster, CoreError, Degree, Seconds, Strategy, StrategyKind, StrategySpace, Tokens,
+};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
@@ -260,12 +262,12 @@ impl Profile {
     /// # Errors
     ///
     /// There is none.
-    pub fn space_of(&self, degrees: &[Degree]) -> Result<StrategySpace, ProfileError> {
+    pub fn space_of(&self, degrees: &[Degree]) -> Result<StrategySpace, CoreError> {
         let of_kind = |kind: StrategyKind| {
             let strategy = move |&degree| Strategy::ulysses(degree, kind.activations);
             degrees.iter().map(strategy)
         };
-        Ok(StrategySpace::new(self.kinds().flat_map(of_kind))?)
+        StrategySpace::new(self.kinds().flat_map(of_kind))
     }
 
     /// The cost model on `cluster`, over whose devices the sharded memory is divided.

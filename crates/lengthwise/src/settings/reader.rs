@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use lengthwise_inputs::suggestion;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -11,7 +12,6 @@ use super::place::{Place, Setting, broken};
 use super::train::RENAMED;
 use super::value::{Value, Written};
 use crate::failure::Failure;
-use crate::suggestion::suggestion;
 
 /// A settings file's text, and where it is.
 #[derive(Debug)]

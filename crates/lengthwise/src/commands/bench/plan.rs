@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use lengthwise_core::Degree;
+use lengthwise_inputs::{CostChanges, CostSource, Lengths, OwnedProblem};
 use lengthwise_plan::PlannerKind;
 use serde::Deserialize;
 
-use crate::commands::plan::{Lengths, OwnedProblem, PlanningLimits, degree};
+use crate::commands::plan::{PlanningLimits, degree};
 use crate::failure::Failure;
 use crate::output;
 
@@ -77,7 +78,9 @@ pub(super) fn run(args: &BenchPlanArgs) -> Result<(), Failure> {
             .profiles
             .join(format!("a100-{}-{context}k.toml", recorded.model));
         let lengths = Lengths::read(path)?;
-        let problem = OwnedProblem::new(&profile, &lengths, None, None, args.degrees.as_deref())?;
+        let source = CostSource::profile(&profile)?;
+        let costs = source.costs(CostChanges::default(), args.degrees.as_deref())?;
+        let problem = OwnedProblem::new(costs, lengths)?;
         let published = recorded.peers_under_flexsp_cost_model.flexsp;
         let published_s = published.map(|peer| peer.predicted_step_ms / 1e3);
         let name = path
@@ -88,9 +91,7 @@ pub(super) fn run(args: &BenchPlanArgs) -> Result<(), Failure> {
             let mut times = Vec::new();
             let planned = loop {
                 let started = Instant::now();
-                let planned = planner
-                    .plan(problem.problem())
-                    .map_err(|error| problem.unplannable(&error, &lengths))?;
+                let planned = problem.plan(planner.as_ref())?;
                 times.push(started.elapsed());
                 if times.len() >= args.repetitions as usize || times[0] > WORTH_REPEATING {
                     break planned;

@@ -1,11 +1,16 @@
 //! What a planner comes to in a setting, over several batches.
 
 use lengthwise_core::{Degree, GlobalBatch, Seconds};
+use lengthwise_inputs::Costs;
 use lengthwise_plan::{PlanError, Planned, PlannerKind, PlannerOptions, Problem};
-use lengthwise_sim::{Overlap, StepCosts, simulate};
+use lengthwise_sim::{Overlap, simulate};
 use serde::Serialize;
 
-use super::costs::Costs;
+use super::static_degree::static_degree;
+
+/// Layers that a simulated step has where a profile doesn't say how many the model has. With measured costs the times
+/// do not depend on it.
+const SIMULATED_LAYERS: u32 = 4;
 
 /// What a planner is in a comparison.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +82,7 @@ impl Contender {
     pub(super) fn figures(&self, costs: &Costs, batch: &GlobalBatch) -> Result<OfBatch, NoPlan> {
         let kind = match self.kind {
             PlannerKind::Static(None) => {
-                PlannerKind::Static(Some(costs.static_degree().map_err(NoPlan::OutOfMemory)?))
+                PlannerKind::Static(Some(static_degree(costs).map_err(NoPlan::OutOfMemory)?))
             }
             kind => kind,
         };
@@ -102,17 +107,8 @@ impl Contender {
 }
 
 fn of_plan(planned: &Planned, costs: &Costs, batch: &GlobalBatch) -> Result<OfBatch, NoPlan> {
-    let step_costs = StepCosts::measured(
-        &costs.model,
-        costs.num_layers,
-        costs.exchange_bytes_per_token,
-    );
-    let mut step_costs = step_costs.map_err(other)?;
-    if let Some((links, efficiency, sharded)) = costs.links {
-        step_costs = step_costs
-            .over_links(links, sharded, Seconds::ZERO)
-            .with_exchange_efficiency(efficiency);
-    }
+    let num_layers = costs.num_layers.unwrap_or(SIMULATED_LAYERS);
+    let step_costs = costs.step_costs(num_layers, Seconds::ZERO).map_err(other)?;
     let overlap = Overlap::default();
     let simulated = simulate(
         &planned.plan,

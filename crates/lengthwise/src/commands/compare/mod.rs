@@ -5,12 +5,12 @@
 //! groups then slow each other down, and gathers hide behind computing or do not, which no prediction of single groups
 //! knows.
 
-mod costs;
 mod figures;
 mod paper;
 mod progress;
 mod row;
 mod setting;
+mod static_degree;
 mod sweep;
 mod text_table;
 
@@ -19,13 +19,12 @@ use std::time::Duration;
 
 use clap::Args;
 use lengthwise_core::{Bytes, Cluster, Degree, Tokens};
+use lengthwise_inputs::{CostChanges, CostSource, LengthSource};
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 
 use crate::commands::plan::{degree, duration};
 use crate::failure::Failure;
-use crate::lengths::LengthSource;
 use crate::output;
-use costs::{Changes, CostSource};
 use figures::Contender;
 use row::{Format, lines, rows};
 use setting::{Batches, Setting, outcomes};
@@ -164,7 +163,7 @@ fn settings(args: &CompareArgs) -> Result<Vec<Setting>, Failure> {
             for memory in each(&args.memory) {
                 for context in each(&args.context) {
                     let context = context.unwrap_or(source.usual_context());
-                    let changes = Changes {
+                    let changes = CostChanges {
                         num_devices,
                         context: Some(context),
                         memory,
@@ -173,7 +172,7 @@ fn settings(args: &CompareArgs) -> Result<Vec<Setting>, Failure> {
                     settings.extend(lengths.iter().map(|lengths| Setting {
                         costs: costs.clone(),
                         lengths: lengths.clone(),
-                        multiple_of: args.multiple_of,
+                        multiple_of: Tokens(args.multiple_of),
                         longest: None,
                         contenders: contenders.clone(),
                     }));

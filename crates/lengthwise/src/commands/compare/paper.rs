@@ -1,17 +1,16 @@
 //! The 18 settings that FlexSP was published with (arXiv 2412.01523), beside the published seconds.
 
 use lengthwise_core::{Degree, Tokens};
+use lengthwise_inputs::{CostChanges, CostSource, LengthSource};
 use lengthwise_plan::PlannerKind;
 use serde::Serialize;
 
-use super::costs::{Changes, CostSource};
 use super::figures::{Contender, NoPlan};
 use super::row::{Format, quoted};
 use super::setting::{Batches, Outcome, Setting, outcomes};
 use super::text_table::TextTable;
 use super::{CompareArgs, contender};
 use crate::failure::Failure;
-use crate::lengths::LengthSource;
 use crate::output;
 
 /// What its main figure shows.
@@ -127,7 +126,7 @@ fn settings(args: &CompareArgs) -> Result<(Vec<Setting>, Names), Failure> {
     let (mut settings, mut names) = (Vec::new(), Vec::new());
     for (model, context, text) in PROFILES {
         let source = CostSource::profile_text(&format!("a100-{model}-{context}"), text)?;
-        let costs = source.costs(Changes::default(), None)?;
+        let costs = source.costs(CostChanges::default(), None)?;
         let without_one: Vec<Degree> = costs
             .space
             .degrees()
@@ -147,7 +146,7 @@ fn settings(args: &CompareArgs) -> Result<(Vec<Setting>, Names), Failure> {
             };
             settings.push(Setting {
                 lengths: LengthSource::known(corpus.lengths)?,
-                multiple_of: PADDING,
+                multiple_of: Tokens(PADDING),
                 longest: Some(Tokens(costs.context.0 - PADDING)),
                 contenders: vec![
                     with(PlannerKind::Static(Some(degree)), None),

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::figures::{Figures, NoPlan};
 use super::setting::{Outcome, Setting};
+use super::static_degree::static_degree;
 use super::text_table::TextTable;
 use crate::failure::Failure;
 
@@ -60,7 +61,7 @@ pub(super) fn rows(setting: &Setting, outcome: &Outcome) -> Vec<Row> {
         .map(|(contender, result)| {
             let figures = result.as_ref().ok().copied();
             let over = |other: Option<f64>| Some(other? / figures?.simulated_s);
-            let planner = match (contender.kind, costs.static_degree()) {
+            let planner = match (contender.kind, static_degree(costs)) {
                 (PlannerKind::Static(None), Ok(degree)) => format!("static:{degree}"),
                 (kind, _) => kind.to_string(),
             };

@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use lengthwise_core::{GlobalBatch, Tokens};
+use lengthwise_inputs::{Costs, Draw, LengthSource};
 
-use super::costs::Costs;
 use super::figures::{Contender, Figures, NoPlan, OfBatch};
 use super::progress::Progress;
 use crate::failure::Failure;
-use crate::lengths::{Draw, LengthSource};
 
 /// One model on one cluster with one context and one source of lengths, and who plans there.
 #[derive(Clone, Debug)]
@@ -18,7 +17,7 @@ pub(super) struct Setting {
     pub(super) costs: Costs,
     pub(super) lengths: LengthSource,
     /// Lengths are rounded up to a multiple of it.
-    pub(super) multiple_of: u64,
+    pub(super) multiple_of: Tokens,
     /// The longest that is drawn, where it is not the context.
     pub(super) longest: Option<Tokens>,
     pub(super) contenders: Vec<Contender>,
@@ -39,11 +38,11 @@ impl Setting {
     fn batch(&self, batches: Batches, index: u64) -> Result<GlobalBatch, Failure> {
         let lens = self.lengths.batch(Draw {
             num_sequences: batches.num_sequences,
-            longest_tokens: self.longest.unwrap_or(self.costs.context).0,
+            longest: self.longest.unwrap_or(self.costs.context),
             multiple_of: self.multiple_of,
             seed: batches.first_seed.wrapping_add(index),
         })?;
-        GlobalBatch::from_lens(lens).map_err(|error| Failure::input(error.to_string()))
+        GlobalBatch::new(lens).map_err(|error| Failure::input(error.to_string()))
     }
 }
 

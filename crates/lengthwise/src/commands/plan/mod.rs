@@ -1,9 +1,5 @@
 //! `lengthwise plan`: lengths and a cost profile in, a plan out.
 
-mod infeasible;
-mod lengths;
-mod problem;
-mod report;
 mod table;
 
 use std::num::NonZero;
@@ -12,14 +8,12 @@ use std::time::Duration;
 
 use clap::Args;
 use lengthwise_core::{Cluster, Degree, Tokens};
+use lengthwise_inputs::{CostChanges, CostSource, Lengths, OwnedProblem, PlanFile};
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 
-use crate::described::DescribedCosts;
 use crate::failure::Failure;
 use crate::output;
 
-pub(crate) use lengths::Lengths;
-pub(crate) use problem::{OwnedProblem, profile_failure, read_profile};
 pub(crate) use table::{bytes, counted, seconds};
 
 /// Arguments of `lengthwise plan`.
@@ -94,28 +88,31 @@ impl PlanningLimits {
 /// Plans and prints.
 pub fn run(args: PlanArgs) -> Result<(), Failure> {
     let lengths = Lengths::read(&args.lengths)?;
-    let (devices, context, degrees) = (args.devices, args.context, args.degrees.as_deref());
-    let problem = match (&args.profile, &args.cluster, &args.model) {
-        (Some(profile), _, _) => OwnedProblem::new(profile, &lengths, devices, context, degrees)?,
-        (None, Some(cluster), Some(model)) => {
-            let described = DescribedCosts::read(cluster, model)?;
-            OwnedProblem::described(&described, &lengths, devices, context, degrees)?
-        }
+    let source = match (&args.profile, &args.cluster, &args.model) {
+        (Some(profile), _, _) => CostSource::profile(profile)?,
+        (None, Some(cluster), Some(model)) => CostSource::described(cluster, model)?,
         _ => {
             return Err(Failure::input(
                 "--profile, or --cluster and --model, are missing",
             ));
         }
     };
+    let changes = CostChanges {
+        num_devices: args.devices,
+        context: args.context,
+        memory: None,
+    };
+    let costs = source.costs(changes, args.degrees.as_deref())?;
+    let problem = OwnedProblem::new(costs, lengths)?;
     let planner = args.planner.planner_with(args.limits.options());
-    let planned = planner
-        .plan(problem.problem())
-        .map_err(|error| problem.unplannable(&error, &lengths))?;
-    let report = report::Report::new(args.planner, &planned, &problem);
+    let planned = problem.plan(planner.as_ref())?;
     if args.json {
-        output::result_line(&report.to_json()?);
+        let json = PlanFile::new(args.planner, planned, &problem).to_json();
+        output::result_line(&json.map_err(|error| {
+            Failure::run(format!("the plan can't be written as JSON: {error}"))
+        })?);
     } else {
-        for line in table::lines(&report, &problem) {
+        for line in table::lines(args.planner, &planned, &problem) {
             output::result_line(&line);
         }
     }

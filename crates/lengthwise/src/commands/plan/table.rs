@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
-use super::OwnedProblem;
-use super::report::{GroupReport, MicroBatchReport, Report};
+use lengthwise_core::{Bytes, Group, MemoryModel, MicroBatch, Seconds, Tokens};
+use lengthwise_cost::{predict_group, predict_micro_batch};
+use lengthwise_inputs::OwnedProblem;
+use lengthwise_plan::{Planned, PlannerKind, StopReason};
 
 /// Characters of a full bar.
 const BAR_WIDTH: usize = 16;
@@ -12,24 +14,28 @@ const BAR_WIDTH: usize = 16;
 const RANKS_WIDTH: usize = 10;
 
 /// All lines, none wider than 80 characters.
-pub(super) fn lines(report: &Report, problem: &OwnedProblem) -> Vec<String> {
+pub(super) fn lines(
+    planner: PlannerKind,
+    planned: &Planned,
+    problem: &OwnedProblem,
+) -> Vec<String> {
+    let (plan, report) = (&planned.plan, &planned.report);
     let gap = report
-        .gap
+        .gap()
         .map_or("unknown".to_owned(), |gap| format!("{:.2} %", gap * 100.0));
     let mut lines = vec![
         format!(
-            "{}: a step takes {}, and no plan less than {} (gap {gap})",
-            report.planner,
-            seconds(report.predicted_step_s),
-            seconds(report.lower_bound_s)
+            "{planner}: a step takes {}, and no plan less than {} (gap {gap})",
+            seconds(report.predicted_step.get()),
+            seconds(report.lower_bound.get())
         ),
         format!(
             "{} after {}; {}, {}, {}",
-            report.stop_reason.replace('_', " "),
-            seconds(report.solve_s),
+            stop_reason(report.stop_reason),
+            seconds(report.solve_time.get()),
             counted(problem.batch.num_sequences(), "sequence"),
             counted(problem.batch.num_tokens().0 as usize, "token"),
-            counted(problem.cluster.num_devices() as usize, "device"),
+            counted(problem.costs.cluster.num_devices() as usize, "device"),
         ),
     ];
     if report.tried.num_drafts > 0 {
@@ -39,35 +45,33 @@ pub(super) fn lines(report: &Report, problem: &OwnedProblem) -> Vec<String> {
             counted(report.tried.num_bounds, "bound"),
         ));
     }
-    for (index, micro_batch) in report.micro_batches.iter().enumerate() {
+    let num = plan.micro_batches().len();
+    for (index, micro_batch) in plan.micro_batches().iter().enumerate() {
         lines.push(String::new());
-        lines.push(title(
-            index,
-            report.micro_batches.len(),
-            micro_batch,
-            problem,
-        ));
+        lines.push(title(index, num, micro_batch, problem));
         lines.push(format!(
             "{:>9} {:<RANKS_WIDTH$} {:>9} {:>13} {:>9}  takes",
             "groups", "ranks", "sequences", "tokens", "memory"
         ));
-        lines.extend(rows(micro_batch).iter().map(Row::line));
+        lines.extend(rows(micro_batch, problem).iter().map(Row::line));
     }
     lines
 }
 
-fn title(
-    index: usize,
-    num: usize,
-    micro_batch: &MicroBatchReport,
-    problem: &OwnedProblem,
-) -> String {
-    let busy: usize = micro_batch
-        .groups
-        .iter()
-        .map(|group| group.ranks.len())
-        .sum();
-    let idle = problem.cluster.num_devices() as usize - busy;
+fn stop_reason(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Optimal => "optimal",
+        StopReason::TimeBudget => "time budget",
+        _ => "converged",
+    }
+}
+
+fn title(index: usize, num: usize, micro_batch: &MicroBatch, problem: &OwnedProblem) -> String {
+    let costs = &problem.costs;
+    let predicted = predict_micro_batch(micro_batch, &problem.batch, &costs.cluster, &costs.model);
+    let groups = &micro_batch.groups;
+    let busy: usize = groups.iter().map(|group| group.ranks.len()).sum();
+    let idle = costs.cluster.num_devices() as usize - busy;
     let idle = match idle {
         0 => String::new(),
         _ => format!(", {} idle", counted(idle, "device")),
@@ -75,42 +79,68 @@ fn title(
     format!(
         "micro-batch {} of {num}: {}, {}{idle}",
         index + 1,
-        seconds(micro_batch.predicted_s),
-        counted(micro_batch.groups.len(), "group"),
+        seconds(predicted.get()),
+        counted(groups.len(), "group"),
     )
+}
+
+/// A group and what it comes to.
+#[derive(Clone, Copy)]
+struct Predicted<'a> {
+    group: &'a Group,
+    time: Seconds,
+    memory: Bytes,
+    tokens: Tokens,
+}
+
+impl<'a> Predicted<'a> {
+    fn new(group: &'a Group, problem: &OwnedProblem) -> Self {
+        let OwnedProblem { batch, costs, .. } = problem;
+        let seq_lens = group.sequences.iter();
+        let seq_lens = seq_lens.filter_map(|&sequence| batch.seq_len(sequence));
+        Predicted {
+            group,
+            time: predict_group(group, batch, &costs.cluster, &costs.model),
+            memory: costs.model.group_memory(group, batch),
+            tokens: Tokens(seq_lens.map(|len| len.0).sum()),
+        }
+    }
+
+    fn degree(&self) -> u32 {
+        self.group.degree().get()
+    }
 }
 
 /// Groups of one degree whose bars are of one length.
 struct Row<'a> {
-    groups: Vec<&'a GroupReport>,
+    groups: Vec<Predicted<'a>>,
     /// Characters of the bar.
     filled: usize,
 }
 
 /// The rows of a micro-batch by falling degree and time; a full bar is its makespan.
-fn rows(micro_batch: &MicroBatchReport) -> Vec<Row<'_>> {
-    let mut groups: Vec<&GroupReport> = micro_batch.groups.iter().collect();
+fn rows<'a>(micro_batch: &'a MicroBatch, problem: &OwnedProblem) -> Vec<Row<'a>> {
+    let groups = micro_batch.groups.iter();
+    let mut groups: Vec<Predicted> = groups.map(|group| Predicted::new(group, problem)).collect();
     groups.sort_by(|a, b| {
-        let by_degree = b.degree.cmp(&a.degree);
-        by_degree.then(b.predicted_s.total_cmp(&a.predicted_s))
+        let by_degree = b.degree().cmp(&a.degree());
+        by_degree.then(b.time.get().total_cmp(&a.time.get()))
     });
-    let makespan = groups
-        .iter()
-        .map(|group| group.predicted_s)
-        .fold(0.0, f64::max);
-    let filled = |group: &GroupReport| {
-        if makespan > 0.0 {
-            (group.predicted_s / makespan * BAR_WIDTH as f64).round() as usize
+    let makespan = groups.iter().map(|group| group.time);
+    let makespan = makespan.fold(Seconds::ZERO, Seconds::max);
+    let filled = |group: &Predicted| {
+        if makespan > Seconds::ZERO {
+            (group.time / makespan * BAR_WIDTH as f64).round() as usize
         } else {
             0
         }
     };
-    let alike = |a: &&GroupReport, b: &&GroupReport| a.degree == b.degree && filled(a) == filled(b);
+    let alike = |a: &Predicted, b: &Predicted| a.degree() == b.degree() && filled(a) == filled(b);
     groups
         .chunk_by(alike)
         .map(|groups| Row {
             groups: groups.to_vec(),
-            filled: filled(groups[0]),
+            filled: filled(&groups[0]),
         })
         .collect()
 }
@@ -118,24 +148,22 @@ fn rows(micro_batch: &MicroBatchReport) -> Vec<Row<'_>> {
 impl Row<'_> {
     /// Sequences are all of the groups together, memory and time those of the fullest.
     fn line(&self) -> String {
-        let tokens = self.groups.iter().map(|group| group.tokens);
+        let groups = || self.groups.iter();
+        let tokens = groups().map(|group| group.tokens.0);
         let (fewest, most) = (tokens.clone().min().unwrap_or(0), tokens.max().unwrap_or(0));
         let tokens = if fewest == most {
             most.to_string()
         } else {
             format!("{fewest}-{most}")
         };
-        let sequences: usize = self.groups.iter().map(|group| group.sequences.len()).sum();
-        let memory = self.groups.iter().map(|group| group.memory_bytes).max();
-        let mut ranks: Vec<u32> = self
-            .groups
-            .iter()
-            .flat_map(|group| group.ranks.iter().copied())
-            .collect();
+        let sequences: usize = groups().map(|one| one.group.sequences.len()).sum();
+        let memory = groups().map(|group| group.memory.0).max();
+        let ranks = groups().flat_map(|one| &one.group.ranks);
+        let mut ranks: Vec<u32> = ranks.map(|rank| rank.0).collect();
         ranks.sort_unstable();
         let mut line = format!(
             "{:>9} {:<RANKS_WIDTH$} {sequences:>9} {tokens:>13} {:>9}  ",
-            format!("{} x {}", self.groups.len(), self.groups[0].degree),
+            format!("{} x {}", self.groups.len(), self.groups[0].degree()),
             runs(&ranks),
             bytes(memory.unwrap_or(0)),
         );
@@ -144,7 +172,7 @@ impl Row<'_> {
             "{}{} {}",
             "█".repeat(self.filled),
             "·".repeat(BAR_WIDTH.saturating_sub(self.filled)),
-            seconds(self.groups[0].predicted_s)
+            seconds(self.groups[0].time.get())
         );
         line
     }

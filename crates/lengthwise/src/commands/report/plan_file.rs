@@ -2,86 +2,61 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use lengthwise_core::{Group, Seconds, Tokens};
+use lengthwise_inputs::{GroupPrediction, PlanFile};
 
 use super::source;
 use super::timeline::{GroupBar, MAX_BLOCKS, MicroBatchBars, Timeline, runs};
 use crate::failure::Failure;
 
-/// What is read of a plan.
-#[derive(Debug, Deserialize)]
-struct PlanFile {
-    planner: String,
-    predicted_step_s: f64,
-    lower_bound_s: Option<f64>,
-    micro_batches: Vec<MicroBatch>,
-    /// The lengths that sequences are indices of; older files lack them.
-    seq_lens_tokens: Option<Vec<u64>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct MicroBatch {
-    predicted_s: f64,
-    groups: Vec<Group>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Group {
-    ranks: Vec<u32>,
-    predicted_s: f64,
-    memory_bytes: u64,
-    sequences: Vec<usize>,
-}
-
 /// Reads a plan as a timeline.
 pub(super) fn read(path: &Path) -> Result<Timeline, Failure> {
-    let text = source::read(path, "plan")?;
-    let plan: PlanFile = serde_json::from_str(&text).map_err(|error| {
-        let message = format!("{} is no plan: {error}", path.display());
-        Failure::input(message).hint("plans are what lengthwise plan prints with --json")
-    })?;
-    let is_time = |time: f64| time >= 0.0;
-    let mut times = plan.micro_batches.iter().flat_map(|micro_batch| {
-        let groups = micro_batch.groups.iter().map(|group| group.predicted_s);
-        groups.chain([micro_batch.predicted_s])
-    });
-    if !times.all(is_time) {
+    let file = PlanFile::read(path)?;
+    let Some(predictions) = &file.predictions else {
         let message = format!(
-            "{}: a predicted_s is negative; times must not be",
+            "{} lacks predicted times; a report shows them",
             path.display()
         );
-        return Err(Failure::input(message));
-    }
-    let seq_lens = |group: &Group| -> Option<Vec<u64>> {
-        let all = plan.seq_lens_tokens.as_ref()?;
-        let sequences = group.sequences.iter();
-        sequences.map(|&index| all.get(index).copied()).collect()
+        return Err(Failure::input(message).hint("write it with lengthwise plan --json"));
     };
-    let group = |group: &Group| {
-        let seq_lens = seq_lens(group);
-        let lens = || seq_lens.iter().flatten().copied();
+    let group = |(group, predicted): (&Group, &GroupPrediction)| {
+        let all = file.lengths.seq_lens();
+        let seq_lens = group.sequences.iter().map(|&one| all.get(one.index()));
+        let seq_lens: Option<Vec<&Tokens>> = seq_lens.collect();
+        let lens = || seq_lens.iter().flatten().map(|len| len.0);
+        let ranks: Vec<u32> = group.ranks.iter().map(|rank| rank.0).collect();
         GroupBar {
             groups: 1,
-            ranks: runs(&group.ranks),
-            degree: group.ranks.len(),
-            predicted_s: group.predicted_s,
+            ranks: runs(&ranks),
+            degree: ranks.len(),
+            predicted_s: predicted.predicted_time.get(),
             sequences: group.sequences.len(),
             tokens: seq_lens
                 .is_some()
                 .then(|| lens().fold(0, u64::saturating_add)),
             longest: lens().max(),
-            memory_bytes: Some(group.memory_bytes),
+            memory_bytes: Some(predicted.predicted_memory.0),
         }
     };
-    let micro_batches = plan.micro_batches.iter().map(|micro_batch| MicroBatchBars {
-        predicted_s: micro_batch.predicted_s,
-        groups: micro_batch.groups.iter().map(group).collect(),
-    });
+    let micro_batches = file.plan.micro_batches().iter();
+    let micro_batches =
+        micro_batches
+            .zip(&predictions.micro_batches)
+            .map(|(micro_batch, predicted)| MicroBatchBars {
+                predicted_s: predicted.predicted_makespan.get(),
+                groups: micro_batch
+                    .groups
+                    .iter()
+                    .zip(&predicted.groups)
+                    .map(group)
+                    .collect(),
+            });
+    let planner = file.planner.as_deref().unwrap_or("a plan");
     let timeline = Timeline {
-        name: format!("{} ({})", source::stem(path), plan.planner),
-        predicted_s: plan.predicted_step_s,
-        planned_s: plan.predicted_step_s,
-        lower_bound_s: plan.lower_bound_s,
+        name: format!("{} ({planner})", source::stem(path)),
+        predicted_s: predictions.predicted_step.get(),
+        planned_s: predictions.predicted_step.get(),
+        lower_bound_s: predictions.lower_bound.map(Seconds::get),
         step_overhead_s: 0.0,
         measured_s: None,
         micro_batches: micro_batches.collect(),

@@ -1,7 +1,6 @@
 //! `lengthwise simulate`: a plan and costs in, what every rank does when out.
 
 mod activity_times;
-mod plan_file;
 mod report;
 mod scenario;
 mod straggler;
@@ -108,7 +107,7 @@ impl Conditions {
 /// Simulates and prints.
 pub fn run(args: SimulateArgs) -> Result<(), Failure> {
     let scenario = Scenario::new(&args)?;
-    let cluster = straggler::slowed(&scenario.problem.cluster, &args.conditions.slow)?;
+    let cluster = straggler::slowed(&scenario.problem.costs.cluster, &args.conditions.slow)?;
     let costs = scenario
         .costs()
         .map_err(|error| Failure::input(error.to_string()))?;

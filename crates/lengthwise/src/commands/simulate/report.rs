@@ -85,7 +85,7 @@ impl Report {
         activities: &BTreeMap<Activity, Seconds>,
     ) -> Self {
         let problem = &scenario.problem;
-        let planned = (&problem.batch, &problem.cluster, &problem.cost);
+        let planned = (&problem.batch, &problem.costs.cluster, &problem.costs.model);
         let micro_batches = simulated
             .micro_batches
             .iter()

@@ -1,9 +1,9 @@
 //! The costs of a profile, for a run.
 
-use lengthwise_cost::StepModel;
+use lengthwise_cost::{Profile, StepModel};
+use lengthwise_inputs::InputError;
 use lengthwise_train::{TrainError, profiled_costs};
 
-use crate::commands::plan::{profile_failure, read_profile};
 use crate::failure::Failure;
 use crate::settings::TrainSettings;
 
@@ -12,10 +12,12 @@ pub fn profiled(settings: &TrainSettings) -> Result<Option<StepModel>, Failure> 
     let Some(setting) = &settings.profile else {
         return Ok(None);
     };
-    let profile = read_profile(&setting.value)?;
-    let costs = profiled_costs(&settings.options, &profile).map_err(|error| match &error {
-        TrainError::Profile(error) => profile_failure(&setting.value, error)
-            .hint("measure this run's with lengthwise profile CONFIG.toml -o FILE"),
+    let of_file = |error| Failure::from(InputError::profile(&setting.value, error));
+    let profile = Profile::read(&setting.value).map_err(of_file)?;
+    let costs = profiled_costs(&settings.options, &profile).map_err(|error| match error {
+        TrainError::Profile(error) => {
+            of_file(error).hint("measure this run's with lengthwise profile CONFIG.toml -o FILE")
+        }
         _ => Failure::input(error.to_string()),
     })?;
     Ok(Some(costs))

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use lengthwise_core::{Degree, Tokens};
+use lengthwise_inputs::{CostChanges, CostSource, Draw, LengthDistribution, Lengths, OwnedProblem};
 use lengthwise_plan::PlannerKind;
 use serde::Serialize;
 
-use crate::commands::plan::{Lengths, OwnedProblem, PlanningLimits, degree, read_profile};
+use crate::commands::plan::{PlanningLimits, degree};
 use crate::failure::Failure;
-use crate::lengths::{Draw, LengthDistribution};
 use crate::output;
 use size::{Series, Size, fitted_power};
 
@@ -101,10 +101,7 @@ struct Scaling<'a> {
 /// Plans batches of every size and prints how the figures grow.
 pub(super) fn run(args: &BenchScalingArgs) -> Result<(), Failure> {
     let distribution = LengthDistribution::read(&args.distribution)?;
-    let context = match args.context {
-        Some(context) => context,
-        None => read_profile(&args.profile)?.context(),
-    };
+    let source = CostSource::profile(&args.profile)?;
     if !args.json {
         output::result_line(
             "| growing | sequences | devices | predicted step | gap | solve time | slowest | a sequence |",
@@ -122,7 +119,7 @@ pub(super) fn run(args: &BenchScalingArgs) -> Result<(), Failure> {
             let of_size = match known.iter().find(is_size) {
                 Some(&known) => known,
                 None => {
-                    let new = measure(args, &distribution, context, size)?;
+                    let new = measure(args, &distribution, &source, size)?;
                     known.push(new);
                     new
                 }
@@ -175,31 +172,29 @@ pub(super) fn run(args: &BenchScalingArgs) -> Result<(), Failure> {
 fn measure(
     args: &BenchScalingArgs,
     distribution: &LengthDistribution,
-    context: Tokens,
+    source: &CostSource,
     size: Size,
 ) -> Result<Measured, Failure> {
     let planner = args.planner.planner_with(args.limits.options());
+    let changes = CostChanges {
+        num_devices: Some(size.num_devices),
+        context: args.context,
+        memory: None,
+    };
+    let costs = source.costs(changes, args.degrees.as_deref())?;
     let (mut steps, mut gaps, mut times) = (Vec::new(), Vec::new(), Vec::new());
     let started = Instant::now();
     for seed in 1..=args.batches {
-        let tokens = distribution.draw(Draw {
+        let seq_lens = distribution.draw(Draw {
             num_sequences: size.num_sequences,
-            longest_tokens: context.0,
-            multiple_of: args.multiple_of,
+            longest: costs.context,
+            multiple_of: Tokens(args.multiple_of),
             seed,
         })?;
-        let lengths = Lengths::drawn(tokens, format!("{size}, seed {seed}"));
-        let problem = OwnedProblem::new(
-            &args.profile,
-            &lengths,
-            Some(size.num_devices),
-            args.context,
-            args.degrees.as_deref(),
-        )?;
+        let lengths = Lengths::drawn(seq_lens, format!("{size}, seed {seed}"));
+        let problem = OwnedProblem::new(costs.clone(), lengths)?;
         let begun = Instant::now();
-        let planned = planner
-            .plan(problem.problem())
-            .map_err(|error| problem.unplannable(&error, &lengths))?;
+        let planned = problem.plan(planner.as_ref())?;
         times.push(begun.elapsed().as_secs_f64());
         steps.push(planned.report.predicted_step.get());
         gaps.extend(planned.report.gap());

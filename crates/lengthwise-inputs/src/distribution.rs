@@ -2,20 +2,21 @@
 
 use std::path::Path;
 
+use lengthwise_core::Tokens;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 
-use crate::failure::Failure;
+use crate::InputError;
 
 /// Draws that may be above the longest permitted length before it counts as impossible to meet.
 const MAX_REDRAWS: u32 = 10_000;
 
 /// How lengths are spread in a corpus.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct LengthDistribution {
+pub struct LengthDistribution {
     /// What tables call it.
-    pub(crate) name: String,
+    pub name: String,
     shape: Shape,
 }
 
@@ -64,29 +65,39 @@ struct FileBin {
 
 /// What to draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Draw {
+pub struct Draw {
     /// How many lengths.
-    pub(crate) num_sequences: usize,
+    pub num_sequences: usize,
     /// None is longer; what would be is drawn again.
-    pub(crate) longest_tokens: u64,
+    pub longest: Tokens,
     /// Lengths are rounded up to a multiple of it, as batches that are padded have them; 1 leaves them as they are.
-    pub(crate) multiple_of: u64,
+    pub multiple_of: Tokens,
     /// The same seed gives the same lengths.
-    pub(crate) seed: u64,
+    pub seed: u64,
 }
 
 impl LengthDistribution {
     /// Reads a file such as those in `examples/lengths`.
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            let message = format!("distribution {} can't be read: {error}", path.display());
-            Failure::input(message).hint("name a file like examples/lengths/wikipedia.toml")
-        })?;
-        Self::from_toml(&text).map_err(|rule| Failure::input(format!("{}: {rule}", path.display())))
+    ///
+    /// # Errors
+    ///
+    /// A file that can't be read, or the rule that it breaks.
+    pub fn read(path: &Path) -> Result<Self, InputError> {
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                Self::parse(&text).map_err(|rule| InputError::BadDistribution { name, rule })
+            }
+            Err(error) => Err(InputError::Unreadable {
+                what: "distribution",
+                name,
+                error,
+            }),
+        }
     }
 
     /// The distribution that a file's text describes, or the rule it breaks.
-    pub(crate) fn from_toml(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
         let shape = match (file.bins, file.long_tail) {
             (Some(bins), None) => Shape::Bins(checked_bins(file.from_tokens.unwrap_or(1), &bins)?),
@@ -102,23 +113,25 @@ impl LengthDistribution {
         })
     }
 
-    /// So many lengths in tokens.
-    pub(crate) fn draw(&self, draw: Draw) -> Result<Vec<u64>, Failure> {
+    /// The lengths of one draw.
+    ///
+    /// # Errors
+    ///
+    /// Hardly any length is as short as the draw permits.
+    pub fn draw(&self, draw: Draw) -> Result<Vec<Tokens>, InputError> {
         let mut random = ChaCha8Rng::seed_from_u64(draw.seed);
-        let multiple_of = draw.multiple_of.max(1);
+        let multiple_of = draw.multiple_of.0.max(1);
         let mut length = || {
             let mut drawn = (0..MAX_REDRAWS).map(|_| {
                 let tokens = self.shape.length(&mut random).max(1.0) as u64;
                 tokens.div_ceil(multiple_of).saturating_mul(multiple_of)
             });
-            drawn.find(|&tokens| tokens <= draw.longest_tokens)
+            drawn.find(|&tokens| tokens <= draw.longest.0).map(Tokens)
         };
-        let lengths: Option<Vec<u64>> = (0..draw.num_sequences).map(|_| length()).collect();
-        lengths.ok_or_else(|| {
-            Failure::input(format!(
-                "lengths of {} are hardly ever {} tokens or fewer, which is the most allowed",
-                self.name, draw.longest_tokens
-            ))
+        let lengths: Option<Vec<Tokens>> = (0..draw.num_sequences).map(|_| length()).collect();
+        lengths.ok_or_else(|| InputError::DrawsTooLong {
+            name: self.name.clone(),
+            longest: draw.longest,
         })
     }
 }
@@ -215,11 +228,16 @@ mod tests {
         LengthDistribution::read(&path.join(format!("{name}.toml"))).unwrap()
     }
 
+    fn drawn(name: &str, draw: Draw) -> Vec<u64> {
+        let lengths = committed(name).draw(draw).unwrap();
+        lengths.iter().map(|len| len.0).collect()
+    }
+
     fn draw(num_sequences: usize, seed: u64) -> Draw {
         Draw {
             num_sequences,
-            longest_tokens: u64::MAX,
-            multiple_of: 1,
+            longest: Tokens(u64::MAX),
+            multiple_of: Tokens(1),
             seed,
         }
     }
@@ -232,7 +250,7 @@ mod tests {
             ("wlbllm", 3227.0, 3962.0, 124_913),
             ("prolong", 1913.0, 3052.0, 340_149),
         ] {
-            let mut lengths = committed(name).draw(draw(400_000, 1)).unwrap();
+            let mut lengths = drawn(name, draw(400_000, 1));
             lengths.sort_unstable();
             let (middle, last) = (lengths[200_000] as f64, lengths[399_999]);
             let average = lengths.iter().sum::<u64>() as f64 / 400_000.0;
@@ -244,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_long_tail_has_its_median_and_its_tail() {
-        let lengths = committed("code-like").draw(draw(100_000, 1)).unwrap();
+        let lengths = drawn("code-like", draw(100_000, 1));
         let above = |bound| lengths.iter().filter(|&&len| len > bound).count() as f64 / 1e5;
         assert!((above(900) - 0.515).abs() < 0.01, "{}", above(900));
         // 3 % beyond 8192 fall by the power of the exponent; the body adds almost nothing at 65536.
@@ -255,15 +273,14 @@ mod tests {
     #[test]
     fn draws_depend_on_the_seed_alone_and_keep_their_limits() {
         let padded = |seed| Draw {
-            longest_tokens: 4096,
-            multiple_of: 128,
+            longest: Tokens(4096),
+            multiple_of: Tokens(128),
             ..draw(5000, seed)
         };
         for name in ["wikipedia", "crawl", "web-like"] {
-            let distribution = committed(name);
-            let lengths = distribution.draw(padded(3)).unwrap();
-            assert_eq!(lengths, distribution.draw(padded(3)).unwrap());
-            assert_ne!(lengths, distribution.draw(padded(4)).unwrap());
+            let lengths = drawn(name, padded(3));
+            assert_eq!(lengths, drawn(name, padded(3)));
+            assert_ne!(lengths, drawn(name, padded(4)));
             assert!(lengths.iter().all(|len| len % 128 == 0 && *len <= 4096));
             assert!(lengths.contains(&4096) || lengths.contains(&3968));
         }
@@ -272,11 +289,11 @@ mod tests {
     #[test]
     fn impossible_limits_are_told() {
         let too_short = Draw {
-            longest_tokens: 200,
+            longest: Tokens(200),
             ..draw(5, 1)
         };
-        let failure = committed("wlbllm").draw(too_short).unwrap_err();
-        assert!(failure.message().contains("200 tokens"));
+        let error = committed("wlbllm").draw(too_short).unwrap_err();
+        assert!(error.to_string().contains("200 tokens"));
     }
 
     #[test]
@@ -298,7 +315,7 @@ mod tests {
             ),
             ("name = 'a'\nbin = 3", "unknown field `bin`"),
         ] {
-            let rule = LengthDistribution::from_toml(text).unwrap_err();
+            let rule = LengthDistribution::parse(text).unwrap_err();
             assert!(rule.contains(complaint), "{rule}");
         }
     }

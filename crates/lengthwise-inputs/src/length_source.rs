@@ -2,41 +2,39 @@
 
 use std::path::{Path, PathBuf};
 
-use lengthwise_data::Corpus;
+use lengthwise_core::Tokens;
+use lengthwise_data::{ByteTokenizer, Corpus};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Draw, LengthDistribution};
-use crate::commands::plan::Lengths;
-use crate::failure::Failure;
-use crate::suggestion::suggestion;
+use crate::{Draw, InputError, LengthDistribution, Lengths};
 
 /// The distributions that are known by name: the files of `examples/lengths`.
 const KNOWN: [(&str, &str); 6] = [
     (
         "wikipedia",
-        include_str!("../../../../examples/lengths/wikipedia.toml"),
+        include_str!("../../../examples/lengths/wikipedia.toml"),
     ),
     (
         "wlbllm",
-        include_str!("../../../../examples/lengths/wlbllm.toml"),
+        include_str!("../../../examples/lengths/wlbllm.toml"),
     ),
     (
         "prolong",
-        include_str!("../../../../examples/lengths/prolong.toml"),
+        include_str!("../../../examples/lengths/prolong.toml"),
     ),
     (
         "crawl",
-        include_str!("../../../../examples/lengths/crawl.toml"),
+        include_str!("../../../examples/lengths/crawl.toml"),
     ),
     (
         "code-like",
-        include_str!("../../../../examples/lengths/code-like.toml"),
+        include_str!("../../../examples/lengths/code-like.toml"),
     ),
     (
         "web-like",
-        include_str!("../../../../examples/lengths/web-like.toml"),
+        include_str!("../../../examples/lengths/web-like.toml"),
     ),
 ];
 
@@ -45,9 +43,9 @@ const EXTENSIONS: [&str; 3] = ["txt", "md", "jsonl"];
 
 /// Where the lengths of batches come from.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct LengthSource {
+pub struct LengthSource {
     /// What tables call it.
-    pub(crate) name: String,
+    pub name: String,
     kind: Kind,
 }
 
@@ -56,12 +54,27 @@ enum Kind {
     /// Drawn anew for every batch.
     Distribution(LengthDistribution),
     /// Taken from these, in an order that the seed decides.
-    Lengths(Vec<u64>),
+    Lengths(Vec<Tokens>),
 }
 
 impl LengthSource {
+    /// The distributions that are known by name.
+    pub const NAMES: [&str; KNOWN.len()] = {
+        let mut names = [""; KNOWN.len()];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = KNOWN[at].0;
+            at += 1;
+        }
+        names
+    };
+
     /// A distribution known by name.
-    pub(crate) fn known(name: &str) -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// There is none of this name.
+    pub fn known(name: &str) -> Result<Self, InputError> {
         match KNOWN.iter().find(|(known, _)| *known == name) {
             Some((_, text)) => Self::distribution(text, name),
             None => Err(unknown(name)),
@@ -70,7 +83,11 @@ impl LengthSource {
 
     /// What the command line names: a known distribution, a file of one, a file of lengths, `lognormal:MEDIAN:SIGMA`, or
     /// `corpus:PATH`.
-    pub(crate) fn named(text: &str) -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// What names none of these, or can't be read.
+    pub fn named(text: &str) -> Result<Self, InputError> {
         if let Some(parameters) = text.strip_prefix("lognormal:") {
             return Self::lognormal(text, parameters);
         }
@@ -98,29 +115,30 @@ impl LengthSource {
         }
         Ok(LengthSource {
             name,
-            kind: Kind::Lengths(Lengths::read(path)?.tokens),
+            kind: Kind::Lengths(Lengths::read(path)?.seq_lens().to_vec()),
         })
     }
 
-    fn distribution(text: &str, name: &str) -> Result<Self, Failure> {
-        let distribution = LengthDistribution::from_toml(text)
-            .map_err(|rule| Failure::input(format!("lengths {name}: {rule}")))?;
+    fn distribution(text: &str, name: &str) -> Result<Self, InputError> {
+        let distribution = LengthDistribution::parse(text).map_err(|rule| {
+            let name = format!("lengths {name}");
+            InputError::BadDistribution { name, rule }
+        })?;
         Ok(LengthSource {
             name: name.to_owned(),
             kind: Kind::Distribution(distribution),
         })
     }
 
-    fn lognormal(text: &str, parameters: &str) -> Result<Self, Failure> {
+    fn lognormal(text: &str, parameters: &str) -> Result<Self, InputError> {
         let numbers: Vec<f64> = parameters
             .split(':')
             .map_while(|number| number.parse().ok())
             .collect();
         let &[median, sigma] = numbers.as_slice() else {
-            let failure = Failure::input(format!(
-                "lengths {text}: a lognormal has a median in tokens and a sigma"
-            ));
-            return Err(failure.hint("write it like lognormal:900:1.25"));
+            return Err(InputError::BadLognormal {
+                text: text.to_owned(),
+            });
         };
         // Rust writes numbers as TOML reads them, infinities and NaN included.
         let file = format!(
@@ -131,15 +149,19 @@ impl LengthSource {
     }
 
     /// A document of `n` bytes is a sequence of `n + 1` tokens: training predicts its end too.
-    fn corpus(path: &Path) -> Result<Self, Failure> {
+    fn corpus(path: &Path) -> Result<Self, InputError> {
         let paths: [PathBuf; 1] = [path.to_owned()];
-        let corpus = Corpus::open(&paths, &EXTENSIONS.map(str::to_owned))
-            .map_err(|error| Failure::input(format!("corpus {}: {error}", path.display())))?;
+        let corpus = Corpus::open(&paths, &EXTENSIONS.map(str::to_owned)).map_err(|error| {
+            let path = path.to_owned();
+            InputError::Corpus { path, error }
+        })?;
         let bytes = corpus.document_bytes().filter(|&bytes| bytes > 0);
-        let tokens: Vec<u64> = bytes.map(|bytes| bytes.saturating_add(1)).collect();
+        let tokens: Vec<Tokens> = bytes
+            .map(|bytes| Tokens(ByteTokenizer::num_tokens(bytes)))
+            .collect();
         if tokens.is_empty() {
-            let message = format!("corpus {} has no document with text", path.display());
-            return Err(Failure::input(message));
+            let path = path.to_owned();
+            return Err(InputError::EmptyCorpus { path });
         }
         let name = path.file_name().unwrap_or(path.as_os_str());
         Ok(LengthSource {
@@ -150,25 +172,26 @@ impl LengthSource {
 
     /// The lengths of one batch. Longer sequences than permitted are dropped; a file or corpus with fewer lengths than
     /// asked for gives all it has.
-    pub(crate) fn batch(&self, draw: Draw) -> Result<Vec<u64>, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// All are longer, or a distribution hardly ever gives one that is not.
+    pub fn batch(&self, draw: Draw) -> Result<Vec<Tokens>, InputError> {
         let all = match &self.kind {
             Kind::Distribution(distribution) => return distribution.draw(draw),
             Kind::Lengths(all) => all,
         };
-        let multiple_of = draw.multiple_of.max(1);
+        let multiple_of = draw.multiple_of.0.max(1);
         let padded = all
             .iter()
-            .map(|&tokens| tokens.div_ceil(multiple_of).saturating_mul(multiple_of));
-        let mut tokens: Vec<u64> = padded
-            .filter(|&tokens| tokens <= draw.longest_tokens)
-            .collect();
+            .map(|tokens| Tokens(tokens.0.div_ceil(multiple_of).saturating_mul(multiple_of)));
+        let mut tokens: Vec<Tokens> = padded.filter(|&tokens| tokens <= draw.longest).collect();
         if tokens.is_empty() {
-            return Err(Failure::input(format!(
-                "none of the {} lengths of {} is {} tokens or fewer, which is the most allowed",
-                all.len(),
-                self.name,
-                draw.longest_tokens
-            )));
+            return Err(InputError::AllTooLong {
+                num: all.len(),
+                name: self.name.clone(),
+                longest: draw.longest,
+            });
         }
         if tokens.len() > draw.num_sequences {
             tokens.shuffle(&mut ChaCha8Rng::seed_from_u64(draw.seed));
@@ -178,23 +201,21 @@ impl LengthSource {
     }
 }
 
-fn unknown(name: &str) -> Failure {
-    let known = KNOWN.map(|(known, _)| known);
-    Failure::input(format!(
-        "there are no lengths {name}: neither a known distribution nor a file"
-    ))
-    .hint(suggestion(name, &known, "known are"))
+fn unknown(name: &str) -> InputError {
+    InputError::UnknownLengths {
+        name: name.to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn draw(num_sequences: usize, longest_tokens: u64) -> Draw {
+    fn draw(num_sequences: usize, longest: u64) -> Draw {
         Draw {
             num_sequences,
-            longest_tokens,
-            multiple_of: 1,
+            longest: Tokens(longest),
+            multiple_of: Tokens(1),
             seed: 7,
         }
     }
@@ -213,7 +234,7 @@ mod tests {
         let source = LengthSource::named("lognormal:900:1.25").unwrap();
         let mut tokens = source.batch(draw(20_001, u64::MAX)).unwrap();
         tokens.sort_unstable();
-        assert!((tokens[10_000] as f64 / 900.0 - 1.0).abs() < 0.05);
+        assert!((tokens[10_000].as_f64() / 900.0 - 1.0).abs() < 0.05);
     }
 
     #[test]
@@ -223,12 +244,15 @@ mod tests {
         std::fs::write(&path, "10\n20\n30\n40\n5000\n").unwrap();
         let source = LengthSource::named(&path.to_string_lossy()).unwrap();
         assert_eq!(source.name, "mine");
-        assert_eq!(source.batch(draw(10, 100)).unwrap(), [10, 20, 30, 40]);
+        assert_eq!(
+            source.batch(draw(10, 100)).unwrap(),
+            [10, 20, 30, 40].map(Tokens)
+        );
         let three = source.batch(draw(3, 100)).unwrap();
         assert_eq!(three.len(), 3);
         assert_eq!(three, source.batch(draw(3, 100)).unwrap());
-        let failure = source.batch(draw(3, 5)).unwrap_err();
-        assert!(failure.message().contains("none of the 5 lengths of mine"));
+        let error = source.batch(draw(3, 5)).unwrap_err().to_string();
+        assert!(error.contains("none of the 5 lengths of mine"), "{error}");
     }
 
     #[test]
@@ -237,7 +261,7 @@ mod tests {
         std::fs::write(folder.path().join("a.txt"), "four").unwrap();
         std::fs::write(folder.path().join("b.md"), "").unwrap();
         let source = LengthSource::named(&format!("corpus:{}", folder.path().display())).unwrap();
-        assert_eq!(source.batch(draw(10, 100)).unwrap(), [5]);
+        assert_eq!(source.batch(draw(10, 100)).unwrap(), [Tokens(5)]);
     }
 
     #[test]
@@ -251,10 +275,10 @@ mod tests {
             ("no-such/lengths.txt", "no-such/lengths.txt can't be read"),
             ("corpus:no-such", "corpus no-such"),
         ] {
-            let failure = LengthSource::named(text).unwrap_err();
-            assert!(failure.message().contains(complaint), "{failure:?}");
+            let error = LengthSource::named(text).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{error}");
         }
-        let failure = LengthSource::named("wikipeda").unwrap_err();
-        assert_eq!(failure.advice(), Some("did you mean wikipedia?"));
+        let hint = LengthSource::named("wikipeda").unwrap_err().hint();
+        assert_eq!(hint.as_deref(), Some("did you mean wikipedia?"));
     }
 }

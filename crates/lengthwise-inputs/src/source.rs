@@ -3,12 +3,12 @@
 use std::io::Read;
 use std::path::Path;
 
-use crate::failure::Failure;
+use crate::InputError;
 
 /// What a file holds, or stdin for `-`, and what to call it in errors; `what` it is comes first in the error.
-pub(crate) fn read(what: &str, path: &Path) -> Result<(Vec<u8>, String), Failure> {
+pub(crate) fn read(what: &'static str, path: &Path) -> Result<(Vec<u8>, String), InputError> {
     let is_stdin = path.as_os_str() == "-";
-    let source = if is_stdin {
+    let name = if is_stdin {
         "stdin".to_owned()
     } else {
         path.display().to_string()
@@ -19,6 +19,8 @@ pub(crate) fn read(what: &str, path: &Path) -> Result<(Vec<u8>, String), Failure
     } else {
         std::fs::read(path).map(|content| bytes = content)
     };
-    read.map_err(|error| Failure::input(format!("{what} {source} can't be read: {error}")))?;
-    Ok((bytes, source))
+    match read {
+        Ok(()) => Ok((bytes, name)),
+        Err(error) => Err(InputError::Unreadable { what, name, error }),
+    }
 }

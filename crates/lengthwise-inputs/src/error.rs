@@ -1,0 +1,313 @@
+//! What is wrong with what a user handed over.
+
+use std::error::Error as _;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use lengthwise_core::{Bytes, CoreError, Degree, Tokens};
+use lengthwise_cost::format::UnknownVersion;
+use lengthwise_cost::{CostError, HardwareError, ModelKind, ProfileError};
+use lengthwise_data::DataError;
+use lengthwise_plan::PlanError;
+use thiserror::Error;
+
+use crate::length_source::LengthSource;
+use crate::lengths::hint_for_length;
+use crate::suggestion::suggestion;
+
+/// What is wrong with what a user handed over.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the fields are what the messages name")]
+pub enum InputError {
+    /// A file that is not there or can't be read.
+    #[error("{what} {name} can't be read: {error}")]
+    Unreadable {
+        what: &'static str,
+        name: String,
+        error: std::io::Error,
+    },
+
+    /// Lengths in no text.
+    #[error("lengths {name} are not text in UTF-8")]
+    LengthsNotText { name: String },
+    /// Lengths in what begins like JSON and is none.
+    #[error("{name} is not valid JSON: {error}")]
+    LengthsNotJson {
+        name: String,
+        error: serde_json::Error,
+    },
+    /// An object of something else.
+    #[error("{name} has no list seq_lens_tokens; lengths are expected there")]
+    NoLengthList { name: String },
+    /// An empty batch.
+    #[error("{name} holds no length; a batch needs at least one sequence")]
+    NoLengths { name: String },
+    /// Something that stands where a length should.
+    #[error(
+        "{place}: {} is not a length; lengths are whole numbers of tokens from 1 to {}",
+        shortened(written),
+        u64::MAX
+    )]
+    NotALength { place: String, written: String },
+    /// A sequence of nothing.
+    #[error("{place}: 0 tokens; every sequence needs at least 1")]
+    EmptySequence { place: String },
+    /// A sequence that the costs don't reach.
+    #[error("{place}: {seq_len} tokens are more than the context of {context}")]
+    BeyondContext {
+        place: String,
+        seq_len: Tokens,
+        context: Tokens,
+    },
+    /// A batch that can't be.
+    #[error(transparent)]
+    Batch(CoreError),
+
+    /// A distribution that breaks a rule.
+    #[error("{name}: {rule}")]
+    BadDistribution { name: String, rule: String },
+    /// A lognormal without its two parameters.
+    #[error("lengths {text}: a lognormal has a median in tokens and a sigma")]
+    BadLognormal { text: String },
+    /// Lengths of an unknown name.
+    #[error("there are no lengths {name}: neither a known distribution nor a file")]
+    UnknownLengths { name: String },
+    /// Documents that can't be read.
+    #[error("corpus {}: {error}", path.display())]
+    Corpus { path: PathBuf, error: DataError },
+    /// Documents without text.
+    #[error("corpus {} has no document with text", path.display())]
+    EmptyCorpus { path: PathBuf },
+    /// A distribution above the longest permitted length.
+    #[error(
+        "lengths of {name} are hardly ever {longest} tokens or fewer, which is the most allowed"
+    )]
+    DrawsTooLong { name: String, longest: Tokens },
+    /// A list of lengths above the longest permitted one.
+    #[error(
+        "none of the {num} lengths of {name} is {longest} tokens or fewer, which is the most allowed"
+    )]
+    AllTooLong {
+        num: usize,
+        name: String,
+        longest: Tokens,
+    },
+
+    /// A profile that can't be used.
+    #[error("{}", of_profile(path, error))]
+    Profile { path: PathBuf, error: ProfileError },
+    /// A cluster's or a model's file that can't be used.
+    #[error("{}", of_hardware(path, error))]
+    Hardware { path: PathBuf, error: HardwareError },
+    /// A model of an unknown name.
+    #[error("there is no model {name}: neither a known one nor a file in TOML")]
+    UnknownModel { name: String },
+    /// Costs that make no model.
+    #[error("{}: {error}", path.display())]
+    Costs { path: PathBuf, error: CostError },
+    /// A degree that was chosen twice.
+    #[error("degree {degree} is listed twice; once is the rule")]
+    RepeatedDegree { degree: Degree },
+    /// A degree with ranks that have no head.
+    #[error(
+        "degree {degree} is more than the model's {num_heads} heads; each rank of a group needs one"
+    )]
+    DegreeAboveHeads { degree: Degree, num_heads: u32 },
+    /// Chosen degrees of which none is possible.
+    #[error(transparent)]
+    NoDegree(CoreError),
+
+    /// Devices that the model alone fills.
+    #[error(
+        "with {} in the cluster, each device holds {fixed} of the model before any sequence; it has {memory}",
+        devices(*num_devices)
+    )]
+    FilledByModel {
+        num_devices: u32,
+        fixed: Bytes,
+        memory: Bytes,
+        enough_devices: Option<u32>,
+    },
+    /// A sequence for a larger cluster.
+    #[error(
+        "{place}: {seq_len} tokens need degree {needed}; the cluster has {num_devices} devices"
+    )]
+    DegreeBeyondCluster {
+        place: String,
+        seq_len: Tokens,
+        needed: u32,
+        num_devices: u32,
+        enough_devices: Option<u32>,
+    },
+    /// A sequence for a larger degree than the largest to choose from.
+    #[error(
+        "{place}: {seq_len} tokens need degree {needed}; the largest to choose from is {largest}"
+    )]
+    DegreeBeyondChoice {
+        place: String,
+        seq_len: Tokens,
+        needed: u32,
+        largest: u32,
+        enough_devices: Option<u32>,
+    },
+    /// A sequence that no degree has room for.
+    #[error(
+        "{place}: {seq_len} tokens need {predicted_memory} on each device even at degree {degree}, the best there is; \
+         {budget} are left for them"
+    )]
+    BeyondMemory {
+        place: String,
+        seq_len: Tokens,
+        predicted_memory: Bytes,
+        degree: u32,
+        budget: Bytes,
+        enough_devices: Option<u32>,
+    },
+    /// A sequence that has no room on devices that differ.
+    #[error("{place}: {error}")]
+    UnplannableSequence { place: String, error: PlanError },
+    /// A batch for which there is no plan.
+    #[error(transparent)]
+    Unplannable(PlanError),
+
+    /// Text that holds no plan.
+    #[error("{name} is no plan in JSON: {error}")]
+    NotAPlan {
+        name: String,
+        error: serde_json::Error,
+    },
+    /// A file of a later version.
+    #[error("{name}: {error}")]
+    UnknownVersion { name: String, error: UnknownVersion },
+    /// A group that can't be.
+    #[error("{name}, micro-batch {micro_batch}, group {group}: {rule}")]
+    BadGroup {
+        name: String,
+        micro_batch: usize,
+        group: usize,
+        rule: String,
+    },
+    /// A predicted figure that can't be.
+    #[error("{name}: {key}: {error}")]
+    BadPrediction {
+        name: String,
+        key: &'static str,
+        error: CoreError,
+    },
+}
+
+impl InputError {
+    /// What is wrong with a profile file.
+    pub fn profile(path: &Path, error: ProfileError) -> Self {
+        let path = path.to_owned();
+        InputError::Profile { path, error }
+    }
+
+    /// What is wrong with the file of a cluster or a model.
+    pub fn hardware(path: &Path, error: HardwareError) -> Self {
+        let path = path.to_owned();
+        InputError::Hardware { path, error }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            InputError::Unreadable {
+                what: "distribution",
+                ..
+            } => Some("name a file like examples/lengths/wikipedia.toml".to_owned()),
+            InputError::NotALength { written, .. } => hint_for_length(written),
+            InputError::BeyondContext { .. } => {
+                Some("split or skip longer documents, or raise --context".to_owned())
+            }
+            InputError::BadLognormal { .. } => Some("write it like lognormal:900:1.25".to_owned()),
+            InputError::UnknownLengths { name } => {
+                Some(suggestion(name, &LengthSource::NAMES, "known are"))
+            }
+            InputError::Hardware { error, .. } => error.hint().map(str::to_owned),
+            InputError::UnknownModel { name } => {
+                let known = ModelKind::ALL.map(ModelKind::name);
+                Some(suggestion(name, &known, "known are"))
+            }
+            InputError::FilledByModel { enough_devices, .. } => {
+                let enough = enough(*enough_devices);
+                Some(format!("use {enough}, or devices with more memory"))
+            }
+            InputError::DegreeBeyondCluster { enough_devices, .. }
+            | InputError::DegreeBeyondChoice { enough_devices, .. }
+            | InputError::BeyondMemory { enough_devices, .. } => {
+                let enough = enough(*enough_devices);
+                Some(format!(
+                    "use {enough}, devices with more memory, or split longer sequences"
+                ))
+            }
+            InputError::UnplannableSequence { error, .. } | InputError::Unplannable(error) => {
+                error.hint()
+            }
+            InputError::NotAPlan { .. } => Some("write it with lengthwise plan --json".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The argument that is wrong, where it is one and no file.
+    pub fn argument(&self) -> Option<&'static str> {
+        match self {
+            InputError::RepeatedDegree { .. }
+            | InputError::DegreeAboveHeads { .. }
+            | InputError::NoDegree(_) => Some("degrees"),
+            _ => None,
+        }
+    }
+}
+
+/// The error of a profile's file, named once.
+fn of_profile(path: &Path, error: &ProfileError) -> String {
+    let message = error.to_string();
+    let message = message.trim_end();
+    let cause = error.source();
+    let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+    match error {
+        ProfileError::Unreadable { .. } => format!("{message}{cause}"),
+        ProfileError::Syntax(_) => in_file(path, &message),
+        _ => in_file(path, &format_args!("{message}{cause}")),
+    }
+}
+
+/// The error of a cluster's or a model's file, named once.
+fn of_hardware(path: &Path, error: &HardwareError) -> String {
+    let message = error.to_string();
+    let message = message.trim_end();
+    match error {
+        HardwareError::Unreadable { source, .. }
+        | HardwareError::UnreadableModel { source, .. } => format!("{message}: {source}"),
+        _ => in_file(path, &message),
+    }
+}
+
+fn in_file(path: &Path, message: &dyn Display) -> String {
+    format!("{}: {message}", path.display())
+}
+
+/// The most of a file's text that an error repeats, in characters.
+const SHOWN: usize = 40;
+
+fn shortened(written: &str) -> String {
+    match written.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &written[..end]),
+        None => written.to_owned(),
+    }
+}
+
+fn devices(num_devices: u32) -> String {
+    let plural = if num_devices == 1 { "" } else { "s" };
+    format!("{num_devices} device{plural}")
+}
+
+/// What would be large enough.
+fn enough(devices: Option<u32>) -> String {
+    devices.map_or_else(
+        || "larger degrees".to_owned(),
+        |devices| format!("{devices} devices or more"),
+    )
+}

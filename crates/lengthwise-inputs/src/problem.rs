@@ -1,0 +1,66 @@
+//! A planning problem from files and names.
+
+use lengthwise_core::GlobalBatch;
+use lengthwise_plan::{Planned, Planner, Problem};
+
+use crate::{Costs, InputError, Lengths};
+
+/// A problem with all its parts.
+#[derive(Clone, Debug)]
+pub struct OwnedProblem {
+    /// The sequences.
+    pub batch: GlobalBatch,
+    /// What they cost where.
+    pub costs: Costs,
+    lengths: Lengths,
+}
+
+impl OwnedProblem {
+    /// The problem of these lengths under these costs.
+    ///
+    /// # Errors
+    ///
+    /// A length beyond the context, or a batch that can't be.
+    pub fn new(costs: Costs, lengths: Lengths) -> Result<Self, InputError> {
+        let seq_lens = lengths.seq_lens();
+        let context = costs.context;
+        if let Some(index) = seq_lens.iter().position(|&seq_len| seq_len > context) {
+            return Err(InputError::BeyondContext {
+                place: lengths.place(index),
+                seq_len: seq_lens[index],
+                context,
+            });
+        }
+        let batch = GlobalBatch::new(seq_lens.to_vec()).map_err(InputError::Batch)?;
+        Ok(OwnedProblem {
+            batch,
+            costs,
+            lengths,
+        })
+    }
+
+    /// The lengths, and where they were written.
+    pub fn lengths(&self) -> &Lengths {
+        &self.lengths
+    }
+
+    /// What planners are given.
+    pub fn problem(&self) -> Problem<'_> {
+        Problem {
+            batch: &self.batch,
+            cluster: &self.costs.cluster,
+            cost: &self.costs.model,
+            space: &self.costs.space,
+        }
+    }
+
+    /// What a planner makes of it.
+    ///
+    /// # Errors
+    ///
+    /// There is no plan: why, in the words of the files that the batch came from.
+    pub fn plan(&self, planner: &dyn Planner) -> Result<Planned, InputError> {
+        let planned = planner.plan(self.problem());
+        planned.map_err(|error| self.unplannable(error))
+    }
+}
