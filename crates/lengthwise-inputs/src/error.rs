@@ -223,7 +223,7 @@ impl InputError {
             }
             InputError::BadLognormal { .. } => Some("write it like lognormal:900:1.25".to_owned()),
             InputError::UnknownLengths { name } => {
-                Some(suggestion(name, &LengthSource::NAMES, "known are"))
+                Some(suggestion(name, &LengthSource::names(), "known are"))
             }
             InputError::Hardware { error, .. } => error.hint().map(str::to_owned),
             InputError::UnknownModel { name } => {

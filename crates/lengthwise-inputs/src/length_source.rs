@@ -58,16 +58,10 @@ enum Kind {
 }
 
 impl LengthSource {
-    /// The distributions that are known by name.
-    pub const NAMES: [&str; KNOWN.len()] = {
-        let mut names = [""; KNOWN.len()];
-        let mut at = 0;
-        while at < names.len() {
-            names[at] = KNOWN[at].0;
-            at += 1;
-        }
-        names
-    };
+    /// The names of the distributions that are known by one.
+    pub fn names() -> [&'static str; KNOWN.len()] {
+        KNOWN.map(|(name, _)| name)
+    }
 
     /// A distribution known by name.
     ///

@@ -69,6 +69,35 @@ mod tests {
     }
 
     #[test]
+    fn what_costs_follow_from_is_a_list_only_where_several_are_compared() {
+        let is_read = |command: &str, arguments: &str| {
+            let words = format!("lengthwise {command} {arguments}");
+            Cli::try_parse_from(words.split(' ')).is_ok()
+        };
+        let lists = [
+            "--profile a --devices 2,4",
+            "--profile a --context 4k,8k",
+            "--profile a --profile b",
+            "--cluster a --model b --model c",
+        ];
+        for arguments in lists {
+            assert!(is_read("compare", arguments), "compare {arguments}");
+            for command in ["plan --lengths l", "simulate --lengths l"] {
+                assert!(!is_read(command, arguments), "{command} {arguments}");
+            }
+        }
+        for command in ["compare", "plan --lengths l", "simulate --lengths l"] {
+            assert!(
+                is_read(command, "--cluster a --model b --degrees 1,2"),
+                "{command}"
+            );
+        }
+        // Only a simulation takes devices from one file and links from another.
+        assert!(is_read("simulate --lengths l", "--profile a --cluster b"));
+        assert!(!is_read("plan --lengths l", "--profile a --cluster b"));
+    }
+
+    #[test]
     fn misspelt_variables_are_told() {
         let variables = ["LENGTHWISE_STPES", "LENGTHWISE_STEPS", "PATH"];
         let variables = variables.map(|name| (OsString::from(name), OsString::from("9")));

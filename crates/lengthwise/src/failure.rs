@@ -1,28 +1,22 @@
 //! Why a command ended without doing what it was asked.
 
-use std::process::ExitCode;
-
 use lengthwise_inputs::InputError;
+
+use crate::exit::Exit;
 
 /// The one error a command ends with, and what the user can do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    kind: Kind,
+    exit: Exit,
     message: String,
     hint: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Input,
-    Run,
 }
 
 impl Failure {
     /// Something the user wrote breaks a rule; nothing was run. Exit code 2.
     pub fn input(message: impl Into<String>) -> Self {
         Failure {
-            kind: Kind::Input,
+            exit: Exit::BadInput,
             message: message.into(),
             hint: None,
         }
@@ -31,7 +25,7 @@ impl Failure {
     /// The run began and could not be finished. Exit code 1.
     pub fn run(message: impl Into<String>) -> Self {
         Failure {
-            kind: Kind::Run,
+            exit: Exit::RunFailed,
             message: message.into(),
             hint: None,
         }
@@ -54,12 +48,9 @@ impl Failure {
         self.hint.as_deref()
     }
 
-    /// The exit code of the process.
-    pub fn exit_code(&self) -> ExitCode {
-        match self.kind {
-            Kind::Input => ExitCode::from(2),
-            Kind::Run => ExitCode::from(1),
-        }
+    /// How the command ends.
+    pub fn exit(&self) -> Exit {
+        self.exit
     }
 }
 

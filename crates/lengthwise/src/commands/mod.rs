@@ -1,4 +1,4 @@
-//! One module for each subcommand: its arguments and what it does.
+//! One module for each subcommand: its arguments and what it does. None uses another: what several need stands below.
 
 pub mod bench;
 pub mod compare;
@@ -6,21 +6,21 @@ pub mod plan;
 pub mod profile;
 pub mod report;
 pub mod simulate;
-mod trace_file;
 pub mod train;
 
 use crate::cli::Command;
 use crate::failure::Failure;
+use crate::output::Output;
 
 /// Runs a subcommand.
-pub fn run(command: Command) -> Result<(), Failure> {
+pub fn run(command: Command, output: &mut Output<'_>) -> Result<(), Failure> {
     match command {
-        Command::Bench(args) => bench::run(args),
-        Command::Compare(args) => compare::run(args),
-        Command::Plan(args) => plan::run(args),
-        Command::Profile(args) => profile::run(args),
-        Command::Report(args) => report::run(&args),
-        Command::Simulate(args) => simulate::run(*args),
-        Command::Train(args) => train::run(args),
+        Command::Bench(args) => bench::run(args, output),
+        Command::Compare(args) => compare::run(args, output),
+        Command::Plan(args) => plan::run(args, output),
+        Command::Profile(args) => profile::run(args, output),
+        Command::Report(args) => report::run(&args, output),
+        Command::Simulate(args) => simulate::run(*args, output),
+        Command::Train(args) => train::run(args, output),
     }
 }

@@ -15,16 +15,14 @@ use std::sync::Arc;
 
 use clap::Args;
 use lengthwise_core::{Rank, Seconds, TraceEvent};
-use lengthwise_data::{Batches, Corpus};
 use lengthwise_train::{InjectedFailure, StepRecord, TrainObserver, train};
 
 use self::metrics::MetricsFile;
-pub(crate) use self::metrics::VERSION as METRICS_VERSION;
 use self::progress::Progress;
 use self::summary::RunReport;
 use self::tracing::Tracing;
 use crate::failure::Failure;
-use crate::output;
+use crate::output::Output;
 use crate::settings::{Overrides, SettingsFile, TrainSettings};
 
 /// Arguments of `lengthwise train`.
@@ -60,16 +58,16 @@ fn parse_injected_failure(text: &str) -> Result<InjectedFailure, String> {
 }
 
 /// Trains.
-pub fn run(args: TrainArgs) -> Result<(), Failure> {
+pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let file = SettingsFile::read(&args.config)?;
     let mut settings = TrainSettings::read(&file, &args.overrides)?;
     settings.options.injected_failure = args.inject_failure;
     if args.show_settings {
-        output::result_line(&settings.shown);
+        output.result_line(&settings.shown);
         return Ok(());
     }
     settings.options.costs = costs::profiled(&settings)?;
-    let batches = open_batches(&settings)?;
+    let batches = settings.open_batches()?;
     let metrics = match &settings.metrics {
         Some(metrics) => Some(MetricsFile::create(metrics, settings.planner)?),
         None => None,
@@ -79,57 +77,37 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
         None => None,
     };
     let mut report = RunReport::new(&settings, &batches);
-    output::note(&report.corpus());
+    output.note(&report.corpus());
     if let Some(emulated) = &settings.emulated {
-        output::note(&format!("emulated   {emulated}"));
+        output.note(&format!("emulated   {emulated}"));
     }
 
     let mut observer = Observer {
         metrics,
         tracing,
-        progress: Progress::begin(settings.options.steps),
+        progress: Progress::begin(settings.options.steps, output),
         report: &mut report,
     };
     let planner = Arc::from(settings.planner.planner_with(settings.planner_options));
     let result = train(&settings.options, planner, batches, &mut observer);
     let (metrics, tracing) = observer.end();
     let summary = result.map_err(|error| failure::of_training(error, &report))?;
-    output::result_line(&report.summary(&summary));
+    output.result_line(&report.summary(&summary));
     if let Some(tracing) = tracing {
-        output::note(&tracing.end()?);
+        output.note(&tracing.end()?);
     }
     metrics.map_or(Ok(()), MetricsFile::end)
 }
 
-/// The batches that settings ask for.
-pub(super) fn open_batches(settings: &TrainSettings) -> Result<Batches, Failure> {
-    Corpus::open(&settings.paths.value, &settings.extensions)
-        .and_then(|corpus| {
-            Batches::new(
-                corpus,
-                settings.cut,
-                settings.batch_size,
-                settings.data_seed,
-            )
-        })
-        .map_err(|error| {
-            let failure = settings.paths.breaks(&error);
-            match error.hint() {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            }
-        })
-}
-
 /// Shows, records and sums up every step.
-struct Observer<'a> {
+struct Observer<'a, 'b> {
     metrics: Option<MetricsFile>,
     tracing: Option<Tracing>,
-    progress: Progress,
+    progress: Progress<'a, 'b>,
     report: &'a mut RunReport,
 }
 
-impl Observer<'_> {
+impl Observer<'_, '_> {
     /// The files, once the last step is shown.
     fn end(self) -> (Option<MetricsFile>, Option<Tracing>) {
         self.progress.end();
@@ -137,7 +115,7 @@ impl Observer<'_> {
     }
 }
 
-impl TrainObserver for Observer<'_> {
+impl TrainObserver for Observer<'_, '_> {
     fn calibrated(&mut self, took: Seconds) {
         self.report.begun = true;
         let costs = match self.report.profile() {

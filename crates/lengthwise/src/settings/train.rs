@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use lengthwise_core::Activations;
 use lengthwise_cost::RefinementRule;
-use lengthwise_data::{BatchSize, CutRule};
+use lengthwise_data::{BatchSize, Batches, Corpus, CutRule};
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 use lengthwise_train::TrainOptions;
 
@@ -108,6 +108,19 @@ pub struct TrainSettings {
 }
 
 impl TrainSettings {
+    /// The batches that are asked for.
+    pub fn open_batches(&self) -> Result<Batches, Failure> {
+        let batches = Corpus::open(&self.paths.value, &self.extensions)
+            .and_then(|corpus| Batches::new(corpus, self.cut, self.batch_size, self.data_seed));
+        batches.map_err(|error| {
+            let failure = self.paths.breaks(&error);
+            match error.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        })
+    }
+
     /// Reads the settings of a file and of this run, and checks them against each other.
     pub fn read(file: &SettingsFile, overrides: &Overrides) -> Result<Self, Failure> {
         let mut reader = Reader::new(file, overrides, &KEYS)?;

@@ -21,9 +21,8 @@ use lengthwise_train::{
     volume,
 };
 
-use crate::commands::train::open_batches;
 use crate::failure::Failure;
-use crate::output;
+use crate::output::Output;
 use crate::settings::{Overrides, SettingsFile, TrainSettings};
 
 /// Links so fast that what they carry takes no time.
@@ -53,7 +52,7 @@ struct Row {
 }
 
 /// Runs the steps with every planner that can plan them.
-pub(super) fn run(args: &BenchEmulatedArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let file = SettingsFile::read(&args.config)?;
     let settings = TrainSettings::read(&file, &args.overrides)?;
     let mut options = settings.options.clone();
@@ -63,22 +62,22 @@ pub(super) fn run(args: &BenchEmulatedArgs) -> Result<(), Failure> {
     };
     options.checkpoint = None;
     let steps = usize::try_from(options.steps).unwrap_or(usize::MAX);
-    let batches: Result<Vec<TokenBatch>, _> = open_batches(&settings)?.take(steps).collect();
+    let batches: Result<Vec<TokenBatch>, _> = settings.open_batches()?.take(steps).collect();
     let batches = batches.map_err(|error| Failure::input(error.to_string()))?;
 
-    output::note("measuring what sequences cost on the cluster");
+    output.note("measuring what sequences cost on the cluster");
     let measuring_time = Duration::from_secs(args.measuring_time.into());
     let costs = measure(&options, measuring_time)?;
-    output::note("measuring what computing alone costs");
+    output.note("measuring what computing alone costs");
     let alone = measure(&without_links(&options, &emulation)?, measuring_time)?;
     options.costs = Some(costs);
     // All planners go by the same costs.
     options.refinement = None;
 
-    output::result_line(
+    output.result_line(
         "| planner | measured | by clocks | predicted | simulated | simulated / measured |",
     );
-    output::result_line("| --- | ---: | ---: | ---: | ---: | ---: |");
+    output.result_line("| --- | ---: | ---: | ---: | ---: | ---: |");
     let bench = EmulatedBench {
         space: space(&options)?,
         emulation,
@@ -86,18 +85,18 @@ pub(super) fn run(args: &BenchEmulatedArgs) -> Result<(), Failure> {
         batches,
         options,
     };
-    let adaptive = bench.row(PlannerKind::Adaptive)?;
-    adaptive.show();
+    let adaptive = bench.row(PlannerKind::Adaptive, output)?;
+    output.result_line(&adaptive.line());
     let mut best: Option<Row> = None;
     let degrees: Vec<Degree> = bench.space.degrees().collect();
     for degree in degrees {
         let planner = PlannerKind::Static(Some(degree));
         if let Err(error) = bench.plan_all(planner) {
-            output::result_line(&format!("| {planner} | - | - | - | - | {error} |"));
+            output.result_line(&format!("| {planner} | - | - | - | - | {error} |"));
             continue;
         }
-        let row = bench.row(planner)?;
-        row.show();
+        let row = bench.row(planner, output)?;
+        output.result_line(&row.line());
         if best
             .as_ref()
             .is_none_or(|best| row.measured < best.measured)
@@ -106,8 +105,8 @@ pub(super) fn run(args: &BenchEmulatedArgs) -> Result<(), Failure> {
         }
     }
     if let Some(best) = best {
-        output::result_line("");
-        output::result_line(&adaptive.beside(&best));
+        output.result_line("");
+        output.result_line(&adaptive.beside(&best));
     }
     Ok(())
 }
@@ -175,8 +174,8 @@ impl EmulatedBench {
     }
 
     /// Runs the steps as a planner plans them.
-    fn row(&self, kind: PlannerKind) -> Result<Row, Failure> {
-        output::note(&format!("running {kind}"));
+    fn row(&self, kind: PlannerKind, output: &mut Output<'_>) -> Result<Row, Failure> {
+        output.note(&format!("running {kind}"));
         let mut steps = Steps::default();
         let drawn = self.batches.clone().into_iter().map(Ok);
         train(&self.options, Arc::from(kind.planner()), drawn, &mut steps).map_err(failed)?;
@@ -273,8 +272,8 @@ fn failed(error: TrainError) -> Failure {
 }
 
 impl Row {
-    fn show(&self) {
-        output::result_line(&format!(
+    fn line(&self) -> String {
+        format!(
             "| {} | {:.2} s | {:.2} s | {:.2} s | {:.2} s | {:.3} |",
             self.planner,
             self.measured.get(),
@@ -282,7 +281,7 @@ impl Row {
             self.predicted.get(),
             self.simulated.get(),
             self.simulated / self.measured,
-        ));
+        )
     }
 
     /// What the adaptive steps gain beside the fastest of all others.

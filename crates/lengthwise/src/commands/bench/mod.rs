@@ -7,6 +7,7 @@ mod scaling;
 use clap::{Args, Subcommand};
 
 use crate::failure::Failure;
+use crate::output::Output;
 
 /// Arguments of `lengthwise bench`.
 #[derive(Debug, Args)]
@@ -28,10 +29,10 @@ pub enum Bench {
 }
 
 /// Runs a benchmark.
-pub fn run(args: BenchArgs) -> Result<(), Failure> {
+pub fn run(args: BenchArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     match args.what {
-        Bench::Emulated(args) => emulated::run(&args),
-        Bench::Plan(args) => plan::run(&args),
-        Bench::Scaling(args) => scaling::run(&args),
+        Bench::Emulated(args) => emulated::run(&args, output),
+        Bench::Plan(args) => plan::run(&args, output),
+        Bench::Scaling(args) => scaling::run(&args, output),
     }
 }

@@ -9,9 +9,9 @@ use lengthwise_inputs::{CostChanges, CostSource, Lengths, OwnedProblem};
 use lengthwise_plan::PlannerKind;
 use serde::Deserialize;
 
-use crate::commands::plan::{PlanningLimits, degree};
+use crate::arguments::{PlanningLimits, degree};
 use crate::failure::Failure;
-use crate::output;
+use crate::output::Output;
 
 /// A planner that answers sooner than this is run again, for a median.
 const WORTH_REPEATING: Duration = Duration::from_millis(500);
@@ -64,12 +64,12 @@ struct Peer {
 }
 
 /// Plans every batch with every planner.
-pub(super) fn run(args: &BenchPlanArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &BenchPlanArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let options = args.limits.options();
-    output::result_line(
+    output.result_line(
         "| batch | planner | predicted step | ratio to FlexSP | bound | gap | solve time |",
     );
-    output::result_line("| --- | --- | ---: | ---: | ---: | ---: | ---: |");
+    output.result_line("| --- | --- | ---: | ---: | ---: | ---: | ---: |");
     let mut totals: Vec<Vec<(f64, f64)>> = vec![Vec::new(); args.planners.len()];
     for path in &args.batches {
         let recorded = read(path)?;
@@ -103,7 +103,7 @@ pub(super) fn run(args: &BenchPlanArgs) -> Result<(), Failure> {
             if let (Some(ratio), Some(gap)) = (ratio, report.gap()) {
                 totals.push((ratio, gap));
             }
-            output::result_line(&format!(
+            output.result_line(&format!(
                 "| {name} | {kind} | {:.3} s | {} | {:.3} s | {} | {:.1} ms |",
                 report.predicted_step.get(),
                 ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.3}")),
@@ -124,7 +124,7 @@ pub(super) fn run(args: &BenchPlanArgs) -> Result<(), Failure> {
         let count = totals.len() as f64;
         let ratio = (totals.iter().map(|(ratio, _)| ratio.ln()).sum::<f64>() / count).exp();
         let gap = totals.iter().map(|(_, gap)| gap).sum::<f64>() / count;
-        output::result_line(&format!(
+        output.result_line(&format!(
             "| all | {kind} | | {ratio:.3} | | {:.2} % | |",
             gap * 100.0
         ));

@@ -14,38 +14,41 @@ mod static_degree;
 mod sweep;
 mod text_table;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use lengthwise_core::{Bytes, Cluster, Degree, Tokens};
+use lengthwise_core::{Bytes, Tokens};
 use lengthwise_inputs::{CostChanges, CostSource, LengthSource};
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 
-use crate::commands::plan::{degree, duration};
+use crate::arguments::{CostArgs, duration, several};
 use crate::failure::Failure;
-use crate::output;
+use crate::output::Output;
 use figures::Contender;
 use row::{Format, lines, rows};
 use setting::{Batches, Setting, outcomes};
 
+const MODELS: &str =
+    "Models to run on the described cluster: known ones such as llama-3-8b, or files";
+
+const DEVICES: &str = "Numbers of devices, in nodes like those of the profile or cluster";
+
+const CONTEXTS: &str = "Longest sequences, for example 64k,384k: longer ones are dropped. The profile's own by default, \
+                        65536 for a model";
+
 /// Arguments of `lengthwise compare`.
 #[derive(Debug, Args)]
+#[command(
+    mut_arg("profile", |arg| several(arg, "FILE,…", "Cost profiles to compare under")),
+    mut_arg("cluster", |arg| arg.requires("model")),
+    mut_arg("model", |arg| several(arg, "NAME,…", MODELS)),
+    mut_arg("devices", |arg| several(arg, "N,…", DEVICES)),
+    mut_arg("context", |arg| several(arg, "TOKENS,…", CONTEXTS)),
+)]
 pub struct CompareArgs {
-    /// Cost profiles to compare under.
-    #[arg(long, value_name = "FILE,…", value_delimiter = ',')]
-    pub profile: Vec<PathBuf>,
-    /// A described cluster, whose costs follow from its devices and links.
-    #[arg(long, value_name = "FILE", requires = "model")]
-    pub cluster: Option<PathBuf>,
-    /// Models to run on the described cluster: known ones such as llama-3-8b, or files.
-    #[arg(
-        long,
-        value_name = "NAME,…",
-        value_delimiter = ',',
-        requires = "cluster"
-    )]
-    pub model: Vec<String>,
+    /// What planners are compared under.
+    #[command(flatten)]
+    pub costs: CostArgs,
     /// Where lengths come from: wikipedia, wlbllm, prolong, crawl, code-like, web-like, a file of bins or of lengths,
     /// lognormal:MEDIAN:SIGMA, corpus:PATH.
     #[arg(
@@ -63,15 +66,6 @@ pub struct CompareArgs {
         default_value = "static,batch-adaptive,adaptive"
     )]
     pub planners: Vec<PlannerKind>,
-    /// The degrees that groups may have.
-    #[arg(long, value_name = "D,…", value_delimiter = ',', value_parser = degree)]
-    pub degrees: Option<Vec<Degree>>,
-    /// Longest sequences, for example 64k,384k: longer ones are dropped. The profile's own by default, 65536 for a model.
-    #[arg(long, value_name = "TOKENS,…", value_delimiter = ',')]
-    pub context: Vec<Tokens>,
-    /// Numbers of devices, in nodes like those of the profile or cluster.
-    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=i64::from(Cluster::MAX_DEVICES)))]
-    pub devices: Vec<u32>,
     /// Memories of a device in GiB, as the profile or the cluster gives it.
     #[arg(long, value_name = "GIB,…", value_delimiter = ',', value_parser = gib)]
     pub memory: Vec<Bytes>,
@@ -99,25 +93,25 @@ pub struct CompareArgs {
 }
 
 /// Compares.
-pub fn run(args: CompareArgs) -> Result<(), Failure> {
+pub fn run(args: CompareArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     if args.paper {
-        return paper::run(&args);
+        return paper::run(&args, output);
     }
     let settings = settings(&args)?;
-    let outcomes = outcomes(&settings, batches(&args))?;
+    let outcomes = outcomes(&settings, batches(&args), output)?;
     let rows: Vec<row::Row> = settings
         .iter()
         .zip(&outcomes)
         .flat_map(|(setting, outcome)| rows(setting, outcome))
         .collect();
     for line in lines(&rows, args.format)? {
-        output::result_line(&line);
+        output.result_line(&line);
     }
     let findings = sweep::findings(&rows);
     if args.format == Format::Table && !findings.is_empty() {
-        output::result_line("");
+        output.result_line("");
         for line in findings {
-            output::result_line(&line);
+            output.result_line(&line);
         }
     }
     Ok(())
@@ -134,11 +128,11 @@ fn batches(args: &CompareArgs) -> Batches {
 /// Every combination of what was asked for.
 fn settings(args: &CompareArgs) -> Result<Vec<Setting>, Failure> {
     let mut sources = Vec::new();
-    for path in &args.profile {
+    for path in &args.costs.profile {
         sources.push(CostSource::profile(path)?);
     }
-    if let Some(cluster) = &args.cluster {
-        for model in &args.model {
+    if let Some(cluster) = &args.costs.cluster {
+        for model in &args.costs.model {
             sources.push(CostSource::described(cluster, model)?);
         }
     }
@@ -159,16 +153,16 @@ fn settings(args: &CompareArgs) -> Result<Vec<Setting>, Failure> {
         .collect();
     let mut settings = Vec::new();
     for source in &sources {
-        for num_devices in each(&args.devices) {
+        for num_devices in each(&args.costs.devices) {
             for memory in each(&args.memory) {
-                for context in each(&args.context) {
+                for context in each(&args.costs.context) {
                     let context = context.unwrap_or(source.usual_context());
                     let changes = CostChanges {
                         num_devices,
                         context: Some(context),
                         memory,
                     };
-                    let costs = source.costs(changes, args.degrees.as_deref())?;
+                    let costs = source.costs(changes, args.costs.degrees.as_deref())?;
                     settings.extend(lengths.iter().map(|lengths| Setting {
                         costs: costs.clone(),
                         lengths: lengths.clone(),

@@ -11,7 +11,7 @@ use super::setting::{Batches, Outcome, Setting, outcomes};
 use super::text_table::TextTable;
 use super::{CompareArgs, contender};
 use crate::failure::Failure;
-use crate::output;
+use crate::output::Output;
 
 /// What its main figure shows.
 const PUBLISHED: &str = include_str!("../../../../../examples/published/flexsp.toml");
@@ -102,20 +102,20 @@ struct Row {
 }
 
 /// Simulates all settings and prints them.
-pub(super) fn run(args: &CompareArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &CompareArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let (settings, names) = settings(args)?;
     let batches = Batches {
         num_sequences: 512,
         num_batches: args.batches,
         first_seed: args.seed,
     };
-    let outcomes = outcomes(&settings, batches)?;
+    let outcomes = outcomes(&settings, batches, output)?;
     let mut rows = Vec::with_capacity(names.len());
     for ((model, context, corpus), outcome) in names.into_iter().zip(&outcomes) {
         rows.push(row(model, context, corpus, outcome)?);
     }
     for line in lines(&rows, args.format)? {
-        output::result_line(&line);
+        output.result_line(&line);
     }
     Ok(())
 }

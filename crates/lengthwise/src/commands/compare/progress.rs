@@ -4,12 +4,17 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output::Output;
+
 /// A bar over all batches, where stderr is a terminal.
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
     /// Begins to show a comparison of so many batches.
-    pub(super) fn begin(num_batches: u64) -> Self {
+    pub(super) fn begin(num_batches: u64, output: &Output<'_>) -> Self {
+        if !output.notes_are_on_terminal() {
+            return Progress(ProgressBar::hidden());
+        }
         let template = "planning {bar:24} {pos}/{len}  {elapsed} gone, {eta} left  {wide_msg}";
         let style = ProgressStyle::with_template(template);
         let bar = ProgressBar::new(num_batches)

@@ -10,6 +10,7 @@ use lengthwise_inputs::{Costs, Draw, LengthSource};
 use super::figures::{Contender, Figures, NoPlan, OfBatch};
 use super::progress::Progress;
 use crate::failure::Failure;
+use crate::output::Output;
 
 /// One model on one cluster with one context and one source of lengths, and who plans there.
 #[derive(Clone, Debug)]
@@ -48,10 +49,14 @@ impl Setting {
 
 /// Plans all batches of all settings, as many at a time as there are processors. The outcomes do not depend on how many
 /// that are, but where a planner's time is limited.
-pub(super) fn outcomes(settings: &[Setting], batches: Batches) -> Result<Vec<Outcome>, Failure> {
+pub(super) fn outcomes(
+    settings: &[Setting],
+    batches: Batches,
+    output: &Output<'_>,
+) -> Result<Vec<Outcome>, Failure> {
     let per_setting = batches.num_batches as usize;
     let num_tasks = settings.len() * per_setting;
-    let progress = Progress::begin(num_tasks as u64);
+    let progress = Progress::begin(num_tasks as u64, output);
     let next = AtomicUsize::new(0);
     let done: Vec<Mutex<Option<Task>>> = (0..num_tasks).map(|_| Mutex::new(None)).collect();
     let work = || {

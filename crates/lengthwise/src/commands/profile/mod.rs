@@ -13,9 +13,9 @@ use clap::{Args, ValueEnum};
 use lengthwise_train::{Clock, MeasuringRule, TrainError, measure_costs, profile};
 
 use self::progress::Progress;
-use crate::commands::plan::duration;
+use crate::arguments::duration;
 use crate::failure::Failure;
-use crate::output;
+use crate::output::Output;
 use crate::settings::{Overrides, SettingsFile, TrainSettings};
 
 /// Arguments of `lengthwise profile`.
@@ -69,14 +69,14 @@ fn clock(kind: ClockKind, settings: &TrainSettings) -> Result<Clock, Failure> {
 }
 
 /// Measures, fits and writes.
-pub fn run(args: ProfileArgs) -> Result<(), Failure> {
+pub fn run(args: ProfileArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let file = SettingsFile::read(&args.config)?;
     let settings = TrainSettings::read(&file, &args.overrides)?;
     check_writable(&args.output)?;
     let name = args.output.file_stem().unwrap_or_default();
     let name = name.to_string_lossy().into_owned();
 
-    let progress = Progress::begin();
+    let progress = Progress::begin(output);
     let rule = MeasuringRule {
         clock: clock(args.clock, &settings)?,
         ..MeasuringRule::thorough(args.time_budget)
@@ -97,9 +97,9 @@ pub fn run(args: ProfileArgs) -> Result<(), Failure> {
     fs::write(&args.output, text)
         .map_err(|error| Failure::run(format!("can't write the profile to {path}: {error}")))?;
     for line in table::lines(&profile) {
-        output::result_line(&line);
+        output.result_line(&line);
     }
-    output::note(&format!("wrote {path}; train --profile {path} plans by it"));
+    output.note(&format!("wrote {path}; train --profile {path} plans by it"));
     Ok(())
 }
 

@@ -1,17 +1,17 @@
 //! What is shown while costs are measured.
 
-use std::io::{IsTerminal, stderr};
-
 use indicatif::{ProgressBar, ProgressStyle};
 use lengthwise_train::MeasuringProgress;
+
+use crate::output::Output;
 
 /// A bar on stderr, if that is a terminal.
 pub struct Progress(ProgressBar);
 
 impl Progress {
     /// Begins to show.
-    pub fn begin() -> Self {
-        if !stderr().is_terminal() {
+    pub fn begin(output: &Output<'_>) -> Self {
+        if !output.notes_are_on_terminal() {
             return Progress(ProgressBar::hidden());
         }
         let style = ProgressStyle::with_template("{bar:24} {percent} %  {wide_msg}");

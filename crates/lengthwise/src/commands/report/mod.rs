@@ -29,7 +29,7 @@ use clap::Args;
 use self::data::ReportData;
 use self::run_file::Run;
 use crate::failure::Failure;
-use crate::output;
+use crate::output::Output;
 
 /// Arguments of `lengthwise report`.
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ pub struct ReportArgs {
 }
 
 /// Reads all files and writes the page.
-pub fn run(args: &ReportArgs) -> Result<(), Failure> {
+pub fn run(args: &ReportArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let runs = args.runs.iter().map(|path| Run::read(path));
     let mut runs: Vec<Run> = runs.collect::<Result<_, _>>()?;
     name_apart(&mut runs, &args.runs);
@@ -84,7 +84,7 @@ pub fn run(args: &ReportArgs) -> Result<(), Failure> {
         let message = format!("report {} can't be written: {error}", args.output.display());
         Failure::input(message)
     })?;
-    output::result_line(&format!("{} shows {}", args.output.display(), data.title));
+    output.result_line(&format!("{} shows {}", args.output.display(), data.title));
     Ok(())
 }
 

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::source;
-use crate::commands::train::METRICS_VERSION;
 use crate::failure::Failure;
+use crate::metrics::VERSION;
 
 /// A run to report on; it has at least one step.
 #[derive(Debug)]
@@ -143,10 +143,10 @@ fn step(line: &str) -> Result<Step, Problem> {
         .ok_or_else(|| not_a_step("it is no JSON object".to_owned()))?;
     // Lines without a version are from before there was one, and lack keys only.
     if let Some(version) = fields.get("version")
-        && version.as_u64() != Some(METRICS_VERSION)
+        && version.as_u64() != Some(VERSION)
     {
         return Err(Problem {
-            message: format!("version {version} is not known; it must be {METRICS_VERSION}"),
+            message: format!("version {version} is not known; it must be {VERSION}"),
             hint: Some("use the version of lengthwise that wrote it"),
         });
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lengthwise_core::{Activity, Seconds, TraceEvent, TraceSink};
 
-use crate::commands::trace_file::TraceFile;
+use crate::trace_file::TraceFile;
 
 /// Adds up events, and passes them on to a file if there is one.
 pub(super) struct ActivityTimes {

@@ -9,7 +9,6 @@ mod table;
 use std::path::PathBuf;
 
 use clap::Args;
-use lengthwise_core::{Degree, Tokens};
 use lengthwise_plan::PlannerKind;
 use lengthwise_sim::{Overlap, TraceSource, simulate};
 
@@ -17,13 +16,23 @@ use self::activity_times::ActivityTimes;
 use self::report::Report;
 use self::scenario::Scenario;
 use self::straggler::Straggler;
-use crate::commands::plan::{PlanningLimits, degree, devices, duration};
-use crate::commands::trace_file::TraceFile;
+use crate::arguments::{CostArgs, PlanningLimits, duration};
 use crate::failure::Failure;
-use crate::output;
+use crate::output::Output;
+use crate::trace_file::TraceFile;
+
+const PROFILE: &str = "What devices need to compute, and exchanges where no cluster is described: a cost profile, in TOML";
+
+const CLUSTER: &str =
+    "A described cluster: all that travels shares its links, and its devices may differ";
 
 /// Arguments of `lengthwise simulate`.
 #[derive(Debug, Args)]
+#[command(
+    mut_arg("profile", |arg| arg.required_unless_present("cluster").help(PROFILE)),
+    mut_arg("cluster", |arg| arg.help(CLUSTER)),
+    mut_arg("model", |arg| arg.conflicts_with("profile")),
+)]
 pub struct SimulateArgs {
     /// A plan as `lengthwise plan --json` prints it; `-` reads stdin. Without one, it is planned here.
     #[arg(
@@ -35,32 +44,12 @@ pub struct SimulateArgs {
     /// The lengths of one global batch to plan: one a line, or JSON with `seq_lens_tokens`; `-` reads stdin.
     #[arg(long, value_name = "FILE")]
     pub lengths: Option<PathBuf>,
-    /// What devices need to compute, and exchanges where no cluster is described: a cost profile, in TOML.
-    #[arg(long, value_name = "FILE", required_unless_present = "cluster")]
-    pub profile: Option<PathBuf>,
-    /// A described cluster: all that travels shares its links, and its devices may differ.
-    #[arg(long, value_name = "FILE")]
-    pub cluster: Option<PathBuf>,
-    /// The model on the described cluster, where there is no profile: a known one such as llama-3-8b, or a file.
-    #[arg(
-        long,
-        value_name = "NAME",
-        requires = "cluster",
-        conflicts_with = "profile"
-    )]
-    pub model: Option<String>,
-    /// How many devices there are; as many as in the profile or the described cluster by default.
-    #[arg(long, value_name = "N", value_parser = devices)]
-    pub devices: Option<u32>,
-    /// No sequence may be longer, for example 384k; the profile's own by default.
-    #[arg(long, value_name = "TOKENS")]
-    pub context: Option<Tokens>,
+    /// What the parts of a step cost.
+    #[command(flatten)]
+    pub costs: CostArgs,
     /// Who plans, where no plan is given: adaptive, static, static:D, batch-adaptive, flexsp or exhaustive.
     #[arg(long, value_name = "NAME", default_value_t)]
     pub planner: PlannerKind,
-    /// The degrees that groups may have, for example 1,2,4,8; all that are possible by default.
-    #[arg(long, value_name = "D,…", value_delimiter = ',', value_parser = degree)]
-    pub degrees: Option<Vec<Degree>>,
     /// What planning may take.
     #[command(flatten)]
     pub limits: PlanningLimits,
@@ -105,7 +94,7 @@ impl Conditions {
 }
 
 /// Simulates and prints.
-pub fn run(args: SimulateArgs) -> Result<(), Failure> {
+pub fn run(args: SimulateArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let scenario = Scenario::new(&args)?;
     let cluster = straggler::slowed(&scenario.problem.costs.cluster, &args.conditions.slow)?;
     let costs = scenario
@@ -141,13 +130,13 @@ pub fn run(args: SimulateArgs) -> Result<(), Failure> {
     }
     let report = Report::new(&scenario, &cluster, &simulated, &activities);
     if args.json {
-        output::result_line(&report.to_json()?);
+        output.result_line(&report.to_json()?);
     } else {
         for line in table::lines(&report) {
-            output::result_line(&line);
+            output.result_line(&line);
         }
         if let Some(path) = &args.trace {
-            output::note(&format!(
+            output.note(&format!(
                 "trace      {}; open it at https://ui.perfetto.dev",
                 path.display()
             ));

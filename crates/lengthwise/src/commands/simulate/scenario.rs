@@ -1,7 +1,7 @@
 //! What is simulated: a plan, its batch and cluster, and the costs of its parts.
 
 use lengthwise_core::{Plan, Seconds};
-use lengthwise_inputs::{CostChanges, CostSource, Lengths, OwnedProblem, PlanFile};
+use lengthwise_inputs::{Lengths, OwnedProblem, PlanFile};
 use lengthwise_sim::{SimError, StepCosts};
 
 use super::SimulateArgs;
@@ -33,12 +33,7 @@ impl Scenario {
             (None, Some(lengths)) => (None, Lengths::read(lengths)?),
             (None, None) => return Err(Failure::input("a plan or --lengths is missing")),
         };
-        let changes = CostChanges {
-            num_devices: args.devices,
-            context: args.context,
-            memory: None,
-        };
-        let costs = cost_source(args)?.costs(changes, args.degrees.as_deref())?;
+        let costs = args.costs.costs()?;
         let source = match &costs.transport {
             None => format!("{} as measured", costs.name),
             Some(transport) => format!("{} over links of {}", costs.name, transport.cluster),
@@ -70,17 +65,4 @@ impl Scenario {
             .costs
             .step_costs(self.num_layers, self.overhead)
     }
-}
-
-/// Where the costs come from that the arguments name.
-fn cost_source(args: &SimulateArgs) -> Result<CostSource, Failure> {
-    Ok(match (&args.profile, &args.cluster, &args.model) {
-        (Some(profile), None, _) => CostSource::profile(profile)?,
-        (Some(profile), Some(cluster), _) => CostSource::profile_on_cluster(profile, cluster)?,
-        (None, Some(cluster), Some(model)) => CostSource::described(cluster, model)?,
-        _ => {
-            let failure = Failure::input("--cluster says nothing of what is computed");
-            return Err(failure.hint("add --profile FILE, or --model NAME"));
-        }
-    })
 }

@@ -2,7 +2,7 @@
 
 use super::report::difference;
 use super::report::{LinkReport, MicroBatchReport, PlaceReport, RankReport, Report, UsageReport};
-use crate::commands::plan::{bytes, counted, seconds};
+use crate::quantity::{bytes, counted, seconds};
 
 /// Characters of a bar.
 const BAR_WIDTH: usize = 32;

@@ -10,10 +10,8 @@ use lengthwise_train::{RankTime, StepRecord};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::metrics::VERSION;
 use crate::settings::Setting;
-
-/// The version of the lines; a line that readers of this version would misunderstand has another.
-pub const VERSION: u64 = 1;
 
 /// What is written of a step. A figure that is no number is `null`.
 #[derive(Serialize)]

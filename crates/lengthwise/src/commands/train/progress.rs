@@ -1,34 +1,29 @@
 //! What is shown while a run goes on.
 
-use std::io::{IsTerminal, stderr, stdout};
 use std::time::Duration;
 
-use console::Term;
 use indicatif::{ProgressBar, ProgressStyle};
 use lengthwise_train::StepRecord;
 
 use super::step_table::StepTable;
-use crate::output;
+use crate::output::Output;
 
 /// After so many steps the names of the columns are repeated.
 const STEPS_BETWEEN_HEADERS: u64 = 50;
 
 /// A line a step on stdout; below them a bar, if both stdout and stderr are terminals.
-pub struct Progress {
+pub struct Progress<'a, 'b> {
+    output: &'a mut Output<'b>,
     table: StepTable,
     bar: ProgressBar,
     num_shown: u64,
 }
 
-impl Progress {
+impl<'a, 'b> Progress<'a, 'b> {
     /// Begins to show a run of so many steps.
-    pub fn begin(num_steps: u64) -> Self {
-        let width = stdout()
-            .is_terminal()
-            .then(|| Term::stdout().size_checked())
-            .flatten()
-            .map(|(_, columns)| usize::from(columns));
-        let bar = if stdout().is_terminal() && stderr().is_terminal() {
+    pub fn begin(num_steps: u64, output: &'a mut Output<'b>) -> Self {
+        let width = output.width();
+        let bar = if output.results_are_on_terminal() && output.notes_are_on_terminal() {
             let template = match width {
                 Some(..60) => "{wide_bar} {pos}/{len}",
                 _ => "{bar:24} {pos}/{len}  {elapsed} gone, {eta} left  {wide_msg}",
@@ -43,6 +38,7 @@ impl Progress {
             ProgressBar::hidden()
         };
         Progress {
+            output,
             table: StepTable::new(num_steps, width),
             bar,
             num_shown: 0,
@@ -57,7 +53,7 @@ impl Progress {
         let row = self.table.row(record);
         self.bar.suspend(|| {
             for line in header.iter().chain([&row]) {
-                output::result_line(line);
+                self.output.result_line(line);
             }
         });
         self.bar.set_position(record.step);
@@ -65,14 +61,14 @@ impl Progress {
     }
 
     /// Says something about the run.
-    pub fn note(&self, line: &str) {
+    pub fn note(&mut self, line: &str) {
         self.bar.set_message("");
-        self.bar.suspend(|| output::note(line));
+        self.bar.suspend(|| self.output.note(line));
     }
 
     /// Says what is probably not as it should be.
-    pub fn warning(&self, message: &str) {
-        self.bar.suspend(|| output::warning(message));
+    pub fn warning(&mut self, message: &str) {
+        self.bar.suspend(|| self.output.warning(message));
     }
 
     /// Takes the bar away.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use lengthwise_core::{Cluster, Seconds, TraceEvent, TraceSink};
 use lengthwise_sim::TraceSource;
 
-use crate::commands::trace_file::TraceFile;
 use crate::failure::Failure;
 use crate::settings::Setting;
+use crate::trace_file::TraceFile;
 
 /// The file that steps are traced to.
 pub struct Tracing {

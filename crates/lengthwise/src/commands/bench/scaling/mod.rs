@@ -11,9 +11,9 @@ use lengthwise_inputs::{CostChanges, CostSource, Draw, LengthDistribution, Lengt
 use lengthwise_plan::PlannerKind;
 use serde::Serialize;
 
-use crate::commands::plan::{PlanningLimits, degree};
+use crate::arguments::{PlanningLimits, degree};
 use crate::failure::Failure;
-use crate::output;
+use crate::output::Output;
 use size::{Series, Size, fitted_power};
 
 /// A size whose plans take longer together is not planned again.
@@ -99,14 +99,14 @@ struct Scaling<'a> {
 }
 
 /// Plans batches of every size and prints how the figures grow.
-pub(super) fn run(args: &BenchScalingArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &BenchScalingArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let distribution = LengthDistribution::read(&args.distribution)?;
     let source = CostSource::profile(&args.profile)?;
     if !args.json {
-        output::result_line(
+        output.result_line(
             "| growing | sequences | devices | predicted step | gap | solve time | slowest | a sequence |",
         );
-        output::result_line("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+        output.result_line("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     }
     let mut all = Vec::new();
     let mut known: Vec<Measured> = Vec::new();
@@ -125,7 +125,7 @@ pub(super) fn run(args: &BenchScalingArgs) -> Result<(), Failure> {
                 }
             };
             if !args.json {
-                output::result_line(&row(growing.name(), &of_size));
+                output.result_line(&row(growing.name(), &of_size));
             }
             measured.push(of_size);
         }
@@ -151,15 +151,15 @@ pub(super) fn run(args: &BenchScalingArgs) -> Result<(), Failure> {
         };
         let json = serde_json::to_string(&scaling)
             .map_err(|error| Failure::run(format!("can't be written as JSON: {error}")))?;
-        output::result_line(&json);
+        output.result_line(&json);
         return Ok(());
     }
-    output::result_line("");
+    output.result_line("");
     for series in &all {
         let Some(exponent) = series.fitted_exponent else {
             continue;
         };
-        output::result_line(&match series.growing {
+        output.result_line(&match series.growing {
             "both" => {
                 format!("With sequences and devices together, time grows as (both)^{exponent:.2}.")
             }

@@ -1,0 +1,67 @@
+//! What costs follow from.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, Args};
+use lengthwise_core::{Degree, Tokens};
+use lengthwise_inputs::{CostChanges, CostSource, Costs};
+
+use super::{degree, devices};
+use crate::failure::Failure;
+
+/// What costs follow from: a profile, or a model on a described cluster; and for which devices, lengths and degrees.
+///
+/// Of each there is one, unless a command takes [`several`].
+#[derive(Args, Clone, Debug)]
+pub struct CostArgs {
+    /// The cost profile, in TOML.
+    #[arg(long, value_name = "FILE", action = ArgAction::Set)]
+    pub profile: Vec<PathBuf>,
+    /// A described cluster, whose costs follow from its devices and links.
+    #[arg(long, value_name = "FILE")]
+    pub cluster: Option<PathBuf>,
+    /// The model on the described cluster: a known one such as llama-3-8b, or a file.
+    #[arg(long, value_name = "NAME", action = ArgAction::Set, requires = "cluster")]
+    pub model: Vec<String>,
+    /// How many devices there are; as many as in the profile or the described cluster by default.
+    #[arg(long, value_name = "N", action = ArgAction::Set, value_parser = devices)]
+    pub devices: Vec<u32>,
+    /// No sequence may be longer, for example 384k; the profile's own by default, 65536 for a model.
+    #[arg(long, value_name = "TOKENS", action = ArgAction::Set)]
+    pub context: Vec<Tokens>,
+    /// The degrees that groups may have, for example 1,2,4,8; all that are possible by default.
+    #[arg(long, value_name = "D,…", value_delimiter = ',', value_parser = degree)]
+    pub degrees: Option<Vec<Degree>>,
+}
+
+/// An argument that takes a list.
+pub fn several(arg: Arg, value_name: &'static str, help: &'static str) -> Arg {
+    let arg = arg.action(ArgAction::Append).value_delimiter(',');
+    arg.value_name(value_name).help(help)
+}
+
+impl CostArgs {
+    /// The costs of a command that takes one of each.
+    pub fn costs(&self) -> Result<Costs, Failure> {
+        let source = match (self.profile.first(), &self.cluster, self.model.first()) {
+            (Some(profile), None, _) => CostSource::profile(profile)?,
+            (Some(profile), Some(cluster), _) => CostSource::profile_on_cluster(profile, cluster)?,
+            (None, Some(cluster), Some(model)) => CostSource::described(cluster, model)?,
+            (None, Some(_), None) => {
+                let failure = Failure::input("--cluster says nothing of what is computed");
+                return Err(failure.hint("add --profile FILE, or --model NAME"));
+            }
+            (None, None, _) => {
+                return Err(Failure::input(
+                    "--profile, or --cluster and --model, are missing",
+                ));
+            }
+        };
+        let changes = CostChanges {
+            num_devices: self.devices.first().copied(),
+            context: self.context.first().copied(),
+            memory: None,
+        };
+        Ok(source.costs(changes, self.degrees.as_deref())?)
+    }
+}

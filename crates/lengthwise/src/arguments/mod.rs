@@ -1,0 +1,9 @@
+//! Arguments that several commands have.
+
+mod costs;
+mod planning;
+mod values;
+
+pub(crate) use costs::{CostArgs, several};
+pub(crate) use planning::PlanningLimits;
+pub(crate) use values::{degree, devices, duration};
