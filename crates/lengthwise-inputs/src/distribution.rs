@@ -88,11 +88,7 @@ impl LengthDistribution {
             Ok(text) => {
                 Self::parse(&text).map_err(|rule| InputError::BadDistribution { name, rule })
             }
-            Err(error) => Err(InputError::Unreadable {
-                what: "distribution",
-                name,
-                error,
-            }),
+            Err(error) => Err(InputError::UnreadableDistribution { name, error }),
         }
     }
 

@@ -64,6 +64,9 @@ pub enum InputError {
     #[error(transparent)]
     Batch(CoreError),
 
+    /// A distribution that is not there or can't be read.
+    #[error("distribution {name} can't be read: {error}")]
+    UnreadableDistribution { name: String, error: std::io::Error },
     /// A distribution that breaks a rule.
     #[error("{name}: {rule}")]
     BadDistribution { name: String, rule: String },
@@ -213,10 +216,9 @@ impl InputError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            InputError::Unreadable {
-                what: "distribution",
-                ..
-            } => Some("name a file like examples/lengths/wikipedia.toml".to_owned()),
+            InputError::UnreadableDistribution { .. } => {
+                Some("name a file like examples/lengths/wikipedia.toml".to_owned())
+            }
             InputError::NotALength { written, .. } => hint_for_length(written),
             InputError::BeyondContext { .. } => {
                 Some("split or skip longer documents, or raise --context".to_owned())
