@@ -1,0 +1,210 @@
+//! Plans drawn up in the background, some steps ahead of training.
+
+mod planning;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use lengthwise_core::{Cluster, Seconds, StrategySpace};
+use lengthwise_cost::StepModel;
+use lengthwise_plan::{Planner, Problem};
+
+use crate::TrainError;
+use lengthwise_data::{DataError, TokenBatch};
+
+pub use planning::{PlannedBatch, Planning, PlanningCosts};
+
+/// What every rank gets for a step: the same batch, or the same error.
+pub type FeedResult = Result<Arc<PlannedBatch>, Arc<TrainError>>;
+
+/// Hands every rank the planned batch of each step, and keeps planning ahead of them.
+///
+/// Batches are drawn in order, one at a time; their plans may be drawn up at the same time by several workers.
+pub struct PlanFeed<I> {
+    planner: Arc<dyn Planner>,
+    cluster: Cluster,
+    space: StrategySpace,
+    costs: Mutex<Arc<PlanningCosts>>,
+    /// The last step.
+    steps: u64,
+    /// How many steps may be ready before they are taken.
+    ahead: u64,
+    num_ranks: usize,
+    source: Mutex<Source<I>>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct Source<I> {
+    batches: I,
+    next_step: u64,
+}
+
+struct State {
+    /// By step: the result, and how many ranks have still to take it.
+    ready: BTreeMap<u64, (FeedResult, usize)>,
+    /// Steps that all ranks have taken.
+    taken: u64,
+    closed: bool,
+}
+
+impl<I> PlanFeed<I>
+where
+    I: Iterator<Item = Result<TokenBatch, DataError>> + Send,
+{
+    /// A feed of `steps` steps for `num_ranks` ranks, at most `ahead` steps ahead of them.
+    pub fn new(planning: Planning, batches: I, num_ranks: usize, steps: u64, ahead: u64) -> Self {
+        let Planning {
+            planner,
+            cluster,
+            costs,
+            space,
+        } = planning;
+        let costs = PlanningCosts {
+            version: 0,
+            model: costs,
+        };
+        PlanFeed {
+            planner,
+            cluster,
+            space,
+            costs: Mutex::new(Arc::new(costs)),
+            steps,
+            ahead,
+            num_ranks,
+            source: Mutex::new(Source {
+                batches,
+                next_step: 1,
+            }),
+            state: Mutex::new(State {
+                ready: BTreeMap::new(),
+                taken: 0,
+                closed: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Draws up plans until all steps are planned, one fails, or the feed is closed. Any number of threads may work.
+    pub fn work(&self) {
+        while let Some((step, batch)) = self.draw() {
+            let result = batch.and_then(|batch| self.plan(step, batch));
+            let failed = result.is_err();
+            let mut state = self.lock();
+            state.ready.insert(
+                step,
+                (result.map(Arc::new).map_err(Arc::new), self.num_ranks),
+            );
+            self.changed.notify_all();
+            if failed {
+                return;
+            }
+        }
+    }
+
+    /// The planned batch of `step`, and how long this rank waited for it; `None` once the feed is closed.
+    ///
+    /// Each rank takes each step once, in order.
+    ///
+    /// # Errors
+    ///
+    /// The corpus gave no batch, or it can't be planned; every rank gets the same error.
+    pub fn take(&self, step: u64) -> Option<(FeedResult, Seconds)> {
+        let start = Instant::now();
+        let mut state = self.lock();
+        while !state.ready.contains_key(&step) {
+            if state.closed {
+                return None;
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let waited = Seconds::from(start.elapsed());
+        let (result, ranks_left) = state.ready.get_mut(&step)?;
+        let result = result.clone();
+        *ranks_left -= 1;
+        if *ranks_left == 0 {
+            state.ready.remove(&step);
+            state.taken = step;
+            self.changed.notify_all();
+        }
+        Some((result, waited))
+    }
+
+    /// Has all plans that are not yet begun drawn up with refined costs.
+    ///
+    /// What devices hold must be as before, as plans under way are valid by that.
+    pub fn refine(&self, model: StepModel) {
+        let mut costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = costs.version + 1;
+        *costs = Arc::new(PlanningCosts { version, model });
+    }
+
+    /// Ends the workers and wakes all that wait.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// The next step with its batch, once it is less than `ahead` steps ahead.
+    fn draw(&self) -> Option<(u64, Result<TokenBatch, TrainError>)> {
+        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        let step = source.next_step;
+        if step > self.steps {
+            return None;
+        }
+        let mut state = self.lock();
+        while step > state.taken + self.ahead && !state.closed {
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.closed {
+            return None;
+        }
+        drop(state);
+        source.next_step += 1;
+        let batch = source.batches.next().unwrap_or(Err(DataError::Exhausted));
+        Some((step, batch.map_err(TrainError::from)))
+    }
+
+    fn plan(&self, step: u64, batch: TokenBatch) -> Result<PlannedBatch, TrainError> {
+        let global_batch = batch.global_batch();
+        let costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
+        let costs = costs.clone();
+        let cost = &costs.model.cost;
+        let problem = Problem {
+            batch: &global_batch,
+            cluster: &self.cluster,
+            cost,
+            space: &self.space,
+        };
+        let planned = self
+            .planner
+            .plan(problem)
+            .map_err(|source| TrainError::Plan { step, source })?;
+        planned
+            .plan
+            .validate(&global_batch, &self.cluster, &self.space, cost)
+            .map_err(|source| TrainError::InvalidPlan {
+                planner: self.planner.name(),
+                step,
+                source,
+            })?;
+        Ok(PlannedBatch {
+            step,
+            batch,
+            global_batch,
+            planned,
+            costs,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,45 @@
+//! What plans are drawn up from, and what becomes of it.
+
+use std::sync::Arc;
+
+use lengthwise_core::{Cluster, GlobalBatch, StrategySpace};
+use lengthwise_cost::StepModel;
+use lengthwise_plan::{Planned, Planner};
+
+use lengthwise_data::TokenBatch;
+
+/// A batch and how to run it.
+#[derive(Debug)]
+pub struct PlannedBatch {
+    /// Counted from 1.
+    pub step: u64,
+    /// The tokens.
+    pub batch: TokenBatch,
+    /// Their lengths, as they were planned.
+    pub global_batch: GlobalBatch,
+    /// How they run.
+    pub planned: Planned,
+    /// What that was planned with.
+    pub costs: Arc<PlanningCosts>,
+}
+
+/// The costs that plans are drawn up with, as they are for a while.
+#[derive(Clone, Debug)]
+pub struct PlanningCosts {
+    /// How often they have been refined.
+    pub version: u64,
+    /// The costs.
+    pub model: StepModel,
+}
+
+/// What plans are drawn up from.
+pub struct Planning {
+    /// Who plans.
+    pub planner: Arc<dyn Planner>,
+    /// Where steps run.
+    pub cluster: Cluster,
+    /// What steps cost there, until [`PlanFeed::refine`](super::PlanFeed::refine) says otherwise.
+    pub costs: StepModel,
+    /// The strategies to choose from.
+    pub space: StrategySpace,
+}

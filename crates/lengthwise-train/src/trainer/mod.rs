@@ -1,0 +1,117 @@
+//! A whole run: calibration, planning in the background, every rank's steps.
+//!
+//! ```text
+//! strategies  what the options leave to choose from, if they make a run at all
+//! costs       what steps cost: measured here, or by a profile
+//! world       a thread for each device, and the failure that ends them all
+//! run         the steps of each rank
+//! predictions what a step should take and hold
+//! step_times  what a step took, the same on every rank
+//! reporter    the observer, and the summary of all steps
+//! ```
+
+mod costs;
+mod predictions;
+mod reporter;
+mod run;
+mod step_times;
+mod strategies;
+mod world;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use lengthwise_core::Seconds;
+use lengthwise_plan::Planner;
+
+use crate::checkpoint::CheckpointWriter;
+use crate::feed::{PlanFeed, Planning};
+use crate::model::ModelSpec;
+use crate::timeline::RankNotes;
+use crate::{MeasuringRule, TrainError, TrainObserver, TrainOptions, TrainSummary};
+use costs::measure;
+use lengthwise_data::{DataError, TokenBatch};
+use reporter::Reporter;
+use run::Run;
+use strategies::allowed_strategies;
+use world::{backends, run_world};
+
+pub use costs::{measure_costs, profiled_costs};
+
+/// Threads that draw up plans while the ranks compute.
+const NUM_PLANNING_THREADS: usize = 2;
+
+/// Trains on `batches` with one thread of this process for each device of the cluster.
+///
+/// First measures what sequences cost here, then plans in the background while the ranks train. The observer hears
+/// of every step.
+///
+/// # Errors
+///
+/// The options are impossible, before any work starts; a batch can't be read or planned; a device runs out of
+/// memory; a rank fails: always the one error that all else follows from.
+pub fn train(
+    options: &TrainOptions,
+    planner: Arc<dyn Planner>,
+    batches: impl Iterator<Item = Result<TokenBatch, DataError>> + Send,
+    observer: &mut dyn TrainObserver,
+) -> Result<TrainSummary, TrainError> {
+    let space = allowed_strategies(options)?;
+    if let Some(directory) = &options.checkpoint {
+        CheckpointWriter::prepare(directory)?;
+    }
+    let num_ranks = options.cluster.num_devices() as usize;
+    let backends = backends(options);
+
+    let start = Instant::now();
+    let costs = match &options.costs {
+        Some(costs) => costs.clone(),
+        None => {
+            let brief = MeasuringRule::BRIEF;
+            measure(options, &space, backends.clone(), &brief, &|_| {})?.model
+        }
+    };
+    let calibration = Seconds::from(start.elapsed());
+    observer.calibrated(calibration);
+
+    let planning = Planning {
+        planner,
+        cluster: options.cluster.clone(),
+        costs: costs.clone(),
+        space,
+    };
+    let feed = PlanFeed::new(
+        planning,
+        batches,
+        num_ranks,
+        options.steps,
+        options.plan_ahead as u64,
+    );
+    let num_parameters = ModelSpec::new(&options.model).num_parameters() as u64;
+    let summary = TrainSummary {
+        num_parameters,
+        calibration,
+        ..TrainSummary::default()
+    };
+    let reporter = Mutex::new(Reporter { observer, summary });
+    let run = Run {
+        options,
+        costs,
+        feed,
+        epoch: Instant::now(),
+        notes: Mutex::new(vec![RankNotes::default(); num_ranks]),
+    };
+    thread::scope(|scope| {
+        for _ in 0..NUM_PLANNING_THREADS {
+            scope.spawn(|| run.feed.work());
+        }
+        let result = run_world(options, backends, |world| run.rank(world, &reporter));
+        run.feed.close();
+        result
+    })?;
+    Ok(reporter
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .summary)
+}

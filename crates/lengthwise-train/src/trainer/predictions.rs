@@ -1,0 +1,37 @@
+//! What a step was predicted to take and to hold, beyond its time as a whole.
+
+use lengthwise_core::{Bytes, Cluster, MemoryModel, Seconds};
+use lengthwise_cost::StepModel;
+
+use crate::feed::PlannedBatch;
+
+/// When each group was predicted to end, without the micro-batch's overhead.
+pub fn predicted_groups(planned: &PlannedBatch, cluster: &Cluster) -> Vec<Vec<Seconds>> {
+    let ends = |micro_batch| {
+        let model = &planned.costs.model;
+        model.group_ends(micro_batch, &planned.global_batch, cluster)
+    };
+    planned
+        .planned
+        .plan
+        .micro_batches()
+        .iter()
+        .map(ends)
+        .collect()
+}
+
+/// What the fullest device was predicted to hold at most.
+pub fn predicted_peak_memory(planned: &PlannedBatch, costs: &StepModel) -> Bytes {
+    let groups = planned
+        .planned
+        .plan
+        .micro_batches()
+        .iter()
+        .flat_map(|micro_batch| &micro_batch.groups);
+    let fixed =
+        Bytes::from_f64_ceil(costs.cost.costs().fixed_memory_bytes).unwrap_or(Bytes(u64::MAX));
+    let fullest = groups
+        .map(|group| costs.cost.group_memory(group, &planned.global_batch))
+        .max();
+    fixed.saturating_add(fullest.unwrap_or_default())
+}

@@ -1,0 +1,24 @@
+//! Who is told of every step, and what they add up to.
+
+use crate::{StepRecord, TrainObserver, TrainSummary};
+
+pub struct Reporter<'a> {
+    pub observer: &'a mut dyn TrainObserver,
+    pub summary: TrainSummary,
+}
+
+impl Reporter<'_> {
+    pub fn step(&mut self, record: &StepRecord) {
+        let summary = &mut self.summary;
+        summary.steps += 1;
+        summary.num_tokens += record.num_tokens;
+        summary.num_sequences += record.num_sequences as u64;
+        summary.measured += record.measured;
+        summary.plan_wait += record.plan_wait;
+        summary.measured_peak_memory = summary
+            .measured_peak_memory
+            .max(record.measured_peak_memory);
+        summary.num_groups = record.num_groups;
+        self.observer.step(record);
+    }
+}

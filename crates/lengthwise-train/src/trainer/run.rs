@@ -1,0 +1,179 @@
+//! The steps of each rank.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use lengthwise_comm::{Communicator, ThreadCommunicator};
+use lengthwise_core::{Rank, Seconds};
+use lengthwise_cost::{CostModel, MeasuredStep, Refinement, StepModel};
+use lengthwise_tensor::{Backend, CpuBackend};
+
+use super::predictions::{predicted_groups, predicted_peak_memory};
+use super::reporter::Reporter;
+use super::step_times::{AllTimes, OwnTimes, measured_micro_batches, share_times};
+use crate::executor::Executor;
+use crate::feed::PlanFeed;
+use crate::options::InjectedFailure;
+use crate::recent_errors::RecentErrors;
+use crate::stopwatch::Stopwatch;
+use crate::timed::Timed;
+use crate::timeline::{RankNotes, Timeline};
+use crate::{StepRecord, TrainError, TrainOptions, schedule, trace};
+use lengthwise_data::{DataError, TokenBatch};
+
+/// What all ranks share.
+pub struct Run<'a, I> {
+    pub options: &'a TrainOptions,
+    /// As they are at first.
+    pub costs: StepModel,
+    pub feed: PlanFeed<I>,
+    /// When time began for all ranks.
+    pub epoch: Instant,
+    /// What the ranks have noted of a step that is traced.
+    pub notes: Mutex<Vec<RankNotes>>,
+}
+
+impl<I> Run<'_, I>
+where
+    I: Iterator<Item = Result<TokenBatch, DataError>> + Send,
+{
+    /// All steps of one rank.
+    pub fn rank(
+        &self,
+        world: ThreadCommunicator<CpuBackend>,
+        reporter: &Mutex<Reporter<'_>>,
+    ) -> Result<(), TrainError> {
+        let options = self.options;
+        let timeline = self.timeline(&world);
+        let world = Timed::new(world, timeline.clone());
+        let executor = Executor::new(options.model.clone(), world.clone(), options.seed)?;
+        let mut executor = executor.with_timeline(timeline.clone());
+        let is_first = world.rank() == Rank(0);
+        let rule = options.refinement.filter(|_| is_first);
+        let mut refinement = rule.map(|rule| Refinement::new(self.costs.clone(), rule));
+        let mut recent_errors = RecentErrors::default();
+        for step in 1..=options.steps {
+            let Some((planned, plan_wait)) = self.feed.take(step) else {
+                return Ok(());
+            };
+            let planned = planned.map_err(TrainError::Shared)?;
+            if options.injected_failure
+                == Some(InjectedFailure {
+                    rank: world.rank(),
+                    step,
+                })
+            {
+                return Err(TrainError::InjectedFailure {
+                    rank: world.rank(),
+                    step,
+                });
+            }
+            world.barrier()?;
+            let (calls_before, wait_before) = world.time_in_calls();
+            let is_traced = options.traced_steps.contains(&step);
+            if is_traced {
+                timeline.start();
+            }
+            let stopwatch = Stopwatch::start(&world);
+            world.backend().reset_peak_memory();
+            let outcome = executor.step(
+                &planned.planned.plan,
+                &planned.batch,
+                &options.optimizer,
+                options.steps,
+            )?;
+            let emulated = stopwatch.emulated(&world);
+            let (calls, wait) = world.time_in_calls();
+            if emulated.is_some() {
+                // An emulated device takes longer than its thread, and only a call waits for it.
+                world.barrier()?;
+            }
+            let really = stopwatch.really();
+            if is_traced {
+                // Before the next call of all ranks: behind it, rank 0 has the notes of everyone.
+                lock(&self.notes)[world.rank().index()] = timeline.take();
+            }
+            let peak = world.backend().memory().peak.as_f64();
+            let mine = OwnTimes {
+                really,
+                elapsed: emulated.unwrap_or(really),
+                calls: calls - calls_before,
+                wait: wait - wait_before,
+            };
+            let AllTimes {
+                measured,
+                elapsed,
+                most_held,
+                rank_times,
+            } = share_times(&world, mine, peak)?;
+            let micro_batches = measured_micro_batches(&executor, &planned)?;
+            if let Some(refinement) = &mut refinement {
+                let makespans: Seconds = micro_batches.iter().map(|one| one.makespan).sum();
+                let refined = refinement.observe(MeasuredStep {
+                    plan: &planned.planned.plan,
+                    batch: &planned.global_batch,
+                    cluster: &options.cluster,
+                    micro_batches: &micro_batches,
+                    rest: elapsed - makespans,
+                })?;
+                self.feed.refine(refined.clone());
+            }
+            if is_first {
+                let costs = &planned.costs.model;
+                let predicted = costs.predict_step(
+                    &planned.planned.plan,
+                    &planned.global_batch,
+                    &options.cluster,
+                );
+                let record = StepRecord {
+                    step,
+                    loss: outcome.loss,
+                    gradient_norm: outcome.gradient_norm,
+                    learning_rate: schedule::learning_rate(&options.optimizer, step, options.steps),
+                    num_sequences: planned.global_batch.num_sequences(),
+                    num_tokens: planned.global_batch.num_tokens().0,
+                    origin: planned.batch.origin,
+                    batch: planned.global_batch.clone(),
+                    plan: planned.planned.plan.clone(),
+                    predicted_groups: predicted_groups(&planned, &options.cluster),
+                    predicted_overhead: costs.cost.micro_batch_overhead(),
+                    predicted_step_overhead: costs.step_overhead,
+                    report: planned.planned.report.clone(),
+                    predicted,
+                    recent_error: recent_errors.add(predicted / elapsed - 1.0),
+                    costs_version: planned.costs.version,
+                    measured,
+                    emulated: emulated.map(|_| elapsed),
+                    rank_times,
+                    plan_wait,
+                    measured_peak_memory: most_held,
+                    predicted_peak_memory: predicted_peak_memory(&planned, &self.costs),
+                    num_groups: world.statistics().num_groups,
+                };
+                let mut reporter = lock(reporter);
+                if is_traced {
+                    let events = trace::events(&lock(&self.notes));
+                    reporter.observer.traced(step, &events);
+                }
+                reporter.step(&record);
+            }
+        }
+        if let Some(directory) = &options.checkpoint {
+            executor.write_checkpoint(directory, options.context.0)?;
+        }
+        Ok(())
+    }
+
+    /// What a rank notes its time on: by the emulated clocks where there are some.
+    fn timeline(&self, world: &ThreadCommunicator<CpuBackend>) -> Timeline {
+        let (world, epoch) = (world.clone(), self.epoch);
+        Timeline::new(move || {
+            let emulated = world.emulated_time();
+            emulated.unwrap_or_else(|| epoch.elapsed().into())
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
