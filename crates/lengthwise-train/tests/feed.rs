@@ -1,12 +1,13 @@
 //! Plans drawn up in the background: in order, as far ahead as they may be, and the same for every rank.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, Seconds, Speed, StrategyKind, StrategySpace,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Seconds, Speed, StrategyKind,
+    StrategySpace,
 };
 use lengthwise_cost::{CoreSharing, FittedCosts, FittedModel, KindCosts, StepModel};
 use lengthwise_data::{DataError, TokenBatch, TokenSequence};
@@ -54,6 +55,29 @@ where
     feed.take(step).unwrap().0.unwrap()
 }
 
+/// Whether this is so within some seconds.
+fn soon(is_so: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so() && Instant::now() < deadline {
+        thread::yield_now();
+    }
+    is_so()
+}
+
+/// Plans with a single degree, after it has done this.
+struct After<F>(F);
+
+impl<F: Fn(&GlobalBatch) + Send + Sync> Planner for After<F> {
+    fn name(&self) -> &'static str {
+        "after"
+    }
+
+    fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        self.0(problem.batch);
+        Static::default().plan(problem)
+    }
+}
+
 #[test]
 fn every_rank_gets_every_step_in_order() {
     let drawn = AtomicU64::new(0);
@@ -82,10 +106,7 @@ fn planning_runs_ahead_as_far_as_it_may_and_no_further() {
     thread::scope(|scope| {
         scope.spawn(|| feed.work());
         for done in 0..10 {
-            let deadline = Instant::now() + Duration::from_secs(10);
-            while drawn.load(Ordering::SeqCst) < done + 3 && Instant::now() < deadline {
-                thread::yield_now();
-            }
+            soon(|| drawn.load(Ordering::SeqCst) >= done + 3);
             thread::sleep(Duration::from_millis(2));
             assert_eq!(drawn.load(Ordering::SeqCst), done + 3);
             taken(&feed, done + 1);
@@ -160,6 +181,45 @@ fn plans_begun_after_a_refinement_are_drawn_up_with_it() {
     assert_eq!(planned.costs.version, 1);
     let predicted = planned.planned.report.predicted_step.get();
     assert!((predicted - 3.0 * 2e-6).abs() < 1e-12, "{predicted}");
+}
+
+#[test]
+fn workers_plan_at_the_same_time() {
+    let drawn = AtomicU64::new(0);
+    let num_planning = AtomicU64::new(0);
+    let (meetings, met) = mpsc::channel();
+    let meet = move |_: &GlobalBatch| {
+        num_planning.fetch_add(1, Ordering::SeqCst);
+        let all_here = soon(|| num_planning.load(Ordering::SeqCst) == 2);
+        meetings.send(all_here).unwrap();
+    };
+    let feed = PlanFeed::new(planning(After(meet)), batches(&drawn), 1, 2, 2);
+    thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(|| feed.work()))));
+    assert_eq!(met.try_iter().collect::<Vec<_>>(), [true, true]);
+}
+
+#[test]
+fn costs_are_refined_while_a_plan_is_drawn_up() {
+    let drawn = AtomicU64::new(0);
+    let [has_begun, may_end] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    let (ends, ended) = mpsc::channel();
+    let wait = {
+        let [has_begun, may_end] = [&has_begun, &may_end].map(Arc::clone);
+        move |_: &GlobalBatch| {
+            has_begun.store(true, Ordering::SeqCst);
+            ends.send(soon(|| may_end.load(Ordering::SeqCst))).unwrap();
+        }
+    };
+    let feed = PlanFeed::new(planning(After(wait)), batches(&drawn), 1, 2, 2);
+    thread::scope(|scope| {
+        scope.spawn(|| feed.work());
+        assert!(soon(|| has_begun.load(Ordering::SeqCst)));
+        feed.refine(step_model(2e-6));
+        may_end.store(true, Ordering::SeqCst);
+        assert!(ended.recv().unwrap(), "refining waited for the plan");
+        let versions = [1, 2].map(|step| taken(&feed, step).costs.version);
+        assert_eq!(versions, [0, 1]);
+    });
 }
 
 #[test]

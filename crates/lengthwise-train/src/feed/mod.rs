@@ -174,8 +174,7 @@ where
 
     fn plan(&self, step: u64, batch: TokenBatch) -> Result<PlannedBatch, TrainError> {
         let global_batch = batch.global_batch();
-        let costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
-        let costs = costs.clone();
+        let costs = self.costs();
         let cost = &costs.model.cost;
         let problem = Problem {
             batch: &global_batch,
@@ -202,6 +201,12 @@ where
             planned,
             costs,
         })
+    }
+
+    /// The costs of this moment. Nothing is locked while a plan is drawn up with them: others plan and refine meanwhile.
+    fn costs(&self) -> Arc<PlanningCosts> {
+        let costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&costs)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
