@@ -53,6 +53,6 @@ pub use call::Call;
 pub use communicator::{Communicator, PendingGather, ReduceOp};
 pub use emulation::{Emulation, EmulationError};
 pub use error::CommError;
-pub use run_ranks::{FailureCause, RankFailure, run_ranks, run_ranks_emulated};
+pub use run_ranks::{FailureCause, RankFailure, panic_text, run_ranks, run_ranks_emulated};
 pub use statistics::Statistics;
 pub use thread::{ThreadCommunicator, ThreadPendingGather};

@@ -206,7 +206,8 @@ fn conclude<T, R, E>(
     Ok(results.collect())
 }
 
-fn panic_text(payload: &(dyn Any + Send)) -> String {
+/// The text of a panic that was caught.
+pub fn panic_text(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("its panic carries no text")

@@ -44,6 +44,16 @@ pub enum TrainError {
         step: u64,
         source: PlanViolation,
     },
+    /// A planner has panicked.
+    #[error("step {step} can't be planned: planner {planner} panicked: {message}")]
+    PlannerPanicked {
+        planner: &'static str,
+        step: u64,
+        message: String,
+    },
+    /// What gives batches has panicked.
+    #[error("step {step} has no batch: the corpus panicked: {message}")]
+    CorpusPanicked { step: u64, message: String },
     /// The model's states alone exceed the device.
     #[error(
         "rank {rank} has {budget} of device memory; parameters, gradients, optimiser state and buffers of the \

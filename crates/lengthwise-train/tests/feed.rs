@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use lengthwise_core::{
     Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Seconds, Speed, StrategyKind,
-    StrategySpace,
+    StrategySpace, Tokens,
 };
 use lengthwise_cost::{CoreSharing, FittedCosts, FittedModel, KindCosts, StepModel};
 use lengthwise_data::{DataError, TokenBatch, TokenSequence};
@@ -220,6 +220,36 @@ fn costs_are_refined_while_a_plan_is_drawn_up() {
         let versions = [1, 2].map(|step| taken(&feed, step).costs.version);
         assert_eq!(versions, [0, 1]);
     });
+}
+
+#[test]
+fn a_planner_that_panics_is_the_error_of_its_step() {
+    let drawn = AtomicU64::new(0);
+    let give_up = |batch: &GlobalBatch| {
+        assert_ne!(batch.num_tokens(), Tokens(3), "no idea");
+    };
+    let feed = PlanFeed::new(planning(After(give_up)), batches(&drawn), 1, 4, 4);
+    feed.work();
+    (1..3).for_each(|step| drop(taken(&feed, step)));
+    let error = feed.take(3).unwrap().0.unwrap_err().to_string();
+    let expected = "step 3 can't be planned: planner after panicked: assertion `left != right` failed: no idea";
+    assert!(error.starts_with(expected), "{error}");
+}
+
+#[test]
+fn a_corpus_that_panics_is_the_error_of_its_step_and_asked_no_more() {
+    let drawn = AtomicU64::new(0);
+    let torn = batches(&drawn).inspect(|_| {
+        assert!(drawn.load(Ordering::SeqCst) < 3, "page torn out");
+    });
+    let feed = PlanFeed::new(planning(Static::default()), torn, 1, 9, 9);
+    feed.work();
+    feed.work();
+    (1..3).for_each(|step| drop(taken(&feed, step)));
+    let error = feed.take(3).unwrap().0.unwrap_err().to_string();
+    let expected = "step 3 has no batch: the corpus panicked: page torn out";
+    assert_eq!(error, expected);
+    assert_eq!(drawn.load(Ordering::SeqCst), 3);
 }
 
 #[test]

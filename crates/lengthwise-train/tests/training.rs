@@ -3,14 +3,20 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::panic::catch_unwind;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{batch, tiny_model};
-use lengthwise_core::{Activations, Bytes, Cluster, Device, Rank, Seconds, Speed, Tokens};
-use lengthwise_cost::RefinementRule;
+use lengthwise_core::{
+    Activations, Bytes, Cluster, Device, Rank, Seconds, Speed, StrategyKind, Tokens,
+};
+use lengthwise_cost::{
+    CoreSharing, FittedCosts, FittedModel, KindCosts, RefinementRule, StepModel,
+};
 use lengthwise_data::{DataError, TokenBatch};
-use lengthwise_plan::{Planner, PlannerKind};
+use lengthwise_plan::{PlanError, Planned, Planner, PlannerKind, Problem};
 use lengthwise_train::{
     InjectedFailure, ModelSpec, OptimizerConfig, StepRecord, TrainError, TrainObserver,
     TrainOptions, TrainSummary, train,
@@ -183,6 +189,87 @@ impl TrainObserver for Ended {
 
     fn step(&mut self, _record: &StepRecord) {
         self.last_step = Some(Instant::now());
+    }
+}
+
+/// The error of a job whose third batch is this, which must come within a second of the second step.
+fn error_at_third_batch(
+    num_ranks: u32,
+    planner: impl Planner + 'static,
+    third: fn() -> TokenBatch,
+) -> String {
+    let (ends, ended) = mpsc::channel();
+    // On a thread of its own: a job that hangs must not hang its test.
+    thread::spawn(move || {
+        let costs = FittedModel::new(FittedCosts::of_kind(
+            StrategyKind::ulysses(Activations::Recompute),
+            KindCosts {
+                linear_s_per_token: 1e-6,
+                ..KindCosts::default()
+            },
+        ));
+        let options = TrainOptions {
+            costs: Some(StepModel {
+                cost: costs.unwrap(),
+                step_overhead: Seconds::ZERO,
+                sharing: CoreSharing::apart(num_ranks),
+            }),
+            steps: 1_000_000,
+            ..options(num_ranks)
+        };
+        let batches = (1..).map(|step| match step {
+            3 => Ok(third()),
+            _ => Ok(batch(&[20, 3], 61)),
+        });
+        let mut recorder = Ended::default();
+        let error = train(&options, Arc::new(planner), batches, &mut recorder).unwrap_err();
+        let took = recorder.last_step.unwrap().elapsed();
+        ends.send((error.to_string(), took)).unwrap();
+    });
+    let (error, took) = ended
+        .recv_timeout(Duration::from_secs(30))
+        .unwrap_or_else(|_| panic!("{num_ranks} ranks hang"));
+    assert!(took < Duration::from_secs(1), "{num_ranks} ranks: {took:?}");
+    error
+}
+
+/// Knows no way to plan a single sequence.
+struct Panicking(Box<dyn Planner>);
+
+impl Planner for Panicking {
+    fn name(&self) -> &'static str {
+        "panicking"
+    }
+
+    fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        assert!(problem.batch.num_sequences() > 1, "no idea");
+        self.0.plan(problem)
+    }
+}
+
+#[test]
+fn a_panic_anywhere_ends_the_job_with_one_error_within_a_second() {
+    // The first backtrace of a process reads all its debug information, which can take longer than is allowed here.
+    catch_unwind(|| panic!("for a backtrace")).unwrap_err();
+    let planner = || Panicking(PlannerKind::Adaptive.planner());
+    for num_ranks in [2, 3, 4] {
+        assert_eq!(
+            error_at_third_batch(num_ranks, planner(), || batch(&[5], 61)),
+            "step 3 can't be planned: planner panicking panicked: no idea"
+        );
+        assert_eq!(
+            error_at_third_batch(num_ranks, planner(), || panic!("page torn out")),
+            "step 3 has no batch: the corpus panicked: page torn out"
+        );
+        // Tokens that the model does not know.
+        let error = error_at_third_batch(num_ranks, planner(), || batch(&[20, 3], 1000));
+        let panicked = error
+            .strip_prefix("rank ")
+            .and_then(|error| error.split_once(' '));
+        assert!(
+            panicked.is_some_and(|(_, error)| error.starts_with("failed: panicked: ")),
+            "{error}"
+        );
     }
 }
 

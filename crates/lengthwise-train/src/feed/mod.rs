@@ -3,9 +3,11 @@
 mod planning;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use lengthwise_comm::panic_text;
 use lengthwise_core::{Cluster, Seconds, StrategySpace};
 use lengthwise_cost::StepModel;
 use lengthwise_plan::{Planner, Problem};
@@ -39,6 +41,8 @@ pub struct PlanFeed<I> {
 struct Source<I> {
     batches: I,
     next_step: u64,
+    /// It has given an error instead of a batch, and is asked no more.
+    has_failed: bool,
 }
 
 struct State {
@@ -76,6 +80,7 @@ where
             source: Mutex::new(Source {
                 batches,
                 next_step: 1,
+                has_failed: false,
             }),
             state: Mutex::new(State {
                 ready: BTreeMap::new(),
@@ -89,7 +94,7 @@ where
     /// Draws up plans until all steps are planned, one fails, or the feed is closed. Any number of threads may work.
     pub fn work(&self) {
         while let Some((step, batch)) = self.draw() {
-            let result = batch.and_then(|batch| self.plan(step, batch));
+            let result = batch.and_then(|batch| self.plan_guarded(step, batch));
             let failed = result.is_err();
             let mut state = self.lock();
             state.ready.insert(
@@ -109,7 +114,7 @@ where
     ///
     /// # Errors
     ///
-    /// The corpus gave no batch, or it can't be planned; every rank gets the same error.
+    /// The corpus gave no batch, or it can't be planned, or either panicked; every rank gets the same error.
     pub fn take(&self, step: u64) -> Option<(FeedResult, Seconds)> {
         let start = Instant::now();
         let mut state = self.lock();
@@ -153,7 +158,7 @@ where
     fn draw(&self) -> Option<(u64, Result<TokenBatch, TrainError>)> {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         let step = source.next_step;
-        if step > self.steps {
+        if step > self.steps || source.has_failed {
             return None;
         }
         let mut state = self.lock();
@@ -168,8 +173,30 @@ where
         }
         drop(state);
         source.next_step += 1;
-        let batch = source.batches.next().unwrap_or(Err(DataError::Exhausted));
-        Some((step, batch.map_err(TrainError::from)))
+        let batch = match catch_unwind(AssertUnwindSafe(|| source.batches.next())) {
+            Ok(batch) => batch
+                .unwrap_or(Err(DataError::Exhausted))
+                .map_err(TrainError::from),
+            Err(panic) => Err(TrainError::CorpusPanicked {
+                step,
+                message: panic_text(&*panic),
+            }),
+        };
+        source.has_failed = batch.is_err();
+        Some((step, batch))
+    }
+
+    /// Plans a batch. A panic is an error like any other: ranks would wait for ever for a plan that never comes.
+    fn plan_guarded(&self, step: u64, batch: TokenBatch) -> Result<PlannedBatch, TrainError> {
+        // Whatever this leaves the planner like: its plans of earlier steps are validated, and no later one is run.
+        let guarded = catch_unwind(AssertUnwindSafe(|| self.plan(step, batch)));
+        guarded.unwrap_or_else(|panic| {
+            Err(TrainError::PlannerPanicked {
+                planner: self.planner.name(),
+                step,
+                message: panic_text(&*panic),
+            })
+        })
     }
 
     fn plan(&self, step: u64, batch: TokenBatch) -> Result<PlannedBatch, TrainError> {
