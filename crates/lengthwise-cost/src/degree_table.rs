@@ -8,8 +8,16 @@ use lengthwise_core::Degree;
 /// between degrees 4 and 8 lies degree 5.66, not 6.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DegreeTable {
-    /// log2(degree) and the figure, by increasing degree; no degree twice.
-    knots: Vec<(f64, f64)>,
+    /// By increasing degree; no degree twice.
+    knots: Vec<Knot>,
+}
+
+/// A measured figure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Knot {
+    pub(crate) degree: Degree,
+    pub(crate) figure: f64,
+    log2: f64,
 }
 
 impl DegreeTable {
@@ -20,26 +28,38 @@ impl DegreeTable {
         DegreeTable {
             knots: by_degree
                 .into_iter()
-                .map(|(degree, figure)| (log2(degree), figure))
+                .map(|(degree, figure)| Knot {
+                    degree,
+                    figure,
+                    log2: log2(degree),
+                })
                 .collect(),
         }
     }
 
     /// The figure of `degree`; `None` for a table without figures.
     pub(crate) fn at(&self, degree: Degree) -> Option<f64> {
+        let parts = self.knots_of(degree);
+        let parts = parts.map(|(knot, weight)| weight * knot.figure);
+        parts.reduce(|low, high| low + high)
+    }
+
+    /// The measured figures whose mean is that of `degree`, with their weights, which add up to 1.
+    pub(crate) fn knots_of(&self, degree: Degree) -> impl Iterator<Item = (Knot, f64)> {
         let at = log2(degree);
-        let above = self.knots.partition_point(|&(knot, _)| knot < at);
-        match (above.checked_sub(1), self.knots.get(above)) {
-            (_, Some(&(knot, figure))) if knot == at => Some(figure),
-            (Some(below), Some(&(high, high_figure))) => {
-                let (low, low_figure) = self.knots[below];
-                let share = (at - low) / (high - low);
-                Some((1.0 - share) * low_figure + share * high_figure)
+        let above = self.knots.partition_point(|knot| knot.log2 < at);
+        let low = above.checked_sub(1).map(|below| self.knots[below]);
+        let high = self.knots.get(above).copied();
+        let knots = match (low, high) {
+            (Some(low), Some(high)) if high.log2 > at => {
+                let share = (at - low.log2) / (high.log2 - low.log2);
+                [Some((low, 1.0 - share)), Some((high, share))]
             }
-            (None, Some(&(_, figure))) => Some(figure),
-            (Some(below), None) => Some(self.knots[below].1),
-            (None, None) => None,
-        }
+            // Its own, or the last one.
+            (_, Some(only)) | (Some(only), None) => [Some((only, 1.0)), None],
+            (None, None) => [None, None],
+        };
+        knots.into_iter().flatten()
     }
 }
 

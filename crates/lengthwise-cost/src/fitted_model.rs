@@ -52,7 +52,8 @@ struct KindModel {
     linear_s_per_token: f64,
     /// Tokens a second that each device of a group passes on.
     exchange_rate: DegreeTable,
-    many_nodes_exchange_rate: DegreeTable,
+    /// The same across nodes; `None` where the figures of one node hold.
+    many_nodes_exchange_rate: Option<DegreeTable>,
     /// Bytes for each token that a device holds itself.
     memory_per_local_token: DegreeTable,
 }
@@ -86,6 +87,31 @@ impl FittedModel {
         })
     }
 
+    /// By how much [`Self::exchange_s_per_token`] grows with each listed figure that it follows from.
+    ///
+    /// It is `1 / (d sum of weight_k / (k listed_k))` and doubles where all that is listed doubles. So it is also the sum
+    /// of those figures, each times its slope (Euler's theorem on homogeneous functions).
+    pub(crate) fn exchange_slopes(
+        &self,
+        shape: GroupShape,
+    ) -> impl Iterator<Item = ((StrategyKind, Degree, Span), f64)> {
+        let (kind, degree) = (shape.strategy.kind(), shape.strategy.degree());
+        let model = self.kind(shape.strategy);
+        // What takes no time follows from nothing.
+        let exchange = model.and_then(|model| {
+            let (rates, span) = model.exchange_rates(shape.span);
+            let rate = rates.at(degree)?;
+            (degree > Degree::ONE && rate.is_finite()).then_some((rates, span, rate))
+        });
+        exchange.into_iter().flat_map(move |(rates, span, rate)| {
+            rates.knots_of(degree).map(move |(listed, weight)| {
+                let local = f64::from(listed.degree.get()) / f64::from(degree.get());
+                let slope = weight * local * (listed.figure / rate).powi(2);
+                ((kind, listed.degree, span), slope)
+            })
+        })
+    }
+
     /// Bytes that a token of a sequence adds on every device of a group; infinite where the strategy is not priced.
     pub fn memory_bytes_per_token(&self, strategy: Strategy) -> f64 {
         let kind = self.kind(strategy);
@@ -114,11 +140,8 @@ impl KindModel {
         let inverse =
             |&(degree, seconds): &(Degree, f64)| (degree, 1.0 / per_device(degree, seconds));
         let exchange_rate = DegreeTable::new(one_node.iter().map(inverse));
-        let many_nodes_exchange_rate = if many_nodes.is_empty() {
-            exchange_rate.clone()
-        } else {
-            DegreeTable::new(many_nodes.iter().map(inverse))
-        };
+        let many_nodes_exchange_rate =
+            (!many_nodes.is_empty()).then(|| DegreeTable::new(many_nodes.iter().map(inverse)));
         let memory = costs.memory_bytes_per_token.iter();
         let memory = memory.map(|&(degree, bytes)| (degree, per_device(degree, bytes)));
         KindModel {
@@ -130,12 +153,17 @@ impl KindModel {
         }
     }
 
+    /// The rates that hold for groups of this span, and the span that they were listed for.
+    fn exchange_rates(&self, span: Span) -> (&DegreeTable, Span) {
+        match &self.many_nodes_exchange_rate {
+            Some(rates) if span == Span::ManyNodes => (rates, span),
+            _ => (&self.exchange_rate, Span::OneNode),
+        }
+    }
+
     fn exchange_s_per_token(&self, degree: Degree, span: Span) -> f64 {
-        let rate = match span {
-            Span::OneNode => &self.exchange_rate,
-            Span::ManyNodes => &self.many_nodes_exchange_rate,
-        };
-        match rate.at(degree) {
+        let (rates, _) = self.exchange_rates(span);
+        match rates.at(degree) {
             Some(rate) if degree > Degree::ONE => 1.0 / (rate * f64::from(degree.get())),
             _ => 0.0,
         }
@@ -268,6 +296,43 @@ mod tests {
             time(shape(3, Span::OneNode)),
             1e-3 + 1e-3 + 1e3 / (3.0 * rate),
         );
+    }
+
+    #[test]
+    fn exchanges_follow_listed_ones_by_their_slopes() {
+        let kind = StrategyKind::ulysses(ACTIVATIONS);
+        let model = |of_2, of_8| {
+            let costs = KindCosts {
+                exchange_s_per_token: vec![(degree(2), of_2), (degree(8), of_8)],
+                many_nodes_exchange_s_per_token: Vec::new(),
+                ..kind_costs()
+            };
+            FittedModel::new(FittedCosts::of_kind(kind, costs)).unwrap()
+        };
+        let first = model(2e-6, 3e-6);
+        for degree_ in [1, 2, 3, 5, 8, 12] {
+            let slope = |listed| {
+                let slopes = first.exchange_slopes(shape(degree_, Span::ManyNodes));
+                let key = (kind, degree(listed), Span::OneNode);
+                let of_listed = slopes.filter(|&(listed, _)| listed == key);
+                of_listed.map(|(_, slope)| slope).sum::<f64>()
+            };
+            for (of_2, of_8, within) in [
+                (2e-6, 3e-6, 1e-12),
+                (2.002e-6, 3e-6, 1e-6),
+                (2e-6, 3.003e-6, 1e-6),
+            ] {
+                let sum = slope(2) * of_2 + slope(8) * of_8;
+                let longer = model(of_2, of_8);
+                let exchange = longer.exchange_s_per_token(shape(degree_, Span::ManyNodes));
+                let apart = (sum - exchange).abs();
+                assert!(apart <= within * exchange, "{sum} is not {exchange}");
+            }
+        }
+        let listed = FittedModel::new(costs()).unwrap();
+        let slopes = listed.exchange_slopes(shape(4, Span::ManyNodes));
+        let expected = [((kind, degree(4), Span::ManyNodes), 1.0)];
+        assert_eq!(slopes.collect::<Vec<_>>(), expected);
     }
 
     #[test]

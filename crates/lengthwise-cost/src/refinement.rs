@@ -8,8 +8,9 @@
 //! factor_k *= 1 + damping e share_k / sum of share^2        e within -1/2 .. 1
 //! ```
 //!
-//! so the group's prediction moves by `damping e`, most through what dominates it. Factors stay within bounds: a
-//! machine that hangs for a while must not make plans absurd.
+//! so the group's prediction moves by `damping e`, most through what dominates it. A degree between listed ones moves
+//! both, as its exchange follows from theirs. Factors stay within bounds: a machine that hangs for a while must not
+//! make plans absurd.
 
 use lengthwise_core::{Cluster, Degree, GlobalBatch, MicroBatch, Plan, Seconds};
 
@@ -166,9 +167,11 @@ impl Refinement {
         let (times, rows): (Vec<(Degree, Seconds)>, Vec<Vec<f64>>) = groups
             .map(|group| {
                 let seq_lens = group.sequences.iter().filter_map(|&s| batch.seq_len(s));
+                let shape = GroupShape::of(group, cluster);
+                let exchange = self.refined.cost.exchange_slopes(shape);
                 let row = self
                     .terms
-                    .group(&Load::new(GroupShape::of(group, cluster), seq_lens));
+                    .group_with_exchange(&Load::new(shape, seq_lens), exchange);
                 let time = predict_group(group, batch, cluster, &self.refined.cost);
                 ((group.degree(), time), row)
             })
@@ -280,14 +283,19 @@ mod tests {
         }
     }
 
+    /// Groups of some degrees, for four sequences.
+    fn plan() -> Plan {
+        Plan::new(vec![micro_batch(&[8], 0), micro_batch(&[4, 2, 1], 1)])
+    }
+
     /// Runs steps of these lengths on a machine with the costs of `truth`; the last prediction errors.
     fn errors_after(
         refinement: &mut Refinement,
         truth: &StepModel,
+        plan: &Plan,
         seq_lens: &[[u64; 4]],
         knows_groups: bool,
     ) -> Vec<f64> {
-        let plan = Plan::new(vec![micro_batch(&[8], 0), micro_batch(&[4, 2, 1], 1)]);
         let cluster = cluster();
         let mut errors = Vec::new();
         for lens in seq_lens {
@@ -301,11 +309,11 @@ mod tests {
                 },
             };
             let micro_batches: Vec<_> = plan.micro_batches().iter().map(measure).collect();
-            let measured = truth.predict_step(&plan, &batch, &cluster);
-            let predicted = refinement.model().predict_step(&plan, &batch, &cluster);
+            let measured = truth.predict_step(plan, &batch, &cluster);
+            let predicted = refinement.model().predict_step(plan, &batch, &cluster);
             errors.push((predicted.get() / measured.get() - 1.0).abs());
             let step = MeasuredStep {
-                plan: &plan,
+                plan,
                 batch: &batch,
                 cluster: &cluster,
                 micro_batches: &micro_batches,
@@ -328,9 +336,25 @@ mod tests {
         ) {
             let truth = model(factors, num_cores);
             let mut refinement = Refinement::new(model([1.0; 6], num_cores), RefinementRule::default());
-            let errors = errors_after(&mut refinement, &truth, &seq_lens, knows_groups);
+            let errors = errors_after(&mut refinement, &truth, &plan(), &seq_lens, knows_groups);
             let last = errors[90..].iter().sum::<f64>() / 30.0;
             prop_assert!(last < 0.08, "still off by {last}; {:?} at first", &errors[..3]);
+        }
+
+        #[test]
+        fn costs_that_predict_what_is_measured_stay_as_they_are(
+            factors in prop::array::uniform6(0.5..2.0f64),
+            seq_lens in prop::collection::vec(prop::array::uniform4(100u64..20_000), 1..4),
+            num_cores in prop::sample::select(vec![2u32, 8]),
+            knows_groups in any::<bool>(),
+        ) {
+            let truth = model(factors, num_cores);
+            let mut refinement = Refinement::new(truth.clone(), RefinementRule::default());
+            let plan = Plan::new(vec![micro_batch(&[5, 3], 0), micro_batch(&[7, 1], 2)]);
+            errors_after(&mut refinement, &truth, &plan, &seq_lens, knows_groups);
+            for factor in refinement.factors {
+                prop_assert!((factor - 1.0).abs() < 1e-9, "a factor is {factor}");
+            }
         }
 
         #[test]
@@ -364,12 +388,31 @@ mod tests {
     }
 
     #[test]
+    fn a_degree_between_listed_ones_moves_both_the_way_its_error_goes() {
+        let model = |exchange| model([1.0, 1.0, 1.0, exchange, exchange, 1.0], 8);
+        let plan = Plan::new(vec![micro_batch(&[3], 0)]);
+        for exchange in [1.1, 0.9] {
+            let mut refinement = Refinement::new(model(1.0), RefinementRule::default());
+            let steps = [[5000, 1, 1, 1]; 2];
+            let errors = errors_after(&mut refinement, &model(exchange), &plan, &steps, true);
+            assert!(errors[1] < 0.9 * errors[0], "{errors:?}");
+            let listed =
+                |model: &StepModel| model.cost.costs().kinds[&KIND].exchange_s_per_token.clone();
+            for (refined, first) in listed(refinement.model()).iter().zip(listed(&model(1.0))) {
+                let moved = (refined.1 / first.1 - 1.0) * (exchange - 1.0);
+                assert!(moved > 0.0, "{first:?} became {refined:?} at {exchange}");
+            }
+        }
+    }
+
+    #[test]
     fn a_step_corrects_a_part_of_its_error() {
         let truth = model([2.0; 6], 8);
         let mut refinement = Refinement::new(model([1.0; 6], 8), RefinementRule::default());
         let errors = errors_after(
             &mut refinement,
             &truth,
+            &plan(),
             &[[5000, 3000, 2000, 1000]; 2],
             true,
         );

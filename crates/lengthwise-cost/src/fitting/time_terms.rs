@@ -114,35 +114,34 @@ impl TimeTerms {
         row
     }
 
-    /// The same for a group alone, without the micro-batch's overhead.
+    /// The same for a group alone, without the micro-batch's overhead; where its degree and span have no exchange of
+    /// their own, without one.
     pub fn group(&self, load: &Load) -> Vec<f64> {
+        self.group_with_exchange(load, [((load.kind, load.degree, load.span), 1.0)])
+    }
+
+    /// The same where what a token's exchange takes is a sum of exchanges, each so many times.
+    pub(crate) fn group_with_exchange(
+        &self,
+        load: &Load,
+        exchange: impl IntoIterator<Item = ((StrategyKind, Degree, Span), f64)>,
+    ) -> Vec<f64> {
         let ranks = f64::from(load.degree.get());
         let imbalance = self
             .num_heads
             .map_or(1.0, |heads| head_imbalance(heads, load.degree));
         let mut row = vec![0.0; self.len()];
-        if let Some(kind) = self.kinds.iter().position(|&kind| kind == load.kind) {
+        if let Ok(kind) = self.kinds.binary_search(&load.kind) {
             let (linear, quadratic) = Self::linear_and_quadratic(kind);
             row[linear] = load.tokens / ranks;
             row[quadratic] = load.squares * imbalance / ranks;
         }
-        if let Some(place) = self.exchange(load.kind, load.degree, load.span) {
-            row[self.first_exchange() + place] = load.tokens;
+        for (listed, times) in exchange {
+            if let Ok(place) = self.exchanges.binary_search(&listed) {
+                row[self.first_exchange() + place] = times * load.tokens;
+            }
         }
         row
-    }
-
-    /// The exchange that stands for groups of this kind, degree and span: the nearest degree's, if need be of the
-    /// other span.
-    fn exchange(&self, kind: StrategyKind, degree: Degree, span: Span) -> Option<usize> {
-        let distance = |place: usize| {
-            let (_, other, of) = self.exchanges[place];
-            let log2 = |degree: Degree| f64::from(degree.get()).log2();
-            (log2(other) - log2(degree)).abs() + if of == span { 0.0 } else { 1e3 }
-        };
-        let places = (0..self.exchanges.len())
-            .filter(|&place| degree > Degree::ONE && self.exchanges[place].0 == kind);
-        places.min_by(|&a, &b| distance(a).total_cmp(&distance(b)))
     }
 
     /// The coefficients that costs have for these terms.
@@ -207,34 +206,5 @@ impl TimeTerms {
             let (linear, _) = Self::linear_and_quadratic(kind);
             Some((self.first_exchange() + place, linear, degree))
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use lengthwise_core::{Activations, Strategy};
-
-    use super::*;
-
-    #[test]
-    fn degrees_without_an_exchange_of_their_own_take_the_nearest_of_their_span() {
-        let degree = |degree| Degree::new(degree).unwrap();
-        let shape = |ranks, span| GroupShape {
-            strategy: Strategy::ulysses(degree(ranks), Activations::Keep),
-            span,
-        };
-        let shapes = [
-            shape(1, Span::OneNode),
-            shape(2, Span::OneNode),
-            shape(4, Span::OneNode),
-            shape(8, Span::ManyNodes),
-        ];
-        let terms = TimeTerms::new(None, shapes);
-        let kind = StrategyKind::ulysses(Activations::Keep);
-        assert_eq!(terms.exchange(kind, degree(3), Span::OneNode), Some(1));
-        assert_eq!(terms.exchange(kind, degree(2), Span::ManyNodes), Some(2));
-        assert_eq!(terms.exchange(kind, degree(1), Span::OneNode), None);
-        let other = StrategyKind::ulysses(Activations::Recompute);
-        assert_eq!(terms.exchange(other, degree(2), Span::OneNode), None);
     }
 }
