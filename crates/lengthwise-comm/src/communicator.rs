@@ -11,7 +11,9 @@ use crate::{CommError, Statistics};
 ///
 /// Every member of a group makes the same calls in the same order; what the members must agree on is
 /// part of [`crate::Call`], and a disagreement is an error. Groups are independent of each other: a
-/// rank outside a group takes no part in its calls. Clones stand for the same rank in the same group.
+/// rank outside a group takes no part in its calls. Clones stand for the same rank in the same group, and
+/// a rank waits in one call at a time. Ranks that wait for each other in different calls are an error too,
+/// which says who waits for whom.
 ///
 /// Tensors that a call returns live on this rank's device, unless it says otherwise. **An error of a
 /// collective leaves the ranks out of step and therefore fails all of them**: from then on every call
@@ -28,7 +30,7 @@ pub trait Communicator: Clone + Send + 'static {
     fn rank(&self) -> Rank;
     /// How many members the group has.
     fn size(&self) -> usize;
-    /// The global ranks of the members, by group rank.
+    /// The global ranks of the members, by group rank: in increasing order.
     fn members(&self) -> &[Rank];
     /// The number of collectives this rank has called on this group so far.
     fn num_calls(&self) -> u64;
@@ -43,9 +45,9 @@ pub trait Communicator: Clone + Send + 'static {
         None
     }
 
-    /// The group of the ranks `members`, given as global ranks of the world; their order makes the group ranks.
+    /// The group of the ranks `members`, given as global ranks of the world, in any order.
     ///
-    /// It is created when a member list is first asked for and found again afterwards. No exchange takes
+    /// It is created when a set of members is first asked for and found again afterwards. No exchange takes
     /// place. Fails for an empty list, a rank twice, a rank outside the world, and where this rank is missing;
     /// such an error does not fail the other ranks.
     fn group(&self, members: &[Rank]) -> Result<Self, CommError>;

@@ -1,11 +1,14 @@
 //! What can go wrong among ranks.
 
+use std::time::Duration;
+
 use lengthwise_core::Rank;
 use lengthwise_tensor::TensorError;
 use thiserror::Error;
 
-use crate::Call;
 use crate::call::spaced;
+use crate::wait::{listed, named, wait_or_waits};
+use crate::{Call, Wait};
 
 /// What can go wrong among ranks. Ranks are global unless they are called group ranks.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -33,6 +36,28 @@ pub enum CommError {
         position: u64,
         /// The group.
         members: Vec<Rank>,
+    },
+    /// Every rank that has not finished waits for one that waits too, in another call.
+    #[error("the ranks wait for each other and can't go on: {}", listed(waits))]
+    Deadlock {
+        /// All of them, by the first rank that waits.
+        waits: Vec<Wait>,
+    },
+    /// A rank that is waited for did not come, though it neither waits nor has finished.
+    #[error(
+        "rank {rank} has waited for {longest_wait:?}, which is as long as a call may wait: {}; {}",
+        listed(waits),
+        waiting_for_nobody(elsewhere)
+    )]
+    WaitedTooLong {
+        /// The rank that gave up.
+        rank: Rank,
+        /// For how long a rank waits in one call at most.
+        longest_wait: Duration,
+        /// All that wait, by the first rank that does.
+        waits: Vec<Wait>,
+        /// Ranks that neither wait for others nor have finished.
+        elsewhere: Vec<Rank>,
     },
     /// Members called different things, or the same with arguments that must be equal and are not.
     #[error(
@@ -168,4 +193,8 @@ pub enum CommError {
         /// What the device says.
         error: TensorError,
     },
+}
+
+fn waiting_for_nobody(ranks: &[Rank]) -> String {
+    format!("{} {} for nobody", named(ranks), wait_or_waits(ranks))
 }

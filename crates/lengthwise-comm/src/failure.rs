@@ -1,7 +1,8 @@
-//! The fate of a world's ranks: the first failure, and who has finished.
+//! The fate of a world's ranks: the first failure, who has finished, and whether anyone can still go on.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use lengthwise_core::Rank;
 
@@ -51,13 +52,20 @@ impl Failure {
 pub(crate) struct Fate {
     failure: OnceLock<Failure>,
     finished: Vec<AtomicBool>,
+    /// Ranks that neither wait nor have finished. A rank that waits is counted again by whoever ends its wait, before
+    /// that one can wait itself: so this is 0 only once nobody is left to end a wait.
+    num_going: AtomicUsize,
+    longest_wait: Duration,
 }
 
 impl Fate {
-    pub fn new(num_ranks: usize) -> Self {
+    /// That of ranks none of which waits in one call for longer than `longest_wait`.
+    pub fn new(num_ranks: usize, longest_wait: Duration) -> Self {
         Fate {
             failure: OnceLock::new(),
             finished: (0..num_ranks).map(|_| AtomicBool::new(false)).collect(),
+            num_going: AtomicUsize::new(num_ranks),
+            longest_wait,
         }
     }
 
@@ -82,7 +90,28 @@ impl Fate {
     pub fn finish(&self, rank: Rank) {
         if let Some(finished) = self.finished.get(rank.index()) {
             finished.store(true, Ordering::Release);
+            self.begin_wait();
         }
+    }
+
+    /// Counts a rank out that waits, or will never come again.
+    pub fn begin_wait(&self) {
+        self.num_going.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Counts ranks in that wait no longer.
+    pub fn end_waits(&self, num_ranks: usize) {
+        self.num_going.fetch_add(num_ranks, Ordering::SeqCst);
+    }
+
+    /// Whether nobody is left to end a wait.
+    pub fn is_stuck(&self) -> bool {
+        self.num_going.load(Ordering::SeqCst) == 0
+    }
+
+    /// For how long a rank waits in one call at most.
+    pub fn longest_wait(&self) -> Duration {
+        self.longest_wait
     }
 
     pub fn is_finished(&self, rank: Rank) -> bool {

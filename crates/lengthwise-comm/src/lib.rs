@@ -10,9 +10,10 @@
 //! A [`Communicator`] is one rank's end of a group. [`run_ranks`] runs ranks as threads of this process;
 //! they exchange handles of immutable tensors, so nothing is serialised and most of it is not copied
 //! ([`ThreadCommunicator`]). A rank that fails ends the calls of all others with
-//! [`CommError::PeerFailed`], and `run_ranks` returns the failure it began with.
+//! [`CommError::PeerFailed`], and `run_ranks` returns the failure it began with. Ranks that wait
+//! for each other in different calls are found out at once, with who waits for whom ([`CommError::Deadlock`]).
 //!
-//! [`run_ranks_emulated`] makes the same threads keep the pace of a described cluster ([`Emulation`]).
+//! [`run_ranks_with`] makes the same threads keep the pace of a described cluster ([`Emulation`]).
 //!
 //! ```
 //! use lengthwise_comm::{CommError, Communicator, PendingGather, run_ranks};
@@ -48,11 +49,15 @@ mod rendezvous;
 mod run_ranks;
 mod statistics;
 mod thread;
+mod wait;
 
 pub use call::Call;
 pub use communicator::{Communicator, PendingGather, ReduceOp};
 pub use emulation::{Emulation, EmulationError};
 pub use error::CommError;
-pub use run_ranks::{FailureCause, RankFailure, panic_text, run_ranks, run_ranks_emulated};
+pub use run_ranks::{
+    FailureCause, RankFailure, WorldOptions, panic_text, run_ranks, run_ranks_with,
+};
 pub use statistics::Statistics;
 pub use thread::{ThreadCommunicator, ThreadPendingGather};
+pub use wait::Wait;

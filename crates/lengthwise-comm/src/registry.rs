@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use lengthwise_core::Rank;
 
-use crate::CommError;
 use crate::emulation::Pace;
 use crate::failure::{Failure, FailureKind, Fate};
-use crate::rendezvous::{Group, lock};
+use crate::rendezvous::{GaveUp, Group, lock};
+use crate::{CommError, Wait};
 
-/// All ranks, what has become of them, and every group that was ever asked for, by its member list.
+/// All ranks, what has become of them, and every group that was ever asked for, by its members in increasing order.
 #[derive(Debug)]
 pub(crate) struct World<T> {
     fate: Arc<Fate>,
@@ -21,8 +22,8 @@ pub(crate) struct World<T> {
 }
 
 impl<T> World<T> {
-    pub fn new(num_ranks: usize, pace: Option<Arc<Pace>>) -> Self {
-        let fate = Arc::new(Fate::new(num_ranks));
+    pub fn new(num_ranks: usize, pace: Option<Arc<Pace>>, longest_wait: Duration) -> Self {
+        let fate = Arc::new(Fate::new(num_ranks, longest_wait));
         let members: Vec<Rank> = (0..num_ranks as u32).map(Rank).collect();
         let everyone = Arc::new(Group::new(
             members.clone(),
@@ -53,20 +54,23 @@ impl<T> World<T> {
         members: &[Rank],
         caller: Rank,
     ) -> Result<(Arc<Group<T>>, usize), CommError> {
-        let not_a_member = || CommError::NotAMember {
+        // A set has one order, so that ranks meet in it however each of them lists it.
+        let mut sorted = members.to_vec();
+        sorted.sort_unstable();
+        let group_rank = sorted.binary_search(&caller);
+        let group_rank = group_rank.map_err(|_| CommError::NotAMember {
             rank: caller,
             members: members.to_vec(),
-        };
-        let group_rank = || members.iter().position(|&member| member == caller);
-        if let Some(group) = lock(&self.groups).get(members) {
-            return Ok((Arc::clone(group), group_rank().ok_or_else(not_a_member)?));
+        });
+        if let Some(group) = lock(&self.groups).get(&sorted) {
+            return Ok((Arc::clone(group), group_rank?));
         }
         self.check_members(members)?;
-        let group_rank = group_rank().ok_or_else(not_a_member)?;
+        let group_rank = group_rank?;
         let mut groups = lock(&self.groups);
-        let group = groups.entry(members.to_vec()).or_insert_with(|| {
+        let group = groups.entry(sorted).or_insert_with_key(|members| {
             let fate = Arc::clone(&self.fate);
-            Arc::new(Group::new(members.to_vec(), fate, self.pace.as_ref()))
+            Arc::new(Group::new(members.clone(), fate, self.pace.as_ref()))
         });
         Ok((Arc::clone(group), group_rank))
     }
@@ -123,6 +127,50 @@ impl<T> World<T> {
             .values()
             .filter_map(|group| group.unanswered_call())
             .min_by_key(|(rank, _)| *rank)
+    }
+
+    /// Why the wait of `rank` in a call has ended before everyone had come.
+    pub fn explain(&self, rank: Rank, gave_up: GaveUp) -> CommError {
+        match gave_up {
+            GaveUp::Failed(error) => error,
+            GaveUp::Stuck => {
+                let waits = self.waits();
+                // Who waits for a rank that has finished knows more.
+                let is_finished = |rank: &&Rank| self.fate.is_finished(**rank);
+                let finished = (waits.iter())
+                    .find_map(|wait| Some((wait.missing.iter().find(is_finished)?, wait)));
+                match finished {
+                    Some((&rank, wait)) => CommError::PeerFinished {
+                        rank,
+                        call: wait.call.clone(),
+                        position: wait.position,
+                        members: wait.members.clone(),
+                    },
+                    None => CommError::Deadlock { waits },
+                }
+            }
+            GaveUp::TooLong => {
+                let waits = self.waits();
+                let elsewhere = self.everyone.members().iter().copied().filter(|rank| {
+                    let is_waiting = waits.iter().any(|wait| wait.ranks.contains(rank));
+                    !is_waiting && !self.fate.is_finished(*rank)
+                });
+                CommError::WaitedTooLong {
+                    rank,
+                    longest_wait: self.fate.longest_wait(),
+                    elsewhere: elsewhere.collect(),
+                    waits,
+                }
+            }
+        }
+    }
+
+    /// Who waits, by the first rank that does.
+    fn waits(&self) -> Vec<Wait> {
+        let groups = lock(&self.groups);
+        let mut waits: Vec<Wait> = groups.values().flat_map(|group| group.waits()).collect();
+        waits.sort_unstable_by(|a, b| a.ranks.cmp(&b.ranks));
+        waits
     }
 
     fn wake_all(&self) {

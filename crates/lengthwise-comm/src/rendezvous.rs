@@ -18,7 +18,10 @@ use lengthwise_core::Rank;
 
 use crate::emulation::{GroupPaths, Moved, Pace, Transfer};
 use crate::failure::Fate;
-use crate::{Call, CommError};
+use crate::{Call, CommError, Wait};
+
+/// The longest wait is counted in so many parts, so that a process that was stopped meanwhile counts for one at most.
+const PARTS_OF_LONGEST_WAIT: u32 = 16;
 
 /// What one member posts.
 #[derive(Debug)]
@@ -67,6 +70,8 @@ struct Slot<T> {
 struct Posts<T> {
     parcels: Vec<Option<Parcel<T>>>,
     num_posted: usize,
+    /// The members that wait for the others.
+    waiting: Vec<bool>,
     /// Of the members so far: the latest arrival, and what each of them moves.
     arrival: f64,
     moved: Vec<Moved>,
@@ -80,6 +85,19 @@ pub(crate) struct Ticket<T> {
     group: Arc<Group<T>>,
     slot: Arc<Slot<T>>,
     position: u64,
+    /// Group rank.
+    me: usize,
+}
+
+/// Why a member stopped waiting before everyone had come.
+#[derive(Debug)]
+pub(crate) enum GaveUp {
+    /// A rank has failed, or finished without coming.
+    Failed(CommError),
+    /// Nobody is left to end a wait.
+    Stuck,
+    /// It has waited as long as it may.
+    TooLong,
 }
 
 /// A panic under a lock leaves nothing half done here, and its rank poisons the world anyway.
@@ -148,6 +166,8 @@ impl<T> Group<T> {
         let now_ready = slot.first_missing(&posts).is_none();
         if now_ready && !was_ready {
             posts.transfer = self.begin_transfer(&slot, &posts);
+            let ended = posts.waiting.iter_mut().map(std::mem::take);
+            self.fate.end_waits(ended.filter(|&waited| waited).count());
         }
         drop(posts);
         if now_ready && !was_ready {
@@ -157,6 +177,7 @@ impl<T> Group<T> {
             group: Arc::clone(self),
             slot,
             position,
+            me,
         })
     }
 
@@ -185,6 +206,27 @@ impl<T> Group<T> {
             self.members[slot.first],
             self.finished(slot, missing, position),
         ))
+    }
+
+    /// Who waits in calls of this group.
+    pub fn waits(&self) -> Vec<Wait> {
+        let slots = lock(&self.slots);
+        let waits = slots.iter().filter_map(|(&position, slot)| {
+            let posts = lock(&slot.posts);
+            let members_where = |is_meant: &dyn Fn(usize) -> bool| -> Vec<Rank> {
+                let meant = (0..self.members.len()).filter(|&member| is_meant(member));
+                meant.map(|member| self.members[member]).collect()
+            };
+            let ranks = members_where(&|member| posts.waiting[member]);
+            (!ranks.is_empty()).then(|| Wait {
+                ranks,
+                missing: members_where(&|member| slot.is_missing(&posts, member)),
+                call: slot.call.clone(),
+                position,
+                members: self.members.clone(),
+            })
+        });
+        waits.collect()
     }
 
     fn finished(&self, slot: &Slot<T>, missing: usize, position: u64) -> CommError {
@@ -223,6 +265,7 @@ impl<T> Slot<T> {
             posts: Mutex::new(Posts {
                 parcels: (0..size).map(|_| None).collect(),
                 num_posted: 0,
+                waiting: vec![false; size],
                 arrival: 0.0,
                 moved: vec![Moved::Nothing; size],
                 transfer: None,
@@ -240,15 +283,20 @@ impl<T> Slot<T> {
         }
     }
 
+    /// Whether readers need the post of this group rank and lack it.
+    fn is_missing(&self, posts: &Posts<T>, member: usize) -> bool {
+        let is_needed = self
+            .call
+            .only_sender()
+            .is_none_or(|sender| sender == member);
+        is_needed && posts.parcels[member].is_none()
+    }
+
     /// A group rank that is needed, missing, and will never come.
     fn missing_for_good(&self, posts: &Posts<T>, group: &Group<T>) -> Option<usize> {
-        let is_lost = |member: &usize| {
-            posts.parcels[*member].is_none() && group.fate.is_finished(group.members[*member])
-        };
-        match self.call.only_sender() {
-            Some(sender) => Some(sender).filter(is_lost),
-            None => (0..posts.parcels.len()).find(is_lost),
-        }
+        (0..posts.parcels.len()).find(|&member| {
+            self.is_missing(posts, member) && group.fate.is_finished(group.members[member])
+        })
     }
 }
 
@@ -257,25 +305,39 @@ impl<T> Ticket<T> {
     pub fn read<X>(
         &self,
         read: impl FnOnce(&mut [Option<Parcel<T>>]) -> X,
-    ) -> (Duration, Result<X, CommError>) {
+    ) -> (Duration, Result<X, GaveUp>) {
         let slot = &*self.slot;
+        let fate = &self.group.fate;
         let mut began_waiting: Option<Instant> = None;
+        let mut parts_left = PARTS_OF_LONGEST_WAIT;
         let mut posts = lock(&slot.posts);
         let result = loop {
-            if let Err(failed) = self.group.fate.check() {
-                break Err(failed);
+            if let Err(failed) = fate.check() {
+                break Err(GaveUp::Failed(failed));
             }
             if slot.first_missing(&posts).is_none() {
                 break Ok(read(&mut posts.parcels));
             }
             if let Some(lost) = slot.missing_for_good(&posts, &self.group) {
-                break Err(self.group.finished(slot, lost, self.position));
+                let finished = self.group.finished(slot, lost, self.position);
+                break Err(GaveUp::Failed(finished));
             }
-            began_waiting.get_or_insert_with(Instant::now);
-            posts = slot
+            if !std::mem::replace(&mut posts.waiting[self.me], true) {
+                began_waiting = Some(Instant::now());
+                fate.begin_wait();
+            }
+            if fate.is_stuck() {
+                break Err(GaveUp::Stuck);
+            }
+            if parts_left == 0 {
+                break Err(GaveUp::TooLong);
+            }
+            let (woken, end) = slot
                 .ready
-                .wait(posts)
+                .wait_timeout(posts, fate.longest_wait() / PARTS_OF_LONGEST_WAIT)
                 .unwrap_or_else(PoisonError::into_inner);
+            posts = woken;
+            parts_left -= u32::from(end.timed_out());
         };
         drop(posts);
         let waited = began_waiting.map_or(Duration::ZERO, |began| began.elapsed());
@@ -295,7 +357,7 @@ mod tests {
     const CALL: Call = Call::AllGatherV { cols: 1 };
 
     fn group(size: u32) -> Arc<Group<Arc<()>>> {
-        let fate = Arc::new(Fate::new(size as usize));
+        let fate = Arc::new(Fate::new(size as usize, Duration::from_secs(10)));
         Arc::new(Group::new((0..size).map(Rank).collect(), fate, None))
     }
 

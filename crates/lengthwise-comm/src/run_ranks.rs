@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use lengthwise_core::Rank;
 use lengthwise_tensor::Backend;
@@ -14,6 +15,30 @@ use crate::emulation::{Emulation, Pace, RankPace};
 use crate::failure::{Failure, FailureKind};
 use crate::registry::World;
 use crate::{CommError, ThreadCommunicator};
+
+/// How the ranks of a world run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorldOptions {
+    /// The cluster whose pace they keep; `None` to run as fast as they can.
+    pub emulation: Option<Emulation>,
+    /// For how long a rank waits in one call for others that compute. Then it fails with
+    /// [`CommError::WaitedTooLong`], which says who waits for whom. Ranks that wait for each other need no time limit.
+    pub longest_wait: Duration,
+}
+
+impl WorldOptions {
+    /// Longer than any rank computes between two calls.
+    pub const LONGEST_WAIT: Duration = Duration::from_secs(30 * 60);
+}
+
+impl Default for WorldOptions {
+    fn default() -> Self {
+        WorldOptions {
+            emulation: None,
+            longest_wait: Self::LONGEST_WAIT,
+        }
+    }
+}
 
 /// The failure that ended a job. Those that followed from it on other ranks are not shown.
 #[derive(Debug, PartialEq, Eq, Error)]
@@ -59,7 +84,7 @@ enum Outcome<R, E> {
 ///
 /// The first rank whose body fails or panics ends all others with [`CommError::PeerFailed`] at their pending or
 /// next call; it is the one in the [`RankFailure`]. A rank that finishes without a call others wait for fails them
-/// too ([`CommError::PeerFinished`]). Bodies that never call each other run to their end in any case.
+/// too ([`CommError::PeerFinished`]), and so do ranks that wait for each other ([`CommError::Deadlock`]). Bodies that never call each other run to their end in any case.
 ///
 /// A panic is known to the others once it unwinds: after the process's panic hook, which may take a while where it
 /// prints a backtrace.
@@ -72,17 +97,17 @@ where
     R: Send,
     E: Display + Send,
 {
-    run_world(backends, None, body)
+    run_ranks_with(backends, &WorldOptions::default(), body)
 }
 
-/// Runs `body` as [`run_ranks`] does, at the pace of an emulated cluster: see [`Emulation`].
+/// Runs `body` as [`run_ranks`] does, with other options.
 ///
 /// # Panics
 ///
-/// There is not one backend for each device of the cluster.
-pub fn run_ranks_emulated<B, R, E>(
+/// There is not one backend for each device of the cluster that is emulated.
+pub fn run_ranks_with<B, R, E>(
     backends: Vec<B>,
-    emulation: &Emulation,
+    options: &WorldOptions,
     body: impl Fn(ThreadCommunicator<B>) -> Result<R, E> + Sync,
 ) -> Result<Vec<R>, RankFailure<E>>
 where
@@ -90,26 +115,20 @@ where
     R: Send,
     E: Display + Send,
 {
-    let num_devices = emulation.cluster().num_devices();
-    assert_eq!(
-        backends.len(),
-        num_devices as usize,
-        "the emulated cluster has {num_devices} devices, each of which needs one backend"
-    );
-    run_world(backends, Some(Arc::new(Pace::new(emulation))), body)
-}
-
-fn run_world<B, R, E>(
-    backends: Vec<B>,
-    pace: Option<Arc<Pace>>,
-    body: impl Fn(ThreadCommunicator<B>) -> Result<R, E> + Sync,
-) -> Result<Vec<R>, RankFailure<E>>
-where
-    B: Backend,
-    R: Send,
-    E: Display + Send,
-{
-    let world = Arc::new(World::new(backends.len(), pace));
+    let WorldOptions {
+        emulation,
+        longest_wait,
+    } = options;
+    if let Some(emulation) = emulation {
+        let num_devices = emulation.cluster().num_devices();
+        assert_eq!(
+            backends.len(),
+            num_devices as usize,
+            "the emulated cluster has {num_devices} devices, each of which needs one backend"
+        );
+    }
+    let pace = emulation.as_ref().map(|one| Arc::new(Pace::new(one)));
+    let world = Arc::new(World::new(backends.len(), pace, *longest_wait));
     let outcomes: Vec<Outcome<R, E>> = thread::scope(|scope| {
         let (world, body) = (&world, &body);
         let threads: Vec<_> = (0..)

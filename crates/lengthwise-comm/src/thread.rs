@@ -114,13 +114,14 @@ impl<B: Backend> ThreadCommunicator<B> {
         ticket: &Ticket<B::Tensor>,
         read: impl FnOnce(&mut [Option<Parcel<B::Tensor>>]) -> X,
     ) -> Result<X> {
+        let explain = |gave_up| self.world.explain(self.global_rank(), gave_up);
         let Some(pace) = &self.pace else {
             let (waited, result) = ticket.read(read);
             self.counters.count_wait(waited);
-            return result;
+            return result.map_err(explain);
         };
         pace.while_waiting(|| {
-            let read = ticket.read(read).1?;
+            let read = ticket.read(read).1.map_err(explain)?;
             if let Some(transfer) = ticket.transfer() {
                 let waited = pace.wait(&transfer, self.group.fate())?;
                 self.counters.count_wait(waited);

@@ -9,7 +9,8 @@ use crate::{Degree, Rank, SequenceIndex, Strategy};
 pub struct Group {
     /// How they scatter each sequence.
     pub strategy: Strategy,
-    /// The members in the order of their group rank; as many as the strategy's degree.
+    /// The members, as many as the strategy's degree. Group ranks follow increasing ranks, in whatever order they are
+    /// listed: a set of ranks is one group.
     pub ranks: Vec<Rank>,
     /// What they process, packed in this order.
     pub sequences: Vec<SequenceIndex>,
@@ -33,8 +34,11 @@ impl MicroBatch {
     /// The group `rank` works in, and its group rank there; `None` where it idles.
     pub fn group_of(&self, rank: Rank) -> Option<(&Group, Rank)> {
         self.groups.iter().find_map(|group| {
-            let group_rank = group.ranks.iter().position(|&member| member == rank)?;
-            Some((group, Rank(group_rank as u32)))
+            if !group.ranks.contains(&rank) {
+                return None;
+            }
+            let before = group.ranks.iter().filter(|&&member| member < rank);
+            Some((group, Rank(before.count() as u32)))
         })
     }
 }
@@ -125,5 +129,14 @@ mod tests {
         let (group, group_rank) = micro_batch.group_of(Rank(1)).unwrap();
         assert_eq!((group.degree().get(), group_rank), (2, Rank(1)));
         assert!(micro_batch.group_of(Rank(3)).is_none());
+    }
+
+    #[test]
+    fn group_ranks_do_not_depend_on_the_order_of_a_list() {
+        let mut micro_batch = micro_batch(&[3]);
+        micro_batch.groups[0].ranks = [2, 0, 1].map(Rank).to_vec();
+        for rank in [0, 1, 2].map(Rank) {
+            assert_eq!(micro_batch.group_of(rank).unwrap().1, rank);
+        }
     }
 }

@@ -12,3 +12,4 @@ mod properties;
 mod script;
 mod statistics;
 mod stress;
+mod waits;

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use lengthwise_comm::{
-    CommError, Communicator, Emulation, PendingGather, ReduceOp, ThreadCommunicator, run_ranks,
-    run_ranks_emulated,
+    CommError, Communicator, Emulation, FailureCause, PendingGather, RankFailure, ReduceOp,
+    ThreadCommunicator, WorldOptions, run_ranks, run_ranks_with,
 };
 use lengthwise_core::{Bytes, Cluster, Device, Rank, Seconds, Speed};
 use lengthwise_cost::{ClusterLinks, Link};
@@ -34,7 +34,18 @@ fn run<R: Send>(
     emulation: &Emulation,
     body: impl Fn(World) -> Result<R, CommError> + Sync,
 ) -> Vec<R> {
-    run_ranks_emulated(backends(emulation.cluster().num_devices()), emulation, body).unwrap()
+    try_run(emulation, body).unwrap()
+}
+
+fn try_run<R: Send>(
+    emulation: &Emulation,
+    body: impl Fn(World) -> Result<R, CommError> + Sync,
+) -> Result<Vec<R>, RankFailure<CommError>> {
+    let options = WorldOptions {
+        emulation: Some(emulation.clone()),
+        ..WorldOptions::default()
+    };
+    run_ranks_with(backends(emulation.cluster().num_devices()), &options, body)
 }
 
 fn backends(num_ranks: u32) -> Vec<CpuBackend> {
@@ -243,7 +254,7 @@ fn a_rank_that_fails_ends_calls_that_are_under_way() {
         // The exchange would take days.
         let emulation = emulation(&[&speeds], links(0.01, 1.0), 1.0);
         let start = Instant::now();
-        let failure = run_ranks_emulated(backends(num_ranks as u32), &emulation, |world| {
+        let failure = try_run(&emulation, |world| {
             let gather = world.start_all_gather_v(world.backend().zeros(1000, 1).unwrap())?;
             if world.rank() == Rank(1) {
                 std::thread::sleep(Duration::from_millis(50));
@@ -272,4 +283,25 @@ fn fewer_cores_than_ranks_make_nobody_wait_for_ever() {
         Ok(world.num_calls())
     });
     assert_eq!(rounds, [20; 8]);
+}
+
+#[test]
+fn ranks_that_wait_for_each_other_are_found_out_at_the_pace_of_a_cluster_too() {
+    for num_ranks in [3, 4, 8] {
+        let speeds = vec![1.0; num_ranks as usize];
+        let emulation = emulation(&[&speeds], links(1e6, 1e6), 1.0);
+        let start = Instant::now();
+        let failure = try_run(&emulation, |world| {
+            let Rank(me) = world.rank();
+            world.barrier()?;
+            let with_next = world.group(&[Rank(me), Rank((me + 1) % num_ranks)])?;
+            with_next.barrier()
+        });
+        assert!(start.elapsed() < Duration::from_secs(2));
+        let cause = failure.unwrap_err().cause;
+        let FailureCause::Error(CommError::Deadlock { waits }) = cause else {
+            panic!("{cause}");
+        };
+        assert_eq!(waits.len(), num_ranks as usize);
+    }
 }

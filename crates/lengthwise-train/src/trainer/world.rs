@@ -1,7 +1,7 @@
 //! The ranks of a run: a thread for each device of its cluster.
 
 use lengthwise_comm::{
-    FailureCause, RankFailure, ThreadCommunicator, run_ranks, run_ranks_emulated,
+    FailureCause, RankFailure, ThreadCommunicator, WorldOptions, run_ranks_with,
 };
 use lengthwise_tensor::CpuBackend;
 
@@ -20,11 +20,11 @@ pub fn run_world<R: Send>(
     backends: Vec<CpuBackend>,
     body: impl Fn(ThreadCommunicator<CpuBackend>) -> Result<R, TrainError> + Sync,
 ) -> Result<Vec<R>, TrainError> {
-    let results = match &options.emulation {
-        Some(emulation) => run_ranks_emulated(backends, emulation, body),
-        None => run_ranks(backends, body),
+    let world = WorldOptions {
+        emulation: options.emulation.clone(),
+        ..WorldOptions::default()
     };
-    results.map_err(first_failure)
+    run_ranks_with(backends, &world, body).map_err(first_failure)
 }
 
 fn first_failure(failure: RankFailure<TrainError>) -> TrainError {

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use lengthwise_comm::{Communicator, Emulation, ThreadCommunicator, run_ranks, run_ranks_emulated};
+use lengthwise_comm::{
+    Communicator, Emulation, ThreadCommunicator, WorldOptions, run_ranks, run_ranks_with,
+};
 use lengthwise_core::{
     Activations, Bytes, Cluster, Degree, Device, Group, MicroBatch, Plan, Rank, Seconds,
     SequenceIndex, Speed, Strategy,
@@ -107,7 +109,11 @@ pub fn emulated_gradients(
     let backends = devices
         .map(|device| CpuBackend::new(device.memory()))
         .collect();
-    let results = run_ranks_emulated(backends, emulation, |world| {
+    let options = WorldOptions {
+        emulation: Some(emulation.clone()),
+        ..WorldOptions::default()
+    };
+    let results = run_ranks_with(backends, &options, |world| {
         rank_gradients(config, world, plan, batch)
     });
     gradients_of(results.unwrap_or_else(|failure| panic!("{failure}")))
