@@ -79,6 +79,17 @@ pub enum ProfileError {
         /// What it was given.
         value: f64,
     },
+    /// A device that its node does not have.
+    #[error(
+        "cluster.nodes.other_devices has place {place}; nodes have {devices_per_node} devices, places 0 to {}",
+        devices_per_node.saturating_sub(1)
+    )]
+    UnknownPlace {
+        /// The place.
+        place: u32,
+        /// How many devices there are.
+        devices_per_node: u32,
+    },
     /// A table that leaves the exchange of a degree open.
     #[error("{key} has no entry for degree {degree}, {rule}")]
     MissingDegree {

@@ -46,7 +46,7 @@ pub use model::{CostModel, GroupShape, Span, TimeParts};
 pub use per_degree::PerDegree;
 pub use predict::{predict_group, predict_micro_batch, predict_step};
 pub use profile::{
-    ClusterProfile, KindProfile, ModelProfile, NodeProfile, OverheadProfile, Profile,
+    ClusterProfile, DeviceProfile, KindProfile, ModelProfile, NodeProfile, OverheadProfile, Profile,
 };
 pub use refinement::{MeasuredMicroBatch, MeasuredStep, Refinement, RefinementRule};
 pub use step_model::StepModel;

@@ -15,7 +15,7 @@ pub use presets::ModelKind;
 use crate::format::FormatVersion;
 use crate::{
     ClusterProfile, CostError, FittedCosts, FittedModel, Hardware, HardwareError, KindCosts,
-    KindProfile, ModelProfile, NodeProfile, OverheadProfile, PerDegree, Profile, Span,
+    KindProfile, ModelProfile, OverheadProfile, PerDegree, Profile, Span,
 };
 
 /// Costs that follow from what a model is made of and what a cluster can do.
@@ -164,7 +164,7 @@ impl AnalyticModel {
     ///
     /// # Errors
     ///
-    /// Devices of one node that differ: a profile knows one kind for each node.
+    /// As [`Hardware::cluster`].
     pub fn profile(&self, context: u64) -> Result<Profile, HardwareError> {
         let cluster = self.hardware.cluster()?;
         let bytes_per_token = self.exchange_bytes_per_token(Degree::ONE);
@@ -179,7 +179,7 @@ impl AnalyticModel {
             version: FormatVersion,
             name: format!("{} on {}", self.architecture.name, self.hardware.name()),
             context_tokens: context,
-            cluster: self.cluster_profile(&cluster)?,
+            cluster: self.cluster_profile(&cluster),
             model: ModelProfile {
                 num_heads: Some(self.architecture.num_heads),
                 degrees: None,
@@ -206,47 +206,17 @@ impl AnalyticModel {
         })
     }
 
-    fn cluster_profile(&self, cluster: &Cluster) -> Result<ClusterProfile, HardwareError> {
-        let gib = |bytes: lengthwise_core::Bytes| bytes.as_f64() / (1u64 << 30) as f64;
+    fn cluster_profile(&self, cluster: &Cluster) -> ClusterProfile {
         let first = cluster.devices()[0];
-        if cluster.devices().iter().all(|device| *device == first) {
-            return Ok(ClusterProfile::Equal {
-                num_devices: cluster.num_devices(),
-                devices_per_node: self.hardware.devices_per_node(),
-                memory_gib: gib(first.memory()),
-                num_cores: None,
-            });
+        if cluster.devices().iter().any(|device| *device != first) {
+            return ClusterProfile::mixed(cluster);
         }
-        let mut nodes: Vec<NodeProfile> = Vec::new();
-        for node in 0..cluster.num_nodes() {
-            let ranks = cluster.node_ranks(node).unwrap_or(0..0);
-            let devices = &cluster.devices()[ranks.start as usize..ranks.end as usize];
-            if devices.iter().any(|device| *device != devices[0]) {
-                return Err(HardwareError::bad(
-                    "other_devices",
-                    format!("part of node {node}"),
-                    "a profile knows one kind of device for each node",
-                ));
-            }
-            let profile = NodeProfile {
-                num_nodes: 1,
-                devices_per_node: devices.len() as u32,
-                memory_gib: gib(devices[0].memory()),
-                speed: devices[0].speed().get(),
-            };
-            match nodes.last_mut() {
-                Some(last)
-                    if (NodeProfile {
-                        num_nodes: 1,
-                        ..last.clone()
-                    }) == profile =>
-                {
-                    last.num_nodes += 1;
-                }
-                _ => nodes.push(profile),
-            }
+        ClusterProfile::Equal {
+            num_devices: cluster.num_devices(),
+            devices_per_node: self.hardware.devices_per_node(),
+            memory_gib: first.memory().as_f64() / (1u64 << 30) as f64,
+            num_cores: None,
         }
-        Ok(ClusterProfile::Mixed { nodes })
     }
 
     fn micro_batch_overhead_s(&self) -> f64 {

@@ -20,7 +20,7 @@ pub enum ClusterProfile {
         /// Processor cores that the devices share, where they are ranks of one machine.
         num_cores: Option<u32>,
     },
-    /// Nodes of different kinds.
+    /// Nodes of different kinds, or with different devices.
     Mixed {
         /// Equal nodes in a row, kind by kind.
         nodes: Vec<NodeProfile>,
@@ -40,13 +40,52 @@ pub struct NodeProfile {
     /// Of each device, beside the one that times were measured on.
     #[serde(default = "nominal")]
     pub speed: f64,
+    /// Devices of each of these nodes that are unlike the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_devices: Vec<DeviceProfile>,
 }
+
+/// A device of a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceProfile {
+    /// Its place on the node, counted from 0.
+    pub place: u32,
+    /// Its memory.
+    pub memory_gib: f64,
+    /// Its speed, beside the one that times were measured on.
+    #[serde(default = "nominal")]
+    pub speed: f64,
+}
+
+const GIB: f64 = (1u64 << 30) as f64;
 
 fn nominal() -> f64 {
     Speed::NOMINAL.get()
 }
 
 impl ClusterProfile {
+    /// The nodes of a cluster as they are.
+    pub fn mixed(cluster: &Cluster) -> Self {
+        let mut nodes: Vec<NodeProfile> = Vec::new();
+        for ranks in (0..cluster.num_nodes()).filter_map(|node| cluster.node_ranks(node)) {
+            let node =
+                NodeProfile::of(&cluster.devices()[ranks.start as usize..ranks.end as usize]);
+            match nodes.last_mut() {
+                Some(last)
+                    if (NodeProfile {
+                        num_nodes: 1,
+                        ..last.clone()
+                    }) == node =>
+                {
+                    last.num_nodes += 1;
+                }
+                _ => nodes.push(node),
+            }
+        }
+        ClusterProfile::Mixed { nodes }
+    }
+
     /// The cluster, or as many of its devices as asked for: more of equal ones, fewer of any.
     ///
     /// # Errors
@@ -72,13 +111,12 @@ impl ClusterProfile {
                 let mut left = num_devices.map_or(u64::MAX, u64::from);
                 let mut list = Vec::new();
                 for kind in nodes {
-                    let memory = gib("cluster.nodes.memory_gib", kind.memory_gib)?;
-                    let device = Device::new(memory, Speed::new(kind.speed)?);
+                    let devices = kind.devices()?;
                     for _ in 0..kind.num_nodes {
                         let count = left.min(kind.devices_per_node.into());
                         left -= count;
                         if count > 0 || kind.devices_per_node == 0 {
-                            list.push(vec![device; count as usize]);
+                            list.push(devices[..count as usize].to_vec());
                         }
                     }
                 }
@@ -92,7 +130,95 @@ impl ClusterProfile {
     }
 }
 
+impl NodeProfile {
+    /// One node of these devices, of which there is at least one.
+    fn of(devices: &[Device]) -> Self {
+        let gib = |device: &Device| device.memory().as_f64() / GIB;
+        let first = devices[0];
+        let others = (0..).zip(devices).filter(|(_, device)| **device != first);
+        NodeProfile {
+            num_nodes: 1,
+            devices_per_node: devices.len() as u32,
+            memory_gib: gib(&first),
+            speed: first.speed().get(),
+            other_devices: others
+                .map(|(place, device)| DeviceProfile {
+                    place,
+                    memory_gib: gib(device),
+                    speed: device.speed().get(),
+                })
+                .collect(),
+        }
+    }
+
+    /// The devices of one node.
+    fn devices(&self) -> Result<Vec<Device>, ProfileError> {
+        let device = |memory_gib, speed| -> Result<Device, ProfileError> {
+            let memory = gib("cluster.nodes.memory_gib", memory_gib)?;
+            Ok(Device::new(memory, Speed::new(speed)?))
+        };
+        let usual = device(self.memory_gib, self.speed)?;
+        let mut devices = vec![usual; self.devices_per_node as usize];
+        for other in &self.other_devices {
+            let place = devices.get_mut(other.place as usize);
+            *place.ok_or(ProfileError::UnknownPlace {
+                place: other.place,
+                devices_per_node: self.devices_per_node,
+            })? = device(other.memory_gib, other.speed)?;
+        }
+        Ok(devices)
+    }
+}
+
 fn gib(key: &'static str, value: f64) -> Result<Bytes, ProfileError> {
-    let bytes = value * (1u64 << 30) as f64;
-    Bytes::from_f64_ceil(bytes).ok_or(ProfileError::BadMemory { key, value })
+    Bytes::from_f64_ceil(value * GIB).ok_or(ProfileError::BadMemory { key, value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(mib: u64, speed: f64) -> Device {
+        Device::new(Bytes::from_mib(mib), Speed::new(speed).unwrap())
+    }
+
+    /// A cluster, and what is read from the text that it was written as.
+    fn read_again(nodes: Vec<Vec<Device>>) -> (Cluster, Cluster) {
+        let cluster = Cluster::from_nodes(nodes).unwrap();
+        let text = toml::to_string(&ClusterProfile::mixed(&cluster)).unwrap();
+        let again: ClusterProfile = toml::from_str(&text).unwrap();
+        (again.cluster(None).unwrap(), cluster)
+    }
+
+    #[test]
+    fn nodes_are_read_as_they_were_written() {
+        let (fast, slow) = (device(1000, 1.0), device(1000, 0.5));
+        for nodes in [
+            vec![vec![fast, slow]],
+            vec![vec![fast; 2], vec![slow; 2], vec![slow; 2], vec![fast; 1]],
+            vec![
+                vec![slow, fast, device(77, 1.0)],
+                vec![slow, fast, device(77, 1.0)],
+            ],
+        ] {
+            let (again, cluster) = read_again(nodes);
+            assert_eq!(again, cluster);
+        }
+    }
+
+    #[test]
+    fn a_device_beyond_its_node_is_refused() {
+        let node = NodeProfile {
+            other_devices: vec![DeviceProfile {
+                place: 2,
+                memory_gib: 1.0,
+                speed: 0.5,
+            }],
+            ..NodeProfile::of(&[device(1, 1.0); 2])
+        };
+        assert_eq!(
+            node.devices().unwrap_err().to_string(),
+            "cluster.nodes.other_devices has place 2; nodes have 2 devices, places 0 to 1"
+        );
+    }
 }

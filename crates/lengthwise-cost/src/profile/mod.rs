@@ -12,7 +12,7 @@ use lengthwise_core::{
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-pub use cluster::{ClusterProfile, NodeProfile};
+pub use cluster::{ClusterProfile, DeviceProfile, NodeProfile};
 pub use kind::KindProfile;
 
 use crate::format::FormatVersion;
