@@ -140,7 +140,10 @@ fn keeping_activations_gives_the_gradient_of_recomputing_them() {
 fn the_order_in_which_a_plan_lists_ranks_does_not_matter() {
     let config = tiny_model(8, 4, false);
     let batch = batch(&SEQ_LENS, config.vocab);
-    let sorted = plan(&[&[(3, &[4, 0, 1]), (1, &[2, 3, 5, 6])]], true);
+    let sorted = plan(
+        &[&[(3, &[4, 0, 1]), (1, &[2, 3, 5, 6])]],
+        Activations::Recompute,
+    );
     let mut micro_batches = sorted.micro_batches().to_vec();
     micro_batches[0].groups[0].ranks.rotate_left(1);
     assert_same_gradients(&config, 4, &Plan::new(micro_batches), &batch);

@@ -95,9 +95,6 @@ pub fn profile(name: &str, options: &TrainOptions, measured: &MeasuredCosts) -> 
     let all: &FittedCosts = measured.model.cost.costs();
     let costs = all.kinds.get(&kind).cloned().unwrap_or_default();
     let num_ranks = options.cluster.num_devices();
-    let devices = options.cluster.devices().iter();
-    let memory = devices.map(|device| device.memory()).min();
-    let memory = memory.unwrap_or_default();
     let exchanged = volume::exchanged_bytes_per_token(&options.model, options.activations);
     let bandwidths = |table: &[(Degree, f64)]| {
         let bandwidth = table
@@ -110,18 +107,11 @@ pub fn profile(name: &str, options: &TrainOptions, measured: &MeasuredCosts) -> 
     let together: Vec<(Degree, f64)> = together
         .map(|&(degree, bytes)| (degree, bytes * f64::from(degree.get())))
         .collect();
-    let sharing = core_sharing(options);
-    let measured_for = measured_for(options);
     Profile {
         version: FormatVersion,
         name: name.to_owned(),
         context_tokens: options.context.0,
-        cluster: ClusterProfile::Equal {
-            num_devices: num_ranks,
-            devices_per_node: measured_for.devices_per_node,
-            memory_gib: memory.as_f64() / Bytes::from_mib(1024).as_f64(),
-            num_cores: sharing.is_shared().then(|| sharing.num_cores()),
-        },
+        cluster: cluster_profile(options),
         model: ModelProfile {
             num_heads: Some(options.model.heads as u32),
             degrees: options
@@ -148,8 +138,24 @@ pub fn profile(name: &str, options: &TrainOptions, measured: &MeasuredCosts) -> 
             measured_bytes_per_sequence: Some(measured.bytes_per_sequence),
             ..KindProfile::new(kind)
         }],
-        measured_for: Some(measured_for),
+        measured_for: Some(measured_for(options)),
         fit: Some(measured.report.clone()),
         measurements: measured.measurements.clone(),
+    }
+}
+
+/// The devices that costs were measured on.
+fn cluster_profile(options: &TrainOptions) -> ClusterProfile {
+    let cluster = &options.cluster;
+    let first = cluster.devices()[0];
+    if cluster.devices().iter().any(|device| *device != first) {
+        return ClusterProfile::mixed(cluster);
+    }
+    let sharing = core_sharing(options);
+    ClusterProfile::Equal {
+        num_devices: cluster.num_devices(),
+        devices_per_node: cluster.node_ranks(0).map_or(0, |ranks| ranks.len() as u32),
+        memory_gib: first.memory().as_f64() / Bytes::from_mib(1024).as_f64(),
+        num_cores: sharing.is_shared().then(|| sharing.num_cores()),
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use lengthwise_comm::{Communicator, ReduceOp};
 use lengthwise_core::{
-    Activations, Cluster, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex,
-    Strategy, Tokens,
+    Activations, Cluster, Device, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds,
+    SequenceIndex, Speed, Strategy, Tokens,
 };
 use lengthwise_cost::fitting::{Load, TimeTerms};
 use lengthwise_cost::format::StrategyRecord;
@@ -86,11 +86,14 @@ impl Trial {
         Self::new(groups.collect(), activations)
     }
 
-    /// What each coefficient is multiplied by in the time of equal groups.
+    /// What each coefficient is multiplied by in the time of equal groups: that of the one with the slowest device.
     pub fn terms(&self, terms: &TimeTerms, sharing: CoreSharing, cluster: &Cluster) -> Vec<f64> {
         let load = self.groups().next().map(|group| self.load(group, cluster));
+        let ranks = self.groups().flat_map(|group| &group.ranks);
+        let speeds = ranks.filter_map(|&rank| cluster.device(rank).map(Device::speed));
+        let slowest = speeds.reduce(Speed::min).unwrap_or(Speed::NOMINAL);
         load.map_or_else(Vec::new, |load| {
-            terms.micro_batch(&load, sharing.pace(self.num_active))
+            terms.micro_batch(&load, sharing.pace(self.num_active) / slowest.get())
         })
     }
 
@@ -287,5 +290,75 @@ impl Trial {
             parts: self.parts,
             groups,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lengthwise_core::{Bytes, Degree, StrategyKind};
+    use lengthwise_cost::fitting::{Fit, Observation};
+    use lengthwise_cost::{FittedCosts, FittedModel, Span};
+
+    use super::*;
+
+    /// A node of devices for each of these speeds.
+    fn cluster(speeds: &[&[f64]]) -> Cluster {
+        let device = |&speed: &f64| Device::new(Bytes::from_mib(64), Speed::new(speed).unwrap());
+        let nodes = speeds.iter().map(|node| node.iter().map(device).collect());
+        Cluster::from_nodes(nodes.collect()).unwrap()
+    }
+
+    #[test]
+    fn what_is_fitted_to_devices_of_unequal_speed_predicts_what_they_took() {
+        // What a device of nominal speed takes; a micro-batch lasts until its slowest device is done.
+        let (linear, quadratic, overhead) = (1e-5, 1e-9, 2e-3);
+        for cluster in [
+            cluster(&[&[1.0, 1.0]]),
+            cluster(&[&[1.0, 0.5]]),
+            cluster(&[&[1.0, 1.0], &[0.5, 0.5]]),
+            cluster(&[&[0.25; 4]]),
+        ] {
+            let slowest = (cluster.devices().iter())
+                .map(|device| device.speed().get())
+                .fold(f64::INFINITY, f64::min);
+            let sharing = CoreSharing::apart(cluster.num_devices());
+            let layout = Layout::of(Degree::ONE, &cluster);
+            let kind = StrategyKind::ulysses(Activations::Keep);
+            let shape = GroupShape {
+                strategy: Strategy::ulysses(Degree::ONE, kind.activations),
+                span: Span::OneNode,
+            };
+            let terms = TimeTerms::new(None, [shape]);
+            let trials: Vec<(Trial, f64)> = [1, 500, 2000, 8000]
+                .map(|seq_len| {
+                    let tokens = seq_len as f64;
+                    let nominal = linear * tokens + quadratic * tokens * tokens;
+                    let trial = Trial::equal(&layout, &[seq_len], kind.activations).unwrap();
+                    (trial, overhead + nominal / slowest)
+                })
+                .into();
+            let observations: Vec<Observation> = (trials.iter())
+                .map(|(trial, seconds)| Observation {
+                    terms: trial.terms(&terms, sharing, &cluster),
+                    seconds: *seconds,
+                    weight: 1.0,
+                })
+                .collect();
+            let fit = Fit::new(terms, &observations).unwrap();
+            let costs = fit.costs(&FittedCosts::default());
+            assert!(
+                (costs.kinds[&kind].linear_s_per_token / linear - 1.0).abs() < 1e-3,
+                "{costs:?}"
+            );
+            let model = StepModel {
+                cost: FittedModel::new(costs).unwrap(),
+                step_overhead: Seconds::ZERO,
+                sharing,
+            };
+            for (trial, seconds) in &trials {
+                let error = trial.predicted(&model, &cluster).unwrap() / seconds - 1.0;
+                assert!(error.abs() < 1e-3, "{error} of {seconds} s on {cluster:?}");
+            }
+        }
     }
 }
