@@ -10,6 +10,13 @@
 //! [`Wiring`] says what an exchange or a gather of some ranks sends over which link; [`Network`] gives everything that
 //! is under way its fair share of every link; [`Traffic`] says when it ends. All three are pure: time is an argument.
 //!
+//! # What a fair share is
+//!
+//! Equal bytes a second over a link for all transfers that cross it; what one can't use, because another link holds it
+//! back, goes to the others. So a small transfer does not wait for a large one. It is what TCP and InfiniBand come near
+//! to among connections, which are taken to be max-min fair (Bertsekas and Gallager, Data Networks, 6.5.2). A collective
+//! counts as one connection, a gather as much as an exchange: how many its library opens differs between libraries.
+//!
 //! ```
 //! use lengthwise_core::{Bytes, Cluster, Device, Rank, Seconds, Speed};
 //! use lengthwise_cost::{ClusterLinks, Link};

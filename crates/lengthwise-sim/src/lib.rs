@@ -22,7 +22,7 @@
 //! | [`ChromeTraceWriter`] | events as a file that Perfetto opens |
 //!
 //! What is not modelled: embedding and output count as parts of the layers; a collective's ranks proceed in step, and
-//! one flow's share of a link is that of each of its ranks; the network between NICs is never full.
+//! it shares links as one transfer, however many ranks it has; the network between NICs is never full.
 //!
 //! ```
 //! use lengthwise_core::*;

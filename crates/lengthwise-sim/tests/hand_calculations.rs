@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Described, KeepingActivations, group, model, plan, uniform};
-use lengthwise_core::{GlobalBatch, Seconds, TraceEvent};
+use lengthwise_core::{Activity, GlobalBatch, Pass, Seconds, TraceEvent};
 use lengthwise_cost::ExchangeEfficiency;
 use lengthwise_sim::{Overlap, SimulatedStep, StepCosts, simulate};
 
@@ -166,6 +166,48 @@ fn gathers_hide_behind_computing() {
         scatters: true,
     };
     close(time(both), 62.0 / 3.0);
+}
+
+/// One node of two devices whose links carry 100 bytes a second; two layers of 400 bytes each, so each gather brings
+/// each rank 200 bytes. The ranks share 100 tokens of 16 bytes without computing: each shares out 800 bytes, of which
+/// half crosses its link: 100 in each layer forward and 100 backward.
+/// ```text
+/// 0     gathers 0 and 1 start and share the link: both end at 4
+/// 4     forward 0, to 5
+/// 5     gather 2, layer 0's for its backward, and forward 1 start and share the link: forward 1 to 7
+/// 7     backward 1 starts; it and the gather have 100 bytes left each: both end at 9
+/// ```
+#[test]
+fn an_exchange_and_a_gather_share_a_link_by_bytes() {
+    let model = model(0.0, 0.0, &[], 0.0);
+    let batch = GlobalBatch::from_lens([100]).unwrap();
+    let plan = plan(vec![vec![group(&[0, 1], &[0]).keeping_activations()]]);
+    let described = Described {
+        device_bytes_per_s: 100.0,
+        parameter_bytes: 800,
+        ..Described::default()
+    };
+    let costs = described.costs(&model, 2, 16.0);
+    let mut events: Vec<TraceEvent> = Vec::new();
+    simulate(
+        &plan,
+        &batch,
+        &uniform(1, 2),
+        &costs,
+        Overlap::default(),
+        &mut events,
+    )
+    .unwrap();
+    let end_of_exchanges = |layer, pass| {
+        let of_pass = events
+            .iter()
+            .filter(|event| event.activity == Activity::Exchange)
+            .filter(|event| (event.layer, event.pass) == (Some(layer), Some(pass)));
+        of_pass.map(|event| event.end().get()).fold(0.0, f64::max)
+    };
+    close(end_of_exchanges(0, Pass::Forward), 5.0);
+    close(end_of_exchanges(1, Pass::Forward), 7.0);
+    close(end_of_exchanges(1, Pass::Backward), 9.0);
 }
 
 /// Ranks 0 and 1 share 100 tokens of 40 ms, ranks 2 and 3 as many; an exchange takes 2 ms a token. At nominal speed a

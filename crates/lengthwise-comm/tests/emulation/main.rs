@@ -167,6 +167,46 @@ fn groups_that_cross_nodes_share_their_nics() {
     }
 }
 
+/// Two pairs over NICs of 40,000 bytes a second, one with 8,000 bytes and one with 800 for each other: 20,000 each until
+/// the small exchange ends at 0.04 s; all 8,800 bytes take 0.22 s.
+#[test]
+fn a_small_exchange_does_not_wait_for_a_large_one() {
+    let emulation = emulation(&[&[1.0, 1.0], &[1.0, 1.0]], links(1e9, 40_000.0), 1.0);
+    let times = run(&emulation, |world| {
+        let Rank(me) = world.rank();
+        let pair = world.group(&[Rank(me % 2), Rank(me % 2 + 2)])?;
+        let bytes = [8000, 800][me as usize % 2];
+        timed(&world, || pair.all_to_all_v(shares(&pair, bytes)))
+    });
+    for (rank, took) in times.into_iter().enumerate() {
+        // One of them starts a little before the other.
+        let expected = [0.21, 0.035][rank % 2];
+        assert!(is_about(took, expected), "rank {rank}: {took:?}");
+    }
+}
+
+/// Each of three nodes receives 1,000 bytes over its NIC of 40,000 bytes a second, while two of them exchange 4,000:
+/// 20,000 each until the gather ends at 0.05 s; all 5,000 bytes take 0.125 s.
+#[test]
+fn a_small_gather_does_not_wait_for_a_large_exchange() {
+    let emulation = emulation(&[&[1.0], &[1.0], &[1.0]], links(1e9, 40_000.0), 1.0);
+    let times = run(&emulation, |world| {
+        let piece = world.backend().zeros(125, 1).unwrap();
+        timed(&world, || {
+            let gather = world.start_all_gather_v(piece)?;
+            if world.rank() != Rank(2) {
+                let pair = world.group(&[Rank(0), Rank(1)])?;
+                pair.all_to_all_v(shares(&pair, 4000))?;
+            }
+            gather.wait().map(drop)
+        })
+    });
+    for (rank, (took, expected)) in times.into_iter().zip([0.12, 0.12, 0.048]).enumerate() {
+        // Who exchanges starts a little after the gather.
+        assert!(is_about(took, expected), "rank {rank}: {took:?}");
+    }
+}
+
 #[test]
 fn devices_keep_their_speeds() {
     let emulation = emulation(&[&[1.0, 0.5, 0.25]], links(1e9, 1.0), 0.2);

@@ -1,8 +1,8 @@
 //! Links, and the flows that share them.
 //!
 //! A flow moves a volume at one rate over all links of its route at once, as a collective does whose ranks proceed
-//! in step. Its weight on a link says how many bytes cross there for each byte of its volume. Rates are max-min
-//! fair: all rise together until a link is full, which settles the flows on it; the others rise on.
+//! in step. Its weight on a link says how many bytes cross there for each unit of its volume. Which unit that is makes
+//! no difference to anyone's rate: links are shared by bytes.
 
 mod concerned;
 mod sharing;
@@ -27,7 +27,7 @@ pub struct FlowEnd {
 /// How much a flow moves, and how fast it can at best.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FlowSpec {
-    /// Bytes, finite and not negative.
+    /// How many times the weights of its route cross: bytes, where those are per byte. Finite and not negative.
     pub volume: f64,
     /// What it crosses.
     pub route: RouteId,
@@ -40,10 +40,12 @@ struct Link {
     flows: Vec<(u32, f64)>,
     carried: f64,
     peak: f64,
-    /// While rates are settled: capacity not given out, weight of the flows without a rate, and their number.
+    /// While rates are settled: capacity not given out, the number of flows without a rate, what is offered to each of
+    /// them, and what they take of it.
     left: f64,
-    open_weight: f64,
     open: u32,
+    share: f64,
+    taken: f64,
     mark: u32,
 }
 
@@ -82,7 +84,7 @@ struct Scratch {
     links: Vec<u32>,
     flows: Vec<u32>,
     open: Vec<u32>,
-    full: Vec<u32>,
+    filling: Vec<u32>,
     now_settled: Vec<u32>,
     rates_before: Vec<f64>,
 }
@@ -124,8 +126,9 @@ impl<T: Copy> Network<T> {
             carried: 0.0,
             peak: 0.0,
             left: 0.0,
-            open_weight: 0.0,
             open: 0,
+            share: 0.0,
+            taken: 0.0,
             mark: 0,
         });
         LinkId(self.links.len() as u32 - 1)
