@@ -80,7 +80,7 @@ impl<T: Copy> Traffic<T> {
         &mut self.network
     }
 
-    /// Begins to move `volume` bytes over `path` at `start`, or as soon as time has got to, if that is later.
+    /// Begins to move a `volume` over `path` at `start`, or as soon as time has got to, if that is later.
     pub fn begin(&mut self, start: f64, path: Path, volume: f64, owner: T) {
         let flow = FlowSpec {
             volume,

@@ -58,6 +58,16 @@ impl Crossing {
         self
     }
 
+    /// The same so many times.
+    #[must_use]
+    pub fn times(mut self, times: f64) -> Self {
+        for (_, bytes) in &mut self.links {
+            *bytes *= times;
+        }
+        self.links.retain(|&(_, bytes)| bytes > 0.0);
+        self
+    }
+
     /// This crossing as a path for one transfer, which is to have a volume of 1.
     pub fn path_once<T: Copy>(&self, network: &mut Network<T>) -> Path {
         Path {

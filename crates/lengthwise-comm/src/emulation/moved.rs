@@ -17,23 +17,21 @@ pub(crate) enum Moved {
     Each(Vec<u64>),
 }
 
-/// How a call's bytes go.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Way {
-    /// From each to each: what crosses which link.
-    Exchange(Crossing),
-    /// Around a ring: what the member receives that receives most.
-    Ring(f64),
-}
-
-/// The way of a call whose `members` move this, by group rank.
-pub(crate) fn way(moved: &[Moved], members: &[Rank], cluster: &Cluster, wiring: &Wiring) -> Way {
+/// What crosses links in a call whose `members` move this, by group rank; `ring` is what crosses in a ring over them for
+/// each byte that each receives.
+pub(crate) fn crossing(
+    moved: &[Moved],
+    members: &[Rank],
+    ring: &Crossing,
+    cluster: &Cluster,
+    wiring: &Wiring,
+) -> Crossing {
     if moved.iter().any(|moved| matches!(moved, Moved::Each(_))) {
         let bytes = |from: usize, to: usize| match &moved[from] {
             Moved::Each(bytes) => bytes.get(to).map_or(0.0, |&bytes| bytes as f64),
             _ => 0.0,
         };
-        return Way::Exchange(wiring.uneven_exchange(members, cluster, bytes));
+        return wiring.uneven_exchange(members, cluster, bytes);
     }
     let pieces = moved.iter().filter_map(|moved| match moved {
         Moved::Piece(bytes) => Some(*bytes),
@@ -44,8 +42,9 @@ pub(crate) fn way(moved: &[Moved], members: &[Rank], cluster: &Cluster, wiring: 
         Moved::Received(bytes) => Some(*bytes),
         _ => None,
     });
+    // Who receives most decides.
     let most = received.max().unwrap_or(0).max(of_others);
-    Way::Ring(most as f64)
+    ring.clone().times(most as f64)
 }
 
 #[cfg(test)]
@@ -55,9 +54,10 @@ mod tests {
     use lengthwise_cost::{ClusterLinks, Link};
     use lengthwise_network::Network;
 
-    fn way_of(moved: &[Moved]) -> Way {
+    /// The bytes that cross each link when the devices of a node move this.
+    fn crossed(moved: &[Moved]) -> Vec<f64> {
         let device = Device::new(Bytes::from_mib(1), Speed::NOMINAL);
-        let cluster = Cluster::uniform(2, 2, device).unwrap();
+        let cluster = Cluster::uniform(1, 4, device).unwrap();
         let link = Link::new(1.0, Seconds::ZERO).unwrap();
         let links = ClusterLinks {
             device: link,
@@ -66,30 +66,28 @@ mod tests {
         };
         let wiring = Wiring::new(&cluster, links, &mut Network::<()>::new());
         let members: Vec<Rank> = cluster.ranks().take(moved.len()).collect();
-        way(moved, &members, &cluster, &wiring)
+        let ring = wiring.ring(&members, &cluster);
+        let crossing = crossing(moved, &members, &ring, &cluster, &wiring);
+        crossing.links().iter().map(|&(_, bytes)| bytes).collect()
     }
 
     #[test]
     fn a_gather_brings_each_member_what_others_hold() {
         let pieces = [5, 7, 6].map(Moved::Piece);
         // Who holds 5 of the 18 bytes receives most.
-        assert_eq!(way_of(&pieces), Way::Ring(13.0));
+        assert_eq!(crossed(&pieces), [13.0; 3]);
     }
 
     #[test]
     fn a_reduction_takes_as_long_as_who_receives_most() {
         let received = [Moved::Received(3), Moved::Received(4)];
-        assert_eq!(way_of(&received), Way::Ring(4.0));
-        assert_eq!(way_of(&[Moved::Nothing, Moved::Nothing]), Way::Ring(0.0));
+        assert_eq!(crossed(&received), [4.0; 2]);
+        assert_eq!(crossed(&[Moved::Nothing, Moved::Nothing]), []);
     }
 
     #[test]
     fn an_exchange_crosses_what_is_not_kept() {
         let sent = [Moved::Each(vec![1000, 3]), Moved::Each(vec![1, 1000])];
-        let Way::Exchange(crossing) = way_of(&sent) else {
-            panic!("not an exchange")
-        };
-        let bytes: Vec<f64> = crossing.links().iter().map(|&(_, bytes)| bytes).collect();
-        assert_eq!(bytes, [3.0, 3.0]);
+        assert_eq!(crossed(&sent), [3.0, 3.0]);
     }
 }

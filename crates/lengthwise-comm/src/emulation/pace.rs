@@ -5,10 +5,10 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use lengthwise_core::{Cluster, Rank};
-use lengthwise_network::{Path, Traffic, Wiring};
+use lengthwise_network::{Crossing, Traffic, Wiring};
 
 use super::Emulation;
-use super::moved::{self, Moved, Way};
+use super::moved::{self, Moved};
 use super::turnstile::Turnstile;
 use crate::failure::Fate;
 use crate::rendezvous::lock;
@@ -38,7 +38,8 @@ struct UnderWay {
 /// How those calls of a group go that always go the same way.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupPaths {
-    ring: Path,
+    /// For each byte that each member receives.
+    ring: Crossing,
 }
 
 /// The bytes of a call, on their way.
@@ -112,10 +113,9 @@ impl Pace {
 
     /// How the calls of a group of these members go.
     pub fn paths(&self, members: &[Rank]) -> GroupPaths {
-        let ring = self.wiring.ring(members, &self.cluster);
-        let mut under_way = lock(&self.under_way);
-        let ring = ring.path(under_way.traffic.network_mut());
-        GroupPaths { ring }
+        GroupPaths {
+            ring: self.wiring.ring(members, &self.cluster),
+        }
     }
 
     /// Begins the transfer of a call to which all `members` have come, the last of them at `arrival` by its clock.
@@ -127,7 +127,7 @@ impl Pace {
         arrival: f64,
         moved: &[Moved],
     ) -> Arc<Transfer> {
-        let way = moved::way(moved, members, &self.cluster, &self.wiring);
+        let crossing = moved::crossing(moved, members, &paths.ring, &self.cluster, &self.wiring);
         let mut under_way = lock(&self.under_way);
         let now = self.now();
         under_way.advance(now);
@@ -139,11 +139,8 @@ impl Pace {
         under_way.num_transfers += 1;
         under_way.transfers.insert(id, Arc::clone(&transfer));
         let start = transfer.times.really;
-        let (path, volume) = match way {
-            Way::Exchange(crossing) => (crossing.path_once(under_way.traffic.network_mut()), 1.0),
-            Way::Ring(volume) => (paths.ring, volume),
-        };
-        under_way.traffic.begin(start, path, volume, id);
+        let path = crossing.path_once(under_way.traffic.network_mut());
+        under_way.traffic.begin(start, path, 1.0, id);
         // Shares of links change, and with them the ends that others wait for.
         self.changed.notify_all();
         transfer
