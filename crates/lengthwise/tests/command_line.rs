@@ -22,6 +22,7 @@ fn misspelt_settings_are_named_with_what_was_probably_meant() {
     session.train("model = 3\n");
     session.train("[batch]\nsteps = 10\n");
     session.train("[plan]\nwhatever = 10\n");
+    session.train("[train]\nrecompute = true\n");
     session.train_with(&settings(""), "--set heads=4");
     session.train_with(&settings(""), "--stesp 4");
     insta::assert_snapshot!(session.transcript());
@@ -35,8 +36,9 @@ fn values_of_the_wrong_type_are_named_with_what_was_expected() {
     session.train("[model]\ncontext = \"16 thousand\"\n");
     session.train("[data]\npaths = \"corpus\"\n");
     session.train(&settings("overlong = \"cut\"\n"));
+    session.train(&settings("[train]\nactivations = \"host\"\n"));
     session.train(&settings("[train]\nbetas = [\n  0.9, # one\n  \"x\",\n]\n"));
-    session.train(&settings("[train]\nrecompute = 1\nsteps = 2.5\n"));
+    session.train(&settings("[train]\nactivations = 1\nsteps = 2.5\n"));
     session.train(&settings("[plan]\nplanner = \"greedy\"\n"));
     session.train_with(&settings(""), "LENGTHWISE_RANKS=many");
     session.train_with(&settings(""), "--learning-rate fast");

@@ -1,6 +1,7 @@
 //! What a run comes to in figures.
 
-use super::run_file::{Run, Step};
+use super::run_file::Run;
+use crate::metrics::StepMetrics;
 
 /// Of a whole run. What its lines do not tell is `None`.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,10 +37,10 @@ pub(super) struct Shares {
 impl Figures {
     pub(super) fn of(run: &Run) -> Self {
         let steps = &run.steps;
-        let sum = |figure: fn(&Step) -> f64| steps.iter().map(figure).sum::<f64>();
+        let sum = |figure: fn(&StepMetrics) -> f64| steps.iter().map(figure).sum::<f64>();
         let num_tokens = sum(|step| step.tokens as f64);
         let measured_s = sum(|step| step.took_s());
-        let known = |figure: fn(&Step) -> Option<f64>| -> Vec<f64> {
+        let known = |figure: fn(&StepMetrics) -> Option<f64>| -> Vec<f64> {
             steps.iter().filter_map(figure).collect()
         };
         let errors = known(|step| {
@@ -70,8 +71,8 @@ impl Figures {
 
 impl Shares {
     /// Over these steps; `None` where no time of ranks is known.
-    pub(super) fn of(steps: &[Step]) -> Option<Self> {
-        let sum = |column: fn(&Step) -> &[f64]| steps.iter().flat_map(column).sum::<f64>();
+    pub(super) fn of(steps: &[StepMetrics]) -> Option<Self> {
+        let sum = |column: fn(&StepMetrics) -> &[f64]| steps.iter().flat_map(column).sum::<f64>();
         let compute = sum(|step| &step.ranks.compute_s);
         let exchange = sum(|step| &step.ranks.exchange_s);
         let wait = sum(|step| &step.ranks.wait_s);
@@ -88,24 +89,24 @@ fn mean(figures: &[f64]) -> Option<f64> {
     (!figures.is_empty()).then(|| figures.iter().sum::<f64>() / figures.len() as f64)
 }
 
-fn most(steps: &[Step], figure: fn(&Step) -> Option<u64>) -> Option<u64> {
+fn most(steps: &[StepMetrics], figure: fn(&StepMetrics) -> Option<u64>) -> Option<u64> {
     steps.iter().filter_map(figure).max()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::run_file::RankTimes;
     use super::super::run_file::tests::step;
     use super::*;
+    use crate::metrics::RankMetrics;
 
     fn run() -> Run {
-        let timed = |at, predicted_s, measured_s, plan_wait_s| Step {
+        let timed = |at, predicted_s, measured_s, plan_wait_s| StepMetrics {
             loss: (at != 2).then_some(6.0 - at as f64),
             tokens: 100,
             sequences: 4,
             predicted_s,
             plan_wait_s,
-            ranks: RankTimes {
+            ranks: RankMetrics {
                 compute_s: vec![1.0, 0.5],
                 exchange_s: vec![0.25, 0.25],
                 wait_s: vec![0.0, 0.5],

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::run_file::Step;
+use crate::metrics::StepMetrics;
 
 /// Lengths from one power of two to below the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,7 +37,7 @@ impl LengthBin {
 }
 
 /// The lengths of all steps whose plans are known, from the shortest bin to the longest without a gap.
-pub(super) fn length_bins(steps: &[Step]) -> Vec<LengthBin> {
+pub(super) fn length_bins(steps: &[StepMetrics]) -> Vec<LengthBin> {
     let mut counts: BTreeMap<(u32, usize), (u64, u64)> = BTreeMap::new();
     let groups = steps.iter().flat_map(|step| &step.plan);
     for group in groups.flat_map(|micro_batch| &micro_batch.groups) {
@@ -71,21 +71,21 @@ pub(super) fn length_bins(steps: &[Step]) -> Vec<LengthBin> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::run_file::{Group, MicroBatch};
     use super::*;
+    use crate::metrics::{GroupMetrics, MicroBatchMetrics};
 
-    fn step(groups: &[(u32, &[u64])]) -> Step {
-        let groups = groups.iter().map(|&(degree, seq_lens)| Group {
+    fn step(groups: &[(u32, &[u64])]) -> StepMetrics {
+        let groups = groups.iter().map(|&(degree, seq_lens)| GroupMetrics {
             ranks: (0..degree).collect(),
             seq_lens: seq_lens.to_vec(),
-            ..Group::default()
+            ..GroupMetrics::default()
         });
-        Step {
-            plan: vec![MicroBatch {
+        StepMetrics {
+            plan: vec![MicroBatchMetrics {
                 groups: groups.collect(),
-                ..MicroBatch::default()
+                ..MicroBatchMetrics::default()
             }],
-            ..Step::default()
+            ..StepMetrics::default()
         }
     }
 

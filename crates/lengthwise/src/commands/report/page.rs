@@ -186,16 +186,16 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    use super::super::run_file::Step;
     use super::*;
+    use crate::metrics::StepMetrics;
 
     /// A page in which every text that files can hold is `text`.
     fn page_of(text: &str) -> String {
         let line = super::super::run_file::tests::line(&[]);
-        let step: Step = serde_json::from_str(&line).unwrap();
+        let step: StepMetrics = serde_json::from_str(&line).unwrap();
         let run = Run {
             name: text.to_owned(),
-            steps: vec![Step {
+            steps: vec![StepMetrics {
                 planner: Some(text.to_owned()),
                 ..step
             }],

@@ -2,75 +2,19 @@
 
 use std::path::Path;
 
-use lengthwise_core::Cluster;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::source;
 use crate::failure::Failure;
-use crate::metrics::VERSION;
+use crate::metrics::{StepMetrics, VERSION};
 
 /// A run to report on; it has at least one step.
 #[derive(Debug)]
 pub(super) struct Run {
     /// What the report calls it.
     pub(super) name: String,
-    pub(super) steps: Vec<Step>,
-}
-
-/// What is read of a step. Lines from before a key was written lack it.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct Step {
-    pub(super) step: u64,
-    /// `None` where it was no number.
-    pub(super) loss: Option<f64>,
-    pub(super) tokens: u64,
-    pub(super) sequences: u64,
-    pub(super) predicted_s: f64,
-    pub(super) measured_s: f64,
-    /// By the clocks of emulated devices.
-    pub(super) emulated_s: Option<f64>,
-    /// What the planner made of its plan, where the prediction knows more.
-    pub(super) planned_s: Option<f64>,
-    /// The part of the prediction that comes beside the micro-batches.
-    #[serde(default)]
-    pub(super) predicted_step_overhead_s: f64,
-    #[serde(default)]
-    pub(super) plan_wait_s: f64,
-    pub(super) lower_bound_s: Option<f64>,
-    pub(super) gap: Option<f64>,
-    pub(super) solve_s: Option<f64>,
-    pub(super) predicted_peak_memory_bytes: Option<u64>,
-    pub(super) measured_peak_memory_bytes: Option<u64>,
-    pub(super) groups_created: Option<u64>,
-    pub(super) planner: Option<String>,
-    #[serde(default)]
-    pub(super) plan: Vec<MicroBatch>,
-    #[serde(default)]
-    pub(super) ranks: RankTimes,
-}
-
-/// A micro-batch of a step's plan.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct MicroBatch {
-    pub(super) predicted_s: f64,
-    pub(super) groups: Vec<Group>,
-}
-
-/// A group of a micro-batch.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct Group {
-    pub(super) ranks: Vec<u32>,
-    pub(super) predicted_s: f64,
-    pub(super) seq_lens: Vec<u64>,
-}
-
-/// What every rank's time went into, by rank.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct RankTimes {
-    pub(super) compute_s: Vec<f64>,
-    pub(super) exchange_s: Vec<f64>,
-    pub(super) wait_s: Vec<f64>,
+    pub(super) steps: Vec<StepMetrics>,
 }
 
 impl Run {
@@ -110,7 +54,7 @@ impl Problem {
 /// What writes the files that are expected.
 const HINT: &str = "runs are what lengthwise train writes with --metrics";
 
-fn steps(text: &str) -> Result<Vec<Step>, Problem> {
+fn steps(text: &str) -> Result<Vec<StepMetrics>, Problem> {
     let mut steps = Vec::new();
     for (line, content) in (1..).zip(text.lines()) {
         if content.trim().is_empty() {
@@ -131,7 +75,7 @@ fn steps(text: &str) -> Result<Vec<Step>, Problem> {
     Ok(steps)
 }
 
-fn step(line: &str) -> Result<Step, Problem> {
+fn step(line: &str) -> Result<StepMetrics, Problem> {
     let not_a_step = |message| Problem {
         message,
         hint: Some(HINT),
@@ -143,14 +87,14 @@ fn step(line: &str) -> Result<Step, Problem> {
         .ok_or_else(|| not_a_step("it is no JSON object".to_owned()))?;
     // Lines without a version are from before there was one, and lack keys only.
     if let Some(version) = fields.get("version")
-        && version.as_u64() != Some(VERSION)
+        && version.as_u64() != Some(VERSION.into())
     {
         return Err(Problem {
             message: format!("version {version} is not known; it must be {VERSION}"),
             hint: Some("use the version of lengthwise that wrote it"),
         });
     }
-    let step = Step::deserialize(&value).map_err(|error| not_a_step(error.to_string()))?;
+    let step = StepMetrics::deserialize(&value).map_err(|error| not_a_step(error.to_string()))?;
     step.check().map_err(Problem::new)?;
     Ok(step)
 }
@@ -160,62 +104,6 @@ fn in_line(error: &serde_json::Error) -> String {
     error
         .to_string()
         .replace(" at line 1 column ", " at column ")
-}
-
-impl Step {
-    /// What it took: by the devices' clocks where they are emulated, since the machine may be late.
-    pub(super) fn took_s(&self) -> f64 {
-        self.emulated_s.unwrap_or(self.measured_s)
-    }
-
-    /// The rule that some figure breaks.
-    fn check(&self) -> Result<(), String> {
-        let groups = || self.plan.iter().flat_map(|micro_batch| &micro_batch.groups);
-        let named = [
-            ("predicted_s", self.predicted_s),
-            ("measured_s", self.measured_s),
-            ("emulated_s", self.emulated_s.unwrap_or(0.0)),
-            ("planned_s", self.planned_s.unwrap_or(0.0)),
-            ("predicted_step_overhead_s", self.predicted_step_overhead_s),
-            ("plan_wait_s", self.plan_wait_s),
-            ("lower_bound_s", self.lower_bound_s.unwrap_or(0.0)),
-        ];
-        let planned = self.plan.iter().map(|micro_batch| micro_batch.predicted_s);
-        let planned = planned.chain(groups().map(|group| group.predicted_s));
-        let times = named.into_iter();
-        let times = times.chain(planned.map(|time| ("plan: predicted_s", time)));
-        let ranks = &self.ranks;
-        let columns = [
-            ("ranks.compute_s", &ranks.compute_s),
-            ("ranks.exchange_s", &ranks.exchange_s),
-            ("ranks.wait_s", &ranks.wait_s),
-        ];
-        let by_rank = columns
-            .into_iter()
-            .flat_map(|(key, column)| column.iter().map(move |&time| (key, time)));
-        if let Some((key, time)) = times.chain(by_rank).find(|&(_, time)| time < 0.0) {
-            return Err(format!("{key} is {time}; times must not be negative"));
-        }
-        if columns
-            .iter()
-            .any(|(_, column)| column.len() != ranks.compute_s.len())
-        {
-            return Err(
-                "the lists of ranks differ in length; each must have a figure for every rank"
-                    .to_owned(),
-            );
-        }
-        let beyond = |&rank: &u32| rank >= Cluster::MAX_DEVICES;
-        let all_ranks = groups().flat_map(|group| &group.ranks).copied();
-        if let Some(rank) = all_ranks.clone().find(beyond) {
-            let most = Cluster::MAX_DEVICES;
-            return Err(format!("plan: rank {rank} must be below {most}"));
-        }
-        if groups().any(|group| group.ranks.is_empty()) {
-            return Err("plan: a group has no ranks; it must have at least one".to_owned());
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -232,11 +120,11 @@ pub(super) mod tests {
         "ranks":{"compute_s":[1.5,1.5,1.0,1.0],"exchange_s":[0.5,0.5,0.5,0.0],"wait_s":[0.5,0.5,1.0,1.5]}}"#;
 
     /// A step that took so long, of which nothing else is known.
-    pub(in super::super) fn step(step: u64, measured_s: f64) -> Step {
-        Step {
+    pub(in super::super) fn step(step: u64, measured_s: f64) -> StepMetrics {
+        StepMetrics {
             step,
             measured_s,
-            ..Step::default()
+            ..StepMetrics::default()
         }
     }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::figures::Shares;
-use super::run_file::Step;
 use super::timeline::Timeline;
+use crate::metrics::StepMetrics;
 
 /// More steps are averaged: a screen has no more columns.
 const MAX_POINTS: usize = 1000;
@@ -31,7 +31,7 @@ pub(super) struct Series {
 }
 
 /// The points of a run and the plans that belong to some of them.
-pub(super) fn series(steps: &[Step], asked: Option<u64>) -> (Series, Vec<Timeline>) {
+pub(super) fn series(steps: &[StepMetrics], asked: Option<u64>) -> (Series, Vec<Timeline>) {
     let points = points(steps.len());
     let kept = kept_plans(steps, points.len(), asked);
     let mut plans = Vec::new();
@@ -45,8 +45,9 @@ pub(super) fn series(steps: &[Step], asked: Option<u64>) -> (Series, Vec<Timelin
             plans.len() - 1
         }));
         let steps = &steps[point];
-        let mean =
-            |figure: fn(&Step) -> f64| steps.iter().map(figure).sum::<f64>() / steps.len() as f64;
+        let mean = |figure: fn(&StepMetrics) -> f64| {
+            steps.iter().map(figure).sum::<f64>() / steps.len() as f64
+        };
         let losses: Vec<f64> = steps.iter().filter_map(|step| step.loss).collect();
         let loss = losses.iter().sum::<f64>() / losses.len() as f64;
         series.loss.push(loss.is_finite().then_some(loss));
@@ -73,12 +74,12 @@ fn points(num_steps: usize) -> Vec<std::ops::Range<usize>> {
 }
 
 /// Positions of steps spread over the run, with the slowest, the one predicted worst, and the one asked for.
-fn kept_plans(steps: &[Step], num_points: usize, asked: Option<u64>) -> BTreeSet<usize> {
+fn kept_plans(steps: &[StepMetrics], num_points: usize, asked: Option<u64>) -> BTreeSet<usize> {
     let last = steps.len() - 1;
     let num = MAX_PLANS.min(num_points);
     let spread = (0..num).map(|plan| (last * plan).checked_div(num - 1).unwrap_or(0));
     let mut kept: BTreeSet<usize> = spread.collect();
-    let most = |figure: fn(&Step) -> f64| {
+    let most = |figure: fn(&StepMetrics) -> f64| {
         let all = steps.iter().enumerate();
         all.max_by(|a, b| figure(a.1).total_cmp(&figure(b.1)))
             .map(|(at, _)| at)
@@ -98,14 +99,14 @@ fn kept_plans(steps: &[Step], num_points: usize, asked: Option<u64>) -> BTreeSet
 
 #[cfg(test)]
 mod tests {
-    use super::super::run_file::MicroBatch;
     use super::super::run_file::tests::step;
     use super::*;
+    use crate::metrics::MicroBatchMetrics;
 
-    fn steps(num: u64) -> Vec<Step> {
-        let with_plan = |at| Step {
+    fn steps(num: u64) -> Vec<StepMetrics> {
+        let with_plan = |at| StepMetrics {
             loss: Some(at as f64),
-            plan: vec![MicroBatch::default()],
+            plan: vec![MicroBatchMetrics::default()],
             ..step(at, if at == 777 { 9.0 } else { 1.0 })
         };
         (1..=num).map(with_plan).collect()

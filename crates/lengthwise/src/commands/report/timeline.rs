@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::run_file::{Group, MicroBatch, Step};
+use crate::metrics::{GroupMetrics, MicroBatchMetrics, StepMetrics};
 
 /// Ranks beyond this number are not drawn one by one.
 const MAX_RANKS: usize = 256;
@@ -50,7 +50,7 @@ pub(super) struct GroupBar {
 
 impl Timeline {
     /// The plan of a step; `None` where it was not written.
-    pub(super) fn of(step: &Step) -> Option<Self> {
+    pub(super) fn of(step: &StepMetrics) -> Option<Self> {
         if step.plan.is_empty() {
             return None;
         }
@@ -91,7 +91,7 @@ impl Timeline {
 }
 
 impl MicroBatchBars {
-    fn of(micro_batch: &MicroBatch) -> Self {
+    fn of(micro_batch: &MicroBatchMetrics) -> Self {
         MicroBatchBars {
             predicted_s: micro_batch.predicted_s,
             groups: micro_batch.groups.iter().map(GroupBar::of).collect(),
@@ -100,7 +100,7 @@ impl MicroBatchBars {
 }
 
 impl GroupBar {
-    fn of(group: &Group) -> Self {
+    fn of(group: &GroupMetrics) -> Self {
         let tokens = group
             .seq_lens
             .iter()
@@ -166,13 +166,14 @@ mod tests {
 
     #[test]
     fn neighbours_of_one_degree_are_drawn_together_where_there_are_too_many() {
-        let group = |first: u32, degree: u32, predicted_s| Group {
+        let group = |first: u32, degree: u32, predicted_s| GroupMetrics {
+            strategy: None,
             ranks: (first..first + degree).collect(),
             predicted_s,
             seq_lens: vec![10, 30],
         };
-        let step = Step {
-            plan: vec![MicroBatch {
+        let step = StepMetrics {
+            plan: vec![MicroBatchMetrics {
                 predicted_s: 2.0,
                 groups: vec![
                     group(2, 1, 0.5),
@@ -181,7 +182,7 @@ mod tests {
                     group(4, 1, 0.75),
                 ],
             }],
-            ..Step::default()
+            ..StepMetrics::default()
         };
         let timeline = Timeline::of(&step).unwrap();
         assert_eq!(timeline.clone().condensed(4), timeline);
