@@ -217,7 +217,7 @@ mod tests {
             ("{".to_owned(), "p.json is no plan in JSON: EOF"),
             (
                 "[]".to_owned(),
-                "p.json is no plan in JSON: invalid length 1",
+                "p.json is no plan in JSON: invalid length 0",
             ),
             (
                 r#"{"micro_batches":[]}"#.to_owned(),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use common::Described;
 use lengthwise_core::{
     Activations, Activity, ActivityClass, Bytes, Cluster, Degree, Device, GlobalBatch, Group,
-    MemoryModel, MicroBatch, Plan, Rank, SequenceIndex, Speed, Strategy, StrategyKind, TraceEvent,
+    MemoryModel, MicroBatch, Plan, Rank, SequenceIndex, Speed, Strategy, TraceEvent,
 };
 use lengthwise_cost::{
     CostModel, FittedCosts, FittedModel, GroupShape, KindCosts, predict_micro_batch, predict_step,
@@ -116,16 +116,13 @@ fn cases() -> impl Generator<Value = Case> {
                     num_heads,
                     fixed_memory_bytes: 5000.0,
                     micro_batch_overhead_s: overhead,
-                    ..FittedCosts::of_kind(
-                        StrategyKind::ulysses(Activations::Recompute),
-                        KindCosts {
-                            quadratic_s_per_token2: quadratic,
-                            linear_s_per_token: linear,
-                            exchange_s_per_token: entry(near),
-                            many_nodes_exchange_s_per_token: entry(far),
-                            memory_bytes_per_token: vec![(Degree::ONE, 100.0)],
-                        },
-                    )
+                    ..common::whatever_is_done_with_activations(&KindCosts {
+                        quadratic_s_per_token2: quadratic,
+                        linear_s_per_token: linear,
+                        exchange_s_per_token: entry(near),
+                        many_nodes_exchange_s_per_token: entry(far),
+                        memory_bytes_per_token: vec![(Degree::ONE, 100.0)],
+                    })
                 });
                 let (device, nic, nics_per_node, device_latency_s, nic_latency_s, parameter_bytes) =
                     links;

@@ -27,18 +27,25 @@ pub fn model(linear: f64, quadratic: f64, exchange: &[(u32, f64)], overhead: f64
     FittedModel::new(FittedCosts {
         fixed_memory_bytes: 5000.0,
         micro_batch_overhead_s: overhead,
-        ..FittedCosts::of_kind(
-            StrategyKind::ulysses(Activations::Recompute),
-            KindCosts {
-                linear_s_per_token: linear,
-                quadratic_s_per_token2: quadratic,
-                exchange_s_per_token: exchange.iter().map(entry).collect(),
-                memory_bytes_per_token: vec![(Degree::ONE, 100.0)],
-                ..KindCosts::default()
-            },
-        )
+        ..whatever_is_done_with_activations(&KindCosts {
+            linear_s_per_token: linear,
+            quadratic_s_per_token2: quadratic,
+            exchange_s_per_token: exchange.iter().map(entry).collect(),
+            memory_bytes_per_token: vec![(Degree::ONE, 100.0)],
+            ..KindCosts::default()
+        })
     })
     .unwrap()
+}
+
+/// The same costs with activations kept and recomputed.
+pub fn whatever_is_done_with_activations(costs: &KindCosts) -> FittedCosts {
+    let kinds = [Activations::Keep, Activations::Recompute];
+    let kinds = kinds.map(|activations| (StrategyKind::ulysses(activations), costs.clone()));
+    FittedCosts {
+        kinds: kinds.into(),
+        ..FittedCosts::default()
+    }
 }
 
 /// A group of these ranks that recomputes its activations.

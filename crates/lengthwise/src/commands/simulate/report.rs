@@ -114,7 +114,8 @@ impl Report {
         let links = simulated.links.iter().map(|link| LinkReport {
             place: link.place.into(),
             bandwidth_bytes_per_s: link.bandwidth_bytes_per_s,
-            bytes: link.bytes,
+            // Links carry parts of bytes; what they have carried in the end is whole.
+            bytes: link.bytes.round(),
             utilisation: link.utilisation,
             peak_load: link.peak_load,
         });
