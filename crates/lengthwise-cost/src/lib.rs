@@ -44,7 +44,7 @@ pub use hardware::{ClusterLinks, DeviceKind, DeviceModel, ExchangeEfficiency, Ha
 pub use measurement::{FitReport, MeasuredFor, MeasuredGroup, MeasuredParts, Measurement};
 pub use model::{CostModel, GroupShape, Span, TimeParts};
 pub use per_degree::PerDegree;
-pub use predict::{predict_group, predict_micro_batch, predict_step};
+pub use predict::{predict_group, predict_micro_batch, predict_step, slowest_speed};
 pub use profile::{
     ClusterProfile, DeviceProfile, KindProfile, ModelProfile, NodeProfile, OverheadProfile, Profile,
 };

@@ -20,12 +20,14 @@ pub fn predict_group(
     let nominal: Seconds = seq_lens
         .map(|seq_len| cost.sequence_time(shape, seq_len))
         .sum();
+    nominal / slowest_speed(group, cluster)
+}
+
+/// The speed of the slowest device of a group, at whose pace it works.
+pub fn slowest_speed(group: &Group, cluster: &Cluster) -> Speed {
     let devices = group.ranks.iter().filter_map(|&rank| cluster.device(rank));
-    let slowest = devices
-        .map(|device| device.speed())
-        .reduce(Speed::min)
-        .unwrap_or(Speed::NOMINAL);
-    nominal / slowest
+    let speeds = devices.map(|device| device.speed());
+    speeds.reduce(Speed::min).unwrap_or(Speed::NOMINAL)
 }
 
 /// The makespan of a micro-batch, its overhead included.

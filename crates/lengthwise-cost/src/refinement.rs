@@ -15,7 +15,9 @@
 use lengthwise_core::{Cluster, Degree, GlobalBatch, MicroBatch, Plan, Seconds};
 
 use crate::fitting::{Load, TimeTerms};
-use crate::{CostError, CostModel, FittedModel, GroupShape, StepModel, predict_group};
+use crate::{
+    CostError, CostModel, FittedModel, GroupShape, StepModel, predict_group, slowest_speed,
+};
 
 /// How fast and how far costs are refined.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -169,9 +171,11 @@ impl Refinement {
                 let seq_lens = group.sequences.iter().filter_map(|&s| batch.seq_len(s));
                 let shape = GroupShape::of(group, cluster);
                 let exchange = self.refined.cost.exchange_slopes(shape);
-                let row = self
+                let mut row = self
                     .terms
                     .group_with_exchange(&Load::new(shape, seq_lens), exchange);
+                let speed = slowest_speed(group, cluster).get();
+                row.iter_mut().for_each(|term| *term /= speed);
                 let time = predict_group(group, batch, cluster, &self.refined.cost);
                 ((group.degree(), time), row)
             })
@@ -263,8 +267,11 @@ mod tests {
         }
     }
 
+    /// Its first device is slower than the others.
     fn cluster() -> Cluster {
-        Cluster::uniform(1, RANKS, Device::new(Bytes::from_mib(1), Speed::NOMINAL)).unwrap()
+        let device = |speed| Device::new(Bytes::from_mib(1), Speed::new(speed).unwrap());
+        let speeds = (0..RANKS).map(|rank| if rank == 0 { 0.6 } else { 1.0 });
+        Cluster::from_nodes(vec![speeds.map(device).collect()]).unwrap()
     }
 
     /// A micro-batch of groups of these degrees, with a sequence each, the first of which has this index.
