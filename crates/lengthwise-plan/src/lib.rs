@@ -16,6 +16,7 @@ mod homogeneous;
 mod instance;
 mod kind;
 mod options;
+mod patterns;
 mod placement;
 mod planner;
 mod static_degree;

@@ -54,6 +54,18 @@ impl Planned {
         effort: Effort,
         started: Instant,
     ) -> Self {
+        let bound = |known| lower_bound(instance, known, effort);
+        Self::with_bound(draft, instance, num_drafts, bound, started)
+    }
+
+    /// The same with a bound found otherwise, given the step time, and the number of sets of plans that it took.
+    pub(crate) fn with_bound(
+        draft: Draft,
+        instance: &Instance<'_>,
+        num_drafts: usize,
+        bound: impl FnOnce(f64) -> (f64, usize),
+        started: Instant,
+    ) -> Self {
         let Problem {
             batch,
             cluster,
@@ -62,7 +74,7 @@ impl Planned {
         } = instance.problem;
         let plan = draft.into_plan(instance);
         let predicted_step = predict_step(&plan, batch, cluster, cost);
-        let (bound, num_bounds) = lower_bound(instance, predicted_step.get(), effort);
+        let (bound, num_bounds) = bound(predicted_step.get());
         let is_optimal = bound >= predicted_step.get() * (1.0 - OPTIMAL);
         Planned {
             plan,
@@ -116,6 +128,13 @@ impl PlanReport {
     pub fn gap(&self) -> Option<f64> {
         let slack = self.predicted_step - self.lower_bound;
         (self.lower_bound > Seconds::ZERO).then(|| slack / self.lower_bound)
+    }
+
+    /// Says so where planning ended for lack of time.
+    pub(crate) fn note_time_budget(&mut self, out_of_time: bool) {
+        if out_of_time && self.stop_reason == StopReason::Converged {
+            self.stop_reason = StopReason::TimeBudget;
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The planner that mixes degrees inside every micro-batch.
 
+mod deep;
 mod fill;
 mod lanes;
 mod noise;
@@ -14,18 +15,20 @@ use std::time::Instant;
 use self::lanes::{NUM_LANES, in_lanes};
 use self::search::{Search, Tried};
 use self::sketch::sketch;
-use crate::bound::Effort;
+use crate::bound::{Effort, longest_first_bound};
 use crate::communicators::affordable;
 use crate::deadline::Deadline;
 use crate::exhaustive::is_tiny;
 use crate::instance::Instance;
-use crate::{Exhaustive, PlanError, Planned, Planner, PlannerOptions, Problem, StopReason};
+use crate::patterns::{PatternPrices, is_deep};
+use crate::{Exhaustive, PlanError, Planned, Planner, PlannerOptions, Problem};
 
 /// Chooses micro-batches, groups and assignment together.
 ///
 /// Drafts are filled up to makespans that a search varies, the promising ones polished by trades; then a
 /// branch-and-bound over the longest sequences proves a lower bound. The effort of both depends on the size of the
 /// problem alone (tiny ones are enumerated), so the same input gives the same plan; only a time budget can cut it short.
+/// Where memory asks for dozens of micro-batches, groups follow from the prices of patterns that recur instead.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Adaptive {
     options: PlannerOptions,
@@ -66,6 +69,9 @@ impl Planner for Adaptive {
         let started = Instant::now();
         let deadline = |share| Deadline::after(started, self.options.time_budget, share);
         let instance = Instance::new(problem)?;
+        if is_deep(&instance) && instance.devices.are_equal() {
+            return Ok(plan_deep(&instance, deadline, started));
+        }
         let num_threads = self.options.num_threads.get();
         // One after the other, each lane has its part of the time.
         let lane_share = |lane| {
@@ -99,11 +105,30 @@ impl Planner for Adaptive {
         let effort = Effort::until(deadline(BOUND_SHARE));
         let mut planned = Planned::of(best.draft, &instance, num_drafts, effort, started);
         out_of_time |= deadline(BOUND_SHARE).has_passed();
-        if planned.report.stop_reason == StopReason::Converged && out_of_time {
-            planned.report.stop_reason = StopReason::TimeBudget;
-        }
+        planned.report.note_time_budget(out_of_time);
         Ok(planned)
     }
+}
+
+/// Plans micro-batches by the prices of the groups that recur in them, which bound all plans, too.
+fn plan_deep(
+    instance: &Instance<'_>,
+    deadline: impl Fn(f64) -> Deadline,
+    started: Instant,
+) -> Planned {
+    let prices = PatternPrices::of(instance, deadline(SKETCH_SHARE));
+    let mut out_of_time = deadline(SKETCH_SHARE).has_passed();
+    let draft = deep::draft(instance, &prices);
+    let effort = Effort::until(deadline(BOUND_SHARE));
+    let bound = |known| {
+        let (bound, num_bounds) = longest_first_bound(instance, known, effort);
+        let bound = bound.max(prices.bound).min(known);
+        (bound, num_bounds + prices.num_rounds)
+    };
+    let mut planned = Planned::with_bound(draft, instance, 1, bound, started);
+    out_of_time |= deadline(BOUND_SHARE).has_passed();
+    planned.report.note_time_budget(out_of_time);
+    planned
 }
 
 /// How many of the best aims are tried on the batch itself.

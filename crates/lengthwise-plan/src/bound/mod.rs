@@ -14,6 +14,7 @@ pub(crate) use self::least_micro_batches::least_micro_batches;
 use self::relaxation::{Bound, Relaxation};
 use crate::deadline::Deadline;
 use crate::instance::Instance;
+use crate::patterns::{PatternPrices, is_deep};
 
 /// A set of plans, by what they have in common, and a bound for all of them.
 struct Node {
@@ -49,13 +50,28 @@ impl Effort {
     }
 }
 
+/// The least time of any plan, given one that takes `known`, or less; and how many sets of plans it was found by.
+pub(crate) fn lower_bound(instance: &Instance<'_>, known: f64, effort: Effort) -> (f64, usize) {
+    let (bound, num_bounds) = longest_first_bound(instance, known, effort);
+    if bound >= known || !is_deep(instance) {
+        return (bound, num_bounds);
+    }
+    let prices = PatternPrices::of(instance, effort.deadline);
+    let bound = bound.max(prices.bound).min(known);
+    (bound, num_bounds + prices.num_rounds)
+}
+
 /// The least time of any plan, given one that takes `known`: exact once every set of plans is either decided or bounded
 /// by `known`, else the least bound of those left when the effort is spent.
 ///
 /// The plans are split by their number of micro-batches, then by where the longest sequence goes (which shape of group,
 /// with which longer sequences, in which micro-batch), then the second longest and so on. Tells how often it evaluated a
 /// set, too.
-pub(crate) fn lower_bound(instance: &Instance<'_>, known: f64, effort: Effort) -> (f64, usize) {
+pub(crate) fn longest_first_bound(
+    instance: &Instance<'_>,
+    known: f64,
+    effort: Effort,
+) -> (f64, usize) {
     let relaxation = Relaxation::new(instance);
     let mut search = Search {
         open: BinaryHeap::new(),

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test needs some of it")]
 
+use std::path::Path;
+
 use lengthwise_core::{
     Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategyKind, StrategySpace,
 };
@@ -28,6 +30,17 @@ impl Case {
             space: &self.space,
         }
     }
+}
+
+/// The lengths of a recorded batch, which is JSON on one line.
+pub fn recorded_lens(name: &str) -> Vec<u64> {
+    let batches = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/batches");
+    let text = std::fs::read_to_string(batches.join(format!("{name}.json"))).unwrap();
+    let (_, list) = text.split_once("\"seq_lens_tokens\": [").unwrap();
+    let (list, _) = list.split_once(']').unwrap();
+    list.split(',')
+        .map(|len| len.trim().parse().unwrap())
+        .collect()
 }
 
 /// How large the problems of [`cases`] are at most.

@@ -1,0 +1,182 @@
+//! Drafts of very many micro-batches: groups by the prices of their patterns, then micro-batches of groups that end
+//! together.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use crate::draft::Draft;
+use crate::instance::Instance;
+use crate::patterns::{GroupKind, PatternPrices, Worth};
+
+/// Micro-batches that wait for groups to fill them: after so many others their devices hardly suit any.
+const MAX_WAITING: usize = 32;
+
+/// A group that has no devices yet.
+struct Bundle {
+    shape: usize,
+    time: f64,
+    memory: u64,
+    /// Classes and how many sequences of each.
+    content: Vec<(u32, u32)>,
+}
+
+/// Where a sequence can go, and what that takes of the step.
+#[derive(Clone, Copy)]
+struct Choice {
+    cost: f64,
+    kind: usize,
+    /// The room and position of the group, if it is there already.
+    bundle: Option<(u64, u32)>,
+}
+
+/// The draft of an instance whose devices are equal, in time that grows with its sequences alone.
+pub(crate) fn draft(instance: &Instance<'_>, prices: &PatternPrices) -> Draft {
+    let mut bundles = Bundles::new(instance, prices).fill();
+    bundles.sort_by(|a, b| b.time.total_cmp(&a.time));
+    assemble(instance, &bundles)
+}
+
+/// Sequences on their way into groups, the longest first.
+struct Bundles<'a, 'p> {
+    instance: &'a Instance<'p>,
+    prices: &'a PatternPrices,
+    bundles: Vec<Bundle>,
+    /// The room that groups of each kind have left.
+    by_room: Vec<BTreeSet<(u64, u32)>>,
+}
+
+impl<'a, 'p> Bundles<'a, 'p> {
+    fn new(instance: &'a Instance<'p>, prices: &'a PatternPrices) -> Self {
+        Bundles {
+            instance,
+            prices,
+            bundles: Vec::new(),
+            by_room: vec![BTreeSet::new(); prices.lots.kinds.len()],
+        }
+    }
+
+    fn fill(mut self) -> Vec<Bundle> {
+        let lots = &self.prices.lots;
+        let mut worths = worths(self.prices);
+        for lot in (0..lots.num_lots()).rev() {
+            for class in (lots.starts[lot]..lots.starts[lot + 1]).rev() {
+                for _ in self.instance.members(class) {
+                    self.place(class, &worths);
+                }
+            }
+            // From here on only shorter ones are left to fill room with.
+            for (worths, kind) in worths.iter_mut().zip(&lots.kinds) {
+                worths.truncate(lot.min(kind.num_fitting()));
+            }
+        }
+        self.bundles
+    }
+
+    /// Puts a sequence where it takes the least, with the room at what it is worth to others.
+    fn place(&mut self, class: usize, worths: &[Vec<Rc<Worth>>]) {
+        let instance = self.instance;
+        let kinds = self.prices.lots.kinds.iter().zip(worths).enumerate();
+        let choices = kinds.filter_map(|(index, (kind, worths))| {
+            let worth = worths.last()?;
+            let fits = instance.fits(kind.shape, class);
+            fits.then(|| self.cheapest(index, class, worth))
+        });
+        let choice = choices.min_by(|a, b| a.cost.total_cmp(&b.cost));
+        let choice = choice.expect("every sequence fits some shape");
+        let shape = self.prices.lots.kinds[choice.kind].shape;
+        let (room, position) = choice.bundle.unwrap_or_else(|| {
+            self.bundles.push(Bundle {
+                shape,
+                time: 0.0,
+                memory: 0,
+                content: Vec::new(),
+            });
+            let position = self.bundles.len() as u32 - 1;
+            (instance.shapes[shape].best_budget, position)
+        });
+        let memory = instance.memory(shape, class);
+        self.by_room[choice.kind].remove(&(room, position));
+        self.by_room[choice.kind].insert((room - memory, position));
+        let bundle = &mut self.bundles[position as usize];
+        bundle.time += instance.time(shape, class);
+        bundle.memory += memory;
+        match bundle.content.last_mut() {
+            Some((last, count)) if *last == class as u32 => *count += 1,
+            _ => bundle.content.push((class as u32, 1)),
+        }
+    }
+
+    /// The cheapest group of a kind: a new one, or the one with the least or the most room.
+    fn cheapest(&self, kind: usize, class: usize, worth: &Worth) -> Choice {
+        let GroupKind { shape, opening, .. } = &self.prices.lots.kinds[kind];
+        let instance = self.instance;
+        let budget = instance.shapes[*shape].best_budget;
+        let memory = instance.memory(*shape, class);
+        let charge = instance.work(*shape, class) / instance.total_speed;
+        let worth = |room: u64| worth.of_room(room as f64 / budget as f64);
+        let mut best = Choice {
+            cost: charge + opening - worth(budget - memory),
+            kind,
+            bundle: None,
+        };
+        let roomy = || self.by_room[kind].range((memory, 0)..);
+        for &(room, position) in [roomy().next(), roomy().next_back()].into_iter().flatten() {
+            let cost = charge + worth(room) - worth(room - memory);
+            if cost <= best.cost {
+                best = Choice {
+                    cost,
+                    kind,
+                    bundle: Some((room, position)),
+                };
+            }
+        }
+        best
+    }
+}
+
+/// For each kind of groups what room is worth to the first lot, to the first two, and so on.
+fn worths(prices: &PatternPrices) -> Vec<Vec<Rc<Worth>>> {
+    let of_kind = |kind| {
+        let mut latest = Rc::new(Worth::of_nothing());
+        let with_lot = |lot| {
+            let mut worth = Worth::clone(&latest);
+            if worth.add(kind, &prices.of_lots, lot) {
+                latest = Rc::new(worth);
+            }
+            Rc::clone(&latest)
+        };
+        (0..GroupKind::num_fitting(kind)).map(with_lot).collect()
+    };
+    prices.lots.kinds.iter().map(of_kind).collect()
+}
+
+/// Puts each group, the slowest first, into the first micro-batch that has devices left for it.
+fn assemble(instance: &Instance<'_>, bundles: &[Bundle]) -> Draft {
+    let mut draft = Draft::default();
+    let mut waiting: VecDeque<u32> = VecDeque::new();
+    for bundle in bundles {
+        let strategy = instance.shapes[bundle.shape].strategy;
+        let opened = waiting.iter().find_map(|&micro_batch| {
+            draft.open_group(instance, micro_batch, strategy, bundle.memory)
+        });
+        let group = opened.or_else(|| {
+            let micro_batch = draft.open_micro_batch(instance);
+            waiting.push_back(micro_batch);
+            if waiting.len() > MAX_WAITING {
+                waiting.pop_front();
+            }
+            draft.open_group(instance, micro_batch, strategy, bundle.memory)
+        });
+        let group = group.expect("all devices together have room for any group");
+        let micro_batch = draft.groups[group as usize].micro_batch;
+        if draft.free[micro_batch as usize].num_free() == 0 {
+            waiting.retain(|&waiting| waiting != micro_batch);
+        }
+        for &(class, count) in &bundle.content {
+            for _ in 0..count {
+                draft.place(instance, class as usize, group);
+            }
+        }
+    }
+    draft
+}

@@ -1,0 +1,178 @@
+//! What the room of a group is worth: the knapsack of a pattern.
+
+use super::lots::GroupKind;
+
+/// Parts that a budget is divided into.
+const NUM_UNITS: usize = 1024;
+
+/// Sequences that take less than this part of a budget are poured in like sand.
+const SAND: f64 = 1.0 / 32.0;
+
+/// The most that sequences are worth that fill so many units of a group's budget, at given prices.
+///
+/// A sequence is worth its price less what the group charges for it. Sizes are rounded down, and sand may be split, so that
+/// no group holds more.
+#[derive(Clone)]
+pub(crate) struct Worth {
+    /// By units of room.
+    values: Vec<f64>,
+    /// The lot whose sequence comes last; none where there is sand alone.
+    last: Vec<Option<u32>>,
+    sand: Option<Sand>,
+}
+
+#[derive(Clone, Copy)]
+struct Sand {
+    lot: usize,
+    /// What a whole budget of it is worth.
+    density: f64,
+}
+
+impl Worth {
+    /// Without any sequences to fill room with.
+    pub(crate) fn of_nothing() -> Self {
+        Worth {
+            values: vec![0.0; NUM_UNITS + 1],
+            last: vec![None; NUM_UNITS + 1],
+            sand: None,
+        }
+    }
+
+    /// With all that fit.
+    pub(super) fn of_all(kind: &GroupKind, prices: &[f64]) -> Self {
+        let mut worth = Worth::of_nothing();
+        for lot in 0..kind.num_fitting() {
+            worth.add(kind, prices, lot);
+        }
+        worth
+    }
+
+    /// Allows sequences of one more lot, none of them shorter than those before; whether that changes anything.
+    pub(crate) fn add(&mut self, kind: &GroupKind, prices: &[f64], lot: usize) -> bool {
+        let profit = prices[lot] - kind.charge[lot];
+        let memory = kind.memory[lot];
+        if memory < SAND {
+            let density = profit / memory.max(f64::EPSILON);
+            let is_best = density > self.sand.map_or(0.0, |sand| sand.density);
+            if is_best {
+                self.sand = Some(Sand { lot, density });
+                for (units, value) in self.values.iter_mut().enumerate() {
+                    *value = units as f64 / NUM_UNITS as f64 * density;
+                }
+            }
+            return is_best;
+        }
+        let size = units(memory);
+        // Where shorter ones in the same room are worth as much, none of it is ever wanted.
+        if profit <= self.values[size] {
+            return false;
+        }
+        for room in size..=NUM_UNITS {
+            let value = self.values[room - size] + profit;
+            if value > self.values[room] {
+                self.values[room] = value;
+                self.last[room] = Some(lot as u32);
+            }
+        }
+        true
+    }
+
+    /// The worth of a whole budget.
+    pub(super) fn of_budget(&self) -> f64 {
+        self.values[NUM_UNITS]
+    }
+
+    /// The worth of a part of the budget.
+    pub(crate) fn of_room(&self, part: f64) -> f64 {
+        self.values[units(part)]
+    }
+
+    /// The sequences that are worth the most in a whole budget: how many of each lot.
+    pub(super) fn best_content(&self, kind: &GroupKind) -> Vec<(usize, f64)> {
+        let mut content: Vec<(usize, f64)> = Vec::new();
+        let mut room = NUM_UNITS;
+        while let Some(lot) = self.last[room] {
+            let lot = lot as usize;
+            match content.iter_mut().find(|(held, _)| *held == lot) {
+                Some((_, count)) => *count += 1.0,
+                None => content.push((lot, 1.0)),
+            }
+            room -= units(kind.memory[lot]);
+        }
+        if let Some(sand) = self.sand.filter(|_| room > 0) {
+            let part = room as f64 / NUM_UNITS as f64;
+            content.push((sand.lot, part / kind.memory[sand.lot].max(f64::EPSILON)));
+        }
+        content
+    }
+}
+
+/// Whole units in a part of the budget; a part that is all but a whole number of them counts as that.
+fn units(part: f64) -> usize {
+    ((part * NUM_UNITS as f64 * (1.0 + 1e-12)) as usize).min(NUM_UNITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The most that sequences from `lot` on are worth in so much room, each lot as often as it fits.
+    fn most(kind: &GroupKind, prices: &[f64], lot: usize, room: f64) -> f64 {
+        let Some(&memory) = kind.memory.get(lot) else {
+            return 0.0;
+        };
+        let mut best = most(kind, prices, lot + 1, room);
+        if memory <= room {
+            let profit = prices[lot] - kind.charge[lot];
+            best = best.max(profit + most(kind, prices, lot, room - memory));
+        }
+        best
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn room_is_worth_what_fills_it_best(
+            mut memory in vec(0.1f64..1.0, 1..6),
+            figures in vec((0.0f64..3.0, 0.0f64..2.0), 6),
+            part in 0.0f64..1.0,
+        ) {
+            memory.sort_by(f64::total_cmp);
+            let kind = GroupKind {
+                shape: 0,
+                opening: 1.0,
+                charge: figures[..memory.len()].iter().map(|figures| figures.1).collect(),
+                memory,
+            };
+            let prices: Vec<f64> = figures.iter().map(|figures| figures.0).collect();
+            let worth = Worth::of_all(&kind, &prices);
+            // Sizes are rounded down: at most what fits into that much more room, and at least what fits.
+            let more = 1.0 + 10.0 / NUM_UNITS as f64;
+            let all = worth.of_budget();
+            prop_assert!(all >= most(&kind, &prices, 0, 1.0) - 1e-9);
+            prop_assert!(all <= most(&kind, &prices, 0, more) + 1e-9);
+            let part = worth.of_room(part);
+            prop_assert!(part <= all);
+            let content = worth.best_content(&kind);
+            let sum: f64 = content.iter().map(|&(lot, count)| count * (prices[lot] - kind.charge[lot])).sum();
+            prop_assert!((sum - all).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn sand_fills_what_others_leave() {
+        let kind = GroupKind {
+            shape: 0,
+            opening: 1.0,
+            charge: vec![0.0, 0.0],
+            memory: vec![0.01, 0.75],
+        };
+        let worth = Worth::of_all(&kind, &[0.02, 3.0]);
+        assert!((worth.of_budget() - 3.5).abs() < 1e-9);
+        assert_eq!(worth.best_content(&kind), [(1, 1.0), (0, 25.0)]);
+    }
+}
