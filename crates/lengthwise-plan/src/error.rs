@@ -32,6 +32,21 @@ pub enum PlanError {
         /// What the strategy space has.
         strategy: Strategy,
     },
+    /// Costs that fall with length, which no plan or bound could rest on.
+    #[error(
+        "the {cost} of a sequence at degree {degree} is less for {longer} tokens than for {shorter}; it must not fall \
+         with length"
+    )]
+    CostFalls {
+        /// What falls: time or memory.
+        cost: &'static str,
+        /// The degree at which it does.
+        degree: u32,
+        /// A length of the batch.
+        shorter: Tokens,
+        /// The next longer one.
+        longer: Tokens,
+    },
     /// No allowed degree is as small as the cluster.
     #[error(
         "the smallest degree allowed is {smallest_degree}; the cluster has {num_devices} devices"
@@ -102,6 +117,10 @@ impl PlanError {
                     "leave {predicted_memory} of each device to sequences ({lacking} more){devices}, or shorten the context"
                 ))
             }
+            PlanError::CostFalls { .. } => Some(
+                "give each length at least the cost of the next shorter one, for example the larger of the two measured"
+                    .to_owned(),
+            ),
             PlanError::NoDegreeFits { .. } | PlanError::DegreeNotAvailable { .. } => Some(
                 "a degree must be in the list of allowed ones and at most the number of devices"
                     .to_owned(),

@@ -107,6 +107,7 @@ impl<'a> Instance<'a> {
             least_work: 0.0,
             least_makespan: 0.0,
         };
+        instance.check_costs_rise()?;
         instance.check_feasible()?;
         let fastest = problem
             .cluster
@@ -225,6 +226,29 @@ impl<'a> Instance<'a> {
     /// Whether a sequence of `class` fits a group of `shape` on the devices with most memory.
     pub(crate) fn fits(&self, shape: usize, class: usize) -> bool {
         self.memory(shape, class) <= self.shapes[shape].best_budget
+    }
+
+    /// Time and memory must not fall with length: drafts, trades and bounds rest on it.
+    fn check_costs_rise(&self) -> Result<(), PlanError> {
+        for (index, shape) in self.shapes.iter().enumerate() {
+            let lens = self.class_lens.windows(2);
+            let times = self.times(index).windows(2);
+            let memories = self.memories(index).windows(2);
+            for ((lens, times), memories) in lens.zip(times).zip(memories) {
+                let cost = match (times[1] < times[0], memories[1] < memories[0]) {
+                    (true, _) => "time",
+                    (_, true) => "memory",
+                    _ => continue,
+                };
+                return Err(PlanError::CostFalls {
+                    cost,
+                    degree: shape.degree,
+                    shorter: lens[0],
+                    longer: lens[1],
+                });
+            }
+        }
+        Ok(())
     }
 
     /// A batch can be planned if each of its sequences can alone: memory does not decrease with length,
