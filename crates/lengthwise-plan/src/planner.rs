@@ -90,6 +90,7 @@ impl Planned {
                 tried: Attempts {
                     num_drafts,
                     num_bounds,
+                    ..Attempts::default()
                 },
             },
         }
@@ -121,6 +122,8 @@ pub struct Attempts {
     pub num_drafts: usize,
     /// Sets of plans that were bounded, each by prices of its own or of the set it is a part of.
     pub num_bounds: usize,
+    /// MILPs that a limit stopped before their optimum was proven.
+    pub num_stopped_milps: usize,
 }
 
 impl PlanReport {

@@ -9,14 +9,9 @@
 
 use std::time::Duration;
 
-use good_lp::solvers::microlp::microlp;
-use good_lp::{
-    Expression, Solution, SolverModel, Variable, WithInitialSolution, WithTimeLimit, constraint,
-    variable, variables,
-};
-
 use super::MilpSolver;
 use super::buckets::Bucket;
+use super::programme::{Programme, Terms, Variable};
 use crate::instance::Instance;
 
 /// The programme of one micro-batch.
@@ -37,31 +32,22 @@ pub(super) struct BucketGroup {
 }
 
 impl MicroBatchMilp<'_> {
-    /// The best groups that the solver finds in time; no worse than the best single degree, filled greedily.
+    /// The best groups that the solver finds within the limits, no worse than the best single degree, filled greedily; and
+    /// whether it was stopped by one.
     pub(super) fn solve(
         &self,
         solver: MilpSolver,
-        time_limit: Duration,
-    ) -> Option<Vec<BucketGroup>> {
+        time_limit: Option<Duration>,
+    ) -> (Option<Vec<BucketGroup>>, bool) {
         let greedy = self.greedy();
-        if time_limit.is_zero() {
-            return greedy;
+        if time_limit.is_some_and(|limit| limit.is_zero()) {
+            return (greedy, true);
         }
-        let start = greedy.as_deref();
-        let solved = match solver {
-            MilpSolver::Microlp => self.solve_with(microlp, time_limit, start),
-            #[cfg(feature = "highs")]
-            MilpSolver::Highs => {
-                let highs =
-                    |problem| good_lp::solvers::highs::highs(problem).set_option("threads", 1);
-                self.solve_with(highs, time_limit, start)
-            }
-        };
+        let (solved, is_stopped) = self.solve_from(greedy.as_deref(), solver, time_limit);
         let time = |groups: &Vec<BucketGroup>| self.makespan(groups);
-        [solved, greedy]
-            .into_iter()
-            .flatten()
-            .min_by(|a, b| time(a).total_cmp(&time(b)))
+        let groups = [solved, greedy].into_iter().flatten();
+        let best = groups.min_by(|a, b| time(a).total_cmp(&time(b)));
+        (best, is_stopped)
     }
 
     fn makespan(&self, groups: &[BucketGroup]) -> f64 {
@@ -91,8 +77,6 @@ struct Variables {
     amounts: Vec<Vec<Option<Variable>>>,
     /// Seconds that count as 1: solvers' tolerances are meant for figures of about that.
     time_unit: f64,
-    /// The values that the solver starts from.
-    start: Vec<(Variable, f64)>,
 }
 
 impl MicroBatchMilp<'_> {
@@ -119,11 +103,8 @@ impl MicroBatchMilp<'_> {
         if unit > 0.0 { unit } else { 1.0 }
     }
 
-    fn variables(
-        &self,
-        problem: &mut good_lp::ProblemVariables,
-        start: Option<&[BucketGroup]>,
-    ) -> Variables {
+    /// A programme with nothing but its variables.
+    fn variables(&self, start: Option<&[BucketGroup]>) -> (Programme, Variables) {
         let most = |&shape: &usize| {
             let most = (self.num_devices() / self.degree(shape)) as usize;
             std::iter::repeat_n(shape, most.min(self.num_sequences()))
@@ -143,58 +124,42 @@ impl MicroBatchMilp<'_> {
             }
         }
         let time_unit = self.time_unit(start);
-        let slowest = problem.add(variable().min(0.0));
-        let mut values = vec![(
-            slowest,
-            start.map_or(0.0, |start| self.makespan(start) / time_unit),
-        )];
+        let slowest = start.map_or(0.0, |start| self.makespan(start) / time_unit);
+        let mut programme = Programme::new(slowest);
         let (mut is_open, mut amounts) = (Vec::new(), Vec::new());
         for (&shape, start) in groups.iter().zip(&started) {
-            let open = problem.add(variable().binary());
-            values.push((open, f64::from(u8::from(start.is_some()))));
-            is_open.push(open);
+            is_open.push(programme.add_integer(1, usize::from(start.is_some())));
             let amount = |(k, bucket): (usize, &Bucket)| {
                 (self.instance.memory(shape, bucket.class) <= self.budget).then(|| {
-                    let most = bucket.members.len() as f64;
-                    let amount = problem.add(variable().integer().min(0.0).max(most));
-                    values.push((amount, start.map_or(0.0, |start| start.counts[k] as f64)));
-                    amount
+                    let start = start.map_or(0, |start| start.counts[k]);
+                    programme.add_integer(bucket.members.len(), start)
                 })
             };
             amounts.push(self.buckets.iter().enumerate().map(amount).collect());
         }
-        if start.is_none() {
-            values.clear();
-        }
-        Variables {
+        let variables = Variables {
             groups,
-            slowest,
+            slowest: programme.minimised(),
             is_open,
             amounts,
             time_unit,
-            start: values,
-        }
+        };
+        (programme, variables)
     }
 
-    fn solve_with<S: good_lp::Solver>(
+    fn solve_from(
         &self,
-        solver: S,
-        time_limit: Duration,
         start: Option<&[BucketGroup]>,
-    ) -> Option<Vec<BucketGroup>>
-    where
-        S::Model: WithTimeLimit + WithInitialSolution,
-    {
-        let mut problem = variables!();
-        let variables = self.variables(&mut problem, start);
-        let mut model = problem.minimise(variables.slowest).using(solver);
-        self.constrain(&mut model, &variables);
-        self.tighten(&mut model, &variables);
-        let mut model = model.with_time_limit(time_limit.as_secs_f64());
-        if !variables.start.is_empty() {
-            model = model.with_initial_solution(variables.start);
+        solver: MilpSolver,
+        time_limit: Option<Duration>,
+    ) -> (Option<Vec<BucketGroup>>, bool) {
+        let (mut programme, variables) = self.variables(start);
+        self.constrain(&mut programme, &variables);
+        self.tighten(&mut programme, &variables);
+        let solution = programme.solve(solver, time_limit, start.is_some());
+        if solution.values.is_none() {
+            return (None, solution.is_stopped);
         }
-        let solution = model.solve().ok()?;
         let count = |amount: &Option<Variable>| {
             amount.map_or(0, |amount| solution.value(amount).round().max(0.0) as usize)
         };
@@ -206,61 +171,55 @@ impl MicroBatchMilp<'_> {
             })
             .filter(|group| group.counts.iter().any(|&count| count > 0))
             .collect();
-        self.keeps_the_rules(&chosen).then_some(chosen)
+        let chosen = self.keeps_the_rules(&chosen).then_some(chosen);
+        (chosen, solution.is_stopped)
     }
 
-    fn constrain(&self, model: &mut impl SolverModel, variables: &Variables) {
+    fn constrain(&self, programme: &mut Programme, variables: &Variables) {
         let Variables {
             groups,
             slowest,
             is_open,
             amounts,
             time_unit,
-            ..
         } = variables;
         let memory_unit = self.instance.budget_unit();
         for (k, bucket) in self.buckets.iter().enumerate() {
-            let total: Expression = amounts.iter().filter_map(|group| group[k]).sum();
-            model.add_constraint(constraint!(total == bucket.members.len() as f64));
+            let all = amounts.iter().filter_map(|group| group[k]);
+            let total: Terms = all.map(|amount| (amount, 1.0)).collect();
+            programme.equal(total, bucket.members.len() as f64);
         }
         for ((&shape, group), &is_open) in groups.iter().zip(amounts).zip(is_open) {
-            let (mut time, mut memory, mut held) = (
-                Expression::default(),
-                Expression::default(),
-                Expression::default(),
-            );
+            let (mut time, mut memory, mut held) = (Terms::new(), Terms::new(), Terms::new());
             for (bucket, amount) in self.buckets.iter().zip(group) {
                 if let Some(amount) = *amount {
-                    time += self.instance.time(shape, bucket.class) / time_unit * amount;
-                    memory +=
-                        self.instance.memory(shape, bucket.class) as f64 / memory_unit * amount;
-                    held += amount;
+                    time.push((amount, self.instance.time(shape, bucket.class) / time_unit));
+                    let part = self.instance.memory(shape, bucket.class) as f64 / memory_unit;
+                    memory.push((amount, part));
+                    held.push((amount, 1.0));
                 }
             }
-            model.add_constraint(constraint!(time <= *slowest));
-            model.add_constraint(constraint!(
-                memory <= self.budget as f64 / memory_unit * is_open
-            ));
-            model.add_constraint(constraint!(held <= self.num_sequences() as f64 * is_open));
+            time.push((*slowest, -1.0));
+            programme.at_most(time, 0.0);
+            memory.push((is_open, -(self.budget as f64) / memory_unit));
+            programme.at_most(memory, 0.0);
+            held.push((is_open, -(self.num_sequences() as f64)));
+            programme.at_most(held, 0.0);
         }
-        let devices: Expression = groups
-            .iter()
-            .zip(is_open)
-            .map(|(&shape, &is_open)| f64::from(self.degree(shape)) * is_open)
-            .sum();
-        model.add_constraint(constraint!(devices <= f64::from(self.num_devices())));
+        let degrees = groups.iter().map(|&shape| f64::from(self.degree(shape)));
+        let devices: Terms = is_open.iter().copied().zip(degrees).collect();
+        programme.at_most(devices, f64::from(self.num_devices()));
     }
 
     /// Constraints that every solution keeps or has a twin that does: the optimum is the same, and found sooner by
     /// solvers that do not look for such things themselves.
-    fn tighten(&self, model: &mut impl SolverModel, variables: &Variables) {
+    fn tighten(&self, programme: &mut Programme, variables: &Variables) {
         let Variables {
             groups,
             slowest,
             is_open,
             amounts,
             time_unit,
-            ..
         } = variables;
         let time =
             |shape: usize, bucket: &Bucket| self.instance.time(shape, bucket.class) / time_unit;
@@ -269,25 +228,24 @@ impl MicroBatchMilp<'_> {
             if groups[p - 1] != groups[p] {
                 continue;
             }
-            model.add_constraint(constraint!(is_open[p] <= is_open[p - 1]));
+            programme.at_most(vec![(is_open[p], 1.0), (is_open[p - 1], -1.0)], 0.0);
             if let Some(longest) = self.longest_fitting(groups[p])
                 && let (Some(before), Some(after)) = (amounts[p - 1][longest], amounts[p][longest])
             {
-                model.add_constraint(constraint!(after <= before));
+                programme.at_most(vec![(after, 1.0), (before, -1.0)], 0.0);
             }
         }
         // The device-seconds of all groups are at most those that there are.
-        let mut work = Expression::default();
+        let mut work = vec![(*slowest, -f64::from(self.num_devices()))];
         for (&shape, group) in groups.iter().zip(amounts) {
             for (bucket, amount) in self.buckets.iter().zip(group) {
                 if let Some(amount) = *amount {
-                    work += f64::from(self.degree(shape)) * time(shape, bucket) * amount;
+                    let degree = f64::from(self.degree(shape));
+                    work.push((amount, degree * time(shape, bucket)));
                 }
             }
         }
-        model.add_constraint(constraint!(
-            work <= f64::from(self.num_devices()) * *slowest
-        ));
+        programme.at_most(work, 0.0);
         // Some group takes as long as its longest sequence.
         for (k, bucket) in self.buckets.iter().enumerate() {
             let possible = groups
@@ -297,7 +255,7 @@ impl MicroBatchMilp<'_> {
             let least = possible
                 .map(|(&shape, _)| time(shape, bucket))
                 .reduce(f64::min);
-            model.add_constraint(constraint!(*slowest >= least.unwrap_or(0.0)));
+            programme.at_most(vec![(*slowest, -1.0)], -least.unwrap_or(0.0));
         }
     }
 

@@ -3,8 +3,10 @@
 mod buckets;
 mod cuts;
 mod milp;
+mod programme;
 mod solver;
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use lengthwise_core::Tokens;
@@ -15,7 +17,7 @@ use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::homogeneous::pack_best;
 use crate::instance::Instance;
-use crate::{PlanError, Planned, Planner, PlannerOptions, Problem, StopReason};
+use crate::{PlanError, Planned, Planner, PlannerOptions, Problem};
 use buckets::buckets;
 use cuts::balanced_cuts;
 use milp::MicroBatchMilp;
@@ -27,12 +29,9 @@ const NUM_BUCKETS: usize = 16;
 /// Numbers of micro-batches that are tried, from the least that memory allows.
 const NUM_TRIED: usize = 5;
 
-/// How long a MILP may take where nothing else is said.
-const MILP_TIME_LIMIT: Duration = Duration::from_secs(2);
-
 /// The published algorithm: token-balanced contiguous micro-batches, 16 length buckets, a MILP for each micro-batch.
 ///
-/// It plans with the degrees it is given; the authors leave degree 1 out. Where a MILP runs into its time limit, the
+/// It plans with the degrees it is given; the authors leave degree 1 out. Where a MILP runs into its limit of nodes, the
 /// best assignment so far counts, or the best single degree that the solver started from.
 ///
 /// It knows equal devices only: where they differ, each counts for the weakest. Where that fits no plan, it answers with
@@ -44,7 +43,7 @@ pub struct FlexSp {
 }
 
 impl FlexSp {
-    /// A planner with these options; a time budget is shared out among the MILPs.
+    /// A planner with these options; a time budget is shared out among the MILPs, which else stop by nodes alone.
     pub const fn new(options: PlannerOptions) -> Self {
         FlexSp {
             options,
@@ -69,31 +68,33 @@ impl Planner for FlexSp {
         let started = Instant::now();
         let instance = Instance::new(problem)?;
         let deadline = Deadline::after(started, self.options.time_budget, 1.0);
-        let draft = self
-            .best_draft(&instance, deadline)
+        let (draft, num_stopped) = self.best_draft(&instance, deadline);
+        let draft = draft
             .or_else(|| pack_best(&instance))
             .or_else(|| one_at_a_time(&instance))
             .ok_or_else(|| instance.does_not_fit_degree(instance.largest_degree()))?;
-        let effort = Effort::until(Deadline::default());
+        let effort = Effort::until(Deadline::after(started, self.options.time_budget, 1.0));
         let mut planned = Planned::of(draft, &instance, NUM_TRIED, effort, started);
-        if planned.report.stop_reason != StopReason::Optimal && deadline.has_passed() {
-            planned.report.stop_reason = StopReason::TimeBudget;
-        }
+        planned.report.tried.num_stopped_milps = num_stopped;
+        planned.report.note_time_budget(deadline.has_passed());
         Ok(planned)
     }
 }
 
 impl FlexSp {
-    /// The best draft over several numbers of micro-batches; `None` where the weakest device is too small.
-    fn best_draft(&self, instance: &Instance<'_>, deadline: Deadline) -> Option<Draft> {
-        let cutting = Cutting::of(instance)?;
+    /// The best draft over several numbers of micro-batches, `None` where the weakest device is too small; and how many
+    /// MILPs were stopped.
+    fn best_draft(&self, instance: &Instance<'_>, deadline: Deadline) -> (Option<Draft>, usize) {
+        let Some(mut cutting) = Cutting::of(instance) else {
+            return (None, 0);
+        };
         let num_sequences = instance.num_sequences();
         let least = (least_micro_batches(instance) as usize).min(num_sequences);
         let num_milps: usize = (least..least + NUM_TRIED).sum();
-        let time_limit = self
+        let share = self
             .options
             .time_budget
-            .map_or(MILP_TIME_LIMIT, |budget| budget / num_milps as u32);
+            .map(|budget| budget / num_milps as u32);
         let mut best: Option<(f64, Draft)> = None;
         let mut num = least;
         while num <= num_sequences {
@@ -103,12 +104,12 @@ impl FlexSp {
                 Some(_) if num >= least + NUM_TRIED || deadline.has_passed() => break,
                 _ => {}
             }
-            let limit = if deadline.has_passed() {
-                Duration::ZERO
+            let time_limit = if deadline.has_passed() {
+                Some(Duration::ZERO)
             } else {
-                time_limit
+                share
             };
-            if let Some(draft) = cutting.draft(num, self.solver, limit) {
+            if let Some(draft) = cutting.draft(num, self.solver, time_limit) {
                 let time = draft.step_time(instance);
                 if best.as_ref().is_none_or(|&(least, _)| time < least) {
                     best = Some((time, draft));
@@ -121,7 +122,7 @@ impl FlexSp {
                 1
             };
         }
-        best.map(|(_, draft)| draft)
+        (best.map(|(_, draft)| draft), cutting.num_stopped)
     }
 }
 
@@ -134,6 +135,8 @@ struct Cutting<'a> {
     shapes: Vec<usize>,
     /// Of the weakest device.
     budget: u64,
+    /// How many MILPs were stopped by a limit.
+    num_stopped: usize,
 }
 
 impl<'a> Cutting<'a> {
@@ -161,34 +164,42 @@ impl<'a> Cutting<'a> {
             lens,
             shapes,
             budget,
+            num_stopped: 0,
         })
     }
 
     /// The draft with `num` micro-batches; `None` where they do not fit.
-    fn draft(&self, num: usize, solver: MilpSolver, time_limit: Duration) -> Option<Draft> {
+    fn draft(
+        &mut self,
+        num: usize,
+        solver: MilpSolver,
+        time_limit: Option<Duration>,
+    ) -> Option<Draft> {
         let parts = balanced_cuts(&self.lens, num);
         parts.into_iter().try_fold(Draft::default(), |draft, part| {
-            self.add_micro_batch(draft, &self.classes[part], solver, time_limit)
+            self.add_micro_batch(draft, part, solver, time_limit)
         })
     }
 
-    /// The draft with one more micro-batch, of the given classes.
+    /// The draft with one more micro-batch, of the given sequences.
     fn add_micro_batch(
-        &self,
+        &mut self,
         mut draft: Draft,
-        classes: &[usize],
+        part: Range<usize>,
         solver: MilpSolver,
-        time_limit: Duration,
+        time_limit: Option<Duration>,
     ) -> Option<Draft> {
         let instance = self.instance;
-        let mut buckets = buckets(classes, &instance.class_lens, NUM_BUCKETS);
+        let mut buckets = buckets(&self.classes[part], &instance.class_lens, NUM_BUCKETS);
         let milp = MicroBatchMilp {
             instance,
             buckets: &buckets,
             shapes: &self.shapes,
             budget: self.budget,
         };
-        let mut groups = milp.solve(solver, time_limit)?;
+        let (groups, is_stopped) = milp.solve(solver, time_limit);
+        self.num_stopped += usize::from(is_stopped);
+        let mut groups = groups?;
         groups.sort_by_key(|group| std::cmp::Reverse(instance.shapes[group.shape].degree));
         let micro_batch = draft.open_micro_batch(instance);
         for group in groups {
