@@ -6,6 +6,7 @@ use std::time::Instant;
 use lengthwise_core::{Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Strategy};
 use lengthwise_cost::{GroupShape, Span, predict_step};
 
+use crate::deadline::Deadline;
 use crate::instance::Instance;
 use crate::{Attempts, PlanError, PlanReport, Planned, Planner, Problem, StopReason};
 
@@ -31,30 +32,42 @@ impl Planner for Exhaustive {
     fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
         let num_sequences = problem.batch.num_sequences();
         let num_devices = problem.cluster.num_devices();
+        let too_large = PlanError::TooLargeToEnumerate {
+            num_sequences,
+            num_devices,
+            max_sequences: Self::MAX_SEQUENCES,
+            max_devices: Self::MAX_DEVICES,
+        };
         if num_sequences > Self::MAX_SEQUENCES || num_devices > Self::MAX_DEVICES {
-            return Err(PlanError::TooLargeToEnumerate {
-                num_sequences,
-                num_devices,
-                max_sequences: Self::MAX_SEQUENCES,
-                max_devices: Self::MAX_DEVICES,
-            });
+            return Err(too_large);
         }
-        let started = Instant::now();
-        Instance::new(problem)?;
-        let plan = Enumeration::new(problem).best_plan();
-        let predicted_step = predict_step(&plan, problem.batch, problem.cluster, problem.cost);
-        Ok(Planned {
-            plan,
-            report: PlanReport {
-                predicted_step,
-                lower_bound: predicted_step,
-                stop_reason: StopReason::Optimal,
-                solve_time: started.elapsed().into(),
-                // Everything is, in no order that could be counted.
-                tried: Attempts::default(),
-            },
-        })
+        let planned = plan_until(problem, Deadline::default())?;
+        planned.ok_or(too_large)
     }
+}
+
+/// The best plan, or `None` where the deadline comes first.
+pub(crate) fn plan_until(
+    problem: Problem<'_>,
+    deadline: Deadline,
+) -> Result<Option<Planned>, PlanError> {
+    let started = Instant::now();
+    Instance::new(problem)?;
+    let Some(plan) = Enumeration::new(problem, deadline).best_plan() else {
+        return Ok(None);
+    };
+    let predicted_step = predict_step(&plan, problem.batch, problem.cluster, problem.cost);
+    Ok(Some(Planned {
+        plan,
+        report: PlanReport {
+            predicted_step,
+            lower_bound: predicted_step,
+            stop_reason: StopReason::Optimal,
+            solve_time: started.elapsed().into(),
+            // Everything is, in no order that could be counted.
+            tried: Attempts::default(),
+        },
+    }))
 }
 
 /// Whether the enumeration takes no longer than the heuristics would.
@@ -63,7 +76,7 @@ pub(crate) fn is_tiny(problem: Problem<'_>) -> bool {
     if num_sequences > 8 || problem.cluster.num_devices() > 8 {
         return false;
     }
-    let kinds = Enumeration::new(problem).kinds;
+    let kinds = Enumeration::new(problem, Deadline::default()).kinds;
     let states: usize = kinds.iter().map(|kind| kind.ranks.len() + 1).product();
     3usize.pow(num_sequences as u32) * problem.space.strategies().len() * states * states
         < 20_000_000
@@ -92,10 +105,12 @@ struct Enumeration<'p> {
     kinds: Vec<Kind>,
     /// The best makespan for a set of sequences on what is left of each kind, and its first group.
     best: HashMap<State, (f64, Option<Choice>)>,
+    deadline: Deadline,
+    is_out_of_time: bool,
 }
 
 impl<'p> Enumeration<'p> {
-    fn new(problem: Problem<'p>) -> Self {
+    fn new(problem: Problem<'p>, deadline: Deadline) -> Self {
         let cluster = problem.cluster;
         let mut kinds: Vec<Kind> = Vec::new();
         for rank in cluster.ranks() {
@@ -120,10 +135,13 @@ impl<'p> Enumeration<'p> {
             problem,
             kinds,
             best: HashMap::new(),
+            deadline,
+            is_out_of_time: false,
         }
     }
 
-    fn best_plan(mut self) -> Plan {
+    /// `None` where the deadline comes first.
+    fn best_plan(mut self) -> Option<Plan> {
         let num_sequences = self.problem.batch.num_sequences();
         let all = (1u32 << num_sequences) - 1;
         let overhead = self.problem.cost.micro_batch_overhead().get();
@@ -145,6 +163,9 @@ impl<'p> Enumeration<'p> {
                 }
             }
             steps.push(best);
+            if self.is_out_of_time {
+                return None;
+            }
         }
         let mut micro_batches = Vec::new();
         let mut left = all;
@@ -153,7 +174,7 @@ impl<'p> Enumeration<'p> {
             micro_batches.push(self.micro_batch(part, everything.clone()));
             left &= !part;
         }
-        Plan::new(micro_batches)
+        Some(Plan::new(micro_batches))
     }
 
     /// The shortest makespan of `sequences` on so many devices of each kind; infinite where they don't fit.
@@ -164,6 +185,10 @@ impl<'p> Enumeration<'p> {
         let state = (sequences, left.to_vec());
         if let Some((makespan, _)) = self.best.get(&state) {
             return *makespan;
+        }
+        self.is_out_of_time |= self.deadline.has_passed();
+        if self.is_out_of_time {
+            return f64::INFINITY;
         }
         let lowest = sequences & sequences.wrapping_neg();
         let mut best = (f64::INFINITY, None);

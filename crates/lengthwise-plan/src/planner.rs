@@ -1,6 +1,6 @@
 //! What every planner takes and returns.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lengthwise_core::{Cluster, GlobalBatch, Plan, Seconds, StrategySpace};
 use lengthwise_cost::{CostModel, predict_step};
@@ -139,7 +139,20 @@ impl PlanReport {
             self.stop_reason = StopReason::TimeBudget;
         }
     }
+
+    /// Says so where even the least that there must be took more than the time budget, and a tenth.
+    pub(crate) fn compare_with(&mut self, time_budget: Option<Duration>) {
+        let is_over = time_budget.is_some_and(|budget| {
+            self.solve_time.get() > budget.as_secs_f64() * (1.0 + BUDGET_TOLERANCE)
+        });
+        if is_over && self.stop_reason != StopReason::Optimal {
+            self.stop_reason = StopReason::OverBudget;
+        }
+    }
 }
+
+/// Time budgets are kept within this part of them, or the time of one draft if that is longer.
+const BUDGET_TOLERANCE: f64 = 0.1;
 
 /// Why a planner returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,4 +164,6 @@ pub enum StopReason {
     Converged,
     /// The time budget was used up.
     TimeBudget,
+    /// One draft and its bound alone took more than the time budget, and a tenth.
+    OverBudget,
 }

@@ -91,3 +91,40 @@ fn a_budget_is_kept_within_a_tenth() {
         }
     }
 }
+
+#[test]
+fn tiny_batches_keep_budgets_too() {
+    // Unlike devices make the enumeration of 7 sequences take as long as it may.
+    let devices = (0..8).map(|index| {
+        Device::new(
+            Bytes(30 << 30),
+            Speed::new(1.0 + 0.01 * f64::from(index / 4)).unwrap(),
+        )
+    });
+    let tiny = Case {
+        batch: GlobalBatch::from_lens([9000, 5100, 4100, 3300, 2700, 1900, 1300]).unwrap(),
+        cluster: Cluster::from_nodes(vec![devices.collect()]).unwrap(),
+        ..case(8, 8)
+    };
+    let (unlimited, reason) = quickest(&tiny, PlannerOptions::default());
+    assert_eq!(reason, StopReason::Optimal);
+    let budget = unlimited / 4;
+    let options = PlannerOptions::default().with_time_budget(budget);
+    let (taken, reason) = quickest(&tiny, options);
+    assert!(
+        taken <= budget.mul_f64(1.1) || reason == StopReason::OverBudget,
+        "{taken:?} of {budget:?} ({reason:?}); without a budget {unlimited:?}"
+    );
+    assert!(
+        taken < unlimited.mul_f64(0.75),
+        "{taken:?} of {unlimited:?}"
+    );
+}
+
+#[test]
+fn a_budget_that_no_draft_keeps_is_said_to_be_exceeded() {
+    let case = case(2048, 256);
+    let options = PlannerOptions::default().with_time_budget(Duration::from_micros(1));
+    let (_, reason) = quickest(&case, options);
+    assert_eq!(reason, StopReason::OverBudget);
+}

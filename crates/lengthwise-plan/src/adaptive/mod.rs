@@ -18,10 +18,10 @@ use self::sketch::sketch;
 use crate::bound::{Effort, longest_first_bound};
 use crate::communicators::affordable;
 use crate::deadline::Deadline;
-use crate::exhaustive::is_tiny;
+use crate::exhaustive::{is_tiny, plan_until};
 use crate::instance::Instance;
 use crate::patterns::{PatternPrices, is_deep};
-use crate::{Exhaustive, PlanError, Planned, Planner, PlannerOptions, Problem};
+use crate::{PlanError, Planned, Planner, PlannerOptions, Problem};
 
 /// Chooses micro-batches, groups and assignment together.
 ///
@@ -53,6 +53,8 @@ impl Planner for Adaptive {
     }
 
     fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        let started = Instant::now();
+        let deadline = |share| Deadline::after(started, self.options.time_budget, share);
         let affordable = self
             .options
             .max_communicators
@@ -63,14 +65,17 @@ impl Planner for Adaptive {
             ..problem
         };
         // The enumeration knows of no communicators.
-        if affordable.is_none() && is_tiny(problem) {
-            return Exhaustive.plan(problem);
+        if affordable.is_none()
+            && is_tiny(problem)
+            && let Some(planned) = plan_until(problem, deadline(SKETCH_SHARE))?
+        {
+            return Ok(planned);
         }
-        let started = Instant::now();
-        let deadline = |share| Deadline::after(started, self.options.time_budget, share);
         let instance = Instance::new(problem)?;
         if is_deep(&instance) && instance.devices.are_equal() {
-            return Ok(plan_deep(&instance, deadline, started));
+            let mut planned = plan_deep(&instance, deadline, started);
+            planned.report.compare_with(self.options.time_budget);
+            return Ok(planned);
         }
         let num_threads = self.options.num_threads.get();
         // One after the other, each lane has its part of the time.
@@ -106,6 +111,7 @@ impl Planner for Adaptive {
         let mut planned = Planned::of(best.draft, &instance, num_drafts, effort, started);
         out_of_time |= deadline(BOUND_SHARE).has_passed();
         planned.report.note_time_budget(out_of_time);
+        planned.report.compare_with(self.options.time_budget);
         Ok(planned)
     }
 }

@@ -77,6 +77,7 @@ impl Planner for FlexSp {
         let mut planned = Planned::of(draft, &instance, NUM_TRIED, effort, started);
         planned.report.tried.num_stopped_milps = num_stopped;
         planned.report.note_time_budget(deadline.has_passed());
+        planned.report.compare_with(self.options.time_budget);
         Ok(planned)
     }
 }
