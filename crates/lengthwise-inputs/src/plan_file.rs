@@ -152,6 +152,7 @@ fn stop_reason(reason: StopReason) -> &'static str {
     match reason {
         StopReason::Optimal => "optimal",
         StopReason::TimeBudget => "time_budget",
+        StopReason::OverBudget => "over_time_budget",
         _ => "converged",
     }
 }

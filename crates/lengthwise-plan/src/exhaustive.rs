@@ -62,6 +62,7 @@ pub(crate) fn plan_until(
         report: PlanReport {
             predicted_step,
             lower_bound: predicted_step,
+            bounded_degrees: None,
             stop_reason: StopReason::Optimal,
             solve_time: started.elapsed().into(),
             // Everything is, in no order that could be counted.

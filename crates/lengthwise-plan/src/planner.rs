@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lengthwise_core::{Cluster, GlobalBatch, Plan, Seconds, StrategySpace};
+use lengthwise_core::{Cluster, Degree, GlobalBatch, Plan, Seconds, StrategySpace};
 use lengthwise_cost::{CostModel, predict_step};
 
 use crate::PlanError;
@@ -81,6 +81,7 @@ impl Planned {
             report: PlanReport {
                 predicted_step,
                 lower_bound: Seconds::new(bound).unwrap_or(Seconds::ZERO),
+                bounded_degrees: None,
                 stop_reason: if is_optimal {
                     StopReason::Optimal
                 } else {
@@ -105,8 +106,10 @@ const OPTIMAL: f64 = 1e-9;
 pub struct PlanReport {
     /// The step's time by the cost model.
     pub predicted_step: Seconds,
-    /// No plan of the strategy space can be predicted to take less.
+    /// No plan of the strategy space, or of `bounded_degrees`, can be predicted to take less.
     pub lower_bound: Seconds,
+    /// The degrees of the plans that the bound holds for, where a bound on communicators leaves some out.
+    pub bounded_degrees: Option<Vec<Degree>>,
     /// Why the planner returned when it did.
     pub stop_reason: StopReason,
     /// How long planning took.

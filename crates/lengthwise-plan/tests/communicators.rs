@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategyKind, StrategySpace,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Group, Speed, StrategyKind,
+    StrategySpace,
 };
 use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 use lengthwise_plan::{PlannerKind, PlannerOptions, Problem};
@@ -46,7 +47,12 @@ fn plans_of_many_batches_share_the_communicators_they_were_told_of() {
             planned.plan.validate(&batch, &cluster, &space, &cost),
             Ok(())
         );
+        // The bound holds among plans of these degrees only.
+        let bounded = planned.report.bounded_degrees.as_deref();
+        let bounded = bounded.expect("there are not enough communicators for all 32 degrees");
         for micro_batch in planned.plan.micro_batches() {
+            let of_these = |group: &Group| bounded.contains(&group.degree());
+            assert!(micro_batch.groups.iter().all(of_these));
             let mut degrees: Vec<u32> = Vec::new();
             for group in &micro_batch.groups {
                 degrees.push(group.degree().get());

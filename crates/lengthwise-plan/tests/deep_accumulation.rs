@@ -6,8 +6,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{Case, recorded_lens};
-use lengthwise_core::{Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategySpace};
-use lengthwise_cost::{FittedCosts, FittedModel, Profile};
+use lengthwise_core::{
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategyKind, StrategySpace,
+};
+use lengthwise_cost::{FittedCosts, FittedModel, KindCosts, Profile};
 use lengthwise_plan::{Planned, PlannerKind, Problem, StopReason};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -112,15 +114,23 @@ fn cases() -> impl Strategy<Value = Case> {
                 batch: GlobalBatch::from_lens(lens).unwrap(),
                 cluster: Cluster::from_nodes(vec![node; num_nodes as usize]).unwrap(),
                 cost: FittedModel::new(FittedCosts {
-                    quadratic_s_per_token2: quadratic,
-                    linear_s_per_token: linear,
-                    exchange_s_per_token: vec![(degree(2), eight / 2.0), (degree(8), eight)],
-                    memory_bytes_per_token: vec![(Degree::ONE, 1.0)],
                     micro_batch_overhead_s: overhead,
-                    ..FittedCosts::default()
+                    ..FittedCosts::of_kind(
+                        StrategyKind::ulysses(Activations::Recompute),
+                        KindCosts {
+                            quadratic_s_per_token2: quadratic,
+                            linear_s_per_token: linear,
+                            exchange_s_per_token: vec![
+                                (degree(2), eight / 2.0),
+                                (degree(8), eight),
+                            ],
+                            memory_bytes_per_token: vec![(Degree::ONE, 1.0)],
+                            ..KindCosts::default()
+                        },
+                    )
                 })
                 .unwrap(),
-                space: StrategySpace::ulysses(&degrees, true).unwrap(),
+                space: StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap(),
             }
         },
     )

@@ -1,8 +1,8 @@
 //! Costs that fall with length are refused before anything rests on them.
 
 use lengthwise_core::{
-    Bytes, Cluster, Degree, Device, GlobalBatch, MemoryModel, Seconds, Speed, Strategy,
-    StrategySpace, Tokens,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, MemoryModel, Seconds, Speed,
+    Strategy, StrategySpace, Tokens,
 };
 use lengthwise_cost::{CostModel, GroupShape};
 use lengthwise_plan::{PlanError, PlannerKind, Problem};
@@ -35,6 +35,10 @@ impl MemoryModel for Measured {
 }
 
 impl CostModel for Measured {
+    fn prices(&self, _: Strategy) -> bool {
+        true
+    }
+
     fn sequence_time(&self, shape: GroupShape, seq_len: Tokens) -> Seconds {
         let at_two = self.times[Self::row(seq_len)];
         let degree = shape.strategy.degree().get();
@@ -54,7 +58,7 @@ fn refusal(cost: &Measured, kind: PlannerKind) -> Option<PlanError> {
         batch: &GlobalBatch::from_lens([300, 100, 200]).unwrap(),
         cluster: &cluster,
         cost,
-        space: &StrategySpace::ulysses(&degrees, true).unwrap(),
+        space: &StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap(),
     };
     planner.plan(problem).err()
 }

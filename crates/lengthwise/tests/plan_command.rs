@@ -293,3 +293,16 @@ fn plans_can_be_made_for_clusters_that_are_only_described() {
     // The long sequence is worth more devices than the others.
     assert!(degrees.max().unwrap() > 4, "{plan}");
 }
+
+#[test]
+fn bounds_on_communicators_say_over_which_plans_they_hold() {
+    let session = session();
+    session.file("lengths.txt", "100\n200\n300\n");
+    let printed = |more: &str| {
+        let output = session.output(&format!("{PLAN} {more}"), b"");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let sentence = "both hold among plans of degrees ";
+    assert!(printed("--max-communicators 1").contains(sentence));
+    assert!(!printed("").contains(sentence));
+}

@@ -12,6 +12,8 @@ mod starts;
 
 use std::time::Instant;
 
+use lengthwise_core::Degree;
+
 use self::lanes::{NUM_LANES, in_lanes};
 use self::search::{Search, Tried};
 use self::sketch::sketch;
@@ -54,18 +56,28 @@ impl Planner for Adaptive {
 
     fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
         let started = Instant::now();
-        let deadline = |share| Deadline::after(started, self.options.time_budget, share);
-        let affordable = self
-            .options
-            .max_communicators
-            .map(|max| affordable(problem.space, problem.cluster, max))
-            .transpose()?;
-        let problem = Problem {
-            space: affordable.as_ref().unwrap_or(problem.space),
+        let Some(max_communicators) = self.options.max_communicators else {
+            return self.plan_all(problem, started);
+        };
+        let space = affordable(problem.space, problem.cluster, max_communicators)?;
+        let degrees: Vec<Degree> = space.degrees().collect();
+        let leaves_some_out = problem.space.degrees().any(|d| !degrees.contains(&d));
+        let restricted = Problem {
+            space: &space,
             ..problem
         };
+        let mut planned = self.plan_all(restricted, started)?;
+        planned.report.bounded_degrees = leaves_some_out.then_some(degrees);
+        Ok(planned)
+    }
+}
+
+impl Adaptive {
+    /// Plans with every strategy of the problem.
+    fn plan_all(&self, problem: Problem<'_>, started: Instant) -> Result<Planned, PlanError> {
+        let deadline = |share| Deadline::after(started, self.options.time_budget, share);
         // The enumeration knows of no communicators.
-        if affordable.is_none()
+        if self.options.max_communicators.is_none()
             && is_tiny(problem)
             && let Some(planned) = plan_until(problem, deadline(SKETCH_SHARE))?
         {

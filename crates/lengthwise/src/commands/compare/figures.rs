@@ -33,6 +33,7 @@ pub(super) struct OfBatch {
     pub(super) gap: Option<f64>,
     pub(super) solve_s: f64,
     pub(super) num_micro_batches: usize,
+    pub(super) num_stopped_milps: usize,
 }
 
 /// What one planner comes to in a setting: means over its batches.
@@ -52,6 +53,9 @@ pub(super) struct Figures {
     pub(super) gap: Option<f64>,
     pub(super) solve_s: f64,
     pub(super) micro_batches: f64,
+    /// Of all batches: MILPs that a limit stopped before their optimum was proven.
+    #[serde(skip)]
+    pub(super) num_stopped_milps: usize,
 }
 
 /// Why a planner has no plan.
@@ -133,6 +137,7 @@ fn of_plan(planned: &Planned, costs: &Costs, batch: &GlobalBatch) -> Result<OfBa
         gap: planned.report.gap(),
         solve_s: planned.report.solve_time.get(),
         num_micro_batches: planned.plan.micro_batches().len(),
+        num_stopped_milps: planned.report.tried.num_stopped_milps,
     })
 }
 
@@ -156,6 +161,7 @@ impl Figures {
             gap: gaps.map(|gaps| gaps.iter().sum::<f64>() / count),
             solve_s: sum(|batch| batch.solve_s) / count,
             micro_batches: sum(|batch| batch.num_micro_batches as f64) / count,
+            num_stopped_milps: batches.iter().map(|batch| batch.num_stopped_milps).sum(),
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use figures::Contender;
 use row::{Format, lines, rows};
-use setting::{Batches, Setting, outcomes};
+use setting::{Batches, Outcome, Setting, outcomes};
 
 const MODELS: &str =
     "Models to run on the described cluster: known ones such as llama-3-8b, or files";
@@ -81,9 +81,10 @@ pub struct CompareArgs {
     /// Lengths are rounded up to a multiple of it; what is then longer than the context is dropped.
     #[arg(long, value_name = "TOKENS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub multiple_of: u64,
-    /// How long flexsp may solve for a batch; where that is not enough, its plans depend on the machine.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
-    pub flexsp_time: Duration,
+    /// How long flexsp may solve for a batch; by default its MILPs stop by their nodes alone, so that its plans do not
+    /// depend on the machine.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub flexsp_time: Option<Duration>,
     /// Print the 18 settings that FlexSP was published with, beside the published seconds.
     #[arg(long, conflicts_with_all = ["profile", "cluster", "model", "lengths", "planners", "degrees", "context", "devices", "memory", "sequences", "multiple_of"])]
     pub paper: bool,
@@ -107,7 +108,8 @@ pub fn run(args: CompareArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     for line in lines(&rows, args.format)? {
         output.result_line(&line);
     }
-    let findings = sweep::findings(&rows);
+    let mut findings = sweep::findings(&rows);
+    findings.extend(stopped_milps(&outcomes));
     if args.format == Format::Table && !findings.is_empty() {
         output.result_line("");
         for line in findings {
@@ -177,19 +179,27 @@ fn settings(args: &CompareArgs) -> Result<Vec<Setting>, Failure> {
     Ok(settings)
 }
 
-/// Only flexsp is limited: without a limit, its programmes take minutes, and the others take what they need.
-fn contender(kind: PlannerKind, flexsp_time: Duration) -> Contender {
+/// Only flexsp is limited; the others take what they need.
+fn contender(kind: PlannerKind, flexsp_time: Option<Duration>) -> Contender {
     let options = PlannerOptions::default();
     let is_milp = kind.to_string().starts_with("flexsp");
     Contender {
         kind,
-        options: if is_milp {
-            options.with_time_budget(flexsp_time)
-        } else {
-            options
+        options: match flexsp_time {
+            Some(time) if is_milp => options.with_time_budget(time),
+            _ => options,
         },
         degrees: None,
     }
+}
+
+/// What is to be known of MILPs that were stopped short of their optimum.
+fn stopped_milps(outcomes: &[Outcome]) -> Option<String> {
+    let figures = outcomes.iter().flatten().flatten();
+    let num: usize = figures.map(|figures| figures.num_stopped_milps).sum();
+    (num > 0).then(|| {
+        format!("{num} MILPs of flexsp stopped at their limit, with the best solution so far")
+    })
 }
 
 /// Every value, or that there is none.

@@ -9,7 +9,7 @@ use super::figures::{Contender, NoPlan};
 use super::row::{Format, quoted};
 use super::setting::{Batches, Outcome, Setting, outcomes};
 use super::text_table::TextTable;
-use super::{CompareArgs, contender};
+use super::{CompareArgs, contender, stopped_milps};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -115,6 +115,10 @@ pub(super) fn run(args: &CompareArgs, output: &mut Output<'_>) -> Result<(), Fai
         rows.push(row(model, context, corpus, outcome)?);
     }
     for line in lines(&rows, args.format)? {
+        output.result_line(&line);
+    }
+    if let Some(line) = stopped_milps(&outcomes).filter(|_| args.format == Format::Table) {
+        output.result_line("");
         output.result_line(&line);
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use lengthwise_core::{Bytes, Group, MemoryModel, MicroBatch, Seconds, Tokens};
+use lengthwise_core::{Bytes, Degree, Group, MemoryModel, MicroBatch, Seconds, Tokens};
 use lengthwise_cost::{predict_group, predict_micro_batch};
 use lengthwise_inputs::OwnedProblem;
 use lengthwise_plan::{Planned, PlannerKind, StopReason};
@@ -40,11 +40,24 @@ pub(super) fn lines(
             counted(problem.costs.cluster.num_devices() as usize, "device"),
         ),
     ];
+    if let Some(degrees) = &report.bounded_degrees {
+        let degrees: Vec<String> = degrees.iter().map(Degree::to_string).collect();
+        lines.push(format!(
+            "both hold among plans of degrees {} alone",
+            degrees.join(", ")
+        ));
+    }
     if report.tried.num_drafts > 0 {
         lines.push(format!(
             "tried {} and {}",
             counted(report.tried.num_drafts, "draft"),
             counted(report.tried.num_bounds, "bound"),
+        ));
+    }
+    if report.tried.num_stopped_milps > 0 {
+        lines.push(format!(
+            "{} stopped at the limit, with the best solution so far",
+            counted(report.tried.num_stopped_milps, "MILP"),
         ));
     }
     let num = plan.micro_batches().len();
@@ -64,6 +77,7 @@ fn stop_reason(reason: StopReason) -> &'static str {
     match reason {
         StopReason::Optimal => "optimal",
         StopReason::TimeBudget => "time budget",
+        StopReason::OverBudget => "over the time budget",
         _ => "converged",
     }
 }

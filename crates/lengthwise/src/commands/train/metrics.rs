@@ -100,6 +100,7 @@ fn stop_reason(reason: StopReason) -> &'static str {
         StopReason::Optimal => "optimal",
         StopReason::Converged => "converged",
         StopReason::TimeBudget => "time_budget",
+        StopReason::OverBudget => "over_time_budget",
         _ => "other",
     }
 }

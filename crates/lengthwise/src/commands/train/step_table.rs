@@ -198,6 +198,7 @@ pub mod tests {
             report: PlanReport {
                 predicted_step: seconds(2.25),
                 lower_bound: seconds(2.0),
+                bounded_degrees: None,
                 stop_reason: StopReason::Converged,
                 solve_time: seconds(0.0005),
                 tried: Attempts::default(),
