@@ -202,9 +202,10 @@ impl<'a> Instance<'a> {
         self.budgets.last().copied().unwrap_or(0)
     }
 
-    /// The budgets of all devices together.
-    pub(crate) fn total_budget(&self) -> f64 {
-        self.budgets.iter().map(|&budget| budget as f64).sum()
+    /// The largest budgets of so many devices together.
+    pub(crate) fn total_budget(&self, num_devices: usize) -> f64 {
+        let largest = &self.budgets[..num_devices];
+        largest.iter().map(|&budget| budget as f64).sum()
     }
 
     /// The time of the sequence that takes longest in its fastest shape: some makespan is at least that.

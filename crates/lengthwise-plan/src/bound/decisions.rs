@@ -38,14 +38,14 @@ pub(crate) struct Prices {
 impl Decisions {
     /// The devices of every place.
     pub(super) fn devices(&self, relaxation: &Relaxation<'_, '_>) -> Vec<f64> {
-        let degree = |group: &Committed| f64::from(relaxation.instance.shapes[group.shape].degree);
-        let mut devices: Vec<f64> = self.groups.iter().map(degree).collect();
+        let degree = |group: &Committed| relaxation.instance.shapes[group.shape].degree;
+        let mut devices: Vec<f64> = self.groups.iter().map(degree).map(f64::from).collect();
         for micro_batch in 0..self.num_opened {
             let inside = self
                 .groups
                 .iter()
                 .filter(|group| group.micro_batch == micro_batch);
-            devices.push(relaxation.num_devices - inside.map(degree).sum::<f64>());
+            devices.push(relaxation.usable_beside(inside.map(degree).sum()));
         }
         if self.num_opened < self.num_micro_batches {
             devices.push(relaxation.num_devices);

@@ -1,15 +1,13 @@
 //! The least number of micro-batches that the memory of a cluster allows.
 
+use super::usable_devices::usable_devices;
 use crate::instance::Instance;
 
-/// A sequence takes at least `min_p d_p m(p, s)` bytes over the devices, and a micro-batch offers the budgets of all.
+/// A sequence takes at least `min_p d_p m(p, s)` bytes over the devices, and a micro-batch offers the
+/// budgets of the devices that groups can use.
 pub(crate) fn least_micro_batches(instance: &Instance<'_>) -> f64 {
-    let cluster = instance.problem.cluster;
-    let offered: f64 = cluster
-        .devices()
-        .iter()
-        .map(|device| instance.problem.cost.budget(device).as_f64())
-        .sum();
+    let usable = usable_devices(instance);
+    let offered = instance.total_budget(usable[usable.len() - 1] as usize);
     let mut needed = 0.0;
     for class in 0..instance.num_classes() {
         let least = (0..instance.shapes.len())

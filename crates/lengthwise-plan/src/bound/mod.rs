@@ -4,6 +4,7 @@ mod decisions;
 mod items;
 mod least_micro_batches;
 mod relaxation;
+mod usable_devices;
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -62,16 +63,39 @@ pub(crate) fn lower_bound(instance: &Instance<'_>, known: f64, effort: Effort) -
 }
 
 /// The least time of any plan, given one that takes `known`: exact once every set of plans is either decided or bounded
-/// by `known`, else the least bound of those left when the effort is spent.
-///
-/// The plans are split by their number of micro-batches, then by where the longest sequence goes (which shape of group,
-/// with which longer sequences, in which micro-batch), then the second longest and so on. Tells how often it evaluated a
-/// set, too.
+/// by `known`, else the least bound of those left when the effort is spent. Tells how often it evaluated a set, too.
 pub(crate) fn longest_first_bound(
     instance: &Instance<'_>,
     known: f64,
     effort: Effort,
 ) -> (f64, usize) {
+    if instance.num_sequences() > FEW_SEQUENCES {
+        return bound_below(instance, known, effort);
+    }
+    let more = Effort {
+        num_ascents: effort.num_ascents * 2,
+        ..effort
+    };
+    let (bound, num_evaluated) = bound_below(instance, known, more);
+    if bound >= known * (1.0 - 1e-9) {
+        return (bound, num_evaluated);
+    }
+    // Prices rise in steps that lead towards what is known, and may be too short where that is near.
+    let (other, num_more) = bound_below(instance, known * FARTHER, effort);
+    (bound.max(other.min(known)), num_evaluated + num_more)
+}
+
+/// Up to so many sequences, single ones decide what the bound comes to, and each evaluation takes little time.
+const FEW_SEQUENCES: usize = 40;
+
+/// The same for few sequences as though the plan that is known took so many times as long.
+const FARTHER: f64 = 1.2;
+
+/// The least time of any plan that takes less than `known`, else `known`.
+///
+/// The plans are split by their number of micro-batches, then by where the longest sequence goes (which shape of group,
+/// with which longer sequences, in which micro-batch), then the second longest and so on.
+fn bound_below(instance: &Instance<'_>, known: f64, effort: Effort) -> (f64, usize) {
     let relaxation = Relaxation::new(instance);
     let mut search = Search {
         open: BinaryHeap::new(),

@@ -16,6 +16,7 @@
 
 use super::decisions::{Decisions, Prices, project};
 use super::items::{Items, MAX_DEPTH};
+use super::usable_devices::usable_devices;
 use crate::deadline::Deadline;
 use crate::instance::Instance;
 
@@ -26,9 +27,11 @@ pub(crate) struct Relaxation<'a, 'p> {
     exact: Items,
     /// Similar lengths merged: what prices are looked for with.
     coarse: Items,
-    /// Equal devices, or the speeds of unequal ones together.
+    /// For every number of devices how many of them groups can use.
+    usable: Vec<u32>,
+    /// Equal devices that groups can use, or the speeds of unequal ones together.
     pub(super) num_devices: f64,
-    /// Budgets of all devices, in largest budgets.
+    /// Budgets of the devices that groups can use, in largest budgets.
     pub(super) total_memory: f64,
     pub(super) fastest: f64,
 }
@@ -65,11 +68,14 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         // Equal devices are counted, with times at their speed; unequal ones are the speed they have together, with
         // nominal times.
         let devices = instance.problem.cluster.devices();
+        let usable = usable_devices(instance);
+        let num_usable = usable[devices.len()] as usize;
         let (speed, num_devices, fastest) = if instance.devices.are_equal() {
-            (devices[0].speed().get(), devices.len() as f64, 1.0)
+            (devices[0].speed().get(), num_usable as f64, 1.0)
         } else {
-            let speeds = devices.iter().map(|device| device.speed().get());
-            (1.0, instance.total_speed, speeds.fold(0.0, f64::max))
+            let mut speeds: Vec<f64> = devices.iter().map(|device| device.speed().get()).collect();
+            speeds.sort_unstable_by(|a, b| b.total_cmp(a));
+            (1.0, speeds[..num_usable].iter().sum(), speeds[0])
         };
         let exact = Items::of(instance, 1.0, speed);
         let mut ratio = 1.05;
@@ -82,10 +88,16 @@ impl<'a, 'p> Relaxation<'a, 'p> {
             instance,
             exact,
             coarse,
+            usable,
             num_devices,
-            total_memory: instance.total_budget() / instance.budget_unit(),
+            total_memory: instance.total_budget(num_usable) / instance.budget_unit(),
             fastest,
         }
+    }
+
+    /// The devices that more groups of a micro-batch can use where some have `taken` equal ones.
+    pub(super) fn usable_beside(&self, taken: u32) -> f64 {
+        f64::from(self.usable[self.usable.len() - 1 - taken as usize])
     }
 
     /// Seconds that the sequence at `depth`, counted from the longest, takes in `shape`; `None` where it does not fit.
