@@ -4,6 +4,7 @@
 
 mod adaptive;
 mod arrangement;
+mod balanced_cuts;
 mod batch_adaptive;
 mod bound;
 mod communicators;

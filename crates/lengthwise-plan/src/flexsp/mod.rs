@@ -1,7 +1,6 @@
 //! The published FlexSP algorithm (arXiv 2412.01523), as a reference.
 
 mod buckets;
-mod cuts;
 mod milp;
 mod programme;
 mod solver;
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use lengthwise_core::Tokens;
 
+use crate::balanced_cuts::balanced_cuts;
 use crate::bound::Effort;
 use crate::bound::least_micro_batches;
 use crate::deadline::Deadline;
@@ -19,7 +19,6 @@ use crate::homogeneous::pack_best;
 use crate::instance::Instance;
 use crate::{PlanError, Planned, Planner, PlannerOptions, Problem};
 use buckets::buckets;
-use cuts::balanced_cuts;
 use milp::MicroBatchMilp;
 pub use solver::MilpSolver;
 

@@ -1,4 +1,4 @@
-//! Where the published algorithm cuts a batch into micro-batches.
+//! Where a batch is cut into micro-batches of about as many tokens, as the published algorithm does.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use lengthwise_core::Tokens;
 /// shrinks, so the best end moves only forward with `n`, and a row takes linear time.
 ///
 /// There are as many parts as sequences where `num` is more.
-pub(super) fn balanced_cuts(lens: &[Tokens], num: usize) -> Vec<Range<usize>> {
+pub(crate) fn balanced_cuts(lens: &[Tokens], num: usize) -> Vec<Range<usize>> {
     let num = num.clamp(1, lens.len().max(1));
     let mut tokens_before = vec![0u64; lens.len() + 1];
     for (at, len) in lens.iter().enumerate() {
