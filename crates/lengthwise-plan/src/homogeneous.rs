@@ -25,6 +25,30 @@ fn pack_best_of(instance: &Instance<'_>, may: impl Fn(Strategy) -> bool) -> Opti
         .min_by(|a, b| a.step_time(instance).total_cmp(&b.step_time(instance)))
 }
 
+/// The best of the same drafts, if it takes less than `seconds`.
+pub(crate) fn pack_faster_than(instance: &Instance<'_>, seconds: f64) -> Option<Draft> {
+    let strategies = instance.problem.space.strategies().iter();
+    let hopeful = strategies.filter(|&&strategy| least_time(instance, strategy) < seconds);
+    hopeful
+        .filter_map(|&strategy| pack(instance, strategy))
+        .filter(|draft| draft.step_time(instance) < seconds)
+        .min_by(|a, b| a.step_time(instance).total_cmp(&b.step_time(instance)))
+}
+
+/// What the device-seconds of `strategy` take at least.
+fn least_time(instance: &Instance<'_>, strategy: Strategy) -> f64 {
+    let shapes = 0..instance.shapes.len();
+    let shapes: Vec<usize> = shapes
+        .filter(|&shape| instance.shapes[shape].strategy == strategy)
+        .collect();
+    let work = |class: usize| {
+        let works = shapes.iter().map(|&shape| instance.work(shape, class));
+        works.fold(f64::INFINITY, f64::min) * instance.members(class).len() as f64
+    };
+    let work: f64 = (0..instance.num_classes()).map(work).sum();
+    work / instance.total_speed + instance.overhead
+}
+
 /// Packs the batch into groups of `strategy` alone; `None` where some sequence does not fit such a group.
 ///
 /// Sequences go from long to short to the group that they leave the least memory of; a new group is opened only

@@ -1,6 +1,7 @@
 //! The planner that mixes degrees inside every micro-batch.
 
 mod deep;
+mod few;
 mod fill;
 mod lanes;
 mod noise;
@@ -21,6 +22,7 @@ use crate::bound::{Effort, longest_first_bound};
 use crate::communicators::affordable;
 use crate::deadline::Deadline;
 use crate::exhaustive::{is_tiny, plan_until};
+use crate::homogeneous::pack_faster_than;
 use crate::instance::Instance;
 use crate::patterns::{PatternPrices, is_deep};
 use crate::{PlanError, Planned, Planner, PlannerOptions, Problem};
@@ -34,6 +36,7 @@ use crate::{PlanError, Planned, Planner, PlannerOptions, Problem};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Adaptive {
     options: PlannerOptions,
+    searches_always: bool,
 }
 
 /// The part of a time budget that the search for a plan may use, and where its bound must be found; the rest is for
@@ -45,7 +48,18 @@ const BOUND_SHARE: f64 = 0.85;
 impl Adaptive {
     /// A planner with these options.
     pub const fn new(options: PlannerOptions) -> Self {
-        Adaptive { options }
+        Adaptive {
+            options,
+            searches_always: false,
+        }
+    }
+
+    /// The same planner for tiny batches too, which are enumerated otherwise: so its search can be compared with the
+    /// optimum.
+    #[must_use]
+    pub const fn without_enumeration(mut self) -> Self {
+        self.searches_always = true;
+        self
     }
 }
 
@@ -78,6 +92,7 @@ impl Adaptive {
         let deadline = |share| Deadline::after(started, self.options.time_budget, share);
         // The enumeration knows of no communicators.
         if self.options.max_communicators.is_none()
+            && !self.searches_always
             && is_tiny(problem)
             && let Some(planned) = plan_until(problem, deadline(SKETCH_SHARE))?
         {
@@ -111,7 +126,6 @@ impl Adaptive {
             let search = Search::new(&instance, lane, deadline(share));
             search.refine(tried[lane].clone(), num_refined(&instance) / NUM_LANES)
         });
-        out_of_time |= deadline(SEARCH_SHARE).has_passed();
         num_drafts += found
             .iter()
             .map(|(_, num_drafts)| num_drafts)
@@ -119,8 +133,14 @@ impl Adaptive {
         let found = found.into_iter().filter_map(|(found, _)| found);
         let best = found.reduce(|a, b| if b.time < a.time { b } else { a });
         let best = best.expect("the first lane always finds a draft");
+        let mut draft = best.draft;
+        if let Some(faster) = pack_faster_than(&instance, draft.step_time(&instance)) {
+            draft = faster;
+        }
+        let draft = few::improve(&instance, draft, deadline(SEARCH_SHARE));
+        out_of_time |= deadline(SEARCH_SHARE).has_passed();
         let effort = Effort::until(deadline(BOUND_SHARE));
-        let mut planned = Planned::of(best.draft, &instance, num_drafts, effort, started);
+        let mut planned = Planned::of(draft, &instance, num_drafts, effort, started);
         out_of_time |= deadline(BOUND_SHARE).has_passed();
         planned.report.note_time_budget(out_of_time);
         planned.report.compare_with(self.options.time_budget);

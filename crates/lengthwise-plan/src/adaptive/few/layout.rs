@@ -1,0 +1,343 @@
+//! Groups whose shapes are decided last.
+
+use lengthwise_cost::Span;
+
+use super::table::Table;
+use crate::draft::Draft;
+
+/// Sequences in groups of micro-batches that have makespans to keep. A group has the smallest shape that its sequences
+/// allow, and gets a larger one as they become more.
+#[derive(Default)]
+pub(super) struct Layout {
+    pub(super) micro_batches: Vec<Bay>,
+    pub(super) groups: Vec<Bundle>,
+    /// The group of each sequence.
+    pub(super) group_of: Vec<Option<u32>>,
+    /// Seconds that each group takes in each shape: `[group][shape]`.
+    times: Vec<f64>,
+    /// Bytes on each of its devices: `[group][shape]`.
+    memories: Vec<u64>,
+}
+
+/// A micro-batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bay {
+    /// The makespan to keep.
+    pub(super) target: f64,
+    /// Devices that are in no group.
+    pub(super) free: u32,
+}
+
+/// A group. Without sequences it has no devices either.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bundle {
+    pub(super) micro_batch: u32,
+    /// Its position in the table's shapes.
+    pub(super) shape: u32,
+    pub(super) num_sequences: u32,
+    /// Device-seconds of its sequences, each in its cheapest shape.
+    pub(super) least_work: f64,
+}
+
+/// A way to place a sequence.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    pub(super) micro_batch: u32,
+    /// The group that it joins, if it does not get one of its own.
+    pub(super) group: Option<u32>,
+    /// The shape that the group has then.
+    pub(super) shape: u32,
+}
+
+impl Clone for Layout {
+    fn clone(&self) -> Self {
+        let mut clone = Layout::default();
+        clone.clone_from(self);
+        clone
+    }
+
+    fn clone_from(&mut self, from: &Self) {
+        self.micro_batches.clone_from(&from.micro_batches);
+        self.groups.clone_from(&from.groups);
+        self.group_of.clone_from(&from.group_of);
+        self.times.clone_from(&from.times);
+        self.memories.clone_from(&from.memories);
+    }
+}
+
+impl Layout {
+    /// Nothing yet, in micro-batches with these makespans.
+    pub(super) fn empty(table: &Table<'_, '_>, targets: &[f64]) -> Self {
+        let free = table.num_devices;
+        Layout {
+            micro_batches: targets.iter().map(|&target| Bay { target, free }).collect(),
+            group_of: vec![None; table.sequences.len()],
+            ..Layout::default()
+        }
+    }
+
+    /// The partition of a draft, each micro-batch with the shortest makespan that it allows; `None` where its groups lie
+    /// on nodes in a way that layouts don't find.
+    pub(super) fn of(table: &Table<'_, '_>, draft: &Draft) -> Option<Self> {
+        let mut layout = Layout::empty(table, &draft.makespans());
+        for group in &draft.groups {
+            layout.push_group(table, group.micro_batch);
+        }
+        let mut placed = draft.placed.clone();
+        placed.sort_unstable_by(|a, b| b.cmp(a));
+        let groups = placed
+            .iter()
+            .flat_map(|placed| std::iter::repeat_n(placed.group, placed.count as usize));
+        for (sequence, group) in groups.enumerate() {
+            layout.add(table, sequence, group);
+        }
+        layout.settled(table)
+    }
+
+    /// This layout with the smallest shapes and the shortest makespans that its groups allow; `None` where they don't find
+    /// devices enough.
+    pub(super) fn settled(mut self, table: &Table<'_, '_>) -> Option<Self> {
+        // Sums in another order differ in their last digits.
+        self.scale_targets(1.0 + 1e-9);
+        let mut micro_batches = 0..self.micro_batches.len() as u32;
+        if !micro_batches.all(|micro_batch| self.reshape(table, micro_batch)) {
+            return None;
+        }
+        self.tighten(table);
+        Some(self)
+    }
+
+    /// Adds a micro-batch of these groups, whose shapes are then to be looked at.
+    pub(super) fn push_micro_batch(
+        &mut self,
+        table: &Table<'_, '_>,
+        target: f64,
+        groups: &[Vec<usize>],
+    ) {
+        let micro_batch = self.micro_batches.len() as u32;
+        self.open(table, target);
+        for sequences in groups {
+            let group = self.push_group(table, micro_batch);
+            for &sequence in sequences {
+                self.add(table, sequence, group);
+            }
+        }
+    }
+
+    /// The draft with these groups, where they lie on the cluster as they should.
+    pub(super) fn to_draft(&self, table: &Table<'_, '_>) -> Option<Draft> {
+        let instance = table.instance;
+        let mut draft = Draft::default();
+        let mut placed_as = vec![0; self.groups.len()];
+        for micro_batch in 0..self.micro_batches.len() as u32 {
+            let mut groups = self.groups_of(micro_batch);
+            groups.sort_by_key(|&group| {
+                let shape = table.shapes[self.groups[group as usize].shape as usize];
+                (shape.span != Span::OneNode, std::cmp::Reverse(shape.degree))
+            });
+            draft.open_micro_batch(instance);
+            for group in groups {
+                let shape = table.shapes[self.groups[group as usize].shape as usize];
+                let strategy = instance.shapes[shape.position].strategy;
+                placed_as[group as usize] =
+                    draft.open_group(instance, micro_batch, strategy, table.budget)?;
+            }
+        }
+        for (sequence, group) in self.group_of.iter().enumerate() {
+            let class = table.sequences[sequence].class as usize;
+            draft.place(instance, class, placed_as[(*group)? as usize]);
+        }
+        Some(draft)
+    }
+
+    /// The groups of a micro-batch that hold something.
+    pub(super) fn groups_of(&self, micro_batch: u32) -> Vec<u32> {
+        let groups = (0u32..).zip(&self.groups);
+        groups
+            .filter(|(_, group)| group.micro_batch == micro_batch && group.num_sequences > 0)
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// Seconds that a group takes in each shape.
+    pub(super) fn times(&self, table: &Table<'_, '_>, group: u32) -> &[f64] {
+        &self.times[group as usize * table.shapes.len()..][..table.shapes.len()]
+    }
+
+    /// Bytes on each of its devices.
+    pub(super) fn memories(&self, table: &Table<'_, '_>, group: u32) -> &[u64] {
+        &self.memories[group as usize * table.shapes.len()..][..table.shapes.len()]
+    }
+
+    fn push_group(&mut self, table: &Table<'_, '_>, micro_batch: u32) -> u32 {
+        self.groups.push(Bundle {
+            micro_batch,
+            shape: 0,
+            num_sequences: 0,
+            least_work: 0.0,
+        });
+        let num_figures = self.groups.len() * table.shapes.len();
+        self.times.resize(num_figures, 0.0);
+        self.memories.resize(num_figures, 0);
+        self.groups.len() as u32 - 1
+    }
+
+    /// Places a sequence.
+    pub(super) fn place(&mut self, table: &Table<'_, '_>, sequence: usize, way: Way) {
+        let group = way.group.unwrap_or_else(|| {
+            let empty = self
+                .groups
+                .iter()
+                .position(|group| group.num_sequences == 0);
+            match empty {
+                Some(empty) => {
+                    self.groups[empty].micro_batch = way.micro_batch;
+                    empty as u32
+                }
+                None => self.push_group(table, way.micro_batch),
+            }
+        });
+        let before = self.degree(table, group);
+        self.add(table, sequence, group);
+        self.groups[group as usize].shape = way.shape;
+        let bay = &mut self.micro_batches[way.micro_batch as usize];
+        bay.free = bay.free + before - table.shapes[way.shape as usize].degree;
+    }
+
+    /// Adds a sequence to a group, whose shape is then to be looked at.
+    fn add(&mut self, table: &Table<'_, '_>, sequence: usize, group: u32) {
+        let num = table.shapes.len();
+        let row = group as usize * num..(group as usize + 1) * num;
+        let times = self.times[row.clone()].iter_mut();
+        for (sum, &time) in times.zip(table.times(sequence)) {
+            *sum += time;
+        }
+        let memories = self.memories[row].iter_mut();
+        for (sum, &memory) in memories.zip(table.memories(sequence)) {
+            *sum = sum.saturating_add(memory);
+        }
+        self.groups[group as usize].num_sequences += 1;
+        self.groups[group as usize].least_work += table.sequences[sequence].least_work;
+        self.group_of[sequence] = Some(group);
+    }
+
+    /// Takes sequences out of their groups, which get smaller shapes where that is possible.
+    pub(super) fn remove(&mut self, table: &Table<'_, '_>, sequences: &[usize]) {
+        let left = sequences
+            .iter()
+            .filter_map(|&sequence| self.group_of[sequence].take());
+        let mut left: Vec<u32> = left.collect();
+        left.sort_unstable();
+        left.dedup();
+        for group in left {
+            let before = self.degree(table, group);
+            self.sum_up(table, group);
+            let shape = self.groups[group as usize].shape;
+            if let Some(smaller) = self.smaller_shape(table, group, shape as usize) {
+                self.groups[group as usize].shape = smaller as u32;
+            }
+            let after = self.degree(table, group);
+            let bay = &mut self.micro_batches[self.groups[group as usize].micro_batch as usize];
+            bay.free = bay.free + before - after;
+        }
+    }
+
+    /// Sums a group's figures up anew, so that errors of many changes do not add up.
+    pub(super) fn sum_up(&mut self, table: &Table<'_, '_>, group: u32) {
+        let num = table.shapes.len();
+        let row = group as usize * num..(group as usize + 1) * num;
+        self.times[row.clone()].fill(0.0);
+        self.memories[row].fill(0);
+        self.groups[group as usize].num_sequences = 0;
+        self.groups[group as usize].least_work = 0.0;
+        for sequence in self.members(group) {
+            self.add(table, sequence, group);
+        }
+    }
+
+    /// Takes all out of a group, whose devices are then to be looked at.
+    pub(super) fn empty_group(&mut self, table: &Table<'_, '_>, group: u32) {
+        for sequence in self.members(group) {
+            self.group_of[sequence] = None;
+        }
+        self.sum_up(table, group);
+    }
+
+    /// The sequences of a group.
+    pub(super) fn members(&self, group: u32) -> Vec<usize> {
+        let sequences = 0..self.group_of.len();
+        sequences
+            .filter(|&sequence| self.group_of[sequence] == Some(group))
+            .collect()
+    }
+
+    /// The devices of a group.
+    fn degree(&self, table: &Table<'_, '_>, group: u32) -> u32 {
+        let group = &self.groups[group as usize];
+        if group.num_sequences == 0 {
+            return 0;
+        }
+        table.shapes[group.shape as usize].degree
+    }
+
+    /// Takes a micro-batch away; what is in it has no group then.
+    pub(super) fn close(&mut self, table: &Table<'_, '_>, micro_batch: u32) {
+        for group in self.groups_of(micro_batch) {
+            self.empty_group(table, group);
+        }
+        self.micro_batches.remove(micro_batch as usize);
+        for group in &mut self.groups {
+            // The groups that were in it are empty, so that it does not matter where they are.
+            if group.micro_batch > 0 && group.micro_batch >= micro_batch {
+                group.micro_batch -= 1;
+            }
+        }
+    }
+
+    /// Adds an empty micro-batch.
+    pub(super) fn open(&mut self, table: &Table<'_, '_>, target: f64) {
+        let free = table.num_devices;
+        self.micro_batches.push(Bay { target, free });
+    }
+
+    /// Closes micro-batches that hold nothing.
+    pub(super) fn close_empty(&mut self, table: &Table<'_, '_>) {
+        for micro_batch in (0..self.micro_batches.len() as u32).rev() {
+            if self.groups_of(micro_batch).is_empty() && self.micro_batches.len() > 1 {
+                self.close(table, micro_batch);
+            }
+        }
+    }
+
+    /// Makes all makespans so many times as long.
+    pub(super) fn scale_targets(&mut self, factor: f64) {
+        for bay in &mut self.micro_batches {
+            bay.target *= factor;
+        }
+    }
+
+    /// Whether there are device-seconds enough for the whole batch.
+    pub(super) fn has_devices_enough(&self, table: &Table<'_, '_>) -> bool {
+        let targets: f64 = self.micro_batches.iter().map(|bay| bay.target).sum();
+        targets * f64::from(table.num_devices)
+            >= table.instance.least_work() / table.speed * (1.0 - 1e-9)
+    }
+
+    /// Whether every sequence has a group.
+    pub(super) fn is_complete(&self) -> bool {
+        self.group_of.iter().all(Option::is_some)
+    }
+
+    /// Device-seconds of the sequences that have none.
+    pub(super) fn missing_work(&self, table: &Table<'_, '_>) -> f64 {
+        let sequences = self.group_of.iter().zip(&table.sequences);
+        let missing = sequences.filter(|(group, _)| group.is_none());
+        missing.map(|(_, sequence)| sequence.least_work).sum()
+    }
+
+    /// Seconds that the step takes where every makespan is as long as it may be.
+    pub(super) fn step_time(&self, table: &Table<'_, '_>) -> f64 {
+        let targets = self.micro_batches.iter().map(|bay| bay.target);
+        targets.sum::<f64>() + table.instance.overhead * self.micro_batches.len() as f64
+    }
+}

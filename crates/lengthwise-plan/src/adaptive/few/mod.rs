@@ -1,0 +1,127 @@
+//! The search for few sequences, where single groups decide and the sand is lacking that fills the gaps of large batches.
+//!
+//! Filling up to makespans decides a group's degree by the first sequence that comes, and those of the others are what is
+//! left. Here the sequences of a group come first and its degree follows from them and the makespan:
+//!
+//! ```text
+//! shorten makespans -> take out what no longer fits -> put it in elsewhere -> nothing left out? keep it : take more out
+//! ```
+
+mod fit;
+mod layout;
+mod rebuild;
+mod search;
+mod spread;
+mod table;
+
+use self::layout::Layout;
+use self::rebuild::rebuild;
+use self::search::search;
+use self::spread::spread;
+use self::table::Table;
+use super::noise::Noise;
+use super::polish::Polish;
+use super::starts::starts;
+use crate::bound::least_micro_batches;
+use crate::deadline::Deadline;
+use crate::draft::Draft;
+use crate::instance::Instance;
+
+/// Batches of more sequences are not searched, but spread evenly; of still more they are left as they are.
+const MAX_SEARCHED: usize = 64;
+const MAX_SPREAD: usize = 256;
+
+/// First makespans that are filled up to.
+const NUM_STARTS: usize = 24;
+
+/// Numbers of micro-batches, from the least on, that the batch is spread over.
+const NUM_SPREAD: usize = 4;
+
+/// Layouts that are searched from.
+const NUM_CANDIDATES: usize = 3;
+
+/// Trades to polish the best one with.
+const NUM_TRADES: usize = 60;
+
+/// By so much makespans are prolonged for what they did not hold, at most so often.
+const PROLONGED: f64 = 1.04;
+const MAX_PROLONGED: usize = 8;
+
+/// A draft that is at least as good as this one; the same where sequences are many or devices differ.
+pub(super) fn improve(instance: &Instance<'_>, draft: Draft, deadline: Deadline) -> Draft {
+    if instance.num_sequences() > MAX_SPREAD {
+        return draft;
+    }
+    let Some(table) = Table::of(instance) else {
+        return draft;
+    };
+    let improved = if instance.num_sequences() > MAX_SEARCHED {
+        shortest(&table, spreads(&table).collect())
+    } else {
+        best_layout(&table, Layout::of(&table, &draft), deadline)
+    };
+    let improved = improved.and_then(|layout| layout.to_draft(&table));
+    let improved = improved.map(|draft| Polish::new(instance, draft).run(NUM_TRADES));
+    match improved {
+        Some(improved) if improved.step_time(instance) < draft.step_time(instance) => improved,
+        _ => draft,
+    }
+}
+
+/// Layouts of groups that are alike, with few micro-batches.
+fn spreads(table: &Table<'_, '_>) -> impl Iterator<Item = Layout> {
+    let least = least_micro_batches(table.instance) as usize;
+    (least..least + NUM_SPREAD).filter_map(move |num| spread(table, num))
+}
+
+fn shortest(table: &Table<'_, '_>, layouts: Vec<Layout>) -> Option<Layout> {
+    let step_time = |layout: &Layout| layout.step_time(table);
+    layouts
+        .into_iter()
+        .min_by(|a, b| step_time(a).total_cmp(&step_time(b)))
+}
+
+fn best_layout(table: &Table<'_, '_>, first: Option<Layout>, deadline: Deadline) -> Option<Layout> {
+    if first.as_ref().is_some_and(|first| table.is_optimal(first)) {
+        return None;
+    }
+    let mut noise = Noise::new(0);
+    let mut candidates: Vec<Layout> = first.into_iter().collect();
+    candidates.extend(spreads(table));
+    for start in starts(table.instance).into_iter().take(NUM_STARTS) {
+        if deadline.has_passed() {
+            break;
+        }
+        candidates.extend(fill(table, start.targets, &mut noise));
+    }
+    let step_time = |layout: &Layout| layout.step_time(table);
+    candidates.sort_by(|a, b| step_time(a).total_cmp(&step_time(b)));
+    candidates.dedup_by(|a, b| step_time(a) == step_time(b));
+    candidates.truncate(NUM_CANDIDATES);
+    let num_rounds = num_rounds(table) / candidates.len().max(1);
+    let searched = candidates
+        .into_iter()
+        .map(|layout| search(table, layout, num_rounds, &mut noise, deadline));
+    shortest(table, searched.collect())
+}
+
+/// How often makespans are shortened: more often where there is less to move.
+fn num_rounds(table: &Table<'_, '_>) -> usize {
+    (6000 / table.sequences.len()).clamp(100, 400)
+}
+
+/// A layout of the whole batch, with makespans as near to these as its sequences find place in.
+fn fill(table: &Table<'_, '_>, mut targets: Vec<f64>, noise: &mut Noise) -> Option<Layout> {
+    for _ in 0..MAX_PROLONGED {
+        for thrift in [0.5, 0.1, 0.9] {
+            let mut layout = Layout::empty(table, &targets);
+            rebuild(&mut layout, table, thrift, noise);
+            if layout.is_complete() {
+                layout.tighten(table);
+                return Some(layout);
+            }
+        }
+        targets.iter_mut().for_each(|target| *target *= PROLONGED);
+    }
+    None
+}

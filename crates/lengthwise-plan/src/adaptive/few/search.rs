@@ -1,0 +1,140 @@
+//! Shortening the makespans of a layout, and mending what that breaks.
+
+use super::layout::Layout;
+use super::rebuild::{rebuild, take_apart};
+use super::table::Table;
+use crate::adaptive::noise::Noise;
+use crate::deadline::Deadline;
+
+/// The part that makespans are shortened by: at first and at most, and where it begins anew.
+const FIRST_STEP: f64 = 0.04;
+const LONGEST_STEP: f64 = 0.1;
+const SHORTEST_STEP: f64 = 0.002;
+
+/// The same where any improvement is welcome, which it is so often.
+const LEAST_STEP: f64 = 1e-6;
+const LEAST_STEPS: f64 = 0.25;
+
+/// How often a layout that lacks a place for something is taken apart.
+const NUM_MENDS: usize = 12;
+
+/// A layout that takes up to this part longer may take the place of the one that is searched from, for so many rounds.
+const DETOUR: f64 = 0.005;
+const NUM_DETOURS: usize = 30;
+
+/// The best layout that so many rounds come to.
+pub(super) fn search(
+    table: &Table<'_, '_>,
+    mut best: Layout,
+    num_rounds: usize,
+    noise: &mut Noise,
+    deadline: Deadline,
+) -> Layout {
+    let mut step = FIRST_STEP;
+    let mut num_stuck = 0;
+    let mut home = best.clone();
+    let (mut trial, mut spare) = (best.clone(), best.clone());
+    for _ in 0..num_rounds {
+        if deadline.has_passed() || table.is_optimal(&best) {
+            break;
+        }
+        let detour = 1.0 + DETOUR * noise.next() * noise.next();
+        let limit = home.step_time(table) * detour;
+        trial.clone_from(&home);
+        shorten(&mut trial, table, step, noise);
+        trial.scale_targets(detour);
+        if trial.step_time(table) >= limit * (1.0 - 1e-7) || !trial.has_devices_enough(table) {
+            continue;
+        }
+        mend(&mut trial, &mut spare, table, noise);
+        if trial.is_complete() {
+            trial.tighten(table);
+            if trial.step_time(table) < limit {
+                home.clone_from(&trial);
+                step = (step * 1.5).min(LONGEST_STEP);
+                if home.step_time(table) < best.step_time(table) {
+                    best.clone_from(&home);
+                    num_stuck = 0;
+                }
+                continue;
+            }
+        }
+        num_stuck += 1;
+        if num_stuck > NUM_DETOURS {
+            home.clone_from(&best);
+            num_stuck = 0;
+        }
+        step *= 0.9;
+        if step < SHORTEST_STEP {
+            step = FIRST_STEP;
+        }
+    }
+    best
+}
+
+/// Takes out what does not keep the makespans and looks for places elsewhere; now and then in vain.
+fn mend(layout: &mut Layout, spare: &mut Layout, table: &Table<'_, '_>, noise: &mut Noise) {
+    for micro_batch in 0..layout.micro_batches.len() as u32 {
+        layout.evict(table, micro_batch, noise);
+    }
+    rebuild(layout, table, noise.next(), noise);
+    let mut missing = layout.missing_work(table);
+    for _ in 0..NUM_MENDS {
+        if layout.is_complete() {
+            return;
+        }
+        spare.clone_from(layout);
+        take_apart(spare, table, noise);
+        rebuild(spare, table, noise.next(), noise);
+        let missing_now = spare.missing_work(table);
+        if missing_now <= missing * (1.0 + 0.2 * noise.next()) {
+            missing = missing_now;
+            std::mem::swap(layout, spare);
+        }
+    }
+}
+
+/// Lets the step take less by about the part `step`, or its micro-batches share their time otherwise.
+fn shorten(layout: &mut Layout, table: &Table<'_, '_>, step: f64, noise: &mut Noise) {
+    let num = layout.micro_batches.len();
+    let overhead = table.instance.overhead;
+    let saved = step
+        * noise.next()
+        * layout
+            .micro_batches
+            .iter()
+            .map(|bay| bay.target)
+            .sum::<f64>();
+    let kind = noise.next();
+    if noise.next() < LEAST_STEPS {
+        layout.scale_targets(1.0 - LEAST_STEP);
+    } else if num > 1 && kind < 0.15 {
+        // One micro-batch less, another one longer.
+        let closed = noise.below(num);
+        let gained = layout.micro_batches[closed].target + overhead;
+        layout.close(table, closed as u32);
+        layout.micro_batches[noise.below(num - 1)].target += gained - saved;
+    } else if kind < 0.25 {
+        // One micro-batch more, out of the time of another one.
+        let split = noise.below(num);
+        let rest = layout.micro_batches[split].target - overhead - saved;
+        if rest > 0.0 {
+            let share = 0.1 + 0.8 * noise.next();
+            layout.micro_batches[split].target = rest * share;
+            layout.open(table, rest * (1.0 - share));
+        }
+    } else if num > 1 && kind < 0.7 {
+        // One micro-batch shorter, another one longer by a part of that.
+        let shortened = &mut layout.micro_batches[noise.below(num)];
+        let taken = shortened.target * (4.0 * step * noise.next()).min(0.9);
+        shortened.target -= taken;
+        if noise.next() < 0.7 {
+            let given = taken * noise.next() * noise.next();
+            layout.micro_batches[noise.below(num)].target += given;
+        }
+    } else {
+        for bay in &mut layout.micro_batches {
+            bay.target *= 1.0 - step * noise.next();
+        }
+    }
+}
