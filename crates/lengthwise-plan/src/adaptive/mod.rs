@@ -21,6 +21,7 @@ use self::sketch::sketch;
 use crate::bound::{Effort, longest_first_bound};
 use crate::communicators::affordable;
 use crate::deadline::Deadline;
+use crate::draft::Draft;
 use crate::exhaustive::{is_tiny, plan_until};
 use crate::homogeneous::pack_faster_than;
 use crate::instance::Instance;
@@ -133,11 +134,7 @@ impl Adaptive {
         let found = found.into_iter().filter_map(|(found, _)| found);
         let best = found.reduce(|a, b| if b.time < a.time { b } else { a });
         let best = best.expect("the first lane always finds a draft");
-        let mut draft = best.draft;
-        if let Some(faster) = pack_faster_than(&instance, draft.step_time(&instance)) {
-            draft = faster;
-        }
-        let draft = few::improve(&instance, draft, deadline(SEARCH_SHARE));
+        let draft = improved(&instance, best.draft, deadline(SEARCH_SHARE));
         out_of_time |= deadline(SEARCH_SHARE).has_passed();
         let effort = Effort::until(deadline(BOUND_SHARE));
         let mut planned = Planned::of(draft, &instance, num_drafts, effort, started);
@@ -148,6 +145,12 @@ impl Adaptive {
     }
 }
 
+/// A draft that takes no longer than this one, nor than one with a single degree.
+fn improved(instance: &Instance<'_>, draft: Draft, deadline: Deadline) -> Draft {
+    let faster = pack_faster_than(instance, draft.step_time(instance));
+    few::improve(instance, faster.unwrap_or(draft), deadline)
+}
+
 /// Plans micro-batches by the prices of the groups that recur in them, which bound all plans, too.
 fn plan_deep(
     instance: &Instance<'_>,
@@ -156,7 +159,11 @@ fn plan_deep(
 ) -> Planned {
     let prices = PatternPrices::of(instance, deadline(SKETCH_SHARE));
     let mut out_of_time = deadline(SKETCH_SHARE).has_passed();
-    let draft = deep::draft(instance, &prices);
+    let draft = improved(
+        instance,
+        deep::draft(instance, &prices),
+        deadline(SEARCH_SHARE),
+    );
     let effort = Effort::until(deadline(BOUND_SHARE));
     let bound = |known| {
         let (bound, num_bounds) = longest_first_bound(instance, known, effort);

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test needs some of it")]
 
+pub mod few;
+
 use std::path::Path;
 
 use lengthwise_core::{
@@ -11,6 +13,8 @@ use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 use lengthwise_plan::Problem;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 /// A problem that owns its parts.
 #[derive(Clone, Debug)]
@@ -41,6 +45,18 @@ pub fn recorded_lens(name: &str) -> Vec<u64> {
     list.split(',')
         .map(|len| len.trim().parse().unwrap())
         .collect()
+}
+
+/// So many problems of a kind, always the same; `LENGTHWISE_CASES` times as many for long runs.
+pub fn sample(
+    kind: impl Strategy<Value = Case>,
+    seed: u8,
+    num: usize,
+) -> impl Iterator<Item = Case> {
+    let times = std::env::var("LENGTHWISE_CASES").map_or(1, |times| times.parse().unwrap());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    (0..num * times).map(move |_| kind.new_tree(&mut runner).unwrap().current())
 }
 
 /// How large the problems of [`cases`] are at most.

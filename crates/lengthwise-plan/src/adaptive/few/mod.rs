@@ -49,19 +49,24 @@ const MAX_PROLONGED: usize = 8;
 
 /// A draft that is at least as good as this one; the same where sequences are many or devices differ.
 pub(super) fn improve(instance: &Instance<'_>, draft: Draft, deadline: Deadline) -> Draft {
-    if instance.num_sequences() > MAX_SPREAD {
+    if instance.num_sequences() > MAX_SPREAD || deadline.has_passed() {
         return draft;
     }
     let Some(table) = Table::of(instance) else {
         return draft;
     };
     let improved = if instance.num_sequences() > MAX_SEARCHED {
-        shortest(&table, spreads(&table).collect())
+        shortest(&table, spreads(&table, deadline).collect())
     } else {
         best_layout(&table, Layout::of(&table, &draft), deadline)
     };
     let improved = improved.and_then(|layout| layout.to_draft(&table));
-    let improved = improved.map(|draft| Polish::new(instance, draft).run(NUM_TRADES));
+    let improved = improved.map(|draft| {
+        if deadline.has_passed() {
+            return draft;
+        }
+        Polish::new(instance, draft).run(NUM_TRADES)
+    });
     match improved {
         Some(improved) if improved.step_time(instance) < draft.step_time(instance) => improved,
         _ => draft,
@@ -69,9 +74,11 @@ pub(super) fn improve(instance: &Instance<'_>, draft: Draft, deadline: Deadline)
 }
 
 /// Layouts of groups that are alike, with few micro-batches.
-fn spreads(table: &Table<'_, '_>) -> impl Iterator<Item = Layout> {
+fn spreads(table: &Table<'_, '_>, deadline: Deadline) -> impl Iterator<Item = Layout> {
     let least = least_micro_batches(table.instance) as usize;
-    (least..least + NUM_SPREAD).filter_map(move |num| spread(table, num))
+    (least..least + NUM_SPREAD)
+        .take_while(move |_| !deadline.has_passed())
+        .filter_map(move |num| spread(table, num))
 }
 
 fn shortest(table: &Table<'_, '_>, layouts: Vec<Layout>) -> Option<Layout> {
@@ -87,12 +94,9 @@ fn best_layout(table: &Table<'_, '_>, first: Option<Layout>, deadline: Deadline)
     }
     let mut noise = Noise::new(0);
     let mut candidates: Vec<Layout> = first.into_iter().collect();
-    candidates.extend(spreads(table));
+    candidates.extend(spreads(table, deadline));
     for start in starts(table.instance).into_iter().take(NUM_STARTS) {
-        if deadline.has_passed() {
-            break;
-        }
-        candidates.extend(fill(table, start.targets, &mut noise));
+        candidates.extend(fill(table, start.targets, &mut noise, deadline));
     }
     let step_time = |layout: &Layout| layout.step_time(table);
     candidates.sort_by(|a, b| step_time(a).total_cmp(&step_time(b)));
@@ -111,9 +115,17 @@ fn num_rounds(table: &Table<'_, '_>) -> usize {
 }
 
 /// A layout of the whole batch, with makespans as near to these as its sequences find place in.
-fn fill(table: &Table<'_, '_>, mut targets: Vec<f64>, noise: &mut Noise) -> Option<Layout> {
+fn fill(
+    table: &Table<'_, '_>,
+    mut targets: Vec<f64>,
+    noise: &mut Noise,
+    deadline: Deadline,
+) -> Option<Layout> {
     for _ in 0..MAX_PROLONGED {
         for thrift in [0.5, 0.1, 0.9] {
+            if deadline.has_passed() {
+                return None;
+            }
             let mut layout = Layout::empty(table, &targets);
             rebuild(&mut layout, table, thrift, noise);
             if layout.is_complete() {
