@@ -16,7 +16,7 @@ mod uncertainty;
 
 pub use least_squares::non_negative;
 pub use time_terms::{Load, TimeTerms};
-pub use uncertainty::Uncertainty;
+pub use uncertainty::{Features, Uncertainty};
 
 use crate::{CostError, FittedCosts};
 

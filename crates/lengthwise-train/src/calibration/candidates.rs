@@ -1,6 +1,6 @@
 //! Which micro-batches may be run to measure costs, and which one tells most.
 
-use lengthwise_cost::fitting::{Fit, Uncertainty};
+use lengthwise_cost::fitting::{Features, Fit, Uncertainty};
 
 use super::layout::Layout;
 
@@ -33,15 +33,18 @@ impl RunTerms {
     /// The part of the predicted time that each coefficient makes up; and what the formula may be wrong by for such
     /// lengths, and for such fillings of a layout's ranks. So runs tell little of others unlike them, however exact they
     /// are.
-    pub fn features(&self, fit: &Fit, num_layouts: usize) -> Vec<f64> {
-        let mut features = fit.shares(&self.terms);
-        let first = features.len();
-        features.resize(first + (1 + num_layouts) * NUM_OCTAVES, 0.0);
+    pub fn features(&self, fit: &Fit) -> Features {
+        let shares = fit.shares(&self.terms);
+        let first = shares.len();
         let octave = |tokens: f64| (tokens.max(1.0).log2() as usize).min(NUM_OCTAVES - 1);
-        features[first + octave(self.longest)] = DISCREPANCY;
-        let of_layout = first + (1 + self.layout) * NUM_OCTAVES;
-        features[of_layout + octave(self.local_tokens)] = DISCREPANCY;
-        features
+        let of_length = first + octave(self.longest);
+        let of_filling = first + (1 + self.layout) * NUM_OCTAVES + octave(self.local_tokens);
+        let discrepancies = [(of_length, DISCREPANCY), (of_filling, DISCREPANCY)];
+        shares
+            .into_iter()
+            .enumerate()
+            .chain(discrepancies)
+            .collect()
     }
 }
 
@@ -100,7 +103,7 @@ impl<'a> Knowledge<'a> {
         let mut uncertainty = Uncertainty::prior(num_features);
         for (run, rounds) in runs {
             let error = layout_errors[run.layout] / f64::from(rounds.max(1)).sqrt();
-            uncertainty.learn(&run.features(fit, num_layouts), error.max(LEAST_ERROR));
+            uncertainty.learn(&run.features(fit), error.max(LEAST_ERROR));
         }
         Knowledge {
             fit,
@@ -112,7 +115,7 @@ impl<'a> Knowledge<'a> {
     /// Root of the mean squared relative error that is to be expected of such runs.
     pub fn expected_error<'b>(&self, runs: impl Iterator<Item = &'b RunTerms>) -> f64 {
         let (sum, count) = runs.fold((0.0, 0u32), |(sum, count), run| {
-            let features = run.features(self.fit, self.layout_errors.len());
+            let features = run.features(self.fit);
             (sum + self.uncertainty.variance(&features), count + 1)
         });
         (sum / f64::from(count.max(1))).sqrt()
@@ -127,9 +130,8 @@ impl<'a> Knowledge<'a> {
         allowed: &[usize],
         least_s: f64,
     ) -> Option<usize> {
-        let num_layouts = self.layout_errors.len();
-        let features = |index: &usize| runs[*index].features(self.fit, num_layouts);
-        let targets: Vec<Vec<f64>> = typical.iter().map(features).collect();
+        let features = |index: &usize| runs[*index].features(self.fit);
+        let targets: Vec<Features> = typical.iter().map(features).collect();
         let worth = |index: usize| {
             let error = self.layout_errors[runs[index].layout].max(LEAST_ERROR);
             let run = features(&index);
@@ -146,6 +148,8 @@ impl<'a> Knowledge<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use lengthwise_core::{Activations, Cluster, Degree, Device, Speed, Strategy, Tokens};
     use lengthwise_cost::fitting::{Load, Observation, TimeTerms};
     use lengthwise_cost::{GroupShape, Span};
@@ -225,5 +229,60 @@ mod tests {
         assert!(known < 0.05, "{known}");
         let knowledge = Knowledge::of(&fit, &[0.05], std::iter::empty());
         assert_eq!(knowledge.most_telling(&runs, &typical, &[], 1.0), None);
+    }
+
+    #[test]
+    fn deciding_among_many_layouts_takes_less_time_than_measuring() {
+        let device = Device::new(lengthwise_core::Bytes::from_mib(1), Speed::NOMINAL);
+        let cluster = Cluster::uniform(2, 8, device).unwrap();
+        let degrees: Vec<Degree> = (1..=16).map(|d| Degree::new(d).unwrap()).collect();
+        let exchanging = Layout::every(&degrees, &cluster);
+        let mut layouts = vec![Layout::of(Degree::ONE, &cluster)];
+        layouts.extend(exchanging);
+        let shape_of = |layout: &Layout| GroupShape {
+            strategy: Strategy::ulysses(layout.degree, Activations::Recompute),
+            span: layout.span,
+        };
+        let terms = TimeTerms::new(None, layouts.iter().map(shape_of));
+        let all = candidates(&layouts, 1 << 14, |_| 1 << 14);
+        let runs: Vec<RunTerms> = all
+            .iter()
+            .map(|Candidate { layout, seq_lens }| {
+                let shape = shape_of(&layouts[*layout]);
+                let ranks = f64::from(shape.strategy.degree().get());
+                let seq_lens_of = || seq_lens.iter().map(|&seq_len| Tokens(seq_len));
+                let load = Load::new(shape, seq_lens_of());
+                RunTerms {
+                    terms: terms.micro_batch(&load, 1.0),
+                    longest: seq_lens[0] as f64,
+                    local_tokens: seq_lens.iter().sum::<u64>() as f64 / ranks,
+                    layout: *layout,
+                }
+            })
+            .collect();
+        let observed: Vec<Observation> = runs
+            .iter()
+            .map(|run| Observation {
+                seconds: 1e-3 + 1e-5 * run.terms[1] + 1e-9 * run.terms[2] + 1e-6 * run.longest,
+                terms: run.terms.clone(),
+                weight: 1.0,
+            })
+            .collect();
+        let fit = Fit::new(terms, &observed).unwrap();
+        let everything: Vec<usize> = (0..runs.len()).collect();
+        let mut known: Vec<usize> = Vec::new();
+        let start = Instant::now();
+        for _ in 0..5 {
+            let known_runs = known.iter().map(|&index| (&runs[index], 1));
+            let knowledge = Knowledge::of(&fit, &[0.05; 17], known_runs);
+            known.extend(knowledge.most_telling(&runs, &everything, &everything, 0.1));
+        }
+        let took = start.elapsed();
+        // Milliseconds; as products of all features with all it would be minutes.
+        assert!(
+            layouts.len() == 17 && took < Duration::from_secs(10),
+            "{took:?}"
+        );
+        assert_eq!(known.len(), 5);
     }
 }
