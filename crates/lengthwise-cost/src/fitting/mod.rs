@@ -8,17 +8,22 @@
 //!
 //! where `tokens` and `squares` sum up the lengths of a group's sequences and their squares, and `pace` is that of
 //! the ranks that compute ([`CoreSharing::pace`](crate::CoreSharing::pace)). The fit minimises relative errors, as
-//! short micro-batches matter as much as long ones, and no coefficient is negative.
+//! short micro-batches matter as much as long ones, and no coefficient is negative. Observations that are far off count
+//! for less than by their squares (Huber's weights), and errors are relative to the prediction: relative to what was
+//! measured, noise would pull predictions down.
 
+mod drift;
 mod least_squares;
 mod time_terms;
 mod uncertainty;
 
+pub use drift::{Drift, Repeat};
 pub use least_squares::non_negative;
 pub use time_terms::{Load, TimeTerms};
 pub use uncertainty::{Features, Uncertainty};
 
 use crate::{CostError, FittedCosts};
+use drift::median;
 
 /// Smallest share of a token's time that exchange is taken for. Never zero, so that of two plans that seem equal
 /// the one that exchanges less is chosen.
@@ -26,6 +31,16 @@ const LEAST_EXCHANGE: f64 = 1e-3;
 
 /// Smallest seconds of exchange for a token, where noise leaves no time for computing it: a profile's bandwidths are finite.
 const LEAST_EXCHANGE_S: f64 = 1e-12;
+
+/// How often observations are weighted by the errors of the fit before; the weights hardly change by then.
+const NUM_REWEIGHTINGS: usize = 6;
+
+/// An error is unusual from this multiple of the median on: 1.345 standard deviations, by which Huber's estimate
+/// is nearly as good as least squares where errors are normal, and those are 1.48 medians each.
+const MOST_USUAL: f64 = 1.345 * 1.48;
+
+/// No error smaller than this is unusual.
+const LEAST_USUAL: f64 = 0.01;
 
 /// A measured micro-batch of equal groups.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,29 +61,65 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// The coefficients, none negative, with the least squared relative errors of all observations.
+    /// The coefficients, none negative, with the least relative errors of all observations: squared where they are
+    /// about as large as most, else linear.
     ///
     /// # Errors
     ///
     /// An observation is not finite, or the solver gives up.
     pub fn new(terms: TimeTerms, observations: &[Observation]) -> Result<Self, CostError> {
-        let rows: Vec<Vec<f64>> = observations
-            .iter()
-            .map(|observed| {
-                let factor = observed.weight / observed.seconds;
-                let relative = observed.terms.iter().map(|term| term * factor);
-                relative.collect()
-            })
-            .collect();
-        let mut coefficients = if rows.is_empty() {
-            vec![0.0; terms.len()]
-        } else {
-            let weights: Vec<f64> = observations
-                .iter()
-                .map(|observed| observed.weight)
-                .collect();
-            non_negative(&rows, &weights)?
+        let mut fit = Fit {
+            coefficients: vec![0.0; terms.len()],
+            terms,
         };
+        if observations.is_empty() {
+            return fit.with_least_exchange();
+        }
+        let mut factors: Vec<f64> = observations
+            .iter()
+            .map(|observed| observed.weight / observed.seconds)
+            .collect();
+        for _ in 0..NUM_REWEIGHTINGS {
+            fit = fit.reweighted(observations, &factors)?;
+            let errors = observations.iter().map(|observed| {
+                let predicted = fit.seconds(&observed.terms);
+                // What is predicted absurdly is not to be the measure of its own error.
+                let scale = predicted.clamp(observed.seconds / 2.0, 2.0 * observed.seconds);
+                ((predicted - observed.seconds).abs() / scale, scale)
+            });
+            let errors: Vec<(f64, f64)> = errors.collect();
+            let usual = median(errors.iter().map(|&(error, _)| error));
+            let usual = (MOST_USUAL * usual).max(LEAST_USUAL);
+            let weighted = observations.iter().zip(&errors);
+            factors = weighted
+                .map(|(observed, &(error, scale))| {
+                    observed.weight / scale * (usual / error.max(usual)).sqrt()
+                })
+                .collect();
+        }
+        fit.with_least_exchange()
+    }
+
+    /// Least squares, with what each observation's error is multiplied by.
+    fn reweighted(self, observations: &[Observation], factors: &[f64]) -> Result<Self, CostError> {
+        let weighted = observations.iter().zip(factors);
+        let (rows, values): (Vec<Vec<f64>>, Vec<f64>) = weighted
+            .map(|(observed, factor)| {
+                let row = observed.terms.iter().map(|term| term * factor);
+                (row.collect(), observed.seconds * factor)
+            })
+            .unzip();
+        Ok(Fit {
+            coefficients: non_negative(&rows, &values)?,
+            ..self
+        })
+    }
+
+    fn with_least_exchange(self) -> Result<Self, CostError> {
+        let Fit {
+            terms,
+            mut coefficients,
+        } = self;
         for (exchange, linear, degree) in terms.exchanges() {
             let least = LEAST_EXCHANGE * coefficients[linear] / f64::from(degree.get());
             coefficients[exchange] = coefficients[exchange].max(least).max(LEAST_EXCHANGE_S);
@@ -248,5 +299,34 @@ mod tests {
         let costs = fitted(&steeper);
         assert_eq!(costs.linear_s_per_token, 0.0);
         assert!(costs.exchange_s_per_token[0].1 > 0.0);
+    }
+
+    #[test]
+    fn one_disturbed_run_moves_predictions_of_others_by_little() {
+        let exact = fit(&[]);
+        for disturbed in 0..12 {
+            let mut noise = [1.0; 12];
+            noise[disturbed] = 1.5;
+            let fitted = fit(&noise);
+            // Only of degrees that others tell of too.
+            let terms = fitted.terms.micro_batch(&load(1, &[700, 300]), 1.0);
+            let error = fitted.seconds(&terms) / exact.seconds(&terms) - 1.0;
+            assert!(error.abs() < 0.03, "{error} with run {disturbed}");
+        }
+    }
+
+    #[test]
+    fn noise_that_goes_both_ways_moves_predictions_neither_way() {
+        let noise = [0.8, 1.2, 0.8, 1.2];
+        let run = load(1, &[1000]);
+        let terms = TimeTerms::new(None, [shape(1)]);
+        let observed = noise.map(|noise| Observation {
+            terms: terms.micro_batch(&run, 1.0),
+            seconds: noise,
+            weight: 1.0,
+        });
+        let fitted = Fit::new(terms.clone(), &observed).unwrap();
+        let predicted = fitted.seconds(&terms.micro_batch(&run, 1.0));
+        assert!((predicted - 1.0).abs() < 0.01, "{predicted}");
     }
 }
