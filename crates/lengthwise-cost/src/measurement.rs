@@ -97,9 +97,30 @@ pub struct FitReport {
     pub held_out_worst_error: Option<f64>,
     /// Expected relative error of a typical micro-batch, by what the fit leaves open.
     pub expected_error: f64,
+    /// Mean deviation of the times of one micro-batch, run again and again while measuring, from their median.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<f64>,
+    /// What is left of the noise where the machine's slow drift, which runs before and after show, is taken out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise_without_drift: Option<f64>,
     /// What measuring took.
     pub measuring_s: f64,
 }
+
+impl FitReport {
+    /// Whether predictions are off by what runs of the same micro-batch differ by, rather than by what the fit lacks.
+    pub fn is_limited_by_noise(&self) -> bool {
+        let noise = self.noise.unwrap_or(0.0);
+        let error = self.held_out_error.unwrap_or(self.fitted_error);
+        noise > UNNOTICED_NOISE && error <= NOISE_MULTIPLE * noise
+    }
+}
+
+/// Noise up to this is of no interest.
+const UNNOTICED_NOISE: f64 = 0.05;
+
+/// Up to this multiple of the noise, errors are put down to it.
+const NOISE_MULTIPLE: f64 = 1.5;
 
 /// A measured micro-batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,7 +131,7 @@ pub struct Measurement {
     pub held_out: bool,
     /// How often it was run.
     pub runs: u32,
-    /// The fastest of its runs, on the slowest rank.
+    /// The median of its runs, on the slowest rank, at the machine's median speed while measuring.
     pub measured_s: f64,
     /// What the fitted model makes of it.
     pub predicted_s: f64,

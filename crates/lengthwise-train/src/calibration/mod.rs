@@ -5,8 +5,9 @@
 //! ```text
 //! first          one token a rank, a few short lengths, each degree inside a node and across nodes
 //! then           what tells most of typical micro-batches for the time it takes, or a disturbed run once more
+//! in between     one micro-batch again and again, which shows how the machine's speed drifts
+//! for a profile  mixed groups of mixed lengths, which the fit does not see, spread over the time as well
 //! until          the expected error of typical micro-batches is small, or time is up
-//! for a profile  mixed groups of mixed lengths, which the fit has not seen
 //! ```
 
 mod candidates;
@@ -15,6 +16,7 @@ mod held_out;
 mod layout;
 mod measuring;
 mod profile;
+mod survey;
 mod trial;
 
 use std::thread::available_parallelism;
@@ -78,15 +80,6 @@ impl MeasuringRule {
         }
     }
 
-    /// The part of the budget for measuring what costs are fitted to.
-    fn fitting_budget(&self) -> Duration {
-        if self.num_held_out == 0 {
-            self.time_budget
-        } else {
-            self.time_budget.mul_f64(0.7)
-        }
-    }
-
     fn slower_by(self, factor: f64) -> Self {
         MeasuringRule {
             time_budget: self.time_budget.mul_f64(factor),
@@ -142,7 +135,7 @@ pub fn calibrate<C: Communicator>(
     let rule = rule.slower_by(slowness);
     let mut measuring = Measuring::new(options, world, space, device_memory, rule)?;
     measuring.measure(progress)?;
-    measuring.finish(progress)
+    measuring.finish()
 }
 
 /// How the ranks of a run share the cores of this machine; emulated devices have each their own pace.

@@ -1,13 +1,14 @@
 //! Micro-batches that are run to be timed.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use lengthwise_comm::{Communicator, ReduceOp};
 use lengthwise_core::{
     Activations, Cluster, Device, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds,
     SequenceIndex, Speed, Strategy, Tokens,
 };
-use lengthwise_cost::fitting::{Load, TimeTerms};
+use lengthwise_cost::fitting::{Drift, Load, Repeat, TimeTerms};
 use lengthwise_cost::format::StrategyRecord;
 use lengthwise_cost::{
     CoreSharing, GroupShape, MeasuredGroup, MeasuredParts, Measurement, StepModel,
@@ -22,7 +23,7 @@ use crate::timed::Timed;
 use crate::{OptimizerConfig, TrainError};
 use lengthwise_data::{TokenBatch, TokenSequence};
 
-/// Runs shorter than this are repeated, and the fastest counts, since other work only ever slows one down.
+/// Runs shorter than this are repeated at once, and the median counts.
 const REPEATED_BELOW_S: f64 = 0.3;
 
 /// How often short runs are repeated.
@@ -37,9 +38,10 @@ pub struct Trial {
     /// Ranks that have work.
     num_active: u32,
     /// How often it has run.
-    pub runs: u32,
-    /// Seconds of its fastest run, on the slowest rank; above 0.
-    pub seconds: f64,
+    runs: u32,
+    /// What it took each time it was measured, on the slowest rank.
+    pub rounds: Vec<Repeat>,
+    fastest_s: f64,
     /// The most that a device held, in bytes.
     pub peak_memory: f64,
     parts: MeasuredParts,
@@ -69,7 +71,8 @@ impl Trial {
             seq_lens: all_lens,
             num_active,
             runs: 0,
-            seconds: f64::INFINITY,
+            rounds: Vec::new(),
+            fastest_s: f64::INFINITY,
             peak_memory: 0.0,
             parts: MeasuredParts::default(),
         })
@@ -132,9 +135,12 @@ impl Trial {
         &mut self,
         executor: &mut Executor<Timed<C>>,
         clock: Clock,
+        started: Instant,
     ) -> Result<(), TrainError> {
         let batch = self.batch(executor.config().vocab);
         let world = executor.world().clone();
+        let mut all_seconds = Vec::new();
+        let begun_s = started.elapsed().as_secs_f64();
         for _ in 0..REPEATS {
             world.barrier()?;
             world.backend().reset_peak_memory();
@@ -150,19 +156,42 @@ impl Trial {
             let most = world.all_reduce_values(&[seconds, peak], ReduceOp::Max)?;
             let parts = self.mean_parts(executor, in_calls)?;
             executor.discard_gradients();
-            self.runs += 1;
             self.peak_memory = self.peak_memory.max(most[1]);
             // The clock's resolution is the least that anything takes.
             let seconds = most[0].max(1e-9);
-            if seconds < self.seconds {
-                self.seconds = seconds;
+            all_seconds.push(seconds);
+            if seconds < self.fastest_s {
+                self.fastest_s = seconds;
                 self.parts = parts;
             }
-            if self.seconds > REPEATED_BELOW_S {
+            if self.fastest_s > REPEATED_BELOW_S {
                 break;
             }
         }
+        let half_done_s = (begun_s + started.elapsed().as_secs_f64()) / 2.0;
+        let at = world.all_reduce_values(&[half_done_s], ReduceOp::Max)?[0];
+        self.record(at, &all_seconds)?;
         Ok(())
+    }
+
+    /// Notes that it took so long each time it ran, around this time since measuring began.
+    pub fn record(&mut self, at_s: f64, all_seconds: &[f64]) -> Result<(), TrainError> {
+        let mut sorted = all_seconds.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        if let Some(&median) = sorted.get(sorted.len().saturating_sub(1) / 2) {
+            self.runs += sorted.len() as u32;
+            self.rounds.push(Repeat {
+                at: Seconds::new(at_s)?,
+                took: Seconds::new(median)?,
+            });
+        }
+        Ok(())
+    }
+
+    /// Seconds it takes at the machine's median speed; infinite if it has not run.
+    pub fn seconds(&self, drift: &Drift) -> f64 {
+        let typical = drift.typical(&self.rounds);
+        typical.map_or(f64::INFINITY, Seconds::get)
     }
 
     /// Seconds that a step with this micro-batch takes beside it: the least of several.
@@ -257,6 +286,7 @@ impl Trial {
         &self,
         model: &StepModel,
         cluster: &Cluster,
+        drift: &Drift,
         held_out: bool,
     ) -> Result<Measurement, TrainError> {
         let mut groups: Vec<MeasuredGroup> = Vec::new();
@@ -284,7 +314,7 @@ impl Trial {
         Ok(Measurement {
             held_out,
             runs: self.runs,
-            measured_s: self.seconds,
+            measured_s: self.seconds(drift),
             predicted_s: self.predicted(model, cluster)?,
             peak_memory_bytes: self.peak_memory as u64,
             parts: self.parts,

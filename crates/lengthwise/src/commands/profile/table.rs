@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lengthwise_core::{Bytes, Degree, Seconds};
-use lengthwise_cost::{KindProfile, MeasuredParts, PerDegree, Profile};
+use lengthwise_cost::{FitReport, KindProfile, MeasuredParts, PerDegree, Profile};
 
 /// The coefficients, what time went into, and how good the fit is.
 pub fn lines(profile: &Profile) -> Vec<String> {
@@ -27,6 +27,7 @@ pub fn lines(profile: &Profile) -> Vec<String> {
             "error      {:.1} % on what was fitted, {held_out}",
             100.0 * fit.fitted_error
         ));
+        lines.extend(noise(fit));
         let (fitted, unseen): (Vec<_>, Vec<_>) =
             (profile.measurements.iter()).partition(|measured| !measured.held_out);
         lines.push(format!(
@@ -60,6 +61,24 @@ fn costs(costs: &KindProfile) -> Vec<String> {
         bytes(costs.measured_bytes_per_sequence),
         bytes(Some(costs.memory_bytes_per_token)),
     ));
+    lines
+}
+
+/// By how much runs of the same micro-batch differ, and whether that explains the error.
+fn noise(fit: &FitReport) -> Vec<String> {
+    let (Some(noise), Some(left)) = (fit.noise, fit.noise_without_drift) else {
+        return Vec::new();
+    };
+    let mut lines = vec![format!(
+        "noise      {:.1} % between runs of the same micro-batch, {:.1} % without the slow drift of the machine's speed",
+        100.0 * noise,
+        100.0 * left
+    )];
+    if fit.is_limited_by_noise() {
+        lines.push(
+            "           the machine limits predictions, not the fit: its speed changed while measuring".to_owned(),
+        );
+    }
     lines
 }
 

@@ -1,0 +1,238 @@
+//! A simulated machine of wandering speed, surveyed as a real one is.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use lengthwise_core::{Activations, Cluster, Device, Speed};
+use lengthwise_cost::KindCosts;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::{ModelConfig, OptimizerConfig};
+
+const NUM_RANKS: u32 = 8;
+const NUM_SEEDS: u64 = 24;
+const TIME_BUDGET: Duration = Duration::from_secs(60);
+
+fn options() -> TrainOptions {
+    let device = Device::new(Bytes::from_mib(40), Speed::NOMINAL);
+    TrainOptions {
+        model: ModelConfig {
+            vocab: 257,
+            hidden: 96,
+            layers: 3,
+            heads: 6,
+            kv_heads: 3,
+            ffn: 256,
+            rope_theta: 1e4,
+            norm_epsilon: 1e-5,
+            tied_output: true,
+        },
+        optimizer: OptimizerConfig {
+            learning_rate: 1e-2,
+            min_learning_rate: 1e-3,
+            warmup_steps: 2,
+            beta1: 0.9,
+            beta2: 0.95,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            clip_norm: None,
+        },
+        cluster: Cluster::uniform(1, NUM_RANKS, device).unwrap(),
+        emulation: None,
+        costs: None,
+        refinement: None,
+        context: Tokens(1 << 14),
+        steps: 1,
+        seed: 0,
+        activations: Activations::Recompute,
+        degrees: None,
+        plan_ahead: 2,
+        checkpoint: None,
+        traced_steps: BTreeSet::new(),
+        injected_failure: None,
+    }
+}
+
+/// A machine whose speed takes a step now and then and wanders in between, and that is disturbed now and then.
+struct Machine {
+    random: ChaCha8Rng,
+    /// What it takes at its usual speed.
+    model: StepModel,
+    /// How far its speed wanders, as a logarithm.
+    wandering: f64,
+    jitter: f64,
+    clock_s: f64,
+    slowness: f64,
+    changes_at_s: f64,
+}
+
+impl Machine {
+    fn new(seed: u64, wandering: f64, jitter: f64, options: &TrainOptions) -> Self {
+        let degree = |degree| Degree::new(degree).unwrap();
+        let costs = KindCosts {
+            quadratic_s_per_token2: 1e-8,
+            linear_s_per_token: 1.5e-4,
+            exchange_s_per_token: [(2, 3e-5), (3, 2.5e-5), (4, 2e-5), (5, 2e-5), (6, 1.5e-5)]
+                .map(|(of, seconds)| (degree(of), seconds))
+                .to_vec(),
+            ..KindCosts::default()
+        };
+        let costs = FittedCosts {
+            micro_batch_overhead_s: 2e-3,
+            ..FittedCosts::of_kind(options.strategy_kind(), costs)
+        };
+        Machine {
+            random: ChaCha8Rng::seed_from_u64(seed),
+            model: StepModel {
+                cost: FittedModel::new(costs).unwrap(),
+                step_overhead: Seconds::ZERO,
+                sharing: core_sharing(options),
+            },
+            wandering,
+            jitter,
+            clock_s: 0.0,
+            slowness: 0.0,
+            changes_at_s: 0.0,
+        }
+    }
+
+    fn around_0(&mut self) -> f64 {
+        2.0 * self.random.random::<f64>() - 1.0
+    }
+
+    fn run(&mut self, trial: &Trial, options: &TrainOptions) -> f64 {
+        if self.clock_s >= self.changes_at_s {
+            self.slowness = self.wandering * self.around_0();
+            self.changes_at_s = self.clock_s + self.random.random_range(4.0..20.0);
+        }
+        let disturbed = if self.random.random::<f64>() < 0.03 {
+            0.5
+        } else {
+            0.0
+        };
+        let noise = self.slowness + self.jitter * self.around_0() + disturbed;
+        let seconds = trial.predicted(&self.model, &options.cluster).unwrap() * noise.exp();
+        self.clock_s += seconds;
+        seconds
+    }
+}
+
+/// A survey of a machine until it ends.
+fn surveyed<'a>(machine: &mut Machine, options: &'a TrainOptions) -> Survey<'a> {
+    let space = StrategySpace::ulysses_up_to(6, Activations::Recompute).unwrap();
+    let rule = MeasuringRule::thorough(TIME_BUDGET);
+    let mut survey = Survey::new(options, &space, Bytes::from_mib(40), rule).unwrap();
+    while let Some(subject) = survey.next(machine.clock_s).unwrap() {
+        let begun = machine.clock_s;
+        let trial = survey.trial(subject);
+        let mut all_seconds = vec![machine.run(trial, options)];
+        while all_seconds.len() < 3 && all_seconds[0] < 0.3 {
+            all_seconds.push(machine.run(trial, options));
+        }
+        // What is around it.
+        machine.clock_s += 1e-3;
+        let at = (begun + machine.clock_s) / 2.0;
+        trial.record(at, &all_seconds).unwrap();
+    }
+    survey
+}
+
+/// The mean relative error of a fit for what was held out, up to a factor for all: what speed is usual is for the
+/// machine to say.
+fn error_but_for_speed(fit: &Fit, survey: &Survey<'_>, machine: &Machine) -> f64 {
+    let model = survey.model(fit, Seconds::ZERO).unwrap();
+    let ratios = survey.held_out.iter().map(|trial| {
+        let cluster = &survey.options.cluster;
+        let seconds = |model: &StepModel| trial.predicted(model, cluster).unwrap();
+        seconds(&model) / seconds(&machine.model)
+    });
+    let ratios: Vec<f64> = ratios.collect();
+    let usual = mean(ratios.iter().copied()).unwrap();
+    mean(ratios.iter().map(|ratio| (ratio / usual - 1.0).abs())).unwrap()
+}
+
+/// The error of what came before: each micro-batch is measured at one time, its fastest run counts, and what is held
+/// out is measured at the end.
+fn error_at_single_times(survey: &Survey<'_>) -> f64 {
+    let points = survey.points.iter().filter(|point| point.rounds() > 0);
+    let observed: Vec<Observation> = points
+        .map(|point| Observation {
+            terms: point.row.terms.clone(),
+            seconds: point.trial.rounds[0].took.get(),
+            weight: 1.0,
+        })
+        .collect();
+    let fit = Fit::new(survey.terms.clone(), &observed).unwrap();
+    let model = survey.model(&fit, Seconds::ZERO).unwrap();
+    let errors = survey.held_out.iter().map(|trial| {
+        let measured = trial.rounds.last().unwrap().took.get();
+        let predicted = trial.predicted(&model, &survey.options.cluster).unwrap();
+        (predicted / measured - 1.0).abs()
+    });
+    mean(errors).unwrap()
+}
+
+#[test]
+fn what_a_machine_of_wandering_speed_takes_is_known_to_little_more_than_its_noise() {
+    let options = options();
+    let (mut errors, mut errors_at_single_times) = (Vec::new(), Vec::new());
+    let mut num_failed_at_single_times = 0;
+    for seed in 0..NUM_SEEDS {
+        let mut machine = Machine::new(seed, 0.3, 0.05, &options);
+        let survey = surveyed(&mut machine, &options);
+        let fit = survey.fit(&survey.drift()).unwrap();
+        let scaled = error_but_for_speed(&fit, &survey, &machine);
+        assert!(scaled < 0.05, "{scaled} of seed {seed}");
+        let at_single_times = error_at_single_times(&survey);
+        let report = survey.finish(Seconds::ZERO, 60.0).unwrap().report;
+        let (noise, left) = (report.noise.unwrap(), report.noise_without_drift.unwrap());
+        assert!(noise > 0.05 && left < noise, "{report:?} of seed {seed}");
+        let (error, allowed) = (report.held_out_error.unwrap(), f64::max(0.05, 1.5 * noise));
+        assert!(error <= allowed, "{report:?} of seed {seed}");
+        num_failed_at_single_times += u32::from(at_single_times > allowed);
+        errors.push(error);
+        errors_at_single_times.push(at_single_times);
+    }
+    let now = mean(errors.into_iter()).unwrap();
+    let before = mean(errors_at_single_times.into_iter()).unwrap();
+    assert!(
+        now < 0.05 && before > 3.0 * now,
+        "{now} instead of {before}"
+    );
+    assert!(num_failed_at_single_times > 0);
+}
+
+#[test]
+fn on_a_quiet_machine_no_noise_is_seen_and_the_fit_is_good() {
+    let options = options();
+    for seed in 0..4 {
+        let mut machine = Machine::new(seed, 0.0, 0.005, &options);
+        let survey = surveyed(&mut machine, &options);
+        let report = survey.finish(Seconds::ZERO, 60.0).unwrap().report;
+        assert!(
+            report.held_out_error.unwrap() < 0.03 && !report.is_limited_by_noise(),
+            "{report:?}"
+        );
+    }
+}
+
+#[test]
+fn repeats_are_spread_over_all_the_time() {
+    let options = options();
+    let mut machine = Machine::new(1, 0.3, 0.05, &options);
+    let survey = surveyed(&mut machine, &options);
+    let reference = &survey.points[survey.reference.unwrap()].trial.rounds;
+    for (earlier, later) in reference.iter().zip(&reference[1..]) {
+        assert!((later.at.get() - earlier.at.get()) < 0.15 * machine.clock_s);
+    }
+    assert_eq!(survey.held_out.len(), 12);
+    for trial in &survey.held_out {
+        let (first, last) = (
+            trial.rounds[0].at.get(),
+            trial.rounds[trial.rounds.len() - 1].at.get(),
+        );
+        assert!(trial.rounds.len() > 1 && last - first > 0.15 * machine.clock_s);
+    }
+}
