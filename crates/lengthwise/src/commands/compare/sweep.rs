@@ -112,6 +112,7 @@ mod tests {
             lengths: "l".to_owned(),
             planner: planner.to_owned(),
             figures: step.map(|step| Figures {
+                num_stopped_milps: 0,
                 predicted_s: step,
                 simulated_s: step,
                 tokens_per_s_per_device: 1.0,
