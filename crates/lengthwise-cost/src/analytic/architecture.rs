@@ -66,8 +66,8 @@ impl Recomputation {
 /// What a decoder is made of, as far as its costs depend on it.
 ///
 /// A file may leave out `head_dim` (hidden / num_heads), `gated` (true), `tied_embeddings` (false), `biases` (`"none"`;
-/// `"qkv"`, `"all"`), `learned_positions` (0), `dropout` (false), `data_type` (`"bf16"`; `"fp32"`) and `recomputation`
-/// (`"full"`; `"none"`, or selective as below).
+/// `"qkv"`, `"all"`), `qk_norm` (false; true where each head's queries and keys have a norm), `learned_positions` (0),
+/// `dropout` (false), `data_type` (`"bf16"`; `"fp32"`) and `recomputation` (`"full"`; `"none"`, or selective as below).
 ///
 /// ```
 /// let architecture = lengthwise_cost::Architecture::from_toml(r#"
@@ -96,6 +96,7 @@ pub struct Architecture {
     pub(super) gated: bool,
     pub(super) tied_embeddings: bool,
     pub(super) biases: Biases,
+    pub(super) qk_norm: bool,
     pub(super) learned_positions: u64,
     pub(super) dropout: bool,
     pub(super) data_type: DataType,
@@ -133,6 +134,8 @@ struct ArchitectureFile {
     tied_embeddings: bool,
     #[serde(default)]
     biases: Biases,
+    #[serde(default)]
+    qk_norm: bool,
     #[serde(default)]
     learned_positions: u64,
     #[serde(default)]
@@ -184,6 +187,7 @@ impl Architecture {
             gated: file.gated,
             tied_embeddings: file.tied_embeddings,
             biases: file.biases,
+            qk_norm: file.qk_norm,
             learned_positions: file.learned_positions,
             dropout: file.dropout,
             data_type: file.data_type,
@@ -313,7 +317,10 @@ impl Architecture {
             Biases::Qkv => qkv_bias,
             Biases::All => qkv_bias + hidden + up * f64::from(self.ffn) + hidden + 2.0 * hidden,
         };
-        self.attention_matrix() + self.mlp_matrix() + 2.0 * hidden + biases
+        // One weight for each place in a head, which all heads share.
+        let qk_norms = if self.qk_norm { 2.0 } else { 0.0 };
+        let norms = 2.0 * hidden + qk_norms * f64::from(self.head_dim);
+        self.attention_matrix() + self.mlp_matrix() + norms + biases
     }
 
     /// All parameters: layers, embedding, output, positions, and the last norm.

@@ -13,7 +13,7 @@ pub(super) const STATE_BYTES_PER_PARAMETER: f64 = 16.0;
 ///
 /// ```text
 /// attention   input e h, norm e h, queries e a, keys and values 2 e k, output e a on both sides of the exchange,
-///             log-sum-exp 4 for each head, dropout mask h
+///             log-sum-exp 4 for each head, dropout mask h, queries and keys before their norm e (a + k)
 /// MLP         input e h, norm e h, in front of and behind the activation 2 e f, or 3 e f if gated, dropout mask h
 /// recomputed  the module's input e h; whole layers: the layer's input e h
 /// output      logits e V and their gradient e V; in single precision logits, softmax and gradient 12 V
@@ -51,7 +51,16 @@ fn attention_bytes(architecture: &Architecture) -> f64 {
     let element = architecture.data_type.bytes();
     let hidden = f64::from(architecture.hidden);
     let mask = if architecture.dropout { hidden } else { 0.0 };
-    element * (2.0 * hidden + 3.0 * architecture.query_width() + 2.0 * architecture.key_width())
+    let before_norms = if architecture.qk_norm {
+        architecture.query_width() + architecture.key_width()
+    } else {
+        0.0
+    };
+    element
+        * (2.0 * hidden
+            + 3.0 * architecture.query_width()
+            + 2.0 * architecture.key_width()
+            + before_norms)
         + 4.0 * f64::from(architecture.num_heads)
         + mask
 }
@@ -84,4 +93,20 @@ pub(super) fn gathered_bytes(architecture: &Architecture) -> f64 {
         .layer_parameters()
         .max(architecture.output_matrix());
     3.0 * architecture.data_type.bytes() * largest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ModelKind;
+
+    #[test]
+    fn queries_and_keys_that_have_a_norm_are_kept_twice() {
+        let qwen3 = ModelKind::Qwen3With8B.architecture(40960);
+        let normed = qwen3.with_recomputation(Recomputation::None).unwrap();
+        let mut plain = normed.clone();
+        plain.qk_norm = false;
+        let more = activation_bytes_per_token(&normed) - activation_bytes_per_token(&plain);
+        assert_eq!(more, 36.0 * 2.0 * (4096.0 + 1024.0));
+    }
 }

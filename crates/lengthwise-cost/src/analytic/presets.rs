@@ -17,10 +17,20 @@ use crate::HardwareError;
 /// | `llama-2-13b` | 40, 5120, 40 / 40, 13824, 32000 | all | of meta-llama/Llama-2-13b-hf |
 /// | `llama-3-8b` | 32, 4096, 32 / 8, 14336, 128256 | all | of meta-llama/Meta-Llama-3-8B |
 /// | `llama-3-70b` | 80, 8192, 64 / 8, 28672, 128256 | all | of meta-llama/Meta-Llama-3-70B |
+/// | `llama-3.1-8b` | as `llama-3-8b` | all | of meta-llama/Llama-3.1-8B |
+/// | `llama-3.1-70b` | as `llama-3-70b` | all | of meta-llama/Llama-3.1-70B |
 /// | `qwen2.5-7b` | 28, 3584, 28 / 4, 18944, 152064 | all | of Qwen/Qwen2.5-7B |
 /// | `qwen2.5-32b` | 64, 5120, 40 / 8, 27648, 152064 | all | of Qwen/Qwen2.5-32B |
+/// | `qwen3-8b` | 36, 4096, 32 / 8, 12288, 151936 | all | of Qwen/Qwen3-8B |
+/// | `qwen3-32b` | 64, 5120, 64 / 8, 25600, 151936 | all | of Qwen/Qwen3-32B |
+/// | `mistral-7b` | 32, 4096, 32 / 8, 14336, 32768 | all | of mistralai/Mistral-7B-v0.3 |
+/// | `smollm2-135m` | 30, 576, 9 / 3, 1536, 49152 | all | of HuggingFaceTB/SmolLM2-135M |
+/// | `smollm2-360m` | 32, 960, 15 / 5, 2560, 49152 | all | of HuggingFaceTB/SmolLM2-360M |
+/// | `smollm2-1.7b` | 24, 2048, 32 / 32, 8192, 49152 | all | of HuggingFaceTB/SmolLM2-1.7B |
 ///
-/// The three GPTs have dropout, biases, and a table of as many positions as the context is long.
+/// The three GPTs have dropout, biases, and a table of as many positions as the context is long. Qwen2.5 has biases of
+/// queries, keys and values; Qwen3 norms queries and keys in heads 128 wide, and SmolLM2 ties its embeddings. Attention
+/// is over the whole sequence in all of them: Mistral 7B had a window of 4,096 tokens until v0.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ModelKind {
@@ -38,15 +48,31 @@ pub enum ModelKind {
     Llama3With8B,
     /// Llama 3, 70B.
     Llama3With70B,
+    /// Llama 3.1, 8B.
+    Llama31With8B,
+    /// Llama 3.1, 70B.
+    Llama31With70B,
     /// Qwen2.5, 7B.
     Qwen25With7B,
     /// Qwen2.5, 32B.
     Qwen25With32B,
+    /// Qwen3, 8B.
+    Qwen3With8B,
+    /// Qwen3, 32B.
+    Qwen3With32B,
+    /// Mistral 7B.
+    Mistral7B,
+    /// SmolLM2, 135M.
+    SmolLm2With135M,
+    /// SmolLM2, 360M.
+    SmolLm2With360M,
+    /// SmolLM2, 1.7B.
+    SmolLm2With1700M,
 }
 
 impl ModelKind {
     /// All of them.
-    pub const ALL: [ModelKind; 9] = [
+    pub const ALL: [ModelKind; 17] = [
         ModelKind::Gpt7B,
         ModelKind::Gpt13B,
         ModelKind::Gpt30B,
@@ -54,8 +80,16 @@ impl ModelKind {
         ModelKind::Llama2With13B,
         ModelKind::Llama3With8B,
         ModelKind::Llama3With70B,
+        ModelKind::Llama31With8B,
+        ModelKind::Llama31With70B,
         ModelKind::Qwen25With7B,
         ModelKind::Qwen25With32B,
+        ModelKind::Qwen3With8B,
+        ModelKind::Qwen3With32B,
+        ModelKind::Mistral7B,
+        ModelKind::SmolLm2With135M,
+        ModelKind::SmolLm2With360M,
+        ModelKind::SmolLm2With1700M,
     ];
 
     /// What the command line calls it.
@@ -68,8 +102,16 @@ impl ModelKind {
             ModelKind::Llama2With13B => "llama-2-13b",
             ModelKind::Llama3With8B => "llama-3-8b",
             ModelKind::Llama3With70B => "llama-3-70b",
+            ModelKind::Llama31With8B => "llama-3.1-8b",
+            ModelKind::Llama31With70B => "llama-3.1-70b",
             ModelKind::Qwen25With7B => "qwen2.5-7b",
             ModelKind::Qwen25With32B => "qwen2.5-32b",
+            ModelKind::Qwen3With8B => "qwen3-8b",
+            ModelKind::Qwen3With32B => "qwen3-32b",
+            ModelKind::Mistral7B => "mistral-7b",
+            ModelKind::SmolLm2With135M => "smollm2-135m",
+            ModelKind::SmolLm2With360M => "smollm2-360m",
+            ModelKind::SmolLm2With1700M => "smollm2-1.7b",
         }
     }
 
@@ -92,6 +134,7 @@ impl ModelKind {
             gated: false,
             tied_embeddings: false,
             biases: Biases::All,
+            qk_norm: false,
             learned_positions: context,
             dropout: true,
             data_type: DataType::Bf16,
@@ -112,13 +155,23 @@ impl ModelKind {
             gated: true,
             tied_embeddings: false,
             biases: Biases::None,
+            qk_norm: false,
             learned_positions: 0,
             dropout: false,
             data_type: DataType::Bf16,
             recomputation: Recomputation::Full,
         };
-        let qwen = |llama: Architecture| Architecture {
+        let qwen25 = |llama: Architecture| Architecture {
             biases: Biases::Qkv,
+            ..llama
+        };
+        let qwen3 = |llama: Architecture| Architecture {
+            head_dim: 128,
+            qk_norm: true,
+            ..llama
+        };
+        let smollm2 = |llama: Architecture| Architecture {
+            tied_embeddings: true,
             ..llama
         };
         match self {
@@ -127,10 +180,20 @@ impl ModelKind {
             ModelKind::Gpt30B => gpt(60, 6656, 60, 48),
             ModelKind::Llama2With7B => llama(32, 4096, (32, 32), 11008, 32000),
             ModelKind::Llama2With13B => llama(40, 5120, (40, 40), 13824, 32000),
-            ModelKind::Llama3With8B => llama(32, 4096, (32, 8), 14336, 128_256),
-            ModelKind::Llama3With70B => llama(80, 8192, (64, 8), 28672, 128_256),
-            ModelKind::Qwen25With7B => qwen(llama(28, 3584, (28, 4), 18944, 152_064)),
-            ModelKind::Qwen25With32B => qwen(llama(64, 5120, (40, 8), 27648, 152_064)),
+            ModelKind::Llama3With8B | ModelKind::Llama31With8B => {
+                llama(32, 4096, (32, 8), 14336, 128_256)
+            }
+            ModelKind::Llama3With70B | ModelKind::Llama31With70B => {
+                llama(80, 8192, (64, 8), 28672, 128_256)
+            }
+            ModelKind::Qwen25With7B => qwen25(llama(28, 3584, (28, 4), 18944, 152_064)),
+            ModelKind::Qwen25With32B => qwen25(llama(64, 5120, (40, 8), 27648, 152_064)),
+            ModelKind::Qwen3With8B => qwen3(llama(36, 4096, (32, 8), 12288, 151_936)),
+            ModelKind::Qwen3With32B => qwen3(llama(64, 5120, (64, 8), 25600, 151_936)),
+            ModelKind::Mistral7B => llama(32, 4096, (32, 8), 14336, 32768),
+            ModelKind::SmolLm2With135M => smollm2(llama(30, 576, (9, 3), 1536, 49152)),
+            ModelKind::SmolLm2With360M => smollm2(llama(32, 960, (15, 5), 2560, 49152)),
+            ModelKind::SmolLm2With1700M => smollm2(llama(24, 2048, (32, 32), 8192, 49152)),
         }
     }
 }
@@ -175,6 +238,14 @@ mod tests {
             (ModelKind::Llama3With70B, 8192, 70_553_706_496.0),
             (ModelKind::Qwen25With7B, 32768, 7_615_616_512.0),
             (ModelKind::Qwen25With32B, 32768, 32_763_876_352.0),
+            (ModelKind::Llama31With8B, 131_072, 8_030_261_248.0),
+            (ModelKind::Llama31With70B, 131_072, 70_553_706_496.0),
+            (ModelKind::Qwen3With8B, 40960, 8_190_735_360.0),
+            (ModelKind::Qwen3With32B, 40960, 32_762_123_264.0),
+            (ModelKind::Mistral7B, 32768, 7_248_023_552.0),
+            (ModelKind::SmolLm2With135M, 8192, 134_515_008.0),
+            (ModelKind::SmolLm2With360M, 8192, 361_821_120.0),
+            (ModelKind::SmolLm2With1700M, 8192, 1_711_376_384.0),
         ] {
             let parameters = kind.architecture(context).num_parameters();
             assert_eq!(parameters, published, "{kind}");
@@ -193,5 +264,22 @@ mod tests {
                 "{kind} {parameters}"
             );
         }
+    }
+
+    #[test]
+    fn a_file_can_describe_every_part_of_a_known_model() {
+        let file = r#"
+            name = "qwen3-32b"
+            num_layers = 64
+            hidden = 5120
+            num_heads = 64
+            num_kv_heads = 8
+            head_dim = 128
+            ffn = 25600
+            vocabulary = 151936
+            qk_norm = true
+        "#;
+        let qwen3 = ModelKind::Qwen3With32B.architecture(40960);
+        assert_eq!(Architecture::from_toml(file).unwrap(), qwen3);
     }
 }
