@@ -217,6 +217,14 @@ pub enum HardwareError {
         /// Why it is needed.
         rule: String,
     },
+    /// A name without the memory that tells devices apart.
+    #[error("device {name} is sold with more than one memory, as {meant}")]
+    AmbiguousDevice {
+        /// What was written.
+        name: String,
+        /// The devices that it could be.
+        meant: String,
+    },
     /// Another value out of range.
     #[error(transparent)]
     Value(#[from] CoreError),
@@ -257,6 +265,7 @@ impl HardwareError {
             HardwareError::Missing { .. } => {
                 Some("write it, or name a kind: device.kind = \"a100-40\"")
             }
+            HardwareError::AmbiguousDevice { .. } => Some("write the one that is meant"),
             HardwareError::BadValue { key, .. } if key.ends_with("memory_fraction") => {
                 Some("it is the part of its memory that a device lends to training, such as 0.9")
             }

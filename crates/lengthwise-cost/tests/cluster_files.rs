@@ -95,6 +95,7 @@ speed = 0.5
         ("num_nodes = 2", "num_nodes = 4000000000"),
         ("devices_per_node = 2", "devices_per_nod = 2"),
         ("kind = \"a100-40\"", "kind = \"a100\""),
+        ("kind = \"a100-40\"", "kind = \"a100-60\""),
         ("kind = \"a100-40\"", "memory_gib = 40"),
         ("kind = \"a100-40\"", "peak_flops_per_s = 1e12"),
         (

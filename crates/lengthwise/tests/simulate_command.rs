@@ -68,7 +68,7 @@ num_nodes = 1
 devices_per_node = 8
 
 [device]
-kind = "h100"
+kind = "h100-80"
 "#;
 
 const SIMULATE: &str = "simulate --lengths lengths.txt --profile profile.toml";

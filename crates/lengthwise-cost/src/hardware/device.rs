@@ -14,13 +14,15 @@ use crate::HardwareError;
 /// | --- | --- | --- | --- | --- |
 /// | `a100-40` | 312 TFLOP/s | 40 GiB | 300 GB/s | "NVIDIA A100 Tensor Core GPU" data sheet, SXM4 |
 /// | `a100-80` | 312 TFLOP/s | 80 GiB | 300 GB/s | the same |
-/// | `h100` | 989 TFLOP/s | 80 GiB | 450 GB/s | "NVIDIA H100 Tensor Core GPU" data sheet, SXM5 |
+/// | `h100-80` | 989 TFLOP/s | 80 GiB | 450 GB/s | "NVIDIA H100 Tensor Core GPU" data sheet, SXM5 |
 /// | `h200` | 989 TFLOP/s | 141 GB | 450 GB/s | "NVIDIA H200 Tensor Core GPU" data sheet, SXM5 |
 /// | `b200` | 2,250 TFLOP/s | 180 GB | 900 GB/s | "NVIDIA DGX B200" data sheet, an eighth of its figures |
 ///
 /// The sheets of H100 and later give FLOP/s with structured sparsity, which is twice the dense figure here, and all of
 /// them NVLink's bandwidth of both directions together. The memory of A100 and H100 is in units of 2^30 bytes, though
 /// the sheets write GB.
+///
+/// Where a name without its memory means one device only, it is read as well: `h100`, but not `a100`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeviceKind {
@@ -28,8 +30,8 @@ pub enum DeviceKind {
     A100With40Gb,
     /// NVIDIA A100 SXM4 with 80 GB.
     A100With80Gb,
-    /// NVIDIA H100 SXM5.
-    H100,
+    /// NVIDIA H100 SXM5 with 80 GB.
+    H100With80Gb,
     /// NVIDIA H200 SXM5.
     H200,
     /// NVIDIA B200.
@@ -41,7 +43,7 @@ impl DeviceKind {
     pub const ALL: [DeviceKind; 5] = [
         DeviceKind::A100With40Gb,
         DeviceKind::A100With80Gb,
-        DeviceKind::H100,
+        DeviceKind::H100With80Gb,
         DeviceKind::H200,
         DeviceKind::B200,
     ];
@@ -51,10 +53,16 @@ impl DeviceKind {
         match self {
             DeviceKind::A100With40Gb => "a100-40",
             DeviceKind::A100With80Gb => "a100-80",
-            DeviceKind::H100 => "h100",
+            DeviceKind::H100With80Gb => "h100-80",
             DeviceKind::H200 => "h200",
             DeviceKind::B200 => "b200",
         }
+    }
+
+    /// The same without its memory; other devices may have it too.
+    pub fn short_name(self) -> &'static str {
+        let name = self.name();
+        name.split_once('-').map_or(name, |(short, _)| short)
     }
 
     /// Its figures.
@@ -62,7 +70,7 @@ impl DeviceKind {
         let (peak_flops_per_s, memory) = match self {
             DeviceKind::A100With40Gb => (312e12, 40 << 30),
             DeviceKind::A100With80Gb => (312e12, 80 << 30),
-            DeviceKind::H100 => (989e12, 80 << 30),
+            DeviceKind::H100With80Gb => (989e12, 80 << 30),
             DeviceKind::H200 => (989e12, 141_000_000_000),
             DeviceKind::B200 => (2250e12, 180_000_000_000),
         };
@@ -79,7 +87,7 @@ impl DeviceKind {
     pub const fn link_bandwidth_bytes_per_s(self) -> f64 {
         match self {
             DeviceKind::A100With40Gb | DeviceKind::A100With80Gb => 300e9,
-            DeviceKind::H100 | DeviceKind::H200 => 450e9,
+            DeviceKind::H100With80Gb | DeviceKind::H200 => 450e9,
             DeviceKind::B200 => 900e9,
         }
     }
@@ -100,11 +108,22 @@ impl FromStr for DeviceKind {
     type Err = HardwareError;
 
     fn from_str(name: &str) -> Result<Self, HardwareError> {
-        let kind = Self::ALL.into_iter().find(|kind| kind.name() == name);
-        kind.ok_or_else(|| {
-            let rule = format!("the kinds of device known by name are {}", Self::names());
-            HardwareError::bad("device.kind", format!("{name:?}"), rule)
-        })
+        let mut meant = Self::ALL.to_vec();
+        meant.retain(|kind| kind.name() == name || kind.short_name() == name);
+        match *meant {
+            [kind] => Ok(kind),
+            [] => {
+                let rule = format!("the kinds of device known by name are {}", Self::names());
+                Err(HardwareError::bad("device.kind", format!("{name:?}"), rule))
+            }
+            _ => {
+                let meant: Vec<_> = meant.into_iter().map(Self::name).collect();
+                Err(HardwareError::AmbiguousDevice {
+                    name: name.to_owned(),
+                    meant: meant.join(" and "),
+                })
+            }
+        }
     }
 }
 
@@ -211,7 +230,18 @@ mod tests {
         for kind in DeviceKind::ALL {
             assert_eq!(kind.to_string().parse::<DeviceKind>().unwrap(), kind);
         }
-        assert!("a100".parse::<DeviceKind>().is_err());
+    }
+
+    #[test]
+    fn a_name_without_memory_is_read_where_it_means_one_device() {
+        let h100: DeviceKind = "h100".parse().unwrap();
+        assert_eq!(h100, DeviceKind::H100With80Gb);
+        let error = "a100".parse::<DeviceKind>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "device a100 is sold with more than one memory, as a100-40 and a100-80"
+        );
+        assert!("h".parse::<DeviceKind>().is_err());
     }
 
     #[test]
