@@ -6,6 +6,7 @@ use lengthwise_core::{CoreError, StrategyKind};
 use thiserror::Error;
 
 use crate::format::UnknownVersion;
+use crate::hardware::DeviceKind;
 
 /// Costs that can't be.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -224,6 +225,15 @@ pub enum HardwareError {
         name: String,
         /// The devices that it could be.
         meant: String,
+    },
+    /// A cluster of an unknown name.
+    #[error(
+        "there is no cluster {name}; known by name are DEVICE-NODESxDEVICES, such as h100-8x8, of {}",
+        DeviceKind::names()
+    )]
+    UnknownCluster {
+        /// What was written.
+        name: String,
     },
     /// Another value out of range.
     #[error(transparent)]

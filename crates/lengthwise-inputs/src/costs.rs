@@ -109,23 +109,23 @@ impl CostSource {
         Self::of_profile(Path::new(name), Profile::from_toml(text), None)
     }
 
-    /// Devices as a profile file has them, in the cluster that another file describes.
+    /// Devices as a profile file has them, in the cluster of a name or of a file.
     ///
     /// # Errors
     ///
-    /// A file can't be read, or breaks a rule.
-    pub fn profile_on_cluster(profile: &Path, cluster: &Path) -> Result<Self, InputError> {
-        let cluster = ClusterSource::read(cluster)?;
+    /// A file can't be read, or breaks a rule; or no cluster has this name.
+    pub fn profile_on_cluster(profile: &Path, cluster: &str) -> Result<Self, InputError> {
+        let cluster = ClusterSource::named(cluster)?;
         Self::of_profile(profile, Profile::read(profile), Some(cluster))
     }
 
-    /// A model, by name or as a file describes it, on the cluster that a file describes.
+    /// A model on a cluster, each by name or as a file describes it.
     ///
     /// # Errors
     ///
-    /// A file can't be read, or breaks a rule; or no model has this name.
-    pub fn described(cluster: &Path, model: &str) -> Result<Self, InputError> {
-        let cluster = ClusterSource::read(cluster)?;
+    /// A file can't be read, or breaks a rule; or no cluster or no model has this name.
+    pub fn described(cluster: &str, model: &str) -> Result<Self, InputError> {
+        let cluster = ClusterSource::named(cluster)?;
         let model = ModelSource::named(model)?;
         Ok(CostSource {
             kind: Kind::Described { cluster, model },

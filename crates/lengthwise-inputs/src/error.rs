@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use lengthwise_core::{Bytes, CoreError, Degree, Tokens};
 use lengthwise_cost::format::UnknownVersion;
-use lengthwise_cost::{CostError, HardwareError, ModelKind, ProfileError};
+use lengthwise_cost::{CostError, DeviceKind, Hardware, HardwareError, ModelKind, ProfileError};
 use lengthwise_data::DataError;
 use lengthwise_plan::PlanError;
 use thiserror::Error;
@@ -100,9 +100,15 @@ pub enum InputError {
     /// A profile that can't be used.
     #[error("{}", of_profile(path, error))]
     Profile { path: PathBuf, error: ProfileError },
-    /// A cluster's or a model's file that can't be used.
+    /// A cluster or a model that can't be used.
     #[error("{}", of_hardware(path, error))]
     Hardware { path: PathBuf, error: HardwareError },
+    /// A cluster of an unknown name.
+    #[error(
+        "there is no cluster {name}: neither a file nor a known one, which are DEVICE-NODESxDEVICES of {}",
+        DeviceKind::names()
+    )]
+    UnknownCluster { name: String },
     /// A model of an unknown name.
     #[error("there is no model {name}: neither a known one nor a file in TOML")]
     UnknownModel { name: String },
@@ -207,7 +213,7 @@ impl InputError {
         InputError::Profile { path, error }
     }
 
-    /// What is wrong with the file of a cluster or a model.
+    /// What is wrong with a cluster or a model, of a file or a name.
     pub fn hardware(path: &Path, error: HardwareError) -> Self {
         let path = path.to_owned();
         InputError::Hardware { path, error }
@@ -228,6 +234,7 @@ impl InputError {
                 Some(suggestion(name, &LengthSource::names(), "known are"))
             }
             InputError::Hardware { error, .. } => error.hint().map(str::to_owned),
+            InputError::UnknownCluster { name } => Some(hint_for_cluster(name)),
             InputError::UnknownModel { name } => {
                 let known = ModelKind::ALL.map(ModelKind::name);
                 Some(suggestion(name, &known, "known are"))
@@ -276,7 +283,7 @@ fn of_profile(path: &Path, error: &ProfileError) -> String {
     }
 }
 
-/// The error of a cluster's or a model's file, named once.
+/// The error of a cluster or a model, named once.
 fn of_hardware(path: &Path, error: &HardwareError) -> String {
     let message = error.to_string();
     let message = message.trim_end();
@@ -285,6 +292,23 @@ fn of_hardware(path: &Path, error: &HardwareError) -> String {
         | HardwareError::UnreadableModel { source, .. } => format!("{message}: {source}"),
         _ => in_file(path, &message),
     }
+}
+
+/// The cluster that was probably meant, of the size that was written.
+fn hint_for_cluster(written: &str) -> String {
+    let size = written.rsplit_once('-').map_or("", |(_, size)| size);
+    let is_size = Hardware::named(&format!("{}-{size}", DeviceKind::H200)).is_ok();
+    let size = if is_size { size } else { "8x8" };
+    let devices = DeviceKind::ALL.map(|kind| [kind.name(), kind.short_name()]);
+    let mut known: Vec<String> = devices
+        .as_flattened()
+        .iter()
+        .map(|device| format!("{device}-{size}"))
+        .filter(|name| Hardware::named(name).is_ok())
+        .collect();
+    known.dedup();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    suggestion(&written.to_lowercase(), &known, "write it like")
 }
 
 fn in_file(path: &Path, message: &dyn Display) -> String {

@@ -2,6 +2,7 @@
 
 mod session;
 
+use lengthwise_cost::ModelKind;
 use serde_json::Value;
 use session::{EASY_PROFILE, Session, example};
 
@@ -140,6 +141,28 @@ fn more_devices_and_more_memory_are_swept() {
 }
 
 #[test]
+fn every_known_model_runs_on_a_known_cluster() {
+    let session = session();
+    let models = ModelKind::ALL.map(ModelKind::name);
+    let rows = rows(
+        &session,
+        &format!(
+            "compare --cluster h200-8x8 --model {} --context 16k --sequences 64 --batches 1 --planners adaptive",
+            models.join(",")
+        ),
+    );
+    let compared: Vec<&str> = rows
+        .iter()
+        .filter_map(|row| row["model"].as_str())
+        .collect();
+    assert_eq!(compared, models);
+    for row in &rows {
+        assert_eq!(row["num_devices"], 64);
+        assert!(number(row, "simulated_s") > 0.0, "{row}");
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_rows() {
     let session = session();
     let line =
@@ -211,6 +234,8 @@ fn what_cannot_be_compared_is_told() {
         "compare --cluster cluster.toml --model missing.toml",
         "compare --cluster bad.toml --model llama-3-8b",
         "compare --cluster missing.toml --model llama-3-8b",
+        "compare --cluster h10-8x8 --model llama-3-8b",
+        "compare --cluster a100-8x8 --model llama-3-8b",
         "compare --profile missing.toml",
         "compare --profile profile.toml --lengths wikipeda",
         "compare --profile profile.toml --lengths missing.txt",

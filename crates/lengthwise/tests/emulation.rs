@@ -59,6 +59,7 @@ fn clusters_that_can_not_be_emulated_are_told_before_work_starts() {
     let mut session = Session::new();
     session.file("run.toml", settings(""));
     session.run("train run.toml --emulate nowhere.toml");
+    session.run("train run.toml --emulate h100-8x8");
     for (name, from, to) in [
         ("negative.toml", "memory_gib = 0.0625", "memory_gib = -1"),
         (

@@ -306,3 +306,24 @@ fn bounds_on_communicators_say_over_which_plans_they_hold() {
     assert!(printed("--max-communicators 1").contains(sentence));
     assert!(!printed("").contains(sentence));
 }
+
+#[test]
+fn a_known_cluster_is_planned_for_as_the_file_that_describes_it() {
+    let session = Session::new();
+    session.file("lengths.txt", "60000\n2000\n1000\n500\n");
+    let file = example("clusters/h100-8x8.toml");
+    let plan = |cluster: &str| {
+        let line = format!(
+            "plan --lengths lengths.txt --cluster {cluster} --model qwen3-8b --context 64k --json"
+        );
+        let output = session.output(&line, b"");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{told}");
+        let mut plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+        plan["solve_s"].take();
+        plan
+    };
+    assert_eq!(plan("h100-8x8"), plan(&file.display().to_string()));
+    assert_eq!(plan("h100-8x8"), plan("h100-80-8x8"));
+    assert_ne!(plan("h100-8x8"), plan("a100-40-8x8"));
+}

@@ -105,10 +105,7 @@ fn no_line_is_wider_than_a_terminal() {
             profile.display(),
             example("clusters/a100-8x8.toml").display()
         ),
-        format!(
-            "--cluster {} --model llama-3-70b --context 384k --devices 1024",
-            example("clusters/h100-8x8.toml").display()
-        ),
+        "--cluster h100-128x8 --model llama-3.1-70b --context 384k".to_owned(),
     ] {
         let output = session.output(&format!("{start} --planner batch-adaptive {costs}"), b"");
         let errors = String::from_utf8_lossy(&output.stderr);

@@ -34,15 +34,9 @@ use crate::{
 /// token squared, and its exchanges 12 to 59 % more. A test holds these figures.
 ///
 /// ```
-/// use lengthwise_cost::{AnalyticModel, DeviceKind, Hardware, ModelKind};
+/// use lengthwise_cost::{AnalyticModel, Hardware, ModelKind};
 ///
-/// let hardware = Hardware::from_toml(r#"
-///     name = "node"
-///     num_nodes = 1
-///     devices_per_node = 8
-///     [device]
-///     kind = "h100"
-/// "#)?;
+/// let hardware = Hardware::named("h100-1x8")?;
 /// let architecture = ModelKind::Llama3With8B.architecture(65_536);
 /// let model = AnalyticModel::new(architecture, hardware);
 /// let costs = model.costs();

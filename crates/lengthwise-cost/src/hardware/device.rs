@@ -92,6 +92,15 @@ impl DeviceKind {
         }
     }
 
+    /// What each NIC of its vendor's nodes carries in each direction; [`Hardware::named`](super::Hardware::named) says
+    /// where that is from.
+    pub(super) const fn nic_bandwidth_bytes_per_s(self) -> f64 {
+        match self {
+            DeviceKind::A100With40Gb | DeviceKind::A100With80Gb => 25e9,
+            DeviceKind::H100With80Gb | DeviceKind::H200 | DeviceKind::B200 => 50e9,
+        }
+    }
+
     /// The names of all, as a list to read.
     pub fn names() -> String {
         Self::ALL.map(Self::name).join(", ")

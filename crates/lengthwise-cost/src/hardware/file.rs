@@ -120,7 +120,8 @@ impl ClusterFile {
     }
 }
 
-fn num_devices(num_nodes: u32, devices_per_node: u32) -> Result<u32, HardwareError> {
+/// The devices of all nodes together.
+pub(super) fn num_devices(num_nodes: u32, devices_per_node: u32) -> Result<u32, HardwareError> {
     for (key, value) in [
         ("num_nodes", num_nodes),
         ("devices_per_node", devices_per_node),

@@ -4,6 +4,7 @@ mod checks;
 mod device;
 mod file;
 mod links;
+mod named;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +17,7 @@ pub use links::{ClusterLinks, ExchangeEfficiency, Link};
 use crate::HardwareError;
 use file::ClusterFile;
 
-/// A cluster that is described rather than measured.
+/// A cluster that is described rather than measured: by its [name](Hardware::named), or by a file.
 ///
 /// As a file, with a known kind of device or with its own figures, which count more:
 ///

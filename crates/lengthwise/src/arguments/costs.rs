@@ -17,10 +17,11 @@ pub struct CostArgs {
     /// The cost profile, in TOML.
     #[arg(long, value_name = "FILE", action = ArgAction::Set)]
     pub profile: Vec<PathBuf>,
-    /// A described cluster, whose costs follow from its devices and links.
-    #[arg(long, value_name = "FILE")]
-    pub cluster: Option<PathBuf>,
-    /// The model on the described cluster: a known one such as llama-3-8b, or a file.
+    /// The cluster whose devices and links costs follow from: a known one such as h100-8x8, for 8 nodes of 8 H100s, or a
+    /// file.
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// The model on that cluster: a known one such as llama-3.1-8b, or a file.
     #[arg(long, value_name = "NAME", action = ArgAction::Set, requires = "cluster")]
     pub model: Vec<String>,
     /// How many devices there are; as many as in the profile or the described cluster by default.

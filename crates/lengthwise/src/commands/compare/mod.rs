@@ -29,7 +29,7 @@ use row::{Format, lines, rows};
 use setting::{Batches, Outcome, Setting, outcomes};
 
 const MODELS: &str =
-    "Models to run on the described cluster: known ones such as llama-3-8b, or files";
+    "Models to run on the described cluster: known ones such as llama-3.1-8b, or files";
 
 const DEVICES: &str = "Numbers of devices, in nodes like those of the profile or cluster";
 
@@ -140,8 +140,8 @@ fn settings(args: &CompareArgs) -> Result<Vec<Setting>, Failure> {
     }
     if sources.is_empty() {
         return Err(Failure::input("there are no costs to compare under").hint(
-            "give --profile FILE, or --cluster FILE and --model NAME, such as \
-                 --cluster examples/clusters/h100-8x8.toml --model llama-3-8b; or --paper",
+            "give --profile FILE, or --cluster and --model, such as \
+                 --cluster h100-8x8 --model llama-3.1-8b; or --paper",
         ));
     }
     let mut lengths = Vec::new();

@@ -23,8 +23,8 @@ use crate::trace_file::TraceFile;
 
 const PROFILE: &str = "What devices need to compute, and exchanges where no cluster is described: a cost profile, in TOML";
 
-const CLUSTER: &str =
-    "A described cluster: all that travels shares its links, and its devices may differ";
+const CLUSTER: &str = "A known cluster such as h100-8x8, or a file: all that travels shares its links, and its \
+                       devices may differ";
 
 /// Arguments of `lengthwise simulate`.
 #[derive(Debug, Args)]

@@ -99,9 +99,17 @@ fn described(reader: &mut Reader<'_>) -> Result<Option<(Setting<PathBuf>, Hardwa
     let Some(mut emulate) = reader.optional::<PathBuf>("cluster.emulate")? else {
         return Ok(None);
     };
+    let is_name = emulate.value.to_str().map(Hardware::named);
+    let is_name = is_name.is_some_and(|named| named.is_ok());
     emulate.value = reader.path(&emulate, &emulate.value)?;
     let hardware = Hardware::read(&emulate.value).map_err(|error| {
         let failure = match &error {
+            // Links of devices as sold are out of all proportion to what a core computes.
+            HardwareError::Unreadable { .. } if is_name => {
+                let failure = emulate.breaks("only a cluster that a file describes is emulated");
+                return failure
+                    .hint("describe a small one, as examples/clusters/two-nodes.toml does");
+            }
             HardwareError::Unreadable { source, .. } => {
                 emulate.breaks(format!("it can't be read: {source}"))
             }
