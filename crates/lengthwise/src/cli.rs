@@ -61,6 +61,8 @@ pub fn unknown_variables(variables: impl Iterator<Item = (OsString, OsString)>) 
 
 #[cfg(test)]
 mod tests {
+    use lengthwise_cost::{DeviceKind, ModelKind};
+
     use super::*;
 
     #[test]
@@ -95,6 +97,20 @@ mod tests {
         // Only a simulation takes devices from one file and links from another.
         assert!(is_read("simulate --lengths l", "--profile a --cluster b"));
         assert!(!is_read("plan --lengths l", "--profile a --cluster b"));
+    }
+
+    #[test]
+    fn help_lists_what_is_known_by_name() {
+        for command in ["compare", "plan", "simulate"] {
+            let mut cli = Cli::command();
+            let command = cli.find_subcommand_mut(command).unwrap();
+            let help = command.render_help().to_string();
+            let models = ModelKind::ALL.map(ModelKind::name);
+            let devices = DeviceKind::ALL.map(DeviceKind::name);
+            for name in models.iter().chain(&devices) {
+                assert!(help.contains(name), "{name} in {help}");
+            }
+        }
     }
 
     #[test]

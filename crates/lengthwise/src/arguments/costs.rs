@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use clap::builder::StyledStr;
 use clap::{Arg, ArgAction, Args};
 use lengthwise_core::{Degree, Tokens};
+use lengthwise_cost::{DeviceKind, ModelKind};
 use lengthwise_inputs::{CostChanges, CostSource, Costs};
 
 use super::{degree, devices};
@@ -17,12 +19,11 @@ pub struct CostArgs {
     /// The cost profile, in TOML.
     #[arg(long, value_name = "FILE", action = ArgAction::Set)]
     pub profile: Vec<PathBuf>,
-    /// The cluster whose devices and links costs follow from: a known one such as h100-8x8, for 8 nodes of 8 H100s, or a
-    /// file.
-    #[arg(long, value_name = "NAME")]
+    /// The cluster whose devices and links costs follow from.
+    #[arg(long, value_name = "NAME", help = known_clusters())]
     pub cluster: Option<String>,
-    /// The model on that cluster: a known one such as llama-3.1-8b, or a file.
-    #[arg(long, value_name = "NAME", action = ArgAction::Set, requires = "cluster")]
+    /// The model on that cluster.
+    #[arg(long, value_name = "NAME", action = ArgAction::Set, requires = "cluster", help = known_models())]
     pub model: Vec<String>,
     /// How many devices there are; as many as in the profile or the described cluster by default.
     #[arg(long, value_name = "N", action = ArgAction::Set, value_parser = devices)]
@@ -35,10 +36,25 @@ pub struct CostArgs {
     pub degrees: Option<Vec<Degree>>,
 }
 
+fn known_clusters() -> String {
+    let devices = DeviceKind::names();
+    format!(
+        "The cluster whose devices and links costs follow from: a file, or nodes of a known device, such as h100-8x8 for \
+         8 nodes of 8 H100s; there are {devices}"
+    )
+}
+
+fn known_models() -> String {
+    format!(
+        "The model on that cluster: a file, or a known one of {}",
+        ModelKind::names()
+    )
+}
+
 /// An argument that takes a list.
-pub fn several(arg: Arg, value_name: &'static str, help: &'static str) -> Arg {
+pub fn several(arg: Arg, value_name: &'static str, help: impl Into<StyledStr>) -> Arg {
     let arg = arg.action(ArgAction::Append).value_delimiter(',');
-    arg.value_name(value_name).help(help)
+    arg.value_name(value_name).help(help.into())
 }
 
 impl CostArgs {

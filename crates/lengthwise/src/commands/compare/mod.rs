@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use clap::Args;
 use lengthwise_core::{Bytes, Tokens};
+use lengthwise_cost::ModelKind;
 use lengthwise_inputs::{CostChanges, CostSource, LengthSource};
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 
@@ -27,9 +28,6 @@ use crate::output::Output;
 use figures::Contender;
 use row::{Format, lines, rows};
 use setting::{Batches, Outcome, Setting, outcomes};
-
-const MODELS: &str =
-    "Models to run on the described cluster: known ones such as llama-3.1-8b, or files";
 
 const DEVICES: &str = "Numbers of devices, in nodes like those of the profile or cluster";
 
@@ -41,7 +39,7 @@ const CONTEXTS: &str = "Longest sequences, for example 64k,384k: longer ones are
 #[command(
     mut_arg("profile", |arg| several(arg, "FILE,…", "Cost profiles to compare under")),
     mut_arg("cluster", |arg| arg.requires("model")),
-    mut_arg("model", |arg| several(arg, "NAME,…", MODELS)),
+    mut_arg("model", |arg| several(arg, "NAME,…", models())),
     mut_arg("devices", |arg| several(arg, "N,…", DEVICES)),
     mut_arg("context", |arg| several(arg, "TOKENS,…", CONTEXTS)),
 )]
@@ -117,6 +115,11 @@ pub fn run(args: CompareArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+fn models() -> String {
+    let known = ModelKind::names();
+    format!("Models to run on that cluster: files, or known ones of {known}")
 }
 
 fn batches(args: &CompareArgs) -> Batches {

@@ -9,6 +9,7 @@ mod table;
 use std::path::PathBuf;
 
 use clap::Args;
+use lengthwise_cost::DeviceKind;
 use lengthwise_plan::PlannerKind;
 use lengthwise_sim::{Overlap, TraceSource, simulate};
 
@@ -23,14 +24,19 @@ use crate::trace_file::TraceFile;
 
 const PROFILE: &str = "What devices need to compute, and exchanges where no cluster is described: a cost profile, in TOML";
 
-const CLUSTER: &str = "A known cluster such as h100-8x8, or a file: all that travels shares its links, and its \
-                       devices may differ";
+fn on_cluster() -> String {
+    let devices = DeviceKind::names();
+    format!(
+        "A cluster, whose links all that travels shares, and whose devices may differ: a file, or nodes of a known device, \
+         such as h100-8x8; there are {devices}"
+    )
+}
 
 /// Arguments of `lengthwise simulate`.
 #[derive(Debug, Args)]
 #[command(
     mut_arg("profile", |arg| arg.required_unless_present("cluster").help(PROFILE)),
-    mut_arg("cluster", |arg| arg.help(CLUSTER)),
+    mut_arg("cluster", |arg| arg.help(on_cluster())),
     mut_arg("model", |arg| arg.conflicts_with("profile")),
 )]
 pub struct SimulateArgs {
