@@ -27,9 +27,11 @@ use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::instance::Instance;
 
-/// Batches of more sequences are not searched, but spread evenly; of still more they are left as they are.
+/// Batches of more sequences are not searched, but spread evenly; of still more only where the draft takes so many times
+/// as long as all devices, kept busy, would.
 const MAX_SEARCHED: usize = 64;
 const MAX_SPREAD: usize = 256;
+const FAR_FROM_BUSY: f64 = 1.1;
 
 /// First makespans that are filled up to.
 const NUM_STARTS: usize = 24;
@@ -49,7 +51,8 @@ const MAX_PROLONGED: usize = 8;
 
 /// A draft that is at least as good as this one; the same where sequences are many or devices differ.
 pub(super) fn improve(instance: &Instance<'_>, draft: Draft, deadline: Deadline) -> Draft {
-    if instance.num_sequences() > MAX_SPREAD || deadline.has_passed() {
+    let is_large = instance.num_sequences() > MAX_SPREAD;
+    if is_large && !is_far_from_busy(instance, &draft) || deadline.has_passed() {
         return draft;
     }
     let Some(table) = Table::of(instance) else {
@@ -71,6 +74,12 @@ pub(super) fn improve(instance: &Instance<'_>, draft: Draft, deadline: Deadline)
         Some(improved) if improved.step_time(instance) < draft.step_time(instance) => improved,
         _ => draft,
     }
+}
+
+fn is_far_from_busy(instance: &Instance<'_>, draft: &Draft) -> bool {
+    let overheads = f64::from(least_micro_batches(instance)) * instance.overhead;
+    let busy = instance.least_work() / instance.total_speed + overheads;
+    draft.step_time(instance) > FAR_FROM_BUSY * busy
 }
 
 /// Layouts of groups that are alike, with few micro-batches.
