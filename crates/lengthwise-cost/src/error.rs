@@ -152,6 +152,11 @@ pub enum ProfileError {
     /// Nothing is priced.
     #[error("costs is empty; a profile has the costs of at least one kind of strategy")]
     NoCosts,
+    /// Activations that no executor moves yet.
+    #[error(
+        "activations is \"host\"; only \"keep\" and \"recompute\" can be priced in this version"
+    )]
+    HostActivations,
     /// Two prices for one thing.
     #[error("costs has two entries for {kind}; one is the rule")]
     KindTwice {

@@ -250,6 +250,7 @@ fn profiles_that_contradict_themselves_or_are_of_a_later_version_are_refused() {
             "exchange is \"ring\"; only \"ulysses\"",
         ),
         ("\"recompute\"", "\"offload\"", "\"offload\" is no choice"),
+        ("\"recompute\"", "\"host\"", "activations is \"host\"; only"),
         ("version = 1\n", "", "version is missing"),
     ] {
         let error = Profile::from_toml(&current.replacen(from, to, 1)).unwrap_err();

@@ -1,10 +1,10 @@
 //! Plans as JSON holds them: what `lengthwise plan --json` prints and other commands read.
 //!
 //! ```json
-//! {"planner": "adaptive", "predicted_step_s": 1.1, "lower_bound_s": 1.1, "gap": 0.0, "solve_s": 0.001,
+//! {"version": 1, "planner": "adaptive", "predicted_step_s": 1.1, "lower_bound_s": 1.1, "gap": 0.0, "solve_s": 0.001,
 //!  "stop_reason": "optimal",
 //!  "micro_batches": [{"predicted_s": 1.1, "groups": [
-//!    {"degree": 2, "ranks": [0, 1], "strategy": {"ulysses": 2, "ring": 1, "recompute": true},
+//!    {"degree": 2, "ranks": [0, 1], "strategy": {"ulysses": 2, "ring": 1, "activations": "recompute"},
 //!     "predicted_s": 0.6, "memory_bytes": 196608000, "sequences": [0, 1]}]}],
 //!  "seq_lens_tokens": [4000, 1000]}
 //! ```
@@ -17,6 +17,7 @@ use lengthwise_core::{Bytes, Group, MemoryModel, Plan, Seconds, Tokens};
 use lengthwise_cost::format::FormatVersion;
 use lengthwise_cost::{predict_group, predict_micro_batch};
 use lengthwise_plan::{Planned, PlannerKind, StopReason};
+use serde::Deserialize;
 
 use crate::plan_json::PlanJson;
 use crate::{InputError, Lengths, OwnedProblem, source};
@@ -130,13 +131,17 @@ impl PlanFile {
     /// What is no plan, or the micro-batch and group of what breaks a rule.
     pub fn parse(json: &[u8], name: impl Into<String>) -> Result<Self, InputError> {
         let name = name.into();
+        // A later version may have any other keys.
+        let versioned: Result<Versioned, _> = serde_json::from_slice(json);
+        if let Ok(Versioned { version }) = versioned
+            && let Err(error) = FormatVersion::is_current(version)
+        {
+            return Err(InputError::UnknownVersion { name, error });
+        }
         let json: PlanJson = match serde_json::from_slice(json) {
             Ok(json) => json,
             Err(error) => return Err(InputError::NotAPlan { name, error }),
         };
-        if let Err(error) = FormatVersion::is_current(json.version) {
-            return Err(InputError::UnknownVersion { name, error });
-        }
         let seq_lens = json.seq_lens_tokens.iter().copied().map(Tokens).collect();
         let lengths = Lengths::drawn(seq_lens, name.as_str()).without_empty()?;
         Ok(PlanFile {
@@ -146,6 +151,12 @@ impl PlanFile {
             planner: json.planner,
         })
     }
+}
+
+/// What tells the version of a plan.
+#[derive(Deserialize)]
+struct Versioned {
+    version: Option<u32>,
 }
 
 fn stop_reason(reason: StopReason) -> &'static str {
@@ -246,6 +257,10 @@ mod tests {
             ),
             (
                 group(good, r#"[1],"version":2"#),
+                "p.json: version is 2; this build reads version 1",
+            ),
+            (
+                r#"{"version":2}"#.to_owned(),
                 "p.json: version is 2; this build reads version 1",
             ),
             (

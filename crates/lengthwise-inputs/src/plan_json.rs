@@ -199,7 +199,7 @@ impl StrategyJson {
             (None, Some(true)) => Activations::Recompute,
             (None, Some(false)) => Activations::Keep,
             (Some(_), Some(_)) => {
-                let rule = "strategy.activations and strategy.recompute say the same; leave the second out";
+                let rule = "strategy.activations and strategy.recompute are both given; leave the second out";
                 return Err(rule.to_owned());
             }
             (None, None) => return Err("strategy.activations is missing".to_owned()),

@@ -47,6 +47,19 @@ pub enum PlanError {
         /// The next longer one.
         longer: Tokens,
     },
+    /// A cost that can't be meant.
+    #[error(
+        "a sequence of {seq_len} tokens is predicted to take {seconds:e} s at degree {degree}; more than 1e18 s can't be \
+         planned with"
+    )]
+    TakesForEver {
+        /// Its length.
+        seq_len: Tokens,
+        /// The degree.
+        degree: u32,
+        /// By the cost model, at nominal speed.
+        seconds: f64,
+    },
     /// No allowed degree is as small as the cluster.
     #[error(
         "the smallest degree allowed is {smallest_degree}; the cluster has {num_devices} devices"
@@ -116,6 +129,9 @@ impl PlanError {
                 Some(format!(
                     "leave {predicted_memory} of each device to sequences ({lacking} more){devices}, or shorten the context"
                 ))
+            }
+            PlanError::TakesForEver { .. } => {
+                Some("look for a cost with a wrong unit or exponent".to_owned())
             }
             PlanError::CostFalls { .. } => Some(
                 "give each length at least the cost of the next shorter one, for example the larger of the two measured"

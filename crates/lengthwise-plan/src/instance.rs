@@ -8,6 +8,9 @@ use lengthwise_cost::{GroupShape, Span};
 use crate::placement::Devices;
 use crate::{PlanError, Problem};
 
+/// No sequence may take longer: some thirty thousand million years.
+const MAX_SECONDS: f64 = 1e18;
+
 /// The tables of one problem. Sequences of equal length form a *class*; classes are ordered by length.
 pub(crate) struct Instance<'a> {
     pub(crate) problem: Problem<'a>,
@@ -107,6 +110,7 @@ impl<'a> Instance<'a> {
             least_work: 0.0,
             least_makespan: 0.0,
         };
+        instance.check_times()?;
         instance.check_costs_rise()?;
         instance.check_feasible()?;
         let fastest = problem
@@ -227,6 +231,21 @@ impl<'a> Instance<'a> {
     /// Whether a sequence of `class` fits a group of `shape` on the devices with most memory.
     pub(crate) fn fits(&self, shape: usize, class: usize) -> bool {
         self.memory(shape, class) <= self.shapes[shape].best_budget
+    }
+
+    /// Sums of times must stay numbers.
+    fn check_times(&self) -> Result<(), PlanError> {
+        for (index, shape) in self.shapes.iter().enumerate() {
+            let mut times = self.times(index).iter().zip(&self.class_lens);
+            if let Some((&seconds, &seq_len)) = times.find(|&(&seconds, _)| seconds > MAX_SECONDS) {
+                return Err(PlanError::TakesForEver {
+                    seq_len,
+                    degree: shape.degree,
+                    seconds,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Time and memory must not fall with length: drafts, trades and bounds rest on it.

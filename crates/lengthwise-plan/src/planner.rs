@@ -98,6 +98,22 @@ impl Planned {
     }
 }
 
+impl Planned {
+    /// Takes the plan of another search if it is faster; the bound stays that of all plans.
+    pub(crate) fn improve(&mut self, other: Planned) {
+        self.report.tried.num_drafts += other.report.tried.num_drafts;
+        self.report.tried.num_bounds += other.report.tried.num_bounds;
+        if other.report.predicted_step >= self.report.predicted_step {
+            return;
+        }
+        self.plan = other.plan;
+        self.report.predicted_step = other.report.predicted_step;
+        if self.report.lower_bound.get() >= self.report.predicted_step.get() * (1.0 - OPTIMAL) {
+            self.report.stop_reason = StopReason::Optimal;
+        }
+    }
+}
+
 /// A plan within this part of its bound counts as optimal: sums differ in their last digits.
 const OPTIMAL: f64 = 1e-9;
 

@@ -1,6 +1,6 @@
 //! What can't be simulated.
 
-use lengthwise_core::{PlanViolation, Rank};
+use lengthwise_core::{PlanViolation, Rank, Strategy};
 use thiserror::Error;
 
 /// Why a step can't be simulated.
@@ -10,6 +10,18 @@ pub enum SimError {
     /// A plan that no cluster could run.
     #[error("the plan can't be run: {0}")]
     Plan(#[from] PlanViolation),
+    /// A group whose costs are not known.
+    #[error(
+        "group {group} of micro-batch {micro_batch} has the strategy {strategy}, of which the costs say nothing"
+    )]
+    Unpriced {
+        /// Counted from 0.
+        micro_batch: usize,
+        /// Counted from 0.
+        group: usize,
+        /// How the group shares its sequences.
+        strategy: Strategy,
+    },
     /// A figure that is no quantity.
     #[error("{name} is {value}; it must be finite and {rule}")]
     BadFigure {

@@ -1,6 +1,8 @@
 //! Runs a step.
 
-use lengthwise_core::{Bytes, Cluster, GlobalBatch, MemoryModel, Plan, Rank, Seconds, TraceSink};
+use lengthwise_core::{
+    Bytes, Cluster, GlobalBatch, Group, MemoryModel, Plan, Rank, Seconds, TraceSink,
+};
 use lengthwise_network::{Network, Wiring};
 
 use crate::SimError;
@@ -25,6 +27,7 @@ pub fn simulate(
     sink: &mut impl TraceSink,
 ) -> Result<SimulatedStep, SimError> {
     plan.validate_assignment(batch, cluster)?;
+    check_priced(plan, costs)?;
     let mut network = Network::new();
     let wiring = match costs.transport {
         Transport::Measured => None,
@@ -73,6 +76,21 @@ pub fn simulate(
         links: links.collect(),
         num_events: ended.num_events,
     })
+}
+
+fn check_priced(plan: &Plan, costs: &StepCosts<'_>) -> Result<(), SimError> {
+    for (micro_batch, groups) in plan.micro_batches().iter().enumerate() {
+        for (group, Group { strategy, .. }) in groups.groups.iter().enumerate() {
+            if !costs.model.prices(*strategy) {
+                return Err(SimError::Unpriced {
+                    micro_batch,
+                    group,
+                    strategy: *strategy,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn micro_batches(account: &Account) -> Vec<SimulatedMicroBatch> {

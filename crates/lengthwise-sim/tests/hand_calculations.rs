@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Described, KeepingActivations, group, model, plan, uniform};
-use lengthwise_core::{Activity, GlobalBatch, Pass, Seconds, TraceEvent};
+use lengthwise_core::{Activations, Activity, GlobalBatch, Pass, Seconds, Strategy, TraceEvent};
 use lengthwise_cost::ExchangeEfficiency;
 use lengthwise_sim::{Overlap, SimulatedStep, StepCosts, simulate};
 
@@ -270,4 +270,20 @@ fn the_fullest_link_of_a_path_decides() {
     let costs = costs.with_exchange_efficiency(efficiency);
     let step = simulate(&plan, &batch, &uniform(2, 2), &costs, NO_OVERLAP, &mut ()).unwrap();
     close(step.step.get(), 43.5);
+}
+
+#[test]
+fn groups_whose_costs_are_not_known_are_refused() {
+    let model = model(1e-3, 1e-6, &[(2, 1e-4)], 0.05);
+    let batch = GlobalBatch::from_lens([300]).unwrap();
+    let mut host = group(&[0, 1], &[0]);
+    host.strategy = Strategy::ulysses(host.degree(), Activations::Host);
+    let plan = plan(vec![vec![host]]);
+    let costs = StepCosts::measured(&model, 3, 1000.0).unwrap();
+    let overlap = Overlap::default();
+    let step = simulate(&plan, &batch, &uniform(1, 2), &costs, overlap, &mut ());
+    assert_eq!(
+        step.unwrap_err().to_string(),
+        "group 0 of micro-batch 0 has the strategy 2 host, of which the costs say nothing"
+    );
 }

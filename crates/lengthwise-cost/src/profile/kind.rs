@@ -1,6 +1,6 @@
 //! What a profile says of the costs of one kind of strategy.
 
-use lengthwise_core::{Degree, StrategyKind};
+use lengthwise_core::{Activations, Degree, StrategyKind};
 use serde::{Deserialize, Serialize};
 
 use crate::format::{ActivationsName, ExchangeName};
@@ -64,6 +64,9 @@ impl KindProfile {
     }
 
     pub(super) fn check_figures(&self) -> Result<(), ProfileError> {
+        if self.activations.0 == Activations::Host {
+            return Err(ProfileError::HostActivations);
+        }
         for (key, value) in [
             ("quadratic_s_per_token2", self.quadratic_s_per_token2),
             ("linear_s_per_token", self.linear_s_per_token),

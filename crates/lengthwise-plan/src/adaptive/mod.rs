@@ -11,9 +11,10 @@ mod search;
 mod sketch;
 mod starts;
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use lengthwise_core::Degree;
+use lengthwise_core::{Degree, StrategyKind, StrategySpace};
 
 use self::lanes::{NUM_LANES, in_lanes};
 use self::search::{Search, Tried};
@@ -88,8 +89,35 @@ impl Planner for Adaptive {
 }
 
 impl Adaptive {
-    /// Plans with every strategy of the problem.
+    /// Plans with every strategy of the problem, and with those of each kind alone where there are several: what makes a
+    /// good draft of the one makes a bad one of the other where both fit but cost different amounts of memory.
     fn plan_all(&self, problem: Problem<'_>, started: Instant) -> Result<Planned, PlanError> {
+        let mut planned = self.plan_together(problem, started)?;
+        let strategies = problem.space.strategies();
+        let kinds: BTreeSet<StrategyKind> = strategies.iter().map(|one| one.kind()).collect();
+        if kinds.len() < 2 {
+            return Ok(planned);
+        }
+        for kind in kinds {
+            let of_kind = strategies.iter().filter(|one| one.kind() == kind);
+            let Ok(space) = StrategySpace::new(of_kind.copied()) else {
+                continue;
+            };
+            let alone = Problem {
+                space: &space,
+                ..problem
+            };
+            // A kind that some sequence does not fit is no choice for all of them.
+            if let Ok(alone) = self.plan_together(alone, started) {
+                planned.improve(alone);
+            }
+        }
+        planned.report.solve_time = started.elapsed().into();
+        planned.report.compare_with(self.options.time_budget);
+        Ok(planned)
+    }
+
+    fn plan_together(&self, problem: Problem<'_>, started: Instant) -> Result<Planned, PlanError> {
         let deadline = |share| Deadline::after(started, self.options.time_budget, share);
         // The enumeration knows of no communicators.
         if self.options.max_communicators.is_none()
