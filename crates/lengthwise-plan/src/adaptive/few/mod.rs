@@ -77,7 +77,7 @@ pub(super) fn improve(instance: &Instance<'_>, draft: Draft, deadline: Deadline)
 }
 
 fn is_far_from_busy(instance: &Instance<'_>, draft: &Draft) -> bool {
-    let overheads = f64::from(least_micro_batches(instance)) * instance.overhead;
+    let overheads = least_micro_batches(instance) * instance.overhead;
     let busy = instance.least_work() / instance.total_speed + overheads;
     draft.step_time(instance) > FAR_FROM_BUSY * busy
 }
