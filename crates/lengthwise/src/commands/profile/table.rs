@@ -76,7 +76,7 @@ fn noise(fit: &FitReport) -> Vec<String> {
     )];
     if fit.is_limited_by_noise() {
         lines.push(
-            "           the machine limits predictions, not the fit: its speed changed while measuring".to_owned(),
+            "           predictions are off by about as much as runs of the same micro-batch differ: a quieter machine would help".to_owned(),
         );
     }
     lines
