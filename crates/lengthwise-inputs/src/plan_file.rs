@@ -16,7 +16,7 @@ use std::path::Path;
 use lengthwise_core::{Bytes, Group, MemoryModel, Plan, Seconds, Tokens};
 use lengthwise_cost::format::FormatVersion;
 use lengthwise_cost::{predict_group, predict_micro_batch};
-use lengthwise_plan::{Planned, PlannerKind, StopReason};
+use lengthwise_plan::{Planned, PlannerKind};
 use serde::Deserialize;
 
 use crate::plan_json::PlanJson;
@@ -94,7 +94,7 @@ impl PlanFile {
             lower_bound: Some(report.lower_bound),
             gap: report.gap(),
             solve_time: Some(report.solve_time),
-            stop_reason: Some(stop_reason(report.stop_reason).to_owned()),
+            stop_reason: Some(report.stop_reason.name().to_owned()),
             micro_batches: micro_batches.collect(),
         };
         PlanFile {
@@ -157,15 +157,6 @@ impl PlanFile {
 #[derive(Deserialize)]
 struct Versioned {
     version: Option<u32>,
-}
-
-fn stop_reason(reason: StopReason) -> &'static str {
-    match reason {
-        StopReason::Optimal => "optimal",
-        StopReason::TimeBudget => "time_budget",
-        StopReason::OverBudget => "over_time_budget",
-        _ => "converged",
-    }
 }
 
 #[cfg(test)]

@@ -186,3 +186,15 @@ pub enum StopReason {
     /// One draft and its bound alone took more than the time budget, and a tenth.
     OverBudget,
 }
+
+impl StopReason {
+    /// What plans and metrics call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            StopReason::Optimal => "optimal",
+            StopReason::Converged => "converged",
+            StopReason::TimeBudget => "time_budget",
+            StopReason::OverBudget => "over_time_budget",
+        }
+    }
+}

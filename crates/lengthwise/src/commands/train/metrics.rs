@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use lengthwise_core::{Degree, Seconds};
 use lengthwise_cost::format::StrategyRecord;
-use lengthwise_plan::{PlannerKind, StopReason};
+use lengthwise_plan::PlannerKind;
 use lengthwise_train::{RankTime, StepRecord};
 
 use crate::failure::Failure;
@@ -81,7 +81,7 @@ fn step_metrics(record: &StepRecord, planner: &str) -> StepMetrics {
         plan_wait_s: record.plan_wait.get(),
         lower_bound_s: Some(report.lower_bound.get()),
         gap: report.gap(),
-        stop_reason: Some(stop_reason(report.stop_reason).to_owned()),
+        stop_reason: Some(report.stop_reason.name().to_owned()),
         solve_s: Some(report.solve_time.get()),
         predicted_peak_memory_bytes: Some(record.predicted_peak_memory.0),
         measured_peak_memory_bytes: Some(record.measured_peak_memory.0),
@@ -92,16 +92,6 @@ fn step_metrics(record: &StepRecord, planner: &str) -> StepMetrics {
         cut_tokens: Some(origin.num_cut_tokens),
         plan: plan_metrics(record),
         ranks: rank_metrics(&record.rank_times),
-    }
-}
-
-fn stop_reason(reason: StopReason) -> &'static str {
-    match reason {
-        StopReason::Optimal => "optimal",
-        StopReason::Converged => "converged",
-        StopReason::TimeBudget => "time_budget",
-        StopReason::OverBudget => "over_time_budget",
-        _ => "other",
     }
 }
 
