@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use lengthwise_comm::{Communicator, ReduceOp};
 use lengthwise_core::{
-    Activations, Cluster, Device, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds,
-    SequenceIndex, Speed, Strategy, Tokens,
+    Activations, Cluster, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex,
+    Speed, Strategy, Tokens,
 };
 use lengthwise_cost::fitting::{Drift, Load, Repeat, TimeTerms};
 use lengthwise_cost::format::StrategyRecord;
 use lengthwise_cost::{
-    CoreSharing, GroupShape, MeasuredGroup, MeasuredParts, Measurement, StepModel,
+    CoreSharing, GroupShape, MeasuredGroup, MeasuredParts, Measurement, StepModel, slowest_speed,
 };
 use lengthwise_tensor::Backend;
 
@@ -92,8 +92,7 @@ impl Trial {
     /// What each coefficient is multiplied by in the time of equal groups: that of the one with the slowest device.
     pub fn terms(&self, terms: &TimeTerms, sharing: CoreSharing, cluster: &Cluster) -> Vec<f64> {
         let load = self.groups().next().map(|group| self.load(group, cluster));
-        let ranks = self.groups().flat_map(|group| &group.ranks);
-        let speeds = ranks.filter_map(|&rank| cluster.device(rank).map(Device::speed));
+        let speeds = self.groups().map(|group| slowest_speed(group, cluster));
         let slowest = speeds.reduce(Speed::min).unwrap_or(Speed::NOMINAL);
         load.map_or_else(Vec::new, |load| {
             terms.micro_batch(&load, sharing.pace(self.num_active) / slowest.get())
@@ -325,7 +324,7 @@ impl Trial {
 
 #[cfg(test)]
 mod tests {
-    use lengthwise_core::{Bytes, Degree, StrategyKind};
+    use lengthwise_core::{Bytes, Degree, Device, StrategyKind};
     use lengthwise_cost::fitting::{Fit, Observation};
     use lengthwise_cost::{FittedCosts, FittedModel, Span};
 
