@@ -39,7 +39,7 @@
 //!     }
 //! }
 //! let space = StrategySpace::ulysses_up_to(8, Activations::Keep)?;
-//! plan.validate(&batch, &cluster, &space, &KilobytePerToken)?;
+//! plan.validate(&batch, &cluster, &space, &KilobytePerToken, &PlanRules::default())?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -52,6 +52,7 @@ mod error;
 mod memory_model;
 mod plan;
 mod rank;
+mod rules;
 mod strategy;
 mod strategy_space;
 mod trace;
@@ -65,6 +66,7 @@ pub use error::CoreError;
 pub use memory_model::MemoryModel;
 pub use plan::{Group, MicroBatch, Plan};
 pub use rank::{Degree, Rank};
+pub use rules::{PlanRules, TokenCap};
 pub use strategy::{Exchange, Strategy, StrategyKind};
 pub use strategy_space::StrategySpace;
 pub use trace::{Activity, ActivityClass, GroupLoad, Pass, TraceEvent, TraceSink};

@@ -3,8 +3,8 @@
 use thiserror::Error;
 
 use crate::{
-    Bytes, Cluster, GlobalBatch, Group, MemoryModel, Plan, Rank, SequenceIndex, Strategy,
-    StrategySpace,
+    Bytes, Cluster, GlobalBatch, Group, MemoryModel, Plan, PlanRules, Rank, SequenceIndex,
+    Strategy, StrategySpace, Tokens,
 };
 
 /// A rule that a plan breaks. Micro-batches and groups are named by their position.
@@ -105,28 +105,92 @@ pub enum PlanViolation {
         rank: Rank,
         budget: Bytes,
     },
+    /// A rank that waits, against the rules.
+    #[error(
+        "rank {rank} is in no group of micro-batch {micro_batch}; the rules allow no idle rank"
+    )]
+    IdleRank { micro_batch: usize, rank: Rank },
+    /// A degree that the rules forbid.
+    #[error(
+        "group {group} of micro-batch {micro_batch} has degree {degree}; the rules allow only {allowed}"
+    )]
+    DegreeNotAllowed {
+        micro_batch: usize,
+        group: usize,
+        degree: u32,
+        allowed: String,
+    },
+    /// A group that does not lie where the rules ask for.
+    #[error(
+        "group {group} of micro-batch {micro_batch} (degree {degree}) has ranks {ranks}; the rules allow only runs of \
+         ranks that begin at a multiple of their degree"
+    )]
+    NotAligned {
+        micro_batch: usize,
+        group: usize,
+        degree: u32,
+        ranks: String,
+    },
+    /// More tokens than the rules allow.
+    #[error(
+        "group {group} of micro-batch {micro_batch} (degree {degree}) has {tokens} tokens; at {tokens_per_rank} a rank, \
+         the rules allow {allowed}"
+    )]
+    OverTokenCap {
+        micro_batch: usize,
+        group: usize,
+        degree: u32,
+        tokens: Tokens,
+        tokens_per_rank: Tokens,
+        allowed: Tokens,
+    },
+    /// More sequences than the rules allow.
+    #[error(
+        "group {group} of micro-batch {micro_batch} has {num_sequences} sequences; the rules allow {allowed}"
+    )]
+    TooManySequences {
+        micro_batch: usize,
+        group: usize,
+        num_sequences: usize,
+        allowed: u32,
+    },
+    /// A number of micro-batches that the rules forbid.
+    #[error(
+        "the plan has {num_micro_batches} micro-batches; the rules ask for a multiple of {multiple_of}"
+    )]
+    NumMicroBatches {
+        num_micro_batches: usize,
+        multiple_of: u32,
+    },
 }
 
 impl Plan {
     /// Checks that the plan processes every sequence of `batch` exactly once, in disjoint groups of ranks of
-    /// `cluster`, with strategies of `space`, within the budget of every device by `memory`.
+    /// `cluster`, with strategies of `space`, within the budget of every device by `memory`, and keeps `rules`.
     ///
     /// # Errors
     ///
-    /// The first violation found, micro-batch by micro-batch; a missing sequence last.
+    /// The first violation found, micro-batch by micro-batch; a missing sequence after them, and what breaks `rules` last.
     pub fn validate(
         &self,
         batch: &GlobalBatch,
         cluster: &Cluster,
         space: &StrategySpace,
         memory: &(impl MemoryModel + ?Sized),
+        rules: &PlanRules,
     ) -> Result<(), PlanViolation> {
         self.walk(
             batch,
             cluster,
             |at, group| at.check_strategy(group, space),
-            |at, group| at.check_memory(group, batch, cluster, memory),
-        )
+            |at, group| {
+                if rules.limits_memory() {
+                    at.check_memory(group, batch, cluster, memory)?;
+                }
+                Ok(())
+            },
+        )?;
+        rules.check(self, batch, cluster)
     }
 
     /// Checks what a plan needs to be run at all, whatever a planner was allowed: every sequence of `batch` exactly

@@ -1,8 +1,10 @@
 //! Every rule that `Plan::validate` keeps, by the message of its violation.
 
+use std::num::NonZero;
+
 use lengthwise_core::{
     Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Group, MemoryModel, MicroBatch, Plan,
-    Rank, SequenceIndex, Speed, Strategy, StrategySpace, Tokens,
+    PlanRules, Rank, SequenceIndex, Speed, Strategy, StrategySpace, TokenCap, Tokens,
 };
 use proptest::prelude::*;
 
@@ -36,7 +38,13 @@ fn violation(micro_batches: Vec<Vec<Group>>) -> Option<String> {
         .into_iter()
         .map(|groups| MicroBatch { groups });
     let plan = Plan::new(micro_batches.collect());
-    let result = plan.validate(&batch, &cluster, &space, &KilobytePerToken);
+    let result = plan.validate(
+        &batch,
+        &cluster,
+        &space,
+        &KilobytePerToken,
+        &PlanRules::default(),
+    );
     result.err().map(|violation| violation.to_string())
 }
 
@@ -112,5 +120,116 @@ proptest! {
         if violation(plan).is_none() {
             prop_assert_eq!(seen, [1; 3]);
         }
+    }
+}
+
+/// What breaks `rules` in a plan for two nodes of three devices that is right otherwise.
+fn broken(rules: PlanRules, micro_batches: Vec<Vec<Group>>) -> Option<String> {
+    let batch = GlobalBatch::from_lens([100, 20, 30, 10]).unwrap();
+    let device = Device::new(Bytes(100 << 10), Speed::NOMINAL);
+    let cluster = Cluster::uniform(2, 3, device).unwrap();
+    let space = StrategySpace::ulysses_up_to(4, Activations::Recompute).unwrap();
+    let micro_batches = micro_batches
+        .into_iter()
+        .map(|groups| MicroBatch { groups });
+    let plan = Plan::new(micro_batches.collect());
+    let result = plan.validate(&batch, &cluster, &space, &KilobytePerToken, &rules);
+    result.err().map(|violation| violation.to_string())
+}
+
+#[test]
+fn every_rule_is_checked_and_named() {
+    let none = PlanRules::default();
+    let no_idle_ranks = PlanRules {
+        no_idle_ranks: true,
+        ..none
+    };
+    let aligned = PlanRules {
+        aligned_powers_of_two: true,
+        ..none
+    };
+    let at_least_two = PlanRules {
+        min_degree: Degree::new(2).unwrap(),
+        ..aligned
+    };
+    let capped = PlanRules {
+        token_cap: Some(TokenCap {
+            tokens_per_rank: Tokens(37),
+            replaces_memory: false,
+        }),
+        ..none
+    };
+    let few = PlanRules {
+        max_sequences_per_group: NonZero::new(2),
+        ..none
+    };
+    let even = PlanRules {
+        micro_batches_multiple_of: NonZero::new(2).unwrap(),
+        ..none
+    };
+    // Six ranks, all busy: 4 and 2; 150 tokens on 4 ranks are 37.5 a rank.
+    let full = || {
+        vec![vec![
+            group(4, &[0, 1, 2, 3], &[0, 1, 2]),
+            group(2, &[4, 5], &[3]),
+        ]]
+    };
+    assert_eq!(broken(none, full()), None);
+    assert_eq!(broken(no_idle_ranks, full()), None);
+    assert_eq!(broken(at_least_two, full()), None);
+    let shifted = || {
+        vec![vec![
+            group(2, &[0, 1], &[3]),
+            group(4, &[2, 3, 4, 5], &[0, 1, 2]),
+        ]]
+    };
+    let three = || vec![vec![group(3, &[0, 1, 2], &[0, 1, 2, 3])]];
+    let one = || {
+        vec![vec![
+            group(1, &[0], &[3]),
+            group(4, &[2, 3, 4, 5], &[0, 1, 2]),
+        ]]
+    };
+    let messages = [
+        broken(no_idle_ranks, three()),
+        broken(aligned, three()),
+        broken(aligned, shifted()),
+        broken(at_least_two, one()),
+        broken(capped, full()),
+        broken(few, full()),
+        broken(even, full()),
+    ];
+    let messages: Vec<String> = messages.into_iter().map(Option::unwrap).collect();
+    insta::assert_snapshot!(messages.join("\n"), @r"
+    rank 3 is in no group of micro-batch 0; the rules allow no idle rank
+    group 0 of micro-batch 0 has degree 3; the rules allow only powers of two
+    group 1 of micro-batch 0 (degree 4) has ranks 2, 3, 4, 5; the rules allow only runs of ranks that begin at a multiple of their degree
+    group 0 of micro-batch 0 has degree 1; the rules allow only powers of two from 2 on
+    group 0 of micro-batch 0 (degree 4) has 150 tokens; at 37 a rank, the rules allow 148
+    group 0 of micro-batch 0 has 3 sequences; the rules allow 2
+    the plan has 1 micro-batches; the rules ask for a multiple of 2
+    ");
+}
+
+#[test]
+fn a_token_cap_takes_the_place_of_memory_where_it_is_told_to() {
+    // 50 kilobytes a device for 160 tokens on two devices.
+    let batch = GlobalBatch::from_lens([100, 60]).unwrap();
+    let device = Device::new(Bytes(50 << 10), Speed::NOMINAL);
+    let cluster = Cluster::uniform(1, 2, device).unwrap();
+    let space = StrategySpace::ulysses_up_to(2, Activations::Recompute).unwrap();
+    let plan = Plan::new(vec![MicroBatch {
+        groups: vec![group(2, &[0, 1], &[0, 1])],
+    }]);
+    for (replaces_memory, is_valid) in [(false, false), (true, true)] {
+        let rules = PlanRules {
+            token_cap: Some(TokenCap {
+                tokens_per_rank: Tokens(80),
+                replaces_memory,
+            }),
+            ..PlanRules::default()
+        };
+        let result = plan.validate(&batch, &cluster, &space, &KilobytePerToken, &rules);
+        assert_eq!(result.is_ok(), is_valid);
     }
 }

@@ -1,6 +1,6 @@
 //! A planning problem from files and names.
 
-use lengthwise_core::GlobalBatch;
+use lengthwise_core::{GlobalBatch, PlanRules};
 use lengthwise_plan::{Planned, Planner, Problem};
 
 use crate::{Costs, InputError, Lengths};
@@ -12,6 +12,8 @@ pub struct OwnedProblem {
     pub batch: GlobalBatch,
     /// What they cost where.
     pub costs: Costs,
+    /// What plans have to keep beyond memory; nothing unless told.
+    pub rules: PlanRules,
     lengths: Lengths,
 }
 
@@ -35,8 +37,16 @@ impl OwnedProblem {
         Ok(OwnedProblem {
             batch,
             costs,
+            rules: PlanRules::default(),
             lengths,
         })
+    }
+
+    /// The same problem with rules that plans have to keep.
+    #[must_use]
+    pub fn with_rules(mut self, rules: PlanRules) -> Self {
+        self.rules = rules;
+        self
     }
 
     /// The lengths, and where they were written.
@@ -51,6 +61,7 @@ impl OwnedProblem {
             cluster: &self.costs.cluster,
             cost: &self.costs.model,
             space: &self.costs.space,
+            rules: self.rules,
         }
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 
 use divan::Bencher;
-use lengthwise_core::{Cluster, GlobalBatch, StrategySpace};
+use lengthwise_core::{Cluster, GlobalBatch, PlanRules, StrategySpace};
 use lengthwise_cost::{FittedModel, Profile};
 use lengthwise_plan::{PlannerKind, Problem};
 
@@ -58,6 +58,7 @@ impl Case {
             cluster: &self.cluster,
             cost: &self.cost,
             space: &self.space,
+            rules: PlanRules::default(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lengthwise_core::{Cluster, Degree, GlobalBatch, Plan, Seconds, StrategySpace};
+use lengthwise_core::{Cluster, Degree, GlobalBatch, Plan, PlanRules, Seconds, StrategySpace};
 use lengthwise_cost::{CostModel, predict_step};
 
 use crate::PlanError;
@@ -21,6 +21,8 @@ pub struct Problem<'a> {
     pub cost: &'a dyn CostModel,
     /// The strategies to choose from.
     pub space: &'a StrategySpace,
+    /// What plans have to keep beyond memory.
+    pub rules: PlanRules,
 }
 
 /// A way of choosing plans.

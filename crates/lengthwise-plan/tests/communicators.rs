@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Group, Speed, StrategyKind,
-    StrategySpace,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Group, PlanRules, Speed,
+    StrategyKind, StrategySpace,
 };
 use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 use lengthwise_plan::{PlannerKind, PlannerOptions, Problem};
@@ -41,10 +41,13 @@ fn plans_of_many_batches_share_the_communicators_they_were_told_of() {
             cluster: &cluster,
             cost: &cost,
             space: &space,
+            rules: PlanRules::default(),
         };
         let planned = planner.plan(problem).unwrap();
         assert_eq!(
-            planned.plan.validate(&batch, &cluster, &space, &cost),
+            planned
+                .plan
+                .validate(&batch, &cluster, &space, &cost, &PlanRules::default()),
             Ok(())
         );
         // The bound holds among plans of these degrees only.

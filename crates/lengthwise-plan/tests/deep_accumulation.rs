@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use common::{Case, recorded_lens};
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategyKind, StrategySpace,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
+    StrategySpace,
 };
 use lengthwise_cost::{FittedCosts, FittedModel, KindCosts, Profile};
 use lengthwise_plan::{Planned, PlannerKind, Problem, StopReason};
@@ -31,9 +32,13 @@ fn published(lens: Vec<u64>, profile: &str, num_devices: u32) -> Case {
 
 fn plan(kind: PlannerKind, problem: Problem<'_>) -> Planned {
     let planned = kind.planner().plan(problem).unwrap();
-    let valid = planned
-        .plan
-        .validate(problem.batch, problem.cluster, problem.space, problem.cost);
+    let valid = planned.plan.validate(
+        problem.batch,
+        problem.cluster,
+        problem.space,
+        problem.cost,
+        &PlanRules::default(),
+    );
     assert_eq!(valid, Ok(()));
     planned
 }
@@ -149,9 +154,13 @@ fn no_plan_beats_the_bound_of_any_planner() {
             .filter_map(|kind| kind.planner().plan(case.problem()).ok())
             .collect();
         for a in &planned {
-            let valid = a
-                .plan
-                .validate(&case.batch, &case.cluster, &case.space, &case.cost);
+            let valid = a.plan.validate(
+                &case.batch,
+                &case.cluster,
+                &case.space,
+                &case.cost,
+                &PlanRules::default(),
+            );
             assert_eq!(valid, Ok(()));
             for b in &planned {
                 let (bound, step) = (a.report.lower_bound.get(), b.report.predicted_step.get());

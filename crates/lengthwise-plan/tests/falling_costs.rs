@@ -1,8 +1,8 @@
 //! Costs that fall with length are refused before anything rests on them.
 
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, MemoryModel, Seconds, Speed,
-    Strategy, StrategySpace, Tokens,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, MemoryModel, PlanRules, Seconds,
+    Speed, Strategy, StrategySpace, Tokens,
 };
 use lengthwise_cost::{CostModel, GroupShape};
 use lengthwise_plan::{PlanError, PlannerKind, Problem};
@@ -59,6 +59,7 @@ fn refusal(cost: &Measured, kind: PlannerKind) -> Option<PlanError> {
         cluster: &cluster,
         cost,
         space: &StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap(),
+        rules: PlanRules::default(),
     };
     planner.plan(problem).err()
 }

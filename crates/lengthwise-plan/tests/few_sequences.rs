@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::few::few_sequences;
 use common::{Case, sample};
-use lengthwise_core::{Degree, GlobalBatch};
+use lengthwise_core::{Degree, GlobalBatch, PlanRules};
 use lengthwise_cost::Profile;
 use lengthwise_plan::{Planned, PlannerKind, PlannerOptions};
 
@@ -45,9 +45,13 @@ fn adaptive(case: &Case) -> Planned {
         .planner()
         .plan(case.problem())
         .unwrap();
-    let valid = planned
-        .plan
-        .validate(&case.batch, &case.cluster, &case.space, &case.cost);
+    let valid = planned.plan.validate(
+        &case.batch,
+        &case.cluster,
+        &case.space,
+        &case.cost,
+        &PlanRules::default(),
+    );
     assert_eq!(valid, Ok(()));
     planned
 }

@@ -7,7 +7,8 @@ mod common;
 
 use common::Case;
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategyKind, StrategySpace,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
+    StrategySpace,
 };
 use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 use lengthwise_plan::{FlexSp, MilpSolver, Planned, Planner, PlannerKind, PlannerOptions};
@@ -83,9 +84,13 @@ fn solves_to_the_optimum(solver: MilpSolver, num_cases: usize) {
         };
         let flexsp = FlexSp::new(PlannerOptions::default()).with_solver(solver);
         let planned = flexsp.plan(case.problem()).unwrap();
-        let valid = planned
-            .plan
-            .validate(&case.batch, &case.cluster, &case.space, &case.cost);
+        let valid = planned.plan.validate(
+            &case.batch,
+            &case.cluster,
+            &case.space,
+            &case.cost,
+            &PlanRules::default(),
+        );
         assert_eq!(valid, Ok(()));
         if best.plan.micro_batches().len() > 1 {
             continue;

@@ -4,7 +4,8 @@ mod common;
 
 use common::{Case, Size, cases, sample};
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategyKind, StrategySpace,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
+    StrategySpace,
 };
 use lengthwise_cost::{CostModel, FittedCosts, FittedModel, GroupShape, KindCosts, Span};
 use lengthwise_plan::{Adaptive, BatchAdaptive, Exhaustive, FlexSp, Planned, Planner, Static};
@@ -77,9 +78,13 @@ fn compare(cases: impl Iterator<Item = Case>) -> Excess {
             plan(&BatchAdaptive, &case),
         ];
         for planned in others.iter().flatten().chain([&optimum, &searched]) {
-            let valid = planned
-                .plan
-                .validate(&case.batch, &case.cluster, &case.space, &case.cost);
+            let valid = planned.plan.validate(
+                &case.batch,
+                &case.cluster,
+                &case.space,
+                &case.cost,
+                &PlanRules::default(),
+            );
             assert_eq!(valid, Ok(()));
             let (bound, time) = (
                 planned.report.lower_bound.get(),

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Case, Size, cases};
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Device, GlobalBatch, MemoryModel, Speed, StrategyKind,
+    Activations, Bytes, Cluster, Device, GlobalBatch, MemoryModel, PlanRules, Speed, StrategyKind,
     StrategySpace,
 };
 use lengthwise_cost::{FittedCosts, FittedModel, KindCosts, predict_step};
@@ -49,7 +49,7 @@ proptest! {
         match plan("adaptive", &case) {
             Ok(planned) => {
                 prop_assert!(feasible(&case));
-                let valid = planned.plan.validate(&case.batch, &case.cluster, &case.space, &case.cost);
+                let valid = planned.plan.validate(&case.batch, &case.cluster, &case.space, &case.cost, &PlanRules::default());
                 prop_assert_eq!(valid, Ok(()));
                 let report = planned.report;
                 let predicted = predict_step(&planned.plan, &case.batch, &case.cluster, &case.cost);
@@ -66,7 +66,7 @@ proptest! {
     #[test]
     fn static_plans_are_valid_and_never_beat_the_bound(case in cases(SIZE)) {
         if let Ok(planned) = plan("static", &case) {
-            let valid = planned.plan.validate(&case.batch, &case.cluster, &case.space, &case.cost);
+            let valid = planned.plan.validate(&case.batch, &case.cluster, &case.space, &case.cost, &PlanRules::default());
             prop_assert_eq!(valid, Ok(()));
             prop_assert!(planned.report.lower_bound <= planned.report.predicted_step);
             let degrees = planned.plan.degrees().concat();
@@ -89,8 +89,12 @@ fn batches_that_take_no_time_are_planned() {
         space: StrategySpace::ulysses_up_to(19, Activations::Recompute).unwrap(),
     };
     let planned = plan("adaptive", &case).unwrap();
-    let valid = planned
-        .plan
-        .validate(&case.batch, &case.cluster, &case.space, &case.cost);
+    let valid = planned.plan.validate(
+        &case.batch,
+        &case.cluster,
+        &case.space,
+        &case.cost,
+        &PlanRules::default(),
+    );
     assert_eq!(valid, Ok(()));
 }

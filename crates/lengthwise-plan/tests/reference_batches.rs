@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::path::Path;
 
-use lengthwise_core::{Activations, Degree, GlobalBatch, StrategySpace};
+use lengthwise_core::{Activations, Degree, GlobalBatch, PlanRules, StrategySpace};
 use lengthwise_cost::Profile;
 use lengthwise_plan::{PlannerKind, PlannerOptions, Problem};
 
@@ -45,10 +45,13 @@ fn plans_beat_the_published_solver_with_a_small_gap() {
             cluster: &cluster,
             cost: &cost,
             space: &space,
+            rules: PlanRules::default(),
         };
         let planned = PlannerKind::Adaptive.planner().plan(problem).unwrap();
         assert_eq!(
-            planned.plan.validate(&batch, &cluster, &space, &cost),
+            planned
+                .plan
+                .validate(&batch, &cluster, &space, &cost, &PlanRules::default()),
             Ok(())
         );
         let on_two = PlannerOptions::default().with_num_threads(NonZero::new(2).unwrap());

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use common::Case;
 use lengthwise_core::Strategy as GroupStrategy;
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategyKind, StrategySpace,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
+    StrategySpace,
 };
 use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 use lengthwise_plan::{PlanError, Planned, PlannerKind};
@@ -59,9 +60,13 @@ fn case(lens: &[u64], num_devices: u32, kinds: &[Activations]) -> Case {
 fn plan(planner: &str, case: &Case) -> Result<Planned, PlanError> {
     let kind: PlannerKind = planner.parse().unwrap();
     let planned = kind.planner().plan(case.problem())?;
-    let checked = planned
-        .plan
-        .validate(&case.batch, &case.cluster, &case.space, &case.cost);
+    let checked = planned.plan.validate(
+        &case.batch,
+        &case.cluster,
+        &case.space,
+        &case.cost,
+        &PlanRules::default(),
+    );
     assert_eq!(checked, Ok(()), "{planner}");
     Ok(planned)
 }

@@ -5,7 +5,8 @@ mod common;
 use std::time::{Duration, Instant};
 
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategyKind, StrategySpace,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
+    StrategySpace,
 };
 use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 use lengthwise_plan::{PlannerKind, PlannerOptions, StopReason};
@@ -58,9 +59,13 @@ fn quickest(case: &Case, options: PlannerOptions) -> (Duration, StopReason) {
         let started = Instant::now();
         let planned = planner.plan(case.problem()).unwrap();
         let taken = started.elapsed();
-        let valid = planned
-            .plan
-            .validate(&case.batch, &case.cluster, &case.space, &case.cost);
+        let valid = planned.plan.validate(
+            &case.batch,
+            &case.cluster,
+            &case.space,
+            &case.cost,
+            &PlanRules::default(),
+        );
         assert_eq!(valid, Ok(()));
         (taken, planned.report.stop_reason)
     });

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Plan, Seconds, Speed, StrategyKind,
-    StrategySpace,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Plan, PlanRules, Seconds, Speed,
+    StrategyKind, StrategySpace,
 };
 use lengthwise_cost::{
     CostModel, FittedCosts, FittedModel, GroupShape, KindCosts, Profile, predict_step,
@@ -31,6 +31,7 @@ impl Case {
             cluster: &self.cluster,
             cost: &self.cost,
             space: &self.space,
+            rules: PlanRules::default(),
         };
         let planned = kind.planner().plan(problem).ok()?;
         Some((planned.plan, planned.report.predicted_step))

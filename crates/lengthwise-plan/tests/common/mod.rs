@@ -7,7 +7,8 @@ pub mod few;
 use std::path::Path;
 
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategyKind, StrategySpace,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
+    StrategySpace,
 };
 use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 use lengthwise_plan::Problem;
@@ -32,6 +33,7 @@ impl Case {
             cluster: &self.cluster,
             cost: &self.cost,
             space: &self.space,
+            rules: PlanRules::default(),
         }
     }
 }

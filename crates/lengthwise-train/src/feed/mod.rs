@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use lengthwise_comm::panic_text;
-use lengthwise_core::{Cluster, Seconds, StrategySpace};
+use lengthwise_core::{Cluster, PlanRules, Seconds, StrategySpace};
 use lengthwise_cost::StepModel;
 use lengthwise_plan::{Planner, Problem};
 
@@ -208,6 +208,7 @@ where
             cluster: &self.cluster,
             cost,
             space: &self.space,
+            rules: PlanRules::default(),
         };
         let planned = self
             .planner
@@ -215,7 +216,13 @@ where
             .map_err(|source| TrainError::Plan { step, source })?;
         planned
             .plan
-            .validate(&global_batch, &self.cluster, &self.space, cost)
+            .validate(
+                &global_batch,
+                &self.cluster,
+                &self.space,
+                cost,
+                &PlanRules::default(),
+            )
             .map_err(|source| TrainError::InvalidPlan {
                 planner: self.planner.name(),
                 step,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use lengthwise_comm::Emulation;
 use lengthwise_core::{
-    Bytes, Degree, Device, MemoryModel, Seconds, Strategy, StrategySpace, Tokens,
+    Bytes, Degree, Device, MemoryModel, PlanRules, Seconds, Strategy, StrategySpace, Tokens,
 };
 use lengthwise_cost::{
     ClusterLinks, CostModel, FittedModel, GroupShape, Link, StepModel, TimeParts,
@@ -168,6 +168,7 @@ impl EmulatedBench {
                 cluster: &self.options.cluster,
                 cost: &self.alone.cost,
                 space: &self.space,
+                rules: PlanRules::default(),
             })?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! What a planner comes to in a setting, over several batches.
 
-use lengthwise_core::{Degree, GlobalBatch, Seconds};
+use lengthwise_core::{Degree, GlobalBatch, PlanRules, Seconds};
 use lengthwise_inputs::Costs;
 use lengthwise_plan::{PlanError, Planned, PlannerKind, PlannerOptions, Problem};
 use lengthwise_sim::{Overlap, simulate};
@@ -98,6 +98,7 @@ impl Contender {
             cluster: &costs.cluster,
             cost: &costs.model,
             space: restricted.as_ref().unwrap_or(&costs.space),
+            rules: PlanRules::default(),
         };
         let planned =
             kind.planner_with(self.options)
