@@ -27,7 +27,7 @@ struct Part {
 
 /// The ranks of each group of one micro-batch, increasing.
 pub(crate) fn arrange(devices: &Devices, seats: &[&Seat]) -> Vec<Vec<Rank>> {
-    if !devices.are_equal() {
+    if !devices.are_equal() || devices.are_in_runs() {
         return seats.iter().map(|seat| devices.ranks(seat)).collect();
     }
     in_a_row(devices, seats).unwrap_or_else(|| node_by_node(devices, seats))

@@ -4,6 +4,7 @@ use lengthwise_core::{Group, MicroBatch, Plan, SequenceIndex, Strategy};
 
 use crate::arrangement::arrange;
 use crate::instance::Instance;
+use crate::load::Load;
 use crate::placement::{FreeDevices, Seat};
 
 /// Micro-batches and groups in the making.
@@ -33,8 +34,8 @@ pub(crate) struct DraftGroup {
     pub(crate) seat: Seat,
     /// Seconds, at the pace of its slowest device.
     pub(crate) time: f64,
-    /// Bytes on each device.
-    pub(crate) memory: u64,
+    /// What its sequences take.
+    pub(crate) load: Load,
 }
 
 impl DraftGroup {
@@ -43,10 +44,15 @@ impl DraftGroup {
         instance.time(self.shape as usize, class) * self.seat.slowness
     }
 
-    /// Whether a sequence of `class` more is within the memory of its devices.
+    /// What more it may hold.
+    pub(crate) fn room(&self, instance: &Instance<'_>) -> Load {
+        instance.capacity(self.shape as usize, self.seat.budget) - self.load
+    }
+
+    /// Whether it may hold a sequence of `class` more.
     pub(crate) fn has_room(&self, instance: &Instance<'_>, class: usize) -> bool {
-        let added = instance.memory(self.shape as usize, class);
-        self.memory.saturating_add(added) <= self.seat.budget
+        let added = instance.load(self.shape as usize, class);
+        added.fits(self.room(instance))
     }
 }
 
@@ -85,7 +91,7 @@ impl Draft {
             shape,
             seat,
             time: 0.0,
-            memory: 0,
+            load: Load::default(),
         });
         self.groups.len() as u32 - 1
     }
@@ -94,7 +100,7 @@ impl Draft {
     pub(crate) fn place(&mut self, instance: &Instance<'_>, class: usize, group: u32) {
         let to = &mut self.groups[group as usize];
         to.time += to.added_time(instance, class);
-        to.memory += instance.memory(to.shape as usize, class);
+        to.load = to.load + instance.load(to.shape as usize, class);
         self.placed.push(Placed {
             class: class as u32,
             group,

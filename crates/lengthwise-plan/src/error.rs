@@ -1,6 +1,6 @@
 //! Why a batch can't be planned, and what would help.
 
-use lengthwise_core::{Bytes, SequenceIndex, Strategy, Tokens};
+use lengthwise_core::{Bytes, PlanViolation, SequenceIndex, Strategy, Tokens};
 use thiserror::Error;
 
 /// Why a batch can't be planned.
@@ -78,6 +78,34 @@ pub enum PlanError {
         /// What was asked for.
         max_communicators: u32,
     },
+    /// A rule that no plan of the batch can keep.
+    #[error("no plan can keep the rule {rule:?}: {reason}")]
+    RuleCannotBeKept {
+        /// The rule.
+        rule: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// Rules that may be possible to keep, by plans that were not found.
+    #[error(
+        "no plan of {num_sequences} sequences on {num_ranks} ranks was found that keeps all of these rules: {rules}"
+    )]
+    NoPlanKeepsRules {
+        /// The rules of the problem.
+        rules: String,
+        /// Sequences of the batch.
+        num_sequences: usize,
+        /// Devices of the cluster.
+        num_ranks: u32,
+    },
+    /// A planner that does not know some of the rules.
+    #[error("the plan of the {planner} planner breaks a rule: {violation}")]
+    BreaksRule {
+        /// Its name.
+        planner: &'static str,
+        /// What is wrong with its plan.
+        violation: PlanViolation,
+    },
     /// A bound that allows no degree.
     #[error(
         "at most {max_communicators} communicators are too few for groups of any degree allowed"
@@ -151,6 +179,12 @@ impl PlanError {
                 "a degree d needs one for every d devices, and degree 1 none: allow more of them, or degree 1"
                     .to_owned(),
             ),
+            PlanError::RuleCannotBeKept { .. } | PlanError::NoPlanKeepsRules { .. } => {
+                Some("loosen the rule, or add sequences to the batch".to_owned())
+            }
+            PlanError::BreaksRule { .. } => {
+                Some("the adaptive planner keeps all rules".to_owned())
+            }
             PlanError::TooLargeToEnumerate { .. } => {
                 Some("the adaptive planner takes batches of any size".to_owned())
             }

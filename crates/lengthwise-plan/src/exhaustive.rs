@@ -1,5 +1,6 @@
 //! The planner that tries everything: the oracle that others are tested against.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -7,7 +8,9 @@ use lengthwise_core::{Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Str
 use lengthwise_cost::{GroupShape, Span, predict_step};
 
 use crate::deadline::Deadline;
-use crate::instance::Instance;
+use crate::instance::{Instance, budget_of};
+use crate::placement::needs_runs;
+use crate::rules::no_plan_found;
 use crate::{Attempts, PlanError, PlanReport, Planned, Planner, Problem, StopReason};
 
 /// Tries every partition of the batch into micro-batches and groups, every strategy and every choice of devices.
@@ -52,9 +55,11 @@ pub(crate) fn plan_until(
     deadline: Deadline,
 ) -> Result<Option<Planned>, PlanError> {
     let started = Instant::now();
-    Instance::new(problem)?;
-    let Some(plan) = Enumeration::new(problem, deadline).best_plan() else {
-        return Ok(None);
+    let instance = Instance::new(problem)?;
+    let plan = match Enumeration::new(problem, deadline).best_plan() {
+        Enumerated::Best(plan) => plan,
+        Enumerated::NoPlan => return Err(no_plan_found(&instance)),
+        Enumerated::OutOfTime => return Ok(None),
     };
     let predicted_step = predict_step(&plan, problem.batch, problem.cluster, problem.cost);
     Ok(Some(Planned {
@@ -99,11 +104,22 @@ struct Choice {
     taken: Vec<u8>,
 }
 
+/// What an enumeration comes to.
+enum Enumerated {
+    Best(Plan),
+    /// No plan keeps the rules.
+    NoPlan,
+    OutOfTime,
+}
+
 type State = (u32, Vec<u8>);
 
 struct Enumeration<'p> {
     problem: Problem<'p>,
     kinds: Vec<Kind>,
+    strategies: Vec<Strategy>,
+    /// Whether each device is a kind of its own, so that groups can be told to be aligned runs.
+    in_runs: bool,
     /// The best makespan for a set of sequences on what is left of each kind, and its first group.
     best: HashMap<State, (f64, Option<Choice>)>,
     deadline: Deadline,
@@ -113,14 +129,15 @@ struct Enumeration<'p> {
 impl<'p> Enumeration<'p> {
     fn new(problem: Problem<'p>, deadline: Deadline) -> Self {
         let cluster = problem.cluster;
+        let in_runs = needs_runs(problem);
         let mut kinds: Vec<Kind> = Vec::new();
         for rank in cluster.ranks() {
             let (Some(node), Some(device)) = (cluster.node_of(rank), cluster.device(rank)) else {
                 continue;
             };
-            let (budget, speed) = (problem.cost.budget(device).0, device.speed().get());
+            let (budget, speed) = (budget_of(problem, device), device.speed().get());
             let alike = |kind: &&mut Kind| {
-                (kind.node, kind.budget) == (node, budget) && kind.speed == speed
+                !in_runs && (kind.node, kind.budget) == (node, budget) && kind.speed == speed
             };
             match kinds.iter_mut().find(alike) {
                 Some(kind) => kind.ranks.push(rank),
@@ -132,17 +149,20 @@ impl<'p> Enumeration<'p> {
                 }),
             }
         }
+        let strategies = problem.space.strategies().iter();
+        let allowed = |strategy: &&Strategy| problem.rules.allows_degree(strategy.degree());
         Enumeration {
             problem,
+            strategies: strategies.filter(allowed).copied().collect(),
             kinds,
+            in_runs,
             best: HashMap::new(),
             deadline,
             is_out_of_time: false,
         }
     }
 
-    /// `None` where the deadline comes first.
-    fn best_plan(mut self) -> Option<Plan> {
+    fn best_plan(mut self) -> Enumerated {
         let num_sequences = self.problem.batch.num_sequences();
         let all = (1u32 << num_sequences) - 1;
         let overhead = self.problem.cost.micro_batch_overhead().get();
@@ -151,37 +171,53 @@ impl<'p> Enumeration<'p> {
             .iter()
             .map(|kind| kind.ranks.len() as u8)
             .collect();
-        // The best time for a set of sequences, and its first micro-batch.
-        let mut steps: Vec<(f64, u32)> = vec![(0.0, 0)];
+        let multiple = self.problem.rules.micro_batches_multiple_of.get() as usize;
+        // The best time for a set of sequences, and its first micro-batch: for each number of micro-batches, by what is left
+        // when it is divided by the multiple that the rules ask for.
+        let mut steps: Vec<Vec<(f64, u32)>> = vec![vec![(f64::INFINITY, 0); multiple]];
+        steps[0][0] = (0.0, 0);
         for set in 1..=all {
             let lowest = set & set.wrapping_neg();
-            let mut best = (f64::INFINITY, set);
+            let mut best = vec![(f64::INFINITY, set); multiple];
             for part in subsets(set).filter(|part| part & lowest != 0) {
-                let time =
-                    overhead + self.makespan(part, &everything) + steps[(set & !part) as usize].0;
-                if time < best.0 {
-                    best = (time, part);
+                let makespan = overhead + self.makespan(part, &everything);
+                for (residue, best) in best.iter_mut().enumerate() {
+                    let before = (residue + multiple - 1) % multiple;
+                    let time = makespan + steps[(set & !part) as usize][before].0;
+                    if time < best.0 {
+                        *best = (time, part);
+                    }
                 }
             }
             steps.push(best);
             if self.is_out_of_time {
-                return None;
+                return Enumerated::OutOfTime;
             }
         }
+        if !steps[all as usize][0].0.is_finite() {
+            return Enumerated::NoPlan;
+        }
         let mut micro_batches = Vec::new();
-        let mut left = all;
+        let (mut left, mut residue) = (all, 0);
         while left != 0 {
-            let part = steps[left as usize].1;
+            let part = steps[left as usize][residue].1;
             micro_batches.push(self.micro_batch(part, everything.clone()));
             left &= !part;
+            residue = (residue + multiple - 1) % multiple;
         }
-        Some(Plan::new(micro_batches))
+        Enumerated::Best(Plan::new(micro_batches))
     }
 
     /// The shortest makespan of `sequences` on so many devices of each kind; infinite where they don't fit.
     fn makespan(&mut self, sequences: u32, left: &[u8]) -> f64 {
         if sequences == 0 {
-            return 0.0;
+            let idles = left.iter().any(|&left| left > 0);
+            let must_not = self.problem.rules.no_idle_ranks;
+            return if idles && must_not {
+                f64::INFINITY
+            } else {
+                0.0
+            };
         }
         let state = (sequences, left.to_vec());
         if let Some((makespan, _)) = self.best.get(&state) {
@@ -193,19 +229,25 @@ impl<'p> Enumeration<'p> {
         }
         let lowest = sequences & sequences.wrapping_neg();
         let mut best = (f64::INFINITY, None);
-        for part in subsets(sequences).filter(|part| part & lowest != 0) {
-            for &strategy in self.problem.space.strategies() {
-                let mut taken = vec![0; left.len()];
-                self.take(
-                    part,
-                    strategy,
-                    left,
-                    0,
-                    strategy.degree().get(),
-                    &mut taken,
-                    sequences,
-                    &mut best,
-                );
+        for strategy in self.strategies.clone() {
+            for taken in self.ways(strategy.degree().get(), left) {
+                for part in subsets(sequences).filter(|part| part & lowest != 0) {
+                    let time = self.group_time(part, strategy, &taken);
+                    if time >= best.0 {
+                        continue;
+                    }
+                    let rest = left.iter().zip(&taken).map(|(left, taken)| left - taken);
+                    let rest: Vec<u8> = rest.collect();
+                    let makespan = time.max(self.makespan(sequences & !part, &rest));
+                    if makespan < best.0 {
+                        let choice = Choice {
+                            sequences: part,
+                            strategy,
+                            taken: taken.clone(),
+                        };
+                        best = (makespan, Some(choice));
+                    }
+                }
             }
         }
         let makespan = best.0;
@@ -213,56 +255,31 @@ impl<'p> Enumeration<'p> {
         makespan
     }
 
-    /// Tries every way to take `missing` more devices of the kinds from `kind` on.
-    #[allow(clippy::too_many_arguments, reason = "the state of a recursion")]
-    fn take(
-        &mut self,
-        part: u32,
-        strategy: Strategy,
-        left: &[u8],
-        kind: usize,
-        missing: u32,
-        taken: &mut Vec<u8>,
-        sequences: u32,
-        best: &mut (f64, Option<Choice>),
-    ) {
-        if missing == 0 {
-            let time = self.group_time(part, strategy, taken);
-            if time < best.0 {
-                let rest: Vec<u8> = left
-                    .iter()
-                    .zip(&*taken)
-                    .map(|(left, taken)| left - taken)
-                    .collect();
-                let makespan = time.max(self.makespan(sequences & !part, &rest));
-                if makespan < best.0 {
-                    let choice = Choice {
-                        sequences: part,
-                        strategy,
-                        taken: taken.clone(),
-                    };
-                    *best = (makespan, Some(choice));
+    /// How many devices of each kind groups of `degree` can have.
+    fn ways(&self, degree: u32, left: &[u8]) -> Vec<Vec<u8>> {
+        let aligned = self.problem.rules.aligned_powers_of_two;
+        let mut ways = Vec::new();
+        if self.in_runs {
+            let degree = degree as usize;
+            for first in (0..(left.len() + 1).saturating_sub(degree)).step_by(degree) {
+                if left[first..first + degree].iter().all(|&left| left == 1) {
+                    let mut taken = vec![0; left.len()];
+                    taken[first..first + degree].fill(1);
+                    ways.push(taken);
                 }
             }
-            return;
+        } else {
+            take(left, 0, degree, &mut vec![0; left.len()], &mut ways);
+            if aligned {
+                // Equal nodes: an aligned group is within one, or has all of each.
+                let per_node = self.kinds[0].ranks.len() as u32;
+                ways.retain(|taken| {
+                    let mut taken = taken.iter().filter(|&&count| count > 0);
+                    taken.all(|&count| u32::from(count) == degree.min(per_node))
+                });
+            }
         }
-        if kind == left.len() {
-            return;
-        }
-        for count in 0..=left[kind].min(missing.min(255) as u8) {
-            taken[kind] = count;
-            self.take(
-                part,
-                strategy,
-                left,
-                kind + 1,
-                missing - u32::from(count),
-                taken,
-                sequences,
-                best,
-            );
-        }
-        taken[kind] = 0;
+        ways
     }
 
     fn group_time(&self, part: u32, strategy: Strategy, taken: &[u8]) -> f64 {
@@ -285,14 +302,20 @@ impl<'p> Enumeration<'p> {
         };
         let shape = GroupShape { strategy, span };
         let (mut time, mut memory) = (Seconds::ZERO, 0u64);
+        let rules = &self.problem.rules;
+        let mut tokens = 0u64;
         for (index, &seq_len) in self.problem.batch.seq_lens().iter().enumerate() {
             if part >> index & 1 == 1 {
                 time += self.problem.cost.sequence_time(shape, seq_len);
                 memory =
                     memory.saturating_add(self.problem.cost.sequence_memory(strategy, seq_len).0);
+                tokens = tokens.saturating_add(seq_len.0);
             }
         }
-        if memory <= budget {
+        let fits = (memory <= budget || !rules.limits_memory())
+            && tokens <= rules.most_tokens(strategy.degree()).0
+            && part.count_ones() <= rules.most_sequences();
+        if fits {
             time.get() / speed
         } else {
             f64::INFINITY
@@ -316,7 +339,34 @@ impl<'p> Enumeration<'p> {
             });
             sequences &= !choice.sequences;
         }
+        if self.problem.rules.aligned_powers_of_two && !self.in_runs {
+            lay_out_in_a_row(&mut groups);
+        }
         MicroBatch { groups }
+    }
+}
+
+/// Adds every way to take `missing` devices of the kinds from `kind` on.
+fn take(left: &[u8], kind: usize, missing: u32, taken: &mut Vec<u8>, ways: &mut Vec<Vec<u8>>) {
+    if missing == 0 {
+        ways.push(taken.clone());
+    } else if kind < left.len() {
+        for count in 0..=left[kind].min(missing.min(255) as u8) {
+            taken[kind] = count;
+            take(left, kind + 1, missing - u32::from(count), taken, ways);
+        }
+        taken[kind] = 0;
+    }
+}
+
+/// Gives groups of equal devices the ranks from 0 on, the largest first.
+fn lay_out_in_a_row(groups: &mut [Group]) {
+    groups.sort_by_key(|group| Reverse(group.degree()));
+    let mut next = 0;
+    for group in groups {
+        let degree = group.degree().get();
+        group.ranks = (next..next + degree).map(Rank).collect();
+        next += degree;
     }
 }
 

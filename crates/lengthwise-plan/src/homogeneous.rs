@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use lengthwise_core::{Degree, Strategy};
 
+use crate::completion::complete;
 use crate::draft::Draft;
 use crate::instance::Instance;
+use crate::load::Load;
 
 /// Packs the batch into groups of the best single strategy; `None` where some sequence fits none that all others fit.
 pub(crate) fn pack_best(instance: &Instance<'_>) -> Option<Draft> {
@@ -21,7 +23,7 @@ fn pack_best_of(instance: &Instance<'_>, may: impl Fn(Strategy) -> bool) -> Opti
     let strategies = instance.problem.space.strategies().iter();
     strategies
         .filter(|&&strategy| may(strategy))
-        .filter_map(|&strategy| pack(instance, strategy))
+        .filter_map(|&strategy| complete(instance, pack(instance, strategy)?))
         .min_by(|a, b| a.step_time(instance).total_cmp(&b.step_time(instance)))
 }
 
@@ -30,7 +32,7 @@ pub(crate) fn pack_faster_than(instance: &Instance<'_>, seconds: f64) -> Option<
     let strategies = instance.problem.space.strategies().iter();
     let hopeful = strategies.filter(|&&strategy| least_time(instance, strategy) < seconds);
     hopeful
-        .filter_map(|&strategy| pack(instance, strategy))
+        .filter_map(|&strategy| complete(instance, pack(instance, strategy)?))
         .filter(|draft| draft.step_time(instance) < seconds)
         .min_by(|a, b| a.step_time(instance).total_cmp(&b.step_time(instance)))
 }
@@ -56,22 +58,31 @@ fn least_time(instance: &Instance<'_>, strategy: Strategy) -> f64 {
 /// are then sorted by time, so that those of a micro-batch end together.
 pub(crate) fn pack(instance: &Instance<'_>, strategy: Strategy) -> Option<Draft> {
     let mut draft = Draft::default();
+    let shapes = &instance.shapes;
     let mut by_room: BTreeSet<(u64, u32)> = BTreeSet::new();
     for class in (0..instance.num_classes()).rev() {
-        let seq_len = instance.class_lens[class];
-        let needed = instance.problem.cost.sequence_memory(strategy, seq_len).0;
+        let shape = shapes.iter().position(|shape| shape.strategy == strategy)?;
+        let needed = instance.load(shape, class);
         for _ in instance.members(class) {
-            let roomy = by_room.range((needed, 0)..).next().copied();
+            let mut roomy = by_room.range((instance.measure(needed), 0)..);
+            let roomy =
+                roomy.find(|&&(_, group)| draft.groups[group as usize].has_room(instance, class));
+            let roomy = roomy.copied();
             let group = match roomy {
                 Some(entry) => {
                     by_room.remove(&entry);
                     entry.1
                 }
-                None => open(instance, &mut draft, strategy, needed)?,
+                None => open(instance, &mut draft, strategy, needed.memory)?,
             };
+            if !draft.groups[group as usize].has_room(instance, class) {
+                return None;
+            }
             draft.place(instance, class, group);
-            let opened = &draft.groups[group as usize];
-            by_room.insert((opened.seat.budget - opened.memory, group));
+            let room = draft.groups[group as usize].room(instance);
+            if room.sequences > 0 {
+                by_room.insert((instance.measure(room), group));
+            }
         }
     }
     if instance.devices.are_equal() {
@@ -105,15 +116,15 @@ fn sort_by_time(draft: &mut Draft) {
     let seats: Vec<usize> = alike.collect();
     let mut by_time = seats.clone();
     by_time.sort_by(|&a, &b| draft.groups[b].time.total_cmp(&draft.groups[a].time));
-    let contents: Vec<(f64, u64)> = by_time
+    let contents: Vec<(f64, Load)> = by_time
         .iter()
-        .map(|&group| (draft.groups[group].time, draft.groups[group].memory))
+        .map(|&group| (draft.groups[group].time, draft.groups[group].load))
         .collect();
     let mut moved_to: Vec<u32> = (0..draft.groups.len() as u32).collect();
-    for ((&seat, &group), (time, memory)) in seats.iter().zip(&by_time).zip(contents) {
+    for ((&seat, &group), (time, load)) in seats.iter().zip(&by_time).zip(contents) {
         moved_to[group] = seat as u32;
         draft.groups[seat].time = time;
-        draft.groups[seat].memory = memory;
+        draft.groups[seat].load = load;
     }
     for placed in &mut draft.placed {
         placed.group = moved_to[placed.group as usize];

@@ -2,10 +2,13 @@
 
 use std::ops::Range;
 
-use lengthwise_core::{Bytes, Degree, Sequence, SequenceIndex, Strategy, Tokens};
+use lengthwise_core::{Bytes, Degree, Device, Sequence, SequenceIndex, Strategy, Tokens};
 use lengthwise_cost::{GroupShape, Span};
 
-use crate::placement::Devices;
+use crate::load::Load;
+use crate::placement::{Devices, needs_runs};
+use crate::rooms::Rooms;
+use crate::rules::{check_degrees, check_rules, tightest_limit, too_many_tokens};
 use crate::{PlanError, Problem};
 
 /// No sequence may take longer: some thirty thousand million years.
@@ -24,14 +27,18 @@ pub(crate) struct Instance<'a> {
     pub(crate) shapes: Vec<Shape>,
     /// Seconds at nominal speed: `[shape][class]`.
     time: Vec<f64>,
-    /// Bytes on each device: `[shape][class]`.
+    /// Bytes on each device: `[shape][class]`; 0 where the rules don't limit memory.
     memory: Vec<u64>,
+    /// Tokens of a sequence of each class.
+    tokens: Vec<u64>,
     /// Every device's budget for sequences, largest first.
     budgets: Vec<u64>,
     /// Where groups can go.
     pub(crate) devices: Devices,
     /// Seconds that every micro-batch takes on top.
     pub(crate) overhead: f64,
+    /// What room is measured by.
+    pub(crate) limit: Limit,
     /// The speeds of all devices together.
     pub(crate) total_speed: f64,
     least_work: f64,
@@ -46,6 +53,28 @@ pub(crate) struct Shape {
     pub(crate) degree: u32,
     /// The largest budget that all devices of such a group can have.
     pub(crate) best_budget: u64,
+    /// The most tokens that its sequences may have together.
+    pub(crate) most_tokens: u64,
+}
+
+/// What room in groups is measured by: the limit that asks for the most micro-batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    Memory,
+    Tokens,
+    Sequences,
+}
+
+/// The budget of every device where the rules don't limit memory: more than any sum of sequences that need none.
+const UNLIMITED: u64 = 1 << 60;
+
+/// What a device has for sequences.
+pub(crate) fn budget_of(problem: Problem<'_>, device: &Device) -> u64 {
+    if problem.rules.limits_memory() {
+        problem.cost.budget(device).0
+    } else {
+        UNLIMITED
+    }
 }
 
 impl<'a> Instance<'a> {
@@ -74,10 +103,10 @@ impl<'a> Instance<'a> {
             .cluster
             .devices()
             .iter()
-            .map(|device| problem.cost.budget(device).0)
+            .map(|device| budget_of(problem, device))
             .collect();
         budgets.sort_unstable_by(|a, b| b.cmp(a));
-        let shapes = possible_shapes(problem, &budgets)?;
+        let shapes = possible_shapes(problem)?;
         let mut time = Vec::with_capacity(shapes.len() * class_lens.len());
         let mut memory = Vec::with_capacity(shapes.len() * class_lens.len());
         for shape in &shapes {
@@ -87,11 +116,16 @@ impl<'a> Instance<'a> {
             };
             for &seq_len in &class_lens {
                 time.push(problem.cost.sequence_time(group_shape, seq_len).get());
-                memory.push(problem.cost.sequence_memory(shape.strategy, seq_len).0);
+                memory.push(if problem.rules.limits_memory() {
+                    problem.cost.sequence_memory(shape.strategy, seq_len).0
+                } else {
+                    0
+                });
             }
         }
         let mut instance = Instance {
             problem,
+            tokens: class_lens.iter().map(|seq_len| seq_len.0).collect(),
             class_lens,
             sorted: sorted.iter().map(|sequence| sequence.index).collect(),
             class_starts,
@@ -101,6 +135,7 @@ impl<'a> Instance<'a> {
             budgets,
             devices: Devices::of(problem),
             overhead: problem.cost.micro_batch_overhead().get(),
+            limit: Limit::Memory,
             total_speed: problem
                 .cluster
                 .devices()
@@ -129,11 +164,19 @@ impl<'a> Instance<'a> {
             instance.least_work += work * instance.members(class).len() as f64;
             instance.least_makespan = instance.least_makespan.max(time);
         }
+        instance.limit = tightest_limit(&instance);
+        check_rules(&instance)?;
         Ok(instance)
     }
 
-    /// The same problem with runs of classes merged, which begin at `starts` and cost `time` and `memory`.
-    pub(crate) fn with_classes(&self, starts: &[usize], time: Vec<f64>, memory: Vec<u64>) -> Self {
+    /// The same problem with runs of classes merged, which begin at `starts`, cost `time` and `memory`, and have `tokens`.
+    pub(crate) fn with_classes(
+        &self,
+        starts: &[usize],
+        time: Vec<f64>,
+        memory: Vec<u64>,
+        tokens: Vec<u64>,
+    ) -> Self {
         let firsts = &starts[..starts.len() - 1];
         Instance {
             class_lens: firsts.iter().map(|&class| self.class_lens[class]).collect(),
@@ -143,6 +186,7 @@ impl<'a> Instance<'a> {
                 .collect(),
             time,
             memory,
+            tokens,
             sorted: self.sorted.clone(),
             shapes: self.shapes.clone(),
             budgets: self.budgets.clone(),
@@ -182,6 +226,56 @@ impl<'a> Instance<'a> {
     /// Bytes that it adds on each device.
     pub(crate) fn memory(&self, shape: usize, class: usize) -> u64 {
         self.memory[shape * self.class_lens.len() + class]
+    }
+
+    /// Tokens of a sequence of each class.
+    pub(crate) fn tokens(&self) -> &[u64] {
+        &self.tokens
+    }
+
+    /// What a sequence of `class` takes of a group of `shape`.
+    pub(crate) fn load(&self, shape: usize, class: usize) -> Load {
+        Load {
+            memory: self.memory(shape, class),
+            tokens: self.tokens[class],
+            sequences: 1,
+        }
+    }
+
+    /// What a group of `shape` may hold whose devices all have `budget`.
+    pub(crate) fn capacity(&self, shape: usize, budget: u64) -> Load {
+        Load {
+            memory: budget,
+            tokens: self.shapes[shape].most_tokens,
+            sequences: self.problem.rules.most_sequences(),
+        }
+    }
+
+    /// The part of a device that a sequence of `class` takes in a group of `shape`, by the limit that binds first: of the
+    /// largest budget, of the tokens of a rank, or of the sequences of a group.
+    pub(crate) fn share(&self, shape: usize, class: usize) -> f64 {
+        match self.limit {
+            Limit::Memory => self.memory(shape, class) as f64 / self.budget_unit(),
+            Limit::Tokens => self.tokens[class] as f64 / self.shapes[shape].most_tokens as f64,
+            Limit::Sequences => 1.0 / f64::from(self.problem.rules.most_sequences()),
+        }
+    }
+
+    /// What so many devices offer of it.
+    pub(crate) fn total_share(&self, num_devices: usize) -> f64 {
+        match self.limit {
+            Limit::Memory => self.total_budget(num_devices) / self.budget_unit(),
+            Limit::Tokens | Limit::Sequences => num_devices as f64,
+        }
+    }
+
+    /// The figure of a load that room is measured by.
+    pub(crate) fn measure(&self, load: Load) -> u64 {
+        match self.limit {
+            Limit::Memory => load.memory,
+            Limit::Tokens => load.tokens,
+            Limit::Sequences => load.sequences.into(),
+        }
     }
 
     /// Device-seconds at nominal speed that a sequence of `class` takes in `shape`.
@@ -231,6 +325,7 @@ impl<'a> Instance<'a> {
     /// Whether a sequence of `class` fits a group of `shape` on the devices with most memory.
     pub(crate) fn fits(&self, shape: usize, class: usize) -> bool {
         self.memory(shape, class) <= self.shapes[shape].best_budget
+            && self.tokens[class] <= self.shapes[shape].most_tokens
     }
 
     /// Sums of times must stay numbers.
@@ -308,6 +403,12 @@ impl<'a> Instance<'a> {
 
     /// The error for a sequence of `class` that fits none of `shapes`, of which there is at least one.
     fn does_not_fit(&self, class: usize, shapes: &[usize]) -> PlanError {
+        let is_in_memory =
+            |&shape: &usize| self.memory(shape, class) <= self.shapes[shape].best_budget;
+        let largest = shapes.iter().copied().filter(is_in_memory);
+        if let Some(largest) = largest.max_by_key(|&shape| self.shapes[shape].degree) {
+            return too_many_tokens(self, largest, class);
+        }
         let lacking = |shape: usize| {
             let needed = self.memory(shape, class);
             needed.saturating_sub(self.shapes[shape].best_budget)
@@ -337,48 +438,34 @@ impl<'a> Instance<'a> {
 
 /// The shapes that groups can have on the cluster: one node where one is large enough, and many nodes where
 /// there are several.
-fn possible_shapes(problem: Problem<'_>, budgets: &[u64]) -> Result<Vec<Shape>, PlanError> {
-    let cluster = problem.cluster;
-    let mut node_budgets: Vec<Vec<u64>> = Vec::with_capacity(cluster.num_nodes());
-    for node in 0..cluster.num_nodes() {
-        let ranks = cluster.node_ranks(node).unwrap_or(0..0);
-        let devices = &cluster.devices()[ranks.start as usize..ranks.end as usize];
-        let mut node_budget: Vec<u64> = devices
-            .iter()
-            .map(|device| problem.cost.budget(device).0)
-            .collect();
-        node_budget.sort_unstable_by(|a, b| b.cmp(a));
-        node_budgets.push(node_budget);
-    }
+fn possible_shapes(problem: Problem<'_>) -> Result<Vec<Shape>, PlanError> {
+    let rooms = if needs_runs(problem) {
+        Rooms::of_runs(problem)
+    } else {
+        Rooms::of_any(problem)
+    };
     let mut shapes = Vec::new();
-    for &strategy in problem.space.strategies() {
-        let degree = strategy.degree().get();
-        let weakest = degree as usize - 1;
-        let on_one_node = node_budgets.iter().filter_map(|node| node.get(weakest));
-        if let Some(&best_budget) = on_one_node.max() {
-            shapes.push(Shape {
-                strategy,
-                span: Span::OneNode,
-                degree,
-                best_budget,
-            });
-        }
-        if let Some(&best_budget) = budgets.get(weakest)
-            && degree > 1
-            && cluster.num_nodes() > 1
-        {
-            shapes.push(Shape {
-                strategy,
-                span: Span::ManyNodes,
-                degree,
-                best_budget,
-            });
+    let allowed = problem.space.strategies().iter();
+    let allowed = allowed.filter(|strategy| problem.rules.allows_degree(strategy.degree()));
+    for &strategy in allowed {
+        let degree = strategy.degree();
+        for span in [Span::OneNode, Span::ManyNodes] {
+            if let Some(best_budget) = rooms.best_budget(degree.get(), span) {
+                shapes.push(Shape {
+                    strategy,
+                    span,
+                    degree: degree.get(),
+                    best_budget,
+                    most_tokens: problem.rules.most_tokens(degree).0,
+                });
+            }
         }
     }
     if shapes.is_empty() {
+        check_degrees(problem)?;
         return Err(PlanError::NoDegreeFits {
             smallest_degree: problem.space.degrees().next().map_or(0, |d| d.get()),
-            num_devices: cluster.num_devices(),
+            num_devices: problem.cluster.num_devices(),
         });
     }
     Ok(shapes)

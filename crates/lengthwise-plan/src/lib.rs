@@ -3,11 +3,13 @@
 #![forbid(unsafe_code)]
 
 mod adaptive;
+mod aligned;
 mod arrangement;
 mod balanced_cuts;
 mod batch_adaptive;
 mod bound;
 mod communicators;
+mod completion;
 mod deadline;
 mod draft;
 mod error;
@@ -16,10 +18,13 @@ mod flexsp;
 mod homogeneous;
 mod instance;
 mod kind;
+mod load;
 mod options;
 mod patterns;
 mod placement;
 mod planner;
+mod rooms;
+mod rules;
 mod static_degree;
 
 pub use adaptive::Adaptive;

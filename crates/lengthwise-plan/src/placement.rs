@@ -6,11 +6,13 @@ use lengthwise_core::Rank;
 use lengthwise_cost::Span;
 
 use crate::Problem;
+use crate::aligned::FreeRuns;
+use crate::instance::budget_of;
 
 /// The devices of the cluster node by node, in the order in which groups take them.
 #[derive(Clone)]
 pub(crate) struct Devices {
-    /// For each node its devices, the ones with the largest budget and then the fastest last.
+    /// For each node its devices, the ones with the largest budget and then the fastest last; by rank where groups are runs.
     nodes: Vec<Vec<PlacedDevice>>,
     /// For each node its kind: nodes of a kind have devices of the same budgets and speeds.
     kinds: Vec<u32>,
@@ -18,6 +20,8 @@ pub(crate) struct Devices {
     num_devices: u32,
     /// Whether all have the same budget and speed.
     equal: bool,
+    /// Whether groups have to be runs of ranks that begin at multiples of their degrees and would not be by themselves.
+    in_runs: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -37,6 +41,8 @@ pub(crate) struct FreeDevices {
     /// The most devices of any node.
     largest_node: usize,
     num_free: u32,
+    /// Where groups have to be runs.
+    runs: Option<FreeRuns>,
 }
 
 /// Devices for a group.
@@ -85,6 +91,7 @@ impl Seat {
 impl Devices {
     pub(crate) fn of(problem: Problem<'_>) -> Self {
         let cluster = problem.cluster;
+        let in_runs = needs_runs(problem);
         let nodes = (0..cluster.num_nodes()).map(|node| {
             let ranks = cluster.node_ranks(node).unwrap_or(0..0);
             let mut devices: Vec<PlacedDevice> = ranks
@@ -92,11 +99,14 @@ impl Devices {
                     let device = &cluster.devices()[rank as usize];
                     PlacedDevice {
                         rank,
-                        budget: problem.cost.budget(device).0,
+                        budget: budget_of(problem, device),
                         speed: device.speed().get(),
                     }
                 })
                 .collect();
+            if in_runs {
+                return devices;
+            }
             devices.sort_by(|a, b| {
                 let strength = a.budget.cmp(&b.budget).then(a.speed.total_cmp(&b.speed));
                 strength.then(b.rank.cmp(&a.rank))
@@ -114,7 +124,13 @@ impl Devices {
             kinds,
             num_kinds,
             num_devices: cluster.num_devices(),
+            in_runs,
         }
+    }
+
+    /// Whether groups are where their seats are, because elsewhere they would be no aligned runs.
+    pub(crate) fn are_in_runs(&self) -> bool {
+        self.in_runs
     }
 
     /// Whether all devices have the same budget and speed.
@@ -136,6 +152,35 @@ impl Devices {
             nodes_with,
             largest_node,
             num_free: self.num_devices,
+            runs: self.in_runs.then(|| FreeRuns::all(self.num_devices)),
+        }
+    }
+
+    /// The pieces of a run of ranks, node by node.
+    fn pieces(&self, first: u32, degree: u32) -> Vec<Piece> {
+        let mut node_start = 0;
+        let mut pieces = Vec::new();
+        for (node, devices) in (0u32..).zip(&self.nodes) {
+            let node_end = node_start + devices.len() as u32;
+            let (start, end) = (first.max(node_start), (first + degree).min(node_end));
+            if start < end {
+                pieces.push(Piece {
+                    node,
+                    start: start - node_start,
+                    end: end - node_start,
+                });
+            }
+            node_start = node_end;
+        }
+        pieces
+    }
+
+    /// A run of ranks.
+    fn run(&self, first: u32, degree: u32) -> Seat {
+        let pieces = self.pieces(first, degree);
+        match pieces[..] {
+            [piece] => self.seat(Pieces::One(piece), Span::OneNode),
+            _ => self.seat(Pieces::Many(pieces.into_boxed_slice()), Span::ManyNodes),
         }
     }
 
@@ -223,6 +268,9 @@ impl FreeDevices {
         if degree > self.num_free {
             return None;
         }
+        if let Some(runs) = &self.runs {
+            return find_run(devices, runs, degree, budget);
+        }
         let mut best: Option<(f64, Piece)> = None;
         for nodes_of_kind in self.nodes_with.chunks(self.largest_node + 1) {
             for (left, nodes) in (0u32..).zip(nodes_of_kind).skip(degree as usize) {
@@ -281,6 +329,12 @@ impl FreeDevices {
 
     /// Takes what [`find`](Self::find) found.
     pub(crate) fn take(&mut self, devices: &Devices, seat: &Seat) {
+        if let Some(runs) = &mut self.runs {
+            let ranks = devices.ranks(seat);
+            runs.take(ranks[0].0, ranks.len() as u32);
+            self.num_free -= ranks.len() as u32;
+            return;
+        }
         for piece in seat.pieces.as_slice() {
             let before = std::mem::replace(&mut self.left[piece.node as usize], piece.start);
             let kind = devices.kinds[piece.node as usize] as usize * (self.largest_node + 1);
@@ -294,6 +348,48 @@ impl FreeDevices {
             self.num_free -= piece.end - piece.start;
         }
     }
+}
+
+/// Whether aligned groups have to be looked for: where devices are equal, and so are nodes of a power of two of them, groups
+/// that are laid out from the largest to the smallest are aligned.
+pub(crate) fn needs_runs(problem: Problem<'_>) -> bool {
+    if !problem.rules.aligned_powers_of_two {
+        return false;
+    }
+    let cluster = problem.cluster;
+    let first = cluster.devices()[0];
+    let are_equal = cluster.devices().iter().all(|device| *device == first);
+    let node_len = |node| cluster.node_ranks(node).map_or(0, |ranks| ranks.len());
+    let per_node = node_len(0);
+    let are_nodes_equal = (0..cluster.num_nodes()).all(|node| node_len(node) == per_node);
+    let lie_in_a_row = cluster.num_nodes() == 1 || are_nodes_equal && per_node.is_power_of_two();
+    !are_equal || !lie_in_a_row
+}
+
+/// An aligned run with a budget of at least `budget` on each device: of one node if there is one, then the fastest, then in the
+/// smallest run that is free.
+fn find_run(devices: &Devices, runs: &FreeRuns, degree: u32, budget: u64) -> Option<Seat> {
+    let mut best: Option<(bool, f64, u32, Seat)> = None;
+    for (free_len, first) in runs.places(degree) {
+        // What comes later is in no smaller a run.
+        if best.as_ref().is_some_and(|&(is_far, .., ref seat)| {
+            devices.equal && !is_far && seat.budget >= budget
+        }) {
+            break;
+        }
+        let seat = devices.run(first, degree);
+        if seat.budget < budget {
+            continue;
+        }
+        let key = (seat.span == Span::ManyNodes, seat.slowness, free_len);
+        if best
+            .as_ref()
+            .is_none_or(|&(is_far, slowness, len, _)| key < (is_far, slowness, len))
+        {
+            best = Some((key.0, key.1, key.2, seat));
+        }
+    }
+    best.map(|(.., seat)| seat)
 }
 
 /// The kind of every node, and how many kinds there are.

@@ -23,6 +23,7 @@ fn published(lens: Vec<u64>, profile: &str, num_devices: u32) -> Case {
     let profile = Profile::read(&examples.join("profiles").join(profile)).unwrap();
     let cluster = profile.cluster(Some(num_devices)).unwrap();
     Case {
+        rules: PlanRules::default(),
         batch: GlobalBatch::from_lens(lens).unwrap(),
         cost: profile.model(&cluster).unwrap(),
         space: profile.space(&cluster).unwrap(),
@@ -136,6 +137,7 @@ fn cases() -> impl Strategy<Value = Case> {
                 })
                 .unwrap(),
                 space: StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap(),
+                rules: PlanRules::default(),
             }
         },
     )
@@ -159,7 +161,7 @@ fn no_plan_beats_the_bound_of_any_planner() {
                 &case.cluster,
                 &case.space,
                 &case.cost,
-                &PlanRules::default(),
+                &case.rules,
             );
             assert_eq!(valid, Ok(()));
             for b in &planned {

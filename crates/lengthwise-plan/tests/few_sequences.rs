@@ -33,6 +33,7 @@ fn read(name: &str) -> Case {
     let lens = std::fs::read_to_string(cases.join(format!("{name}.txt"))).unwrap();
     let cluster = profile.cluster(None).unwrap();
     Case {
+        rules: PlanRules::default(),
         batch: GlobalBatch::from_lens(lens.lines().map(|len| len.parse().unwrap())).unwrap(),
         cost: profile.model(&cluster).unwrap(),
         space: profile.space(&cluster).unwrap(),
@@ -50,7 +51,7 @@ fn adaptive(case: &Case) -> Planned {
         &case.cluster,
         &case.space,
         &case.cost,
-        &PlanRules::default(),
+        &case.rules,
     );
     assert_eq!(valid, Ok(()));
     planned

@@ -63,6 +63,7 @@ fn cases(num_sequences: usize) -> impl Strategy<Value = Case> {
                 })
                 .unwrap(),
                 space: StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap(),
+                rules: PlanRules::default(),
             }
         },
     )
@@ -89,7 +90,7 @@ fn solves_to_the_optimum(solver: MilpSolver, num_cases: usize) {
             &case.cluster,
             &case.space,
             &case.cost,
-            &PlanRules::default(),
+            &case.rules,
         );
         assert_eq!(valid, Ok(()));
         if best.plan.micro_batches().len() > 1 {

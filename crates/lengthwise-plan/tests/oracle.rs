@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Case, Size, cases, sample};
+use common::{Case, Size, cases, cases_with_rules, sample};
 use lengthwise_core::{
     Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
     StrategySpace,
@@ -39,6 +39,8 @@ const TINY: Size = Size {
 struct Excess {
     num: usize,
     num_optimal: usize,
+    /// Where rules can be kept and the search finds no way.
+    num_not_found: usize,
     num_plain: usize,
     num_plain_optimal: usize,
     /// By how much it exceeds the optimum at worst, where devices are equal and one node is no slower than many.
@@ -67,12 +69,21 @@ fn is_plain(case: &Case) -> bool {
 fn compare(cases: impl Iterator<Item = Case>) -> Excess {
     let mut excess = Excess::default();
     for case in cases {
+        let search = Adaptive::default().without_enumeration();
         let Some(optimum) = plan(&Exhaustive, &case) else {
+            assert!(
+                plan(&search, &case).is_none(),
+                "the oracle finds no plan: {case:?}"
+            );
             continue;
         };
         let best = optimum.report.predicted_step.get();
-        let search = Adaptive::default().without_enumeration();
-        let searched = plan(&search, &case).expect("what can be enumerated can be searched");
+        let Some(searched) = plan(&search, &case) else {
+            assert_ne!(case.rules, PlanRules::default(), "nothing found: {case:?}");
+            excess.num_not_found += 1;
+            excess.num += 1;
+            continue;
+        };
         let others = [
             plan(&Static::longest_decides(), &case),
             plan(&BatchAdaptive, &case),
@@ -83,7 +94,7 @@ fn compare(cases: impl Iterator<Item = Case>) -> Excess {
                 &case.cluster,
                 &case.space,
                 &case.cost,
-                &PlanRules::default(),
+                &case.rules,
             );
             assert_eq!(valid, Ok(()));
             let (bound, time) = (
@@ -136,6 +147,18 @@ fn the_search_is_nearly_always_optimal_on_tens_of_thousands_of_tiny_problems() {
 }
 
 #[test]
+fn the_search_keeps_rules_as_well_as_the_oracle_does() {
+    let excess = compare(sample(cases_with_rules(SIZE), 9, 2000));
+    assert!(excess.num > 500, "{excess:?}");
+    assert!(excess.num_optimal * 100 >= excess.num * 90, "{excess:?}");
+    assert!(
+        excess.num_plain_optimal * 100 >= excess.num_plain * 95,
+        "{excess:?}"
+    );
+    assert_eq!(excess.num_not_found, 0, "{excess:?}");
+}
+
+#[test]
 fn flexsp_solves_one_micro_batch_of_few_lengths_to_the_optimum() {
     // One node, time alone matters, no overhead: the best plan is one micro-batch, and every length its own bucket.
     let degrees = [1, 2, 4].map(|degree| Degree::new(degree).unwrap());
@@ -162,6 +185,7 @@ fn flexsp_solves_one_micro_batch_of_few_lengths_to_the_optimum() {
             })
             .unwrap(),
             space: StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap(),
+            rules: PlanRules::default(),
         };
         let best = plan(&Exhaustive, &case).unwrap().report.predicted_step;
         let solved = plan(&FlexSp::default(), &case)

@@ -49,7 +49,7 @@ proptest! {
         match plan("adaptive", &case) {
             Ok(planned) => {
                 prop_assert!(feasible(&case));
-                let valid = planned.plan.validate(&case.batch, &case.cluster, &case.space, &case.cost, &PlanRules::default());
+                let valid = planned.plan.validate(&case.batch, &case.cluster, &case.space, &case.cost, &case.rules);
                 prop_assert_eq!(valid, Ok(()));
                 let report = planned.report;
                 let predicted = predict_step(&planned.plan, &case.batch, &case.cluster, &case.cost);
@@ -66,7 +66,7 @@ proptest! {
     #[test]
     fn static_plans_are_valid_and_never_beat_the_bound(case in cases(SIZE)) {
         if let Ok(planned) = plan("static", &case) {
-            let valid = planned.plan.validate(&case.batch, &case.cluster, &case.space, &case.cost, &PlanRules::default());
+            let valid = planned.plan.validate(&case.batch, &case.cluster, &case.space, &case.cost, &case.rules);
             prop_assert_eq!(valid, Ok(()));
             prop_assert!(planned.report.lower_bound <= planned.report.predicted_step);
             let degrees = planned.plan.degrees().concat();
@@ -87,6 +87,7 @@ fn batches_that_take_no_time_are_planned() {
         ))
         .unwrap(),
         space: StrategySpace::ulysses_up_to(19, Activations::Recompute).unwrap(),
+        rules: PlanRules::default(),
     };
     let planned = plan("adaptive", &case).unwrap();
     let valid = planned.plan.validate(
@@ -94,7 +95,7 @@ fn batches_that_take_no_time_are_planned() {
         &case.cluster,
         &case.space,
         &case.cost,
-        &PlanRules::default(),
+        &case.rules,
     );
     assert_eq!(valid, Ok(()));
 }

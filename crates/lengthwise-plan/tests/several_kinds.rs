@@ -54,6 +54,7 @@ fn case(lens: &[u64], num_devices: u32, kinds: &[Activations]) -> Case {
         cluster: Cluster::uniform(1, num_devices, device).unwrap(),
         cost: costs(),
         space: StrategySpace::new(kinds.iter().flat_map(of_kind)).unwrap(),
+        rules: PlanRules::default(),
     }
 }
 
@@ -65,7 +66,7 @@ fn plan(planner: &str, case: &Case) -> Result<Planned, PlanError> {
         &case.cluster,
         &case.space,
         &case.cost,
-        &PlanRules::default(),
+        &case.rules,
     );
     assert_eq!(checked, Ok(()), "{planner}");
     Ok(planned)

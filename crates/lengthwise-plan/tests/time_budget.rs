@@ -49,6 +49,7 @@ fn case(num_sequences: u64, num_devices: u32) -> Case {
         })
         .unwrap(),
         space: StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap(),
+        rules: PlanRules::default(),
     }
 }
 
@@ -64,7 +65,7 @@ fn quickest(case: &Case, options: PlannerOptions) -> (Duration, StopReason) {
             &case.cluster,
             &case.space,
             &case.cost,
-            &PlanRules::default(),
+            &case.rules,
         );
         assert_eq!(valid, Ok(()));
         (taken, planned.report.stop_reason)

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::draft::Draft;
 use crate::instance::Instance;
+use crate::load::Load;
 use crate::patterns::{GroupKind, PatternPrices, Worth};
 
 /// Micro-batches that wait for groups to fill them: after so many others their devices hardly suit any.
@@ -15,7 +16,7 @@ const MAX_WAITING: usize = 32;
 struct Bundle {
     shape: usize,
     time: f64,
-    memory: u64,
+    load: Load,
     /// Classes and how many sequences of each.
     content: Vec<(u32, u32)>,
 }
@@ -88,40 +89,59 @@ impl<'a, 'p> Bundles<'a, 'p> {
             self.bundles.push(Bundle {
                 shape,
                 time: 0.0,
-                memory: 0,
+                load: Load::default(),
                 content: Vec::new(),
             });
             let position = self.bundles.len() as u32 - 1;
-            (instance.shapes[shape].best_budget, position)
+            (instance.measure(self.capacity(shape)), position)
         });
-        let memory = instance.memory(shape, class);
         self.by_room[choice.kind].remove(&(room, position));
-        self.by_room[choice.kind].insert((room - memory, position));
         let bundle = &mut self.bundles[position as usize];
         bundle.time += instance.time(shape, class);
-        bundle.memory += memory;
+        bundle.load = bundle.load + instance.load(shape, class);
+        let room = self.room(position);
+        if room.sequences > 0 {
+            self.by_room[choice.kind].insert((instance.measure(room), position));
+        }
+        let bundle = &mut self.bundles[position as usize];
         match bundle.content.last_mut() {
             Some((last, count)) if *last == class as u32 => *count += 1,
             _ => bundle.content.push((class as u32, 1)),
         }
     }
 
+    /// What a group of `shape` may hold.
+    fn capacity(&self, shape: usize) -> Load {
+        let budget = self.instance.shapes[shape].best_budget;
+        self.instance.capacity(shape, budget)
+    }
+
+    /// What more a group may hold.
+    fn room(&self, position: u32) -> Load {
+        let bundle = &self.bundles[position as usize];
+        self.capacity(bundle.shape) - bundle.load
+    }
+
     /// The cheapest group of a kind: a new one, or the one with the least or the most room.
     fn cheapest(&self, kind: usize, class: usize, worth: &Worth) -> Choice {
         let GroupKind { shape, opening, .. } = &self.prices.lots.kinds[kind];
         let instance = self.instance;
-        let budget = instance.shapes[*shape].best_budget;
-        let memory = instance.memory(*shape, class);
+        let budget = instance.measure(self.capacity(*shape));
+        let load = instance.load(*shape, class);
+        let needed = instance.measure(load);
         let charge = instance.work(*shape, class) / instance.total_speed;
         let worth = |room: u64| worth.of_room(room as f64 / budget as f64);
         let mut best = Choice {
-            cost: charge + opening - worth(budget - memory),
+            cost: charge + opening - worth(budget - needed),
             kind,
             bundle: None,
         };
-        let roomy = || self.by_room[kind].range((memory, 0)..);
-        for &(room, position) in [roomy().next(), roomy().next_back()].into_iter().flatten() {
-            let cost = charge + worth(room) - worth(room - memory);
+        let has_room = |&&(_, position): &&(u64, u32)| load.fits(self.room(position));
+        let roomy = || self.by_room[kind].range((needed, 0)..);
+        let tightest = roomy().find(has_room);
+        let roomiest = roomy().rev().find(has_room);
+        for &(room, position) in [tightest, roomiest].into_iter().flatten() {
+            let cost = charge + worth(room) - worth(room - needed);
             if cost <= best.cost {
                 best = Choice {
                     cost,
@@ -157,7 +177,7 @@ fn assemble(instance: &Instance<'_>, bundles: &[Bundle]) -> Draft {
     for bundle in bundles {
         let strategy = instance.shapes[bundle.shape].strategy;
         let opened = waiting.iter().find_map(|&micro_batch| {
-            draft.open_group(instance, micro_batch, strategy, bundle.memory)
+            draft.open_group(instance, micro_batch, strategy, bundle.load.memory)
         });
         let group = opened.or_else(|| {
             let micro_batch = draft.open_micro_batch(instance);
@@ -165,7 +185,7 @@ fn assemble(instance: &Instance<'_>, bundles: &[Bundle]) -> Draft {
             if waiting.len() > MAX_WAITING {
                 waiting.pop_front();
             }
-            draft.open_group(instance, micro_batch, strategy, bundle.memory)
+            draft.open_group(instance, micro_batch, strategy, bundle.load.memory)
         });
         let group = group.expect("all devices together have room for any group");
         let micro_batch = draft.groups[group as usize].micro_batch;

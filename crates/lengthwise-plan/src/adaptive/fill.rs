@@ -261,7 +261,8 @@ impl<'a, 'p> Filler<'a, 'p> {
                 left -= taken;
                 let group = &mut draft.groups[open.group as usize];
                 group.time = open.time;
-                group.memory = group.seat.budget - open.room;
+                let added = self.instance.load(shape as usize, class as usize);
+                group.load = group.load + added.times(taken);
                 draft.placed.push(Placed {
                     class,
                     group: open.group,
@@ -303,7 +304,7 @@ impl<'a, 'p> Filler<'a, 'p> {
         }
         Some(Open {
             time: 0.0,
-            room: seat.budget,
+            room: instance.capacity(way.shape as usize, seat.budget),
             slowness,
             group: draft.add_group(instance, way.micro_batch, way.shape, seat),
         })

@@ -21,12 +21,14 @@ use self::search::{Search, Tried};
 use self::sketch::sketch;
 use crate::bound::{Effort, longest_first_bound};
 use crate::communicators::affordable;
+use crate::completion::{climbed, complete};
 use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::exhaustive::{is_tiny, plan_until};
 use crate::homogeneous::pack_faster_than;
 use crate::instance::Instance;
 use crate::patterns::{PatternPrices, is_deep};
+use crate::rules::no_plan_found;
 use crate::{PlanError, Planned, Planner, PlannerOptions, Problem};
 
 /// Chooses micro-batches, groups and assignment together.
@@ -129,7 +131,7 @@ impl Adaptive {
         }
         let instance = Instance::new(problem)?;
         if is_deep(&instance) && instance.devices.are_equal() {
-            let mut planned = plan_deep(&instance, deadline, started);
+            let mut planned = plan_deep(&instance, deadline, started)?;
             planned.report.compare_with(self.options.time_budget);
             return Ok(planned);
         }
@@ -161,8 +163,8 @@ impl Adaptive {
             .sum::<usize>();
         let found = found.into_iter().filter_map(|(found, _)| found);
         let best = found.reduce(|a, b| if b.time < a.time { b } else { a });
-        let best = best.expect("the first lane always finds a draft");
-        let draft = improved(&instance, best.draft, deadline(SEARCH_SHARE));
+        let draft = best.map(|best| best.draft);
+        let draft = improved(&instance, draft, deadline(SEARCH_SHARE))?;
         out_of_time |= deadline(SEARCH_SHARE).has_passed();
         let effort = Effort::until(deadline(BOUND_SHARE));
         let mut planned = Planned::of(draft, &instance, num_drafts, effort, started);
@@ -174,9 +176,22 @@ impl Adaptive {
 }
 
 /// A draft that takes no longer than this one, nor than one with a single degree.
-fn improved(instance: &Instance<'_>, draft: Draft, deadline: Deadline) -> Draft {
-    let faster = pack_faster_than(instance, draft.step_time(instance));
-    few::improve(instance, faster.unwrap_or(draft), deadline)
+///
+/// # Errors
+///
+/// No draft was found that keeps the rules.
+fn improved(
+    instance: &Instance<'_>,
+    draft: Option<Draft>,
+    deadline: Deadline,
+) -> Result<Draft, PlanError> {
+    let time = draft
+        .as_ref()
+        .map_or(f64::INFINITY, |draft| draft.step_time(instance));
+    let draft = pack_faster_than(instance, time).or(draft);
+    let draft = draft.ok_or_else(|| no_plan_found(instance))?;
+    let improved = few::improve(instance, draft, deadline);
+    Ok(climbed(instance, improved))
 }
 
 /// Plans micro-batches by the prices of the groups that recur in them, which bound all plans, too.
@@ -184,14 +199,11 @@ fn plan_deep(
     instance: &Instance<'_>,
     deadline: impl Fn(f64) -> Deadline,
     started: Instant,
-) -> Planned {
+) -> Result<Planned, PlanError> {
     let prices = PatternPrices::of(instance, deadline(SKETCH_SHARE));
     let mut out_of_time = deadline(SKETCH_SHARE).has_passed();
-    let draft = improved(
-        instance,
-        deep::draft(instance, &prices),
-        deadline(SEARCH_SHARE),
-    );
+    let draft = complete(instance, deep::draft(instance, &prices));
+    let draft = improved(instance, draft, deadline(SEARCH_SHARE))?;
     let effort = Effort::until(deadline(BOUND_SHARE));
     let bound = |known| {
         let (bound, num_bounds) = longest_first_bound(instance, known, effort);
@@ -201,7 +213,7 @@ fn plan_deep(
     let mut planned = Planned::with_bound(draft, instance, 1, bound, started);
     out_of_time |= deadline(BOUND_SHARE).has_passed();
     planned.report.note_time_budget(out_of_time);
-    planned
+    Ok(planned)
 }
 
 /// How many of the best aims are tried on the batch itself.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::draft::{Draft, Placed};
 use crate::instance::Instance;
+use crate::load::Load;
 
 /// Groups of each micro-batch that are looked at as partners of a slowest group: the fastest ones.
 const NUM_PARTNERS: usize = 48;
@@ -169,15 +170,16 @@ impl<'a, 'p> Polish<'a, 'p> {
         let instance = self.instance;
         let source = &self.draft.groups[pair.source as usize];
         let partner = &self.draft.groups[pair.partner as usize];
-        let source_room = source.seat.budget - source.memory;
-        let partner_room = partner.seat.budget - partner.memory;
+        let source_room = source.room(instance);
+        let partner_room = partner.room(instance);
+        let keeps_some = self.may_empty() || source.load.sequences > 1;
         for &(away, _) in &self.contents[pair.source as usize] {
             let class = away as usize;
             let source_time = source.time - source.added_time(instance, class);
-            let source_room = source_room + instance.memory(source.shape as usize, class);
+            let source_room = source_room + instance.load(source.shape as usize, class);
             let partner_time = partner.time + partner.added_time(instance, class);
-            let needed = instance.memory(partner.shape as usize, class);
-            if needed <= partner_room {
+            let needed = instance.load(partner.shape as usize, class);
+            if keeps_some && needed.fits(partner_room) {
                 pair.consider(source_time, partner_time, away, &[], best);
             }
             // Longer ones in return relieve the partner and burden the source, in time and memory alike. So those that
@@ -191,8 +193,8 @@ impl<'a, 'p> Polish<'a, 'p> {
                 )
             };
             let bearable = |&(back, _): &(u32, u32)| {
-                let given = partner_room + instance.memory(partner.shape as usize, back as usize);
-                needed <= given && times(back).1 <= pair.cap
+                let given = partner_room + instance.load(partner.shape as usize, back as usize);
+                needed.fits(given) && times(back).1 <= pair.cap
             };
             let first = held.partition_point(|entry| !bearable(entry));
             let candidates = if pair.same {
@@ -206,8 +208,8 @@ impl<'a, 'p> Polish<'a, 'p> {
                 first..(first + 1).min(held.len())
             };
             for &(back, _) in &held[candidates] {
-                let returned = instance.memory(source.shape as usize, back as usize);
-                if returned <= source_room && back != away {
+                let returned = instance.load(source.shape as usize, back as usize);
+                if returned.fits(source_room) && back != away {
                     let (source_time, partner_time) = times(back);
                     pair.consider(source_time, partner_time, away, &[(back, 1)], best);
                 }
@@ -221,18 +223,19 @@ impl<'a, 'p> Polish<'a, 'p> {
         let instance = self.instance;
         let source = &self.draft.groups[pair.source as usize];
         let partner = &self.draft.groups[pair.partner as usize];
-        let partner_room = partner.seat.budget - partner.memory;
+        let partner_room = partner.room(instance);
+        let keeps_some = self.may_empty() || source.load.sequences > 1;
         let held = &self.contents[pair.partner as usize];
         let mut back = Vec::with_capacity(held.len());
         for &(away, _) in &self.contents[pair.source as usize] {
             let class = away as usize;
-            let needed = instance.memory(partner.shape as usize, class);
+            let needed = instance.load(partner.shape as usize, class);
             let shorter = &held[..held.partition_point(|&(held, _)| held < away)];
             for longest_first in [false, true] {
                 let mut source_time = source.time - source.added_time(instance, class);
                 let mut partner_time = partner.time + partner.added_time(instance, class);
-                let mut source_room = source.seat.budget - source.memory
-                    + instance.memory(source.shape as usize, class);
+                let mut source_room =
+                    source.room(instance) + instance.load(source.shape as usize, class);
                 let mut room = partner_room;
                 back.clear();
                 for index in 0..shorter.len() {
@@ -241,27 +244,33 @@ impl<'a, 'p> Polish<'a, 'p> {
                     } else {
                         index
                     };
-                    let (class, count) = (shorter[index].0 as usize, u64::from(shorter[index].1));
-                    let given = instance.memory(partner.shape as usize, class).max(1);
-                    let returned = instance.memory(source.shape as usize, class).max(1);
-                    let lacking = needed.saturating_sub(room).div_ceil(given);
-                    let taken = count.min(lacking).min(source_room / returned);
+                    let (class, count) = (shorter[index].0 as usize, shorter[index].1);
+                    let given = instance.load(partner.shape as usize, class);
+                    let returned = instance.load(source.shape as usize, class);
+                    let lacking = (needed - room).in_units_of(given);
+                    let taken = count.min(lacking).min(source_room.whole(returned));
                     if taken > 0 {
-                        room += given * taken;
-                        source_room -= returned * taken;
-                        source_time += source.added_time(instance, class) * taken as f64;
-                        partner_time -= partner.added_time(instance, class) * taken as f64;
-                        back.push((class as u32, taken as u32));
+                        room = room + given.times(taken);
+                        source_room = source_room - returned.times(taken);
+                        source_time += source.added_time(instance, class) * f64::from(taken);
+                        partner_time -= partner.added_time(instance, class) * f64::from(taken);
+                        back.push((class as u32, taken));
                     }
-                    if room >= needed || source_time >= pair.limit {
+                    if needed.fits(room) || source_time >= pair.limit {
                         break;
                     }
                 }
-                if room >= needed {
+                if needed.fits(room) && (!back.is_empty() || keeps_some) {
                     pair.consider(source_time, partner_time, away, &back, best);
                 }
             }
         }
+    }
+
+    /// Whether a group may give away its last sequence: its ranks would idle then, or a micro-batch go.
+    fn may_empty(&self) -> bool {
+        let rules = &self.instance.problem.rules;
+        !rules.no_idle_ranks && rules.micro_batches_multiple_of.get() == 1
     }
 
     fn carry_out(&mut self, source: u32, trade: &Trade) {
@@ -277,13 +286,13 @@ impl<'a, 'p> Polish<'a, 'p> {
             // Sums anew, so that errors of many trades do not add up.
             let content = self.contents[group as usize].iter();
             let entry = &mut self.draft.groups[group as usize];
-            let (mut time, mut memory) = (0.0, 0);
+            let (mut time, mut load) = (0.0, Load::default());
             for &(class, count) in content {
                 time += entry.added_time(self.instance, class as usize) * f64::from(count);
-                memory +=
-                    self.instance.memory(entry.shape as usize, class as usize) * u64::from(count);
+                let added = self.instance.load(entry.shape as usize, class as usize);
+                load = load + added.times(count);
             }
-            (entry.time, entry.memory) = (time, memory);
+            (entry.time, entry.load) = (time, load);
             self.by_time[entry.micro_batch as usize].insert((time.to_bits(), group));
         }
     }

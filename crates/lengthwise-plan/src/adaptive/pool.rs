@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::instance::Instance;
+use crate::load::Load;
 
 /// Open groups, by what they still have room for.
 #[derive(Clone, Default)]
@@ -21,7 +22,8 @@ pub(crate) struct Pool {
 pub(crate) struct Open {
     pub(crate) group: u32,
     pub(crate) time: f64,
-    pub(crate) room: u64,
+    /// What more it may hold.
+    pub(crate) room: Load,
     pub(crate) slowness: f64,
 }
 
@@ -75,19 +77,26 @@ impl Pool {
     ) -> (u32, Open) {
         let open = &mut self.groups[position];
         let (times, memories) = (instance.times(shape), instance.memories(shape));
-        let (time, memory) = (times[class as usize], memories[class as usize]);
+        let time = times[class as usize];
+        let load = instance.load(shape, class as usize);
         let mut taken = 0;
-        while taken < count && open.room >= memory && open.time + time * open.slowness <= target {
+        while taken < count && load.fits(open.room) && open.time + time * open.slowness <= target {
             open.time += time * open.slowness;
-            open.room -= memory;
+            open.room = open.room - load;
             taken += 1;
         }
         let open = *open;
-        // Only classes up to this one come after it. Time and memory do not decrease with length.
+        // Only classes up to this one come after it. Time and loads do not decrease with length.
         let rest = class as usize + usize::from(taken == count);
-        let in_memory = memories[..rest].partition_point(|&memory| memory <= open.room);
+        let mut in_room = memories[..rest].partition_point(|&memory| memory <= open.room.memory);
+        if open.room.sequences == 0 {
+            in_room = 0;
+        } else if in_room > 0 && instance.tokens()[in_room - 1] > open.room.tokens {
+            let tokens = &instance.tokens()[..in_room];
+            in_room = tokens.partition_point(|&tokens| tokens <= open.room.tokens);
+        }
         let in_time = |&time: &f64| open.time + time * open.slowness <= target;
-        let fitting = times[..in_memory].partition_point(in_time);
+        let fitting = times[..in_room].partition_point(in_time);
         self.set_fitting(position, fitting as u32);
         (taken, open)
     }

@@ -6,6 +6,7 @@ use super::noise::Noise;
 use super::polish::Polish;
 use super::starts::starts;
 use crate::bound::least_micro_batches;
+use crate::completion::{complete, has_right_count};
 use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::homogeneous::pack;
@@ -180,8 +181,11 @@ impl<'a, 'p> Search<'a, 'p> {
                 (aims.targets.as_slice(), aims.taste)
             });
             let (draft, _) = self.filler.fill(targets, targets.len(), taste);
-            let time = draft.step_time(self.instance);
-            return (Some(Found { time, draft }), 1);
+            let found = complete(self.instance, draft).map(|draft| Found {
+                time: draft.step_time(self.instance),
+                draft,
+            });
+            return (found, 1);
         }
         for Tried { aims, .. } in tried {
             let absorber = aims.targets.len() - 1;
@@ -193,7 +197,9 @@ impl<'a, 'p> Search<'a, 'p> {
         self.vary();
         if self.lane == 0 && self.best.is_none() {
             let (draft, _) = self.filler.fill(&[], 0, Taste::FRUGAL);
-            self.polish(draft, Taste::FRUGAL);
+            if let Some(draft) = complete(self.instance, draft) {
+                self.polish(draft, Taste::FRUGAL);
+            }
         }
         (self.best, self.num_filled)
     }
@@ -206,7 +212,8 @@ impl<'a, 'p> Search<'a, 'p> {
             return;
         }
         for &strategy in strategies {
-            if let Some(draft) = pack(self.instance, strategy) {
+            let packed = pack(self.instance, strategy);
+            if let Some(draft) = packed.and_then(|draft| complete(self.instance, draft)) {
                 self.polish(draft, Taste::FRUGAL);
             }
         }
@@ -268,6 +275,15 @@ impl<'a, 'p> Search<'a, 'p> {
         let (draft, attempts) = self.filler.fill(&aims.targets, absorber, aims.taste);
         self.fills_left = self.fills_left.saturating_sub(attempts);
         self.num_filled += attempts;
+        // Other numbers of micro-batches than the rules ask for take long to mend, which is worth it for want of a draft.
+        if self.best.is_some() && !has_right_count(self.instance, &draft) {
+            self.last_time = f64::INFINITY;
+            return false;
+        }
+        let Some(draft) = complete(self.instance, draft) else {
+            self.last_time = f64::INFINITY;
+            return false;
+        };
         let filled = Tried::of(&draft, self.instance, aims.taste);
         let time = filled.time;
         self.last_time = time;

@@ -17,6 +17,16 @@ pub(crate) fn sketch<'p>(instance: &Instance<'p>) -> Instance<'p> {
     let num_classes = starts.len() - 1;
     let mut time = Vec::with_capacity(instance.shapes.len() * num_classes);
     let mut memory = Vec::with_capacity(instance.shapes.len() * num_classes);
+    let mut tokens = Vec::with_capacity(num_classes);
+    for merged in starts.windows(2) {
+        let classes = merged[0]..merged[1];
+        let members = |class: usize| instance.members(class).len() as f64;
+        let sum: f64 = classes
+            .clone()
+            .map(|class| instance.tokens()[class] as f64 * members(class))
+            .sum();
+        tokens.push((sum / classes.map(members).sum::<f64>()) as u64);
+    }
     for shape in 0..instance.shapes.len() {
         for merged in starts.windows(2) {
             let (mut count, mut time_sum, mut memory_sum) = (0.0, 0.0, 0.0);
@@ -30,7 +40,7 @@ pub(crate) fn sketch<'p>(instance: &Instance<'p>) -> Instance<'p> {
             memory.push((memory_sum / count) as u64);
         }
     }
-    instance.with_classes(&starts, time, memory)
+    instance.with_classes(&starts, time, memory, tokens)
 }
 
 /// The first class of each merged one, then the number of classes.

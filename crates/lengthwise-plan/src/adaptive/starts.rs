@@ -19,7 +19,8 @@ pub(crate) fn starts(instance: &Instance<'_>) -> Vec<Start> {
     let total = instance.least_work() / instance.total_speed;
     let least = least_micro_batches(instance) as usize;
     let mut starts: Vec<Start> = Vec::new();
-    for num in least..least + 3 {
+    let multiple = instance.problem.rules.micro_batches_multiple_of.get() as usize;
+    for num in (0..3).map(|more| least + more * multiple) {
         for shape in (0..instance.shapes.len()).filter(|&shape| instance.fits(shape, longest)) {
             let first = instance.time(shape, longest) * (1.0 + 1e-9);
             for slack in [1.02, 1.1] {

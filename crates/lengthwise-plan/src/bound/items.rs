@@ -11,41 +11,37 @@ pub(crate) struct Items {
     pub(super) counts: Vec<f64>,
     /// Seconds of one of them in each shape, at the speed of equal devices: `[shape][item]`.
     pub(super) time: Vec<Vec<f64>>,
-    /// The part of a device's budget that it takes: `[shape][item]`.
+    /// The part of a device's budget that it takes, of the limit that binds first: `[shape][item]`.
     pub(super) memory: Vec<Vec<f64>>,
     /// How many of the items fit groups of each shape.
     pub(super) num_fitting: Vec<usize>,
 }
 
+/// Sequences on their way into an item.
+struct Pending {
+    count: f64,
+    shortest: usize,
+    /// Seconds and shares of all, in each shape.
+    sums: Vec<(f64, f64)>,
+}
+
 impl Items {
     pub(super) fn of(instance: &Instance<'_>, ratio: f64, speed: f64) -> Self {
-        let unit = instance.budget_unit();
         let num_shapes = instance.shapes.len();
         let mut items = Items {
             counts: Vec::new(),
             time: vec![Vec::new(); num_shapes],
             memory: vec![Vec::new(); num_shapes],
-            num_fitting: Vec::new(),
+            num_fitting: vec![0; num_shapes],
         };
         let singles_from = instance.num_sequences().saturating_sub(MAX_DEPTH);
-        let (mut position, mut first_len, mut pending) = (0, 0.0, 0.0);
-        let mut sums = vec![(0.0, 0.0); num_shapes];
-        let flush = |items: &mut Items, sums: &mut Vec<(f64, f64)>, pending: &mut f64| {
-            if *pending > 0.0 {
-                items.counts.push(*pending);
-                for (shape, sum) in sums.iter_mut().enumerate() {
-                    items.time[shape].push(sum.0 / *pending);
-                    items.memory[shape].push(sum.1 / *pending);
-                    *sum = (0.0, 0.0);
-                }
-                *pending = 0.0;
-            }
-        };
+        let (mut position, mut first_len) = (0, 0.0);
+        let mut pending: Option<Pending> = None;
         for class in 0..instance.num_classes() {
             let len = instance.class_lens[class].as_f64();
             let mut left = instance.members(class).len();
             if len > first_len * ratio {
-                flush(&mut items, &mut sums, &mut pending);
+                items.push(instance, pending.take());
                 first_len = len;
             }
             while left > 0 {
@@ -54,24 +50,35 @@ impl Items {
                 } else {
                     1
                 };
-                for (shape, sum) in sums.iter_mut().enumerate() {
+                let into = pending.get_or_insert_with(|| Pending {
+                    count: 0.0,
+                    shortest: class,
+                    sums: vec![(0.0, 0.0); num_shapes],
+                });
+                for (shape, sum) in into.sums.iter_mut().enumerate() {
                     sum.0 += instance.time(shape, class) / speed * taken as f64;
-                    sum.1 += instance.memory(shape, class) as f64 / unit * taken as f64;
+                    sum.1 += instance.share(shape, class) * taken as f64;
                 }
-                pending += taken as f64;
+                into.count += taken as f64;
                 position += taken;
                 left -= taken;
                 if position >= singles_from {
-                    flush(&mut items, &mut sums, &mut pending);
+                    items.push(instance, pending.take());
                 }
             }
         }
-        flush(&mut items, &mut sums, &mut pending);
-        let fitting = |shape: usize| {
-            let budget = instance.shapes[shape].best_budget as f64 / unit * (1.0 + 1e-9);
-            items.memory[shape].partition_point(|&memory| memory <= budget)
-        };
-        items.num_fitting = (0..num_shapes).map(fitting).collect();
+        items.push(instance, pending);
         items
+    }
+
+    /// Adds an item, longer than those before. It fits the shapes that its shortest sequence does.
+    fn push(&mut self, instance: &Instance<'_>, pending: Option<Pending>) {
+        let Some(pending) = pending else { return };
+        self.counts.push(pending.count);
+        for (shape, (time, share)) in pending.sums.into_iter().enumerate() {
+            self.time[shape].push(time / pending.count);
+            self.memory[shape].push(share / pending.count);
+            self.num_fitting[shape] += usize::from(instance.fits(shape, pending.shortest));
+        }
     }
 }

@@ -11,8 +11,9 @@ use std::collections::BinaryHeap;
 
 use self::decisions::{Committed, Decisions, Prices};
 use self::items::MAX_DEPTH;
-pub(crate) use self::least_micro_batches::least_micro_batches;
+pub(crate) use self::least_micro_batches::{least_micro_batches, micro_batches_by};
 use self::relaxation::{Bound, Relaxation};
+pub(crate) use self::usable_devices::usable_devices;
 use crate::deadline::Deadline;
 use crate::instance::Instance;
 use crate::patterns::{PatternPrices, is_deep};
@@ -212,8 +213,10 @@ impl Search<'_, '_> {
     fn split(&mut self, node: &Node) -> bool {
         let decisions = &node.decisions;
         if decisions.or_more {
+            let rules = &self.relaxation.instance.problem.rules;
+            let next = decisions.num_micro_batches + rules.micro_batches_multiple_of.get() as usize;
             self.push_root(decisions.num_micro_batches, false);
-            self.push_root(decisions.num_micro_batches + 1, true);
+            self.push_root(next, true);
             return true;
         }
         let instance = self.relaxation.instance;

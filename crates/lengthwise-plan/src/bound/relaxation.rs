@@ -90,7 +90,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
             coarse,
             usable,
             num_devices,
-            total_memory: instance.total_budget(num_usable) / instance.budget_unit(),
+            total_memory: instance.total_share(num_usable),
             fastest,
         }
     }

@@ -67,13 +67,15 @@ impl GroupKind {
     fn of(instance: &Instance<'_>, shape: usize, starts: &[usize]) -> Self {
         let figures = &instance.shapes[shape];
         let num_devices = f64::from(instance.problem.cluster.num_devices());
-        let budget = (figures.best_budget as f64).max(1.0);
+        let capacity = instance.measure(instance.capacity(shape, figures.best_budget)) as f64;
         let shortest = starts[..starts.len() - 1].iter().copied();
         let fitting: Vec<usize> = shortest
             .take_while(|&class| instance.fits(shape, class))
             .collect();
         let charge = |&class: &usize| instance.work(shape, class) / instance.total_speed;
-        let memory = |&class: &usize| instance.memory(shape, class) as f64 / budget;
+        let memory = |&class: &usize| {
+            instance.measure(instance.load(shape, class)) as f64 / capacity.max(1.0)
+        };
         GroupKind {
             shape,
             opening: instance.overhead * f64::from(figures.degree) / num_devices,

@@ -3,7 +3,8 @@
 use std::ops::RangeInclusive;
 
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Speed, StrategyKind, StrategySpace,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
+    StrategySpace,
 };
 use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 use proptest::collection::vec;
@@ -43,6 +44,7 @@ pub fn few_sequences(num_sequences: RangeInclusive<usize>) -> impl Strategy<Valu
                 cluster: Cluster::uniform(num_devices / per_node, per_node, device).unwrap(),
                 cost: FittedModel::new(costs).unwrap(),
                 space: StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap(),
+                rules: PlanRules::default(),
             }
         })
     })

@@ -4,11 +4,12 @@
 
 pub mod few;
 
+use std::num::NonZero;
 use std::path::Path;
 
 use lengthwise_core::{
     Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
-    StrategySpace,
+    StrategySpace, TokenCap, Tokens,
 };
 use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 use lengthwise_plan::Problem;
@@ -24,6 +25,7 @@ pub struct Case {
     pub cluster: Cluster,
     pub cost: FittedModel,
     pub space: StrategySpace,
+    pub rules: PlanRules,
 }
 
 impl Case {
@@ -33,7 +35,7 @@ impl Case {
             cluster: &self.cluster,
             cost: &self.cost,
             space: &self.space,
-            rules: PlanRules::default(),
+            rules: self.rules,
         }
     }
 }
@@ -77,7 +79,42 @@ pub fn cases(size: Size) -> impl Strategy<Value = Case> {
         cluster,
         cost,
         space,
+        rules: PlanRules::default(),
     })
+}
+
+/// The same problems with rules, some of which none of its plans can keep.
+pub fn cases_with_rules(size: Size) -> impl Strategy<Value = Case> {
+    (cases(size), rules(size)).prop_map(|(case, rules)| Case { rules, ..case })
+}
+
+fn rules(size: Size) -> impl Strategy<Value = PlanRules> {
+    let min_degree = prop_oneof![4 => Just(1u32), 1 => Just(2), 1 => Just(3)];
+    let log = (size.seq_len as f64).log2();
+    let tokens = ((log / 2.0)..log, any::<bool>()).prop_map(|(log, replaces_memory)| TokenCap {
+        tokens_per_rank: Tokens(log.exp2() as u64),
+        replaces_memory,
+    });
+    let multiple = prop_oneof![3 => Just(1u32), 1 => Just(2), 1 => Just(3)];
+    let most_sequences = prop_oneof![2 => Just(None), 1 => (1u32..4).prop_map(Some)];
+    (
+        any::<bool>(),
+        any::<bool>(),
+        min_degree,
+        proptest::option::of(tokens),
+        multiple,
+        most_sequences,
+    )
+        .prop_map(
+            |(busy, aligned, min_degree, token_cap, multiple, most)| PlanRules {
+                no_idle_ranks: busy,
+                aligned_powers_of_two: aligned,
+                min_degree: Degree::new(min_degree).unwrap(),
+                token_cap,
+                micro_batches_multiple_of: NonZero::new(multiple).unwrap(),
+                max_sequences_per_group: most.and_then(NonZero::new),
+            },
+        )
 }
 
 fn lens(size: Size) -> impl Strategy<Value = Vec<u64>> {

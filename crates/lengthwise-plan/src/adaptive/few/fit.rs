@@ -9,7 +9,7 @@ use crate::adaptive::noise::Noise;
 impl Layout {
     fn allows(&self, table: &Table<'_, '_>, group: u32, shape: usize, target: f64) -> bool {
         self.times(table, group)[shape] <= target
-            && self.memories(table, group)[shape] <= table.budget
+            && table.has_room(shape, self.load(table, group, shape))
     }
 
     /// The smallest of the first so many shapes that a group may have.

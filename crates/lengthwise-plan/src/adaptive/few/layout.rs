@@ -4,6 +4,7 @@ use lengthwise_cost::Span;
 
 use super::table::Table;
 use crate::draft::Draft;
+use crate::load::Load;
 
 /// Sequences in groups of micro-batches that have makespans to keep. A group has the smallest shape that its sequences
 /// allow, and gets a larger one as they become more.
@@ -35,6 +36,8 @@ pub(super) struct Bundle {
     /// Its position in the table's shapes.
     pub(super) shape: u32,
     pub(super) num_sequences: u32,
+    /// Of its sequences.
+    pub(super) tokens: u64,
     /// Device-seconds of its sequences, each in its cheapest shape.
     pub(super) least_work: f64,
 }
@@ -169,11 +172,22 @@ impl Layout {
         &self.memories[group as usize * table.shapes.len()..][..table.shapes.len()]
     }
 
+    /// What a group holds in some shape.
+    pub(super) fn load(&self, table: &Table<'_, '_>, group: u32, shape: usize) -> Load {
+        let bundle = &self.groups[group as usize];
+        Load {
+            memory: self.memories(table, group)[shape],
+            tokens: bundle.tokens,
+            sequences: bundle.num_sequences,
+        }
+    }
+
     fn push_group(&mut self, table: &Table<'_, '_>, micro_batch: u32) -> u32 {
         self.groups.push(Bundle {
             micro_batch,
             shape: 0,
             num_sequences: 0,
+            tokens: 0,
             least_work: 0.0,
         });
         let num_figures = self.groups.len() * table.shapes.len();
@@ -217,6 +231,7 @@ impl Layout {
             *sum = sum.saturating_add(memory);
         }
         self.groups[group as usize].num_sequences += 1;
+        self.groups[group as usize].tokens += table.tokens(sequence);
         self.groups[group as usize].least_work += table.sequences[sequence].least_work;
         self.group_of[sequence] = Some(group);
     }
@@ -249,6 +264,7 @@ impl Layout {
         self.times[row.clone()].fill(0.0);
         self.memories[row].fill(0);
         self.groups[group as usize].num_sequences = 0;
+        self.groups[group as usize].tokens = 0;
         self.groups[group as usize].least_work = 0.0;
         for sequence in self.members(group) {
             self.add(table, sequence, group);
@@ -300,8 +316,11 @@ impl Layout {
         self.micro_batches.push(Bay { target, free });
     }
 
-    /// Closes micro-batches that hold nothing.
+    /// Closes micro-batches that hold nothing, where their number is free.
     pub(super) fn close_empty(&mut self, table: &Table<'_, '_>) {
+        if !table.num_is_free() {
+            return;
+        }
         for micro_batch in (0..self.micro_batches.len() as u32).rev() {
             if self.groups_of(micro_batch).is_empty() && self.micro_batches.len() > 1 {
                 self.close(table, micro_batch);
@@ -323,9 +342,13 @@ impl Layout {
             >= table.instance.least_work() / table.speed * (1.0 - 1e-9)
     }
 
-    /// Whether every sequence has a group.
-    pub(super) fn is_complete(&self) -> bool {
+    /// Whether every sequence has a group, and every micro-batch one where their number is given.
+    pub(super) fn is_complete(&self, table: &Table<'_, '_>) -> bool {
         self.group_of.iter().all(Option::is_some)
+            && (table.num_is_free() || {
+                let mut micro_batches = 0..self.micro_batches.len() as u32;
+                micro_batches.all(|micro_batch| !self.groups_of(micro_batch).is_empty())
+            })
     }
 
     /// Device-seconds of the sequences that have none.

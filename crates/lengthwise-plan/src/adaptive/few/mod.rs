@@ -23,6 +23,7 @@ use super::noise::Noise;
 use super::polish::Polish;
 use super::starts::starts;
 use crate::bound::least_micro_batches;
+use crate::completion::complete;
 use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::instance::Instance;
@@ -64,6 +65,7 @@ pub(super) fn improve(instance: &Instance<'_>, draft: Draft, deadline: Deadline)
         best_layout(&table, Layout::of(&table, &draft), deadline)
     };
     let improved = improved.and_then(|layout| layout.to_draft(&table));
+    let improved = improved.and_then(|draft| complete(instance, draft));
     let improved = improved.map(|draft| {
         if deadline.has_passed() {
             return draft;
@@ -85,7 +87,9 @@ fn is_far_from_busy(instance: &Instance<'_>, draft: &Draft) -> bool {
 /// Layouts of groups that are alike, with few micro-batches.
 fn spreads(table: &Table<'_, '_>, deadline: Deadline) -> impl Iterator<Item = Layout> {
     let least = least_micro_batches(table.instance) as usize;
-    (least..least + NUM_SPREAD)
+    let multiple = table.instance.problem.rules.micro_batches_multiple_of.get() as usize;
+    (0..NUM_SPREAD)
+        .map(move |more| least + more * multiple)
         .take_while(move |_| !deadline.has_passed())
         .filter_map(move |num| spread(table, num))
 }
@@ -137,7 +141,7 @@ fn fill(
             }
             let mut layout = Layout::empty(table, &targets);
             rebuild(&mut layout, table, thrift, noise);
-            if layout.is_complete() {
+            if layout.is_complete(table) {
                 layout.tighten(table);
                 return Some(layout);
             }

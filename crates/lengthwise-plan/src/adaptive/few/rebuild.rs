@@ -3,6 +3,7 @@
 use super::layout::{Layout, Way};
 use super::table::Table;
 use crate::adaptive::noise::Noise;
+use crate::load::Load;
 
 /// How often a way is overlooked, so that no two attempts are the same.
 const OVERLOOKED: f64 = 0.03;
@@ -39,6 +40,7 @@ pub(super) fn rebuild(layout: &mut Layout, table: &Table<'_, '_>, thrift: f64, n
                 table,
                 times: table.times(sequence),
                 memories: table.memories(sequence),
+                tokens: table.tokens(sequence),
                 least_work: table.sequences[sequence].least_work,
                 thrift,
                 best: None,
@@ -58,6 +60,7 @@ struct Offers<'a, 'i, 'p> {
     /// Those of the sequence.
     times: &'a [f64],
     memories: &'a [u64],
+    tokens: u64,
     least_work: f64,
     thrift: f64,
     /// The least cost so far and what it is for.
@@ -95,16 +98,25 @@ impl Offers<'_, '_, '_> {
         self.thrift * degree * self.times[shape]
     }
 
+    /// What the sequence takes of a group.
+    fn load(&self, shape: usize) -> Load {
+        Load {
+            memory: self.memories[shape],
+            tokens: self.tokens,
+            sequences: 1,
+        }
+    }
+
     /// The room that a group has.
     fn offer_room(&mut self, group: u32) {
         let Offers { layout, table, .. } = *self;
         let bundle = layout.groups[group as usize];
         let shape = bundle.shape as usize;
         let time = layout.times(table, group)[shape] + self.times[shape];
-        let memory = layout.memories(table, group)[shape].saturating_add(self.memories[shape]);
+        let load = layout.load(table, group, shape) + self.load(shape);
         let cost = self.taken(shape);
         let target = layout.micro_batches[bundle.micro_batch as usize].target;
-        if time <= target && memory <= table.budget && cost < self.least() {
+        if time <= target && table.has_room(shape, load) && cost < self.least() {
             let way = Way {
                 micro_batch: bundle.micro_batch,
                 group: Some(group),
@@ -120,7 +132,6 @@ impl Offers<'_, '_, '_> {
             layout,
             table,
             times,
-            memories,
             ..
         } = *self;
         let bay = layout.micro_batches[micro_batch as usize];
@@ -137,18 +148,16 @@ impl Offers<'_, '_, '_> {
         }
         let larger = bundle.map_or(0, |bundle| bundle.shape as usize + 1);
         let first = larger.max(table.first_of_degree[(needed / bay.target) as usize]);
-        let sums = group.map(|group| (layout.times(table, group), layout.memories(table, group)));
+        let sums = group.map(|group| layout.times(table, group));
         for shape in first..table.shapes.len() {
             let added = table.shapes[shape].degree - degree;
             let kept = (1.0 - self.thrift) * f64::from(added) * bay.target;
             if added > bay.free || kept >= self.least() {
                 return;
             }
-            let (time, memory) = sums.map_or((0.0, 0), |(times, memories)| {
-                (times[shape], memories[shape])
-            });
-            if time + times[shape] > bay.target
-                || memory.saturating_add(memories[shape]) > table.budget
+            let time = sums.map_or(0.0, |times| times[shape]);
+            let load = || group.map_or(Load::default(), |group| layout.load(table, group, shape));
+            if time + times[shape] > bay.target || !table.has_room(shape, load() + self.load(shape))
             {
                 continue;
             }

@@ -47,7 +47,7 @@ pub(super) fn search(
             continue;
         }
         mend(&mut trial, &mut spare, table, noise);
-        if trial.is_complete() {
+        if trial.is_complete(table) {
             trial.tighten(table);
             if trial.step_time(table) < limit {
                 home.clone_from(&trial);
@@ -80,7 +80,7 @@ fn mend(layout: &mut Layout, spare: &mut Layout, table: &Table<'_, '_>, noise: &
     rebuild(layout, table, noise.next(), noise);
     let mut missing = layout.missing_work(table);
     for _ in 0..NUM_MENDS {
-        if layout.is_complete() {
+        if layout.is_complete(table) {
             return;
         }
         spare.clone_from(layout);
@@ -108,13 +108,13 @@ fn shorten(layout: &mut Layout, table: &Table<'_, '_>, step: f64, noise: &mut No
     let kind = noise.next();
     if noise.next() < LEAST_STEPS {
         layout.scale_targets(1.0 - LEAST_STEP);
-    } else if num > 1 && kind < 0.15 {
+    } else if num > 1 && kind < 0.15 && table.num_is_free() {
         // One micro-batch less, another one longer.
         let closed = noise.below(num);
         let gained = layout.micro_batches[closed].target + overhead;
         layout.close(table, closed as u32);
         layout.micro_batches[noise.below(num - 1)].target += gained - saved;
-    } else if kind < 0.25 {
+    } else if kind < 0.25 && table.num_is_free() {
         // One micro-batch more, out of the time of another one.
         let split = noise.below(num);
         let rest = layout.micro_batches[split].target - overhead - saved;

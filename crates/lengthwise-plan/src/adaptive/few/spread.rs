@@ -6,6 +6,7 @@ use lengthwise_cost::Span;
 use super::layout::Layout;
 use super::table::Table;
 use crate::balanced_cuts::balanced_cuts;
+use crate::load::Load;
 
 /// A layout of `num` micro-batches of about as many tokens, similar lengths together, each with the best single shape.
 pub(super) fn spread(table: &Table<'_, '_>, num: usize) -> Option<Layout> {
@@ -40,15 +41,19 @@ fn even_groups(
         Span::OneNode => table.node_sizes.iter().map(|size| size / degree).sum(),
         Span::ManyNodes => table.num_devices / degree,
     };
-    let mut figures = vec![(0.0f64, 0u64); (num_groups as usize).min(sequences.len())];
+    let mut figures = vec![(0.0f64, Load::default()); (num_groups as usize).min(sequences.len())];
     let mut groups = vec![Vec::new(); figures.len()];
     for &sequence in sequences {
-        let memory = table.memories(sequence)[shape];
+        let load = Load {
+            memory: table.memories(sequence)[shape],
+            tokens: table.tokens(sequence),
+            sequences: 1,
+        };
         let roomy = figures.iter().enumerate();
-        let roomy = roomy.filter(|(_, figures)| figures.1.saturating_add(memory) <= table.budget);
+        let roomy = roomy.filter(|(_, figures)| table.has_room(shape, figures.1 + load));
         let (first, _) = roomy.min_by(|(_, a), (_, b)| a.0.total_cmp(&b.0))?;
         figures[first].0 += table.times(sequence)[shape];
-        figures[first].1 += memory;
+        figures[first].1 = figures[first].1 + load;
         groups[first].push(sequence);
     }
     let makespan = figures.iter().map(|figures| figures.0).fold(0.0, f64::max);

@@ -4,6 +4,7 @@ use lengthwise_cost::Span;
 
 use super::layout::Layout;
 use crate::instance::Instance;
+use crate::load::Load;
 
 /// Up to so many nodes, and so many devices on each, there are tables.
 pub(super) const MAX_NODES: usize = 128;
@@ -20,6 +21,10 @@ pub(super) struct Table<'a, 'p> {
     times: Vec<f64>,
     /// Bytes that it adds on each device: `[class][shape]`.
     memories: Vec<u64>,
+    /// The tokens of a sequence of each class.
+    tokens: Vec<u64>,
+    /// The most sequences of a group.
+    most_sequences: u32,
     /// The devices of each node.
     pub(super) node_sizes: Vec<u32>,
     pub(super) num_devices: u32,
@@ -40,6 +45,8 @@ pub(super) struct TableShape {
     pub(super) position: usize,
     pub(super) degree: u32,
     pub(super) span: Span,
+    /// The most tokens that its sequences may have together.
+    pub(super) most_tokens: u64,
 }
 
 impl TableShape {
@@ -104,6 +111,8 @@ impl<'a, 'p> Table<'a, 'p> {
             sequences,
             times,
             memories,
+            tokens: instance.tokens().to_vec(),
+            most_sequences: instance.problem.rules.most_sequences(),
             node_sizes,
             num_devices: instance.problem.cluster.num_devices(),
             budget: instance.smallest_budget(),
@@ -115,6 +124,12 @@ impl<'a, 'p> Table<'a, 'p> {
         })
     }
 
+    /// Whether there may be any number of micro-batches.
+    pub(super) fn num_is_free(&self) -> bool {
+        let rules = &self.instance.problem.rules;
+        rules.micro_batches_multiple_of.get() == 1
+    }
+
     /// Whether no layout can be any shorter.
     pub(super) fn is_optimal(&self, layout: &Layout) -> bool {
         layout.step_time(self) <= self.least_step * (1.0 + 1e-9)
@@ -124,6 +139,18 @@ impl<'a, 'p> Table<'a, 'p> {
     pub(super) fn times(&self, sequence: usize) -> &[f64] {
         let num = self.shapes.len();
         &self.times[self.sequences[sequence].class as usize * num..][..num]
+    }
+
+    /// Its tokens.
+    pub(super) fn tokens(&self, sequence: usize) -> u64 {
+        self.tokens[self.sequences[sequence].class as usize]
+    }
+
+    /// Whether a group of a shape may hold so much.
+    pub(super) fn has_room(&self, shape: usize, load: Load) -> bool {
+        load.memory <= self.budget
+            && load.tokens <= self.shapes[shape].most_tokens
+            && load.sequences <= self.most_sequences
     }
 
     /// Bytes that it adds on each device.
@@ -142,6 +169,7 @@ fn useful_shapes(instance: &Instance<'_>) -> Vec<TableShape> {
             let memories = instance.memories(other.position).iter();
             let is_no_wider = other.span == Span::ManyNodes || shape.span == Span::OneNode;
             (is_no_wider || other.degree == 1)
+                && other.most_tokens >= shape.most_tokens
                 && times
                     .zip(instance.times(position))
                     .all(|(other, time)| other <= time)
@@ -154,6 +182,7 @@ fn useful_shapes(instance: &Instance<'_>) -> Vec<TableShape> {
                 position,
                 degree: shape.degree,
                 span: shape.span,
+                most_tokens: shape.most_tokens,
             });
         }
     }

@@ -1,0 +1,109 @@
+//! Degrees for the groups of a micro-batch that leave no rank idle.
+
+use super::bundle::{Bundle, Choice};
+use crate::instance::Instance;
+
+/// Groups that have all ranks of a micro-batch, and its makespan at nominal speed.
+#[derive(Clone, Debug)]
+pub(super) struct Busy {
+    pub(super) makespan: f64,
+    pub(super) groups: Vec<(Bundle, Choice)>,
+}
+
+/// The sequences of a micro-batch in groups that have all its ranks, with about the shortest makespan; `None` where there are
+/// too few sequences.
+///
+/// Groups grow, or are split in two, the slowest first. Which of them grow follows from all degrees that each may have.
+pub(super) fn busy(instance: &Instance<'_>, bundles: &[Bundle]) -> Option<Busy> {
+    let mut bundles = bundles.to_vec();
+    let mut best: Option<Busy> = None;
+    let mut next_look = 0;
+    for num_splits in 0.. {
+        let last = num_splits > 0 && !split_slowest(instance, &mut bundles);
+        if num_splits >= next_look || last || best.is_none() {
+            let choices: Vec<Vec<Choice>> = bundles
+                .iter()
+                .map(|bundle| bundle.choices(instance))
+                .collect();
+            let least: u64 = choices
+                .iter()
+                .map(|choices| {
+                    choices
+                        .first()
+                        .map_or(u64::MAX >> 32, |first| first.degree.into())
+                })
+                .sum();
+            if least > instance.problem.cluster.num_devices().into() {
+                break;
+            }
+            if let Some((makespan, chosen)) = exactly_all(instance, &choices)
+                && best.as_ref().is_none_or(|best| makespan < best.makespan)
+            {
+                let groups = bundles.iter().cloned().zip(chosen).collect();
+                best = Some(Busy { makespan, groups });
+            }
+            next_look = num_splits * 2;
+        }
+        if last {
+            break;
+        }
+    }
+    best
+}
+
+/// Splits the slowest bundle of several sequences in two; `false` where there is none.
+fn split_slowest(instance: &Instance<'_>, bundles: &mut Vec<Bundle>) -> bool {
+    let time = |bundle: &Bundle| {
+        let choices = bundle.choices(instance);
+        choices.first().map_or(f64::INFINITY, |choice| choice.time)
+    };
+    let several = (0..bundles.len()).filter(|&index| bundles[index].num_sequences() > 1);
+    let slowest = several.max_by(|&a, &b| time(&bundles[a]).total_cmp(&time(&bundles[b])));
+    let Some(halves) = slowest.and_then(|index| bundles[index].halves(instance)) else {
+        return false;
+    };
+    let [first, second] = halves;
+    if let Some(index) = slowest {
+        bundles[index] = first;
+    }
+    bundles.push(second);
+    true
+}
+
+/// One choice for each bundle so that the degrees add up to all ranks and the slowest takes least: exact, in steps over the
+/// bundles and how many ranks they have together.
+fn exactly_all(instance: &Instance<'_>, choices: &[Vec<Choice>]) -> Option<(f64, Vec<Choice>)> {
+    let num_ranks = instance.problem.cluster.num_devices() as usize;
+    let mut makespans = vec![f64::INFINITY; num_ranks + 1];
+    makespans[0] = 0.0;
+    let mut chosen: Vec<Vec<u16>> = Vec::with_capacity(choices.len());
+    for choices in choices {
+        let mut with_this = vec![f64::INFINITY; num_ranks + 1];
+        let mut chosen_here = vec![u16::MAX; num_ranks + 1];
+        for (index, choice) in (0u16..).zip(choices) {
+            let degree = choice.degree as usize;
+            for ranks in degree..=num_ranks {
+                let makespan = makespans[ranks - degree].max(choice.time);
+                if makespan < with_this[ranks] {
+                    with_this[ranks] = makespan;
+                    chosen_here[ranks] = index;
+                }
+            }
+        }
+        makespans = with_this;
+        chosen.push(chosen_here);
+    }
+    let makespan = makespans[num_ranks];
+    if !makespan.is_finite() {
+        return None;
+    }
+    let mut left = num_ranks;
+    let mut picked = Vec::with_capacity(choices.len());
+    for (choices, chosen) in choices.iter().zip(&chosen).rev() {
+        let choice = choices[chosen[left] as usize];
+        left -= choice.degree as usize;
+        picked.push(choice);
+    }
+    picked.reverse();
+    Some((makespan, picked))
+}

@@ -1,0 +1,88 @@
+//! The budgets that groups of each degree can have.
+
+use lengthwise_cost::Span;
+
+use crate::Problem;
+use crate::instance::budget_of;
+
+/// For each span and degree the largest budget that all devices of a group can have, as far as there are such groups.
+pub(crate) struct Rooms {
+    one_node: Vec<Option<u64>>,
+    many_nodes: Vec<Option<u64>>,
+}
+
+impl Rooms {
+    /// Of groups on any devices.
+    pub(crate) fn of_any(problem: Problem<'_>) -> Self {
+        let mut rooms = Rooms::none(problem);
+        let mut all = Vec::new();
+        for mut budgets in budgets_by_node(problem) {
+            budgets.sort_unstable_by(|a, b| b.cmp(a));
+            for (weakest, &budget) in budgets.iter().enumerate() {
+                raise(&mut rooms.one_node[weakest + 1], budget);
+            }
+            all.extend(budgets);
+        }
+        if problem.cluster.num_nodes() > 1 {
+            all.sort_unstable_by(|a, b| b.cmp(a));
+            for (weakest, &budget) in all.iter().enumerate().skip(1) {
+                raise(&mut rooms.many_nodes[weakest + 1], budget);
+            }
+        }
+        rooms
+    }
+
+    /// Of groups that are runs of ranks that begin at multiples of their degrees, which are powers of two.
+    pub(crate) fn of_runs(problem: Problem<'_>) -> Self {
+        let mut rooms = Rooms::none(problem);
+        let nodes = budgets_by_node(problem).into_iter().enumerate();
+        let ranks: Vec<(usize, u64)> = nodes
+            .flat_map(|(node, budgets)| budgets.into_iter().map(move |budget| (node, budget)))
+            .collect();
+        for order in 0..=ranks.len().ilog2() {
+            let degree = 1 << order;
+            for run in ranks.chunks_exact(degree) {
+                let budget = run.iter().map(|&(_, budget)| budget).min().unwrap_or(0);
+                let span = if run[0].0 == run[degree - 1].0 {
+                    &mut rooms.one_node
+                } else {
+                    &mut rooms.many_nodes
+                };
+                raise(&mut span[degree], budget);
+            }
+        }
+        rooms
+    }
+
+    fn none(problem: Problem<'_>) -> Self {
+        let degrees = problem.cluster.num_devices() as usize + 1;
+        Rooms {
+            one_node: vec![None; degrees],
+            many_nodes: vec![None; degrees],
+        }
+    }
+
+    /// The largest budget that all devices of a group can have; `None` where there are no such groups.
+    pub(crate) fn best_budget(&self, degree: u32, span: Span) -> Option<u64> {
+        let of_span = match span {
+            Span::OneNode => &self.one_node,
+            Span::ManyNodes => &self.many_nodes,
+        };
+        of_span.get(degree as usize).copied().flatten()
+    }
+}
+
+fn raise(best: &mut Option<u64>, budget: u64) {
+    *best = Some(best.map_or(budget, |best| best.max(budget)));
+}
+
+fn budgets_by_node(problem: Problem<'_>) -> Vec<Vec<u64>> {
+    let cluster = problem.cluster;
+    let budgets = |node| {
+        let ranks = cluster.node_ranks(node).unwrap_or(0..0);
+        let devices = &cluster.devices()[ranks.start as usize..ranks.end as usize];
+        let budgets = devices.iter().map(|device| budget_of(problem, device));
+        budgets.collect()
+    };
+    (0..cluster.num_nodes()).map(budgets).collect()
+}
