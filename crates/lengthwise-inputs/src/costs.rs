@@ -132,6 +132,20 @@ impl CostSource {
         })
     }
 
+    /// A profile at hand, perhaps in the cluster of a name or of a file; `path` is what errors call the profile.
+    ///
+    /// # Errors
+    ///
+    /// A file can't be read, or breaks a rule; or no cluster has this name.
+    pub fn measured(
+        profile: Profile,
+        path: &Path,
+        cluster: Option<&str>,
+    ) -> Result<Self, InputError> {
+        let cluster = cluster.map(ClusterSource::named).transpose()?;
+        Self::of_profile(path, Ok(profile), cluster)
+    }
+
     fn of_profile(
         path: &Path,
         profile: Result<Profile, ProfileError>,
@@ -251,6 +265,11 @@ fn described(
 }
 
 impl Costs {
+    /// The same costs as a profile; of a described cluster without the devices that are unlike the others.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
     /// What the parts of a step of a model of so many layers cost, where a micro-batch takes `overhead` beside them.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use crate::{InputError, OwnedProblem};
 const MAX_RECOMMENDED: u32 = 1 << 17;
 
 impl OwnedProblem {
-    /// Why there is no plan.
-    pub(crate) fn unplannable(&self, error: PlanError) -> InputError {
+    /// Why there is no plan, in the words of the files that the batch came from.
+    pub fn unplannable(&self, error: PlanError) -> InputError {
         let PlanError::DoesNotFit {
             sequence,
             seq_len,

@@ -39,6 +39,7 @@ mod cluster_source;
 mod costs;
 mod degrees;
 mod distribution;
+mod duration;
 mod error;
 mod infeasible;
 mod length_source;
@@ -52,6 +53,7 @@ mod suggestion;
 
 pub use costs::{CostChanges, CostSource, Costs, Transport};
 pub use distribution::{Draw, LengthDistribution};
+pub use duration::duration;
 pub use error::InputError;
 pub use length_source::LengthSource;
 pub use lengths::Lengths;

@@ -5,5 +5,6 @@ mod planning;
 mod values;
 
 pub(crate) use costs::{CostArgs, several};
+pub(crate) use lengthwise_inputs::duration;
 pub(crate) use planning::PlanningLimits;
-pub(crate) use values::{degree, devices, duration};
+pub(crate) use values::{degree, devices};
