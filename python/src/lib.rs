@@ -1,0 +1,52 @@
+//! The Python package `lengthwise`: planners, plans and costs as Python objects, over the crates that the command uses.
+//!
+//! ```text
+//! Planner        cost_arguments, planning_arguments   what its constructor takes
+//!                planning                             a planner's work, without Python: it runs with the GIL released
+//! Plan           micro_batch, group, rank_work        parts of one plan, which share it
+//!                picture                              a plan as SVG
+//! Profile        measured costs
+//! Rules          what plans have to keep
+//! lengths        batches of lengths: lists, arrays, tensors, buffers
+//! fault, values  errors, and arguments that name what is wrong with them
+//! command        the command `lengthwise`
+//! ```
+//!
+//! Exceptions are Python classes (`lengthwise.errors`): native exceptions can't be extended where one build is for
+//! several versions of Python.
+
+#![forbid(unsafe_code)]
+
+mod command;
+mod cost_arguments;
+mod fault;
+mod group;
+mod lengths;
+mod micro_batch;
+mod picture;
+mod plan;
+mod planner;
+mod planning;
+mod planning_arguments;
+mod profile;
+mod rank_work;
+mod rules;
+mod strategy;
+mod values;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _lengthwise(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(command::run_command, module)?)?;
+    module.add_class::<group::Group>()?;
+    module.add_class::<micro_batch::MicroBatch>()?;
+    module.add_class::<plan::Plan>()?;
+    module.add_class::<planner::Planner>()?;
+    module.add_class::<profile::Profile>()?;
+    module.add_class::<rank_work::RankWork>()?;
+    module.add_class::<rules::Rules>()?;
+    module.add_class::<strategy::Strategy>()?;
+    Ok(())
+}
