@@ -84,6 +84,11 @@ fn batch_adaptive(bencher: Bencher, recorded: Recorded) {
     solve(bencher, recorded, PlannerKind::BatchAdaptive);
 }
 
+#[divan::bench(args = BATCHES)]
+fn megatron(bencher: Bencher, recorded: Recorded) {
+    solve(bencher, recorded, PlannerKind::Megatron);
+}
+
 fn solve(bencher: Bencher, recorded: Recorded, kind: PlannerKind) {
     let case = Case::read(recorded);
     let planner = kind.planner();

@@ -3,6 +3,8 @@
 use lengthwise_core::{Bytes, PlanViolation, SequenceIndex, Strategy, Tokens};
 use thiserror::Error;
 
+use crate::MegatronLimit;
+
 /// Why a batch can't be planned.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
@@ -137,6 +139,9 @@ pub enum PlanError {
         /// What is still enumerable.
         max_devices: u32,
     },
+    /// What the rule of Megatron-Core can't plan, though another planner may.
+    #[error(transparent)]
+    Megatron(#[from] MegatronLimit),
 }
 
 impl PlanError {
@@ -188,6 +193,7 @@ impl PlanError {
             PlanError::TooLargeToEnumerate { .. } => {
                 Some("the adaptive planner takes batches of any size".to_owned())
             }
+            PlanError::Megatron(limit) => Some(limit.hint()),
         }
     }
 }

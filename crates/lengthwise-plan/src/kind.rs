@@ -6,7 +6,9 @@ use std::str::FromStr;
 use lengthwise_core::Degree;
 use thiserror::Error;
 
-use crate::{Adaptive, BatchAdaptive, Exhaustive, FlexSp, Planner, PlannerOptions, Static};
+use crate::{
+    Adaptive, BatchAdaptive, Exhaustive, FlexSp, Megatron, Planner, PlannerOptions, Static,
+};
 
 /// Which planner to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum PlannerKind {
     /// The same with HiGHS as its solver; there with the cargo feature `highs`.
     #[cfg(feature = "highs")]
     FlexSpHighs,
+    /// The rule of Megatron-Core's dynamic context parallelism.
+    Megatron,
     /// Everything tried, for tiny batches.
     Exhaustive,
 }
@@ -46,6 +50,7 @@ impl PlannerKind {
         "flexsp",
         #[cfg(feature = "highs")]
         "flexsp:highs",
+        "megatron",
         "exhaustive",
     ];
 
@@ -64,6 +69,7 @@ impl PlannerKind {
             PlannerKind::FlexSpHighs => {
                 Box::new(FlexSp::new(options).with_solver(crate::MilpSolver::Highs))
             }
+            PlannerKind::Megatron => Box::new(Megatron),
             PlannerKind::Exhaustive => Box::new(Exhaustive),
             PlannerKind::Static(None) => Box::new(Static::longest_decides()),
             PlannerKind::Static(Some(degree)) => Box::new(Static::with_degree(degree)),
@@ -83,6 +89,7 @@ impl FromStr for PlannerKind {
                 "adaptive" => Ok(PlannerKind::Adaptive),
                 "batch-adaptive" => Ok(PlannerKind::BatchAdaptive),
                 "flexsp" => Ok(PlannerKind::FlexSp),
+                "megatron" => Ok(PlannerKind::Megatron),
                 "exhaustive" => Ok(PlannerKind::Exhaustive),
                 "static" => Ok(PlannerKind::Static(None)),
                 _ => Err(unknown()),
@@ -107,6 +114,7 @@ impl fmt::Display for PlannerKind {
             PlannerKind::FlexSp => f.write_str("flexsp"),
             #[cfg(feature = "highs")]
             PlannerKind::FlexSpHighs => f.write_str("flexsp:highs"),
+            PlannerKind::Megatron => f.write_str("megatron"),
             PlannerKind::Exhaustive => f.write_str("exhaustive"),
             PlannerKind::Static(None) => f.write_str("static"),
             PlannerKind::Static(Some(degree)) => write!(f, "static:{degree}"),
@@ -128,6 +136,7 @@ mod tests {
             "flexsp",
             #[cfg(feature = "highs")]
             "flexsp:highs",
+            "megatron",
             "exhaustive",
         ] {
             assert_eq!(name.parse::<PlannerKind>().unwrap().to_string(), name);

@@ -68,13 +68,24 @@ impl Planned {
         bound: impl FnOnce(f64) -> (f64, usize),
         started: Instant,
     ) -> Self {
+        let plan = draft.into_plan(instance);
+        Self::of_plan(plan, instance.problem, num_drafts, bound, started)
+    }
+
+    /// The same for a plan that is no draft.
+    pub(crate) fn of_plan(
+        plan: Plan,
+        problem: Problem<'_>,
+        num_drafts: usize,
+        bound: impl FnOnce(f64) -> (f64, usize),
+        started: Instant,
+    ) -> Self {
         let Problem {
             batch,
             cluster,
             cost,
             ..
-        } = instance.problem;
-        let plan = draft.into_plan(instance);
+        } = problem;
         let predicted_step = predict_step(&plan, batch, cluster, cost);
         let (bound, num_bounds) = bound(predicted_step.get());
         let is_optimal = bound >= predicted_step.get() * (1.0 - OPTIMAL);

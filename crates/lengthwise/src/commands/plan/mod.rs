@@ -26,7 +26,7 @@ pub struct PlanArgs {
     /// What the sequences cost.
     #[command(flatten)]
     pub costs: CostArgs,
-    /// The planner: adaptive, static, static:D, batch-adaptive, flexsp or exhaustive.
+    /// The planner: adaptive, static, static:D, batch-adaptive, flexsp, megatron or exhaustive.
     #[arg(long, value_name = "NAME", default_value_t)]
     pub planner: PlannerKind,
     /// What planning may take.

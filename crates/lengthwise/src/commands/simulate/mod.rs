@@ -53,7 +53,7 @@ pub struct SimulateArgs {
     /// What the parts of a step cost.
     #[command(flatten)]
     pub costs: CostArgs,
-    /// Who plans, where no plan is given: adaptive, static, static:D, batch-adaptive, flexsp or exhaustive.
+    /// Who plans, where no plan is given: adaptive, static, static:D, batch-adaptive, flexsp, megatron or exhaustive.
     #[arg(long, value_name = "NAME", default_value_t)]
     pub planner: PlannerKind,
     /// What planning may take.

@@ -1,0 +1,46 @@
+//! The most tokens of a rank where no rule says so.
+
+use lengthwise_core::{Bytes, Degree, Strategy, Tokens};
+
+use crate::Problem;
+
+/// The most tokens that a rank may hold: by the rules, or else by the memory of every device at every degree.
+pub(super) fn tokens_per_rank(problem: Problem<'_>) -> Tokens {
+    if let Some(cap) = problem.rules.token_cap {
+        return cap.tokens_per_rank;
+    }
+    let num_ranks = problem.cluster.num_devices();
+    let degrees = problem.space.degrees();
+    let degrees = degrees.filter(|&d| d.get() <= num_ranks && problem.rules.allows_degree(d));
+    let least = degrees.map(|degree| tokens_at(problem, degree)).min();
+    least.unwrap_or(Tokens(0))
+}
+
+/// The most tokens of a rank that a group of this degree has memory for, with the strategy that needs least.
+fn tokens_at(problem: Problem<'_>, degree: Degree) -> Tokens {
+    let devices = problem.cluster.devices().iter();
+    let budget = devices.map(|device| problem.cost.budget(device)).min();
+    let budget = budget.unwrap_or(Bytes(0));
+    let strategies = problem.space.strategies().iter();
+    let strategies = strategies.filter(|strategy| strategy.degree() == degree);
+    let most = strategies.map(|&strategy| most_tokens(problem, strategy, budget));
+    Tokens(most.max().unwrap_or(0) / u64::from(degree.get()))
+}
+
+/// The longest sequence that a group has memory for; memory does not fall with length.
+fn most_tokens(problem: Problem<'_>, strategy: Strategy, budget: Bytes) -> u64 {
+    let fits = |tokens| problem.cost.sequence_memory(strategy, Tokens(tokens)) <= budget;
+    let (mut most, mut too_many) = (0, LONGEST);
+    while too_many - most > 1 {
+        let between = most + (too_many - most) / 2;
+        if fits(between) {
+            most = between;
+        } else {
+            too_many = between;
+        }
+    }
+    most
+}
+
+/// Longer than any sequence, and exact as a floating-point number.
+const LONGEST: u64 = 1 << 52;
