@@ -1,5 +1,6 @@
 //! Rules that a plan has to keep where the system that runs it asks for more than memory.
 
+use std::fmt;
 use std::num::NonZero;
 
 use crate::{Cluster, Degree, GlobalBatch, Group, Plan, PlanViolation, Rank, Tokens};
@@ -67,7 +68,46 @@ impl Default for PlanRules {
     }
 }
 
+/// A list to read: "no idle rank, only powers of two from 2 on, at most 6407 tokens a rank"; empty without rules.
+impl fmt::Display for PlanRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = Vec::new();
+        if self.no_idle_ranks {
+            words.push("no idle rank".to_owned());
+        }
+        if self.aligned_powers_of_two || self.min_degree > Degree::ONE {
+            words.push(format!("only {}", self.allowed_degrees()));
+        }
+        if let Some(cap) = self.token_cap {
+            let instead = if cap.replaces_memory {
+                " whatever the memory"
+            } else {
+                ""
+            };
+            words.push(format!(
+                "at most {} tokens a rank{instead}",
+                cap.tokens_per_rank
+            ));
+        }
+        if self.micro_batches_multiple_of.get() > 1 {
+            words.push(format!(
+                "micro-batches in multiples of {}",
+                self.micro_batches_multiple_of
+            ));
+        }
+        if let Some(most) = self.max_sequences_per_group {
+            words.push(format!("at most {most} sequences a group"));
+        }
+        f.write_str(&words.join(", "))
+    }
+}
+
 impl PlanRules {
+    /// Whether they ask for anything.
+    pub fn is_empty(&self) -> bool {
+        *self == PlanRules::default()
+    }
+
     /// Whether groups may have this degree.
     pub fn allows_degree(&self, degree: Degree) -> bool {
         degree >= self.min_degree && (!self.aligned_powers_of_two || degree.get().is_power_of_two())

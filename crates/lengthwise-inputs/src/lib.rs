@@ -48,6 +48,7 @@ mod model_source;
 mod plan_file;
 mod plan_json;
 mod problem;
+mod rules_json;
 mod source;
 mod suggestion;
 

@@ -9,11 +9,11 @@
 //!  "seq_lens_tokens": [4000, 1000]}
 //! ```
 //!
-//! Sequences are indices of `seq_lens_tokens`. Whoever writes a plan by hand may leave out the planner and all figures.
+//! Sequences are indices of `seq_lens_tokens`. `rules` stands beside `planner` where the plan keeps some. Whoever writes a plan by hand may leave out the planner and all figures.
 
 use std::path::Path;
 
-use lengthwise_core::{Bytes, Group, MemoryModel, Plan, Seconds, Tokens};
+use lengthwise_core::{Bytes, Group, MemoryModel, Plan, PlanRules, Seconds, Tokens};
 use lengthwise_cost::format::FormatVersion;
 use lengthwise_cost::{predict_group, predict_micro_batch};
 use lengthwise_plan::{Planned, PlannerKind};
@@ -31,6 +31,8 @@ pub struct PlanFile {
     pub lengths: Lengths,
     /// Who planned.
     pub planner: Option<String>,
+    /// What the plan keeps beyond memory; its bound holds for plans that do.
+    pub rules: PlanRules,
     /// What was predicted, where all of it was written.
     pub predictions: Option<PlanPredictions>,
 }
@@ -101,6 +103,7 @@ impl PlanFile {
             plan,
             lengths: problem.lengths().clone(),
             planner: Some(planner.to_string()),
+            rules: problem.rules,
             predictions: Some(predictions),
         }
     }
@@ -148,6 +151,9 @@ impl PlanFile {
             plan: json.plan(&name)?,
             lengths,
             predictions: json.predictions(&name)?,
+            rules: json
+                .rules
+                .map_or(PlanRules::default(), |rules| rules.rules()),
             planner: json.planner,
         })
     }

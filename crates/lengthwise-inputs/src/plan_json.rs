@@ -6,6 +6,7 @@ use lengthwise_core::{
 use lengthwise_cost::format::{ActivationsName, FormatVersion};
 use serde::{Deserialize, Serialize};
 
+use crate::rules_json::RulesJson;
 use crate::{GroupPrediction, InputError, MicroBatchPrediction, PlanFile, PlanPredictions};
 
 /// A plan and its predictions.
@@ -15,6 +16,8 @@ pub(crate) struct PlanJson {
     pub(crate) version: Option<u32>,
     #[serde(default)]
     pub(crate) planner: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rules: Option<RulesJson>,
     predicted_step_s: Option<f64>,
     lower_bound_s: Option<f64>,
     gap: Option<f64>,
@@ -72,6 +75,7 @@ impl PlanJson {
         PlanJson {
             version: Some(FormatVersion::NUMBER),
             planner: file.planner.clone(),
+            rules: RulesJson::of(file.rules),
             predicted_step_s: predictions.map(|predictions| predictions.predicted_step.get()),
             lower_bound_s: lower_bound.map(Seconds::get),
             gap: predictions.and_then(|predictions| predictions.gap),

@@ -6,6 +6,7 @@ use crate::bound::Effort;
 use crate::deadline::Deadline;
 use crate::homogeneous::pack_best;
 use crate::instance::Instance;
+use crate::rules::keeping_rules;
 use crate::{PlanError, Planned, Planner, Problem};
 
 /// The best single degree for each batch, with sequences packed best fit decreasing: what can be had without mixing
@@ -25,6 +26,7 @@ impl Planner for BatchAdaptive {
             .ok_or_else(|| instance.does_not_fit_degree(instance.largest_degree()))?;
         let num_drafts = problem.space.strategies().len();
         let effort = Effort::until(Deadline::default());
-        Ok(Planned::of(draft, &instance, num_drafts, effort, started))
+        let planned = Planned::of(draft, &instance, num_drafts, effort, started);
+        keeping_rules(planned, problem, self.name())
     }
 }

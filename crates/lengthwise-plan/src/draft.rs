@@ -1,5 +1,7 @@
 //! A plan in the making: groups with their devices, their sums, and who is in which.
 
+use std::cmp::Reverse;
+
 use lengthwise_core::{Group, MicroBatch, Plan, SequenceIndex, Strategy};
 
 use crate::arrangement::arrange;
@@ -57,6 +59,31 @@ impl DraftGroup {
 }
 
 impl Draft {
+    /// A plan as a draft; `None` where its groups don't find devices like their own.
+    pub(crate) fn of_plan(instance: &Instance<'_>, plan: &Plan) -> Option<Self> {
+        let batch = instance.problem.batch;
+        let mut draft = Draft::default();
+        for micro_batch in plan.micro_batches() {
+            let opened = draft.open_micro_batch(instance);
+            let mut groups: Vec<&Group> = micro_batch.groups.iter().collect();
+            groups.sort_by_key(|group| Reverse(group.degree()));
+            for group in groups {
+                let memory = if instance.problem.rules.limits_memory() {
+                    instance.problem.cost.group_memory(group, batch).0
+                } else {
+                    0
+                };
+                let to = draft.open_group(instance, opened, group.strategy, memory)?;
+                for &sequence in &group.sequences {
+                    let seq_len = batch.seq_len(sequence)?;
+                    let class = instance.class_lens.binary_search(&seq_len).ok()?;
+                    draft.place(instance, class, to);
+                }
+            }
+        }
+        Some(draft)
+    }
+
     /// Adds a micro-batch; returns its position.
     pub(crate) fn open_micro_batch(&mut self, instance: &Instance<'_>) -> u32 {
         self.free.push(instance.devices.all_free());

@@ -1,6 +1,8 @@
 //! Why a batch can't be planned, and what would help.
 
-use lengthwise_core::{Bytes, PlanViolation, SequenceIndex, Strategy, Tokens};
+use std::fmt;
+
+use lengthwise_core::{Bytes, PlanRules, PlanViolation, SequenceIndex, Strategy, Tokens};
 use thiserror::Error;
 
 use crate::MegatronLimit;
@@ -81,10 +83,10 @@ pub enum PlanError {
         max_communicators: u32,
     },
     /// A rule that no plan of the batch can keep.
-    #[error("no plan can keep the rule {rule:?}: {reason}")]
+    #[error("no plan can keep the rule of {rule}: {reason}")]
     RuleCannotBeKept {
         /// The rule.
-        rule: &'static str,
+        rule: Rule,
         /// Why.
         reason: String,
     },
@@ -94,7 +96,7 @@ pub enum PlanError {
     )]
     NoPlanKeepsRules {
         /// The rules of the problem.
-        rules: String,
+        rules: PlanRules,
         /// Sequences of the batch.
         num_sequences: usize,
         /// Devices of the cluster.
@@ -144,6 +146,53 @@ pub enum PlanError {
     Megatron(#[from] MegatronLimit),
 }
 
+/// A rule of [`PlanRules`] that can be impossible to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rule {
+    /// Powers of two, and the smallest degree.
+    Degrees,
+    /// No rank idles.
+    NoIdleRanks,
+    /// The tokens of a rank.
+    TokensPerRank,
+    /// The number of micro-batches.
+    MicroBatchesMultipleOf,
+}
+
+impl Rule {
+    /// The name it has in errors.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Rule::Degrees => "allowed degrees",
+            Rule::NoIdleRanks => "no idle rank",
+            Rule::TokensPerRank => "tokens per rank",
+            Rule::MicroBatchesMultipleOf => "a multiple of micro-batches",
+        }
+    }
+
+    const fn hint(self) -> &'static str {
+        match self {
+            Rule::Degrees => "allow more degrees, or a smaller least one",
+            Rule::NoIdleRanks => {
+                "allow more degrees, plan for more sequences at once, or let ranks idle"
+            }
+            Rule::TokensPerRank => {
+                "allow more tokens per rank, use more ranks, or shorten the context"
+            }
+            Rule::MicroBatchesMultipleOf => {
+                "ask for a smaller multiple, or plan for more sequences at once"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl PlanError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
@@ -184,8 +233,9 @@ impl PlanError {
                 "a degree d needs one for every d devices, and degree 1 none: allow more of them, or degree 1"
                     .to_owned(),
             ),
-            PlanError::RuleCannotBeKept { .. } | PlanError::NoPlanKeepsRules { .. } => {
-                Some("loosen the rule, or add sequences to the batch".to_owned())
+            PlanError::RuleCannotBeKept { rule, .. } => Some(rule.hint().to_owned()),
+            PlanError::NoPlanKeepsRules { .. } => {
+                Some("loosen a rule, or plan for more sequences at once".to_owned())
             }
             PlanError::BreaksRule { .. } => {
                 Some("the adaptive planner keeps all rules".to_owned())

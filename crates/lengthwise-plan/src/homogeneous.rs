@@ -23,11 +23,11 @@ fn pack_best_of(instance: &Instance<'_>, may: impl Fn(Strategy) -> bool) -> Opti
     let strategies = instance.problem.space.strategies().iter();
     strategies
         .filter(|&&strategy| may(strategy))
-        .filter_map(|&strategy| complete(instance, pack(instance, strategy)?))
+        .filter_map(|&strategy| pack(instance, strategy))
         .min_by(|a, b| a.step_time(instance).total_cmp(&b.step_time(instance)))
 }
 
-/// The best of the same drafts, if it takes less than `seconds`.
+/// The best of the same drafts, changed to keep the rules, if it takes less than `seconds`.
 pub(crate) fn pack_faster_than(instance: &Instance<'_>, seconds: f64) -> Option<Draft> {
     let strategies = instance.problem.space.strategies().iter();
     let hopeful = strategies.filter(|&&strategy| least_time(instance, strategy) < seconds);

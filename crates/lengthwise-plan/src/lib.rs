@@ -30,7 +30,7 @@ mod static_degree;
 
 pub use adaptive::Adaptive;
 pub use batch_adaptive::BatchAdaptive;
-pub use error::PlanError;
+pub use error::{PlanError, Rule};
 pub use exhaustive::Exhaustive;
 pub use flexsp::{FlexSp, MilpSolver};
 pub use kind::{PlannerKind, UnknownPlanner};

@@ -127,6 +127,17 @@ impl Planned {
     }
 }
 
+impl Planned {
+    /// Takes a plan that came about otherwise if it is faster.
+    pub(crate) fn improve_by(&mut self, plan: Plan, problem: Problem<'_>) {
+        let predicted_step = predict_step(&plan, problem.batch, problem.cluster, problem.cost);
+        if predicted_step < self.report.predicted_step {
+            self.plan = plan;
+            self.report.predicted_step = predicted_step;
+        }
+    }
+}
+
 /// A plan within this part of its bound counts as optimal: sums differ in their last digits.
 const OPTIMAL: f64 = 1e-9;
 

@@ -1,10 +1,10 @@
 //! Which limit of groups binds first, and rules that no plan can keep.
 
-use lengthwise_core::{Degree, PlanRules};
+use lengthwise_core::{Degree, PlanRules, StrategySpace};
 
 use crate::bound::{micro_batches_by, usable_devices};
 use crate::instance::{Instance, Limit};
-use crate::{PlanError, Problem};
+use crate::{PlanError, Planned, Problem, Rule};
 
 /// The limit that asks for the most micro-batches; memory where none asks for more.
 pub(crate) fn tightest_limit(instance: &Instance<'_>) -> Limit {
@@ -40,14 +40,14 @@ pub(crate) fn check_rules(instance: &Instance<'_>) -> Result<(), PlanError> {
         let usable = usable_devices(instance);
         if usable[num_ranks as usize] < num_ranks {
             return Err(cannot_be_kept(
-                IDLE,
+                Rule::NoIdleRanks,
                 format!("{num_ranks} ranks are no sum of degrees out of {degrees}"),
             ));
         }
         groups_needed = least_groups(instance, num_ranks);
         if groups_needed as usize > num_sequences {
             return Err(cannot_be_kept(
-                IDLE,
+                Rule::NoIdleRanks,
                 format!(
                     "{num_ranks} ranks make at least {groups_needed} groups of degrees out of {degrees}, and the batch \
                      has {num_sequences} sequences"
@@ -63,7 +63,7 @@ pub(crate) fn check_rules(instance: &Instance<'_>) -> Result<(), PlanError> {
             String::new()
         };
         return Err(cannot_be_kept(
-            MULTIPLE,
+            Rule::MicroBatchesMultipleOf,
             format!(
                 "{multiple_of} micro-batches{idle} need {needed} sequences, and the batch has {num_sequences}"
             ),
@@ -72,20 +72,39 @@ pub(crate) fn check_rules(instance: &Instance<'_>) -> Result<(), PlanError> {
     Ok(())
 }
 
+/// The strategies that the rules allow.
+///
+/// # Errors
+///
+/// There is none.
+pub(crate) fn allowed_strategies(problem: Problem<'_>) -> Result<StrategySpace, PlanError> {
+    check_degrees(problem)?;
+    let degrees = problem.space.degrees();
+    let allowed: Vec<Degree> = degrees
+        .filter(|&d| problem.rules.allows_degree(d))
+        .collect();
+    let space = problem.space.restricted_to(&allowed);
+    space.map_err(|error| cannot_be_kept(Rule::Degrees, error.to_string()))
+}
+
 /// Refuses rules that allow no degree there is.
 pub(crate) fn check_degrees(problem: Problem<'_>) -> Result<(), PlanError> {
-    let allowed = |degree: &Degree| problem.rules.allows_degree(*degree);
-    if problem.space.degrees().any(|degree| allowed(&degree)) && problem.rules.min_degree.get() == 1
-    {
+    let num_ranks = problem.cluster.num_devices();
+    let mut degrees = problem.space.degrees();
+    if degrees.any(|degree| problem.rules.allows_degree(degree) && degree.get() <= num_ranks) {
+        return Ok(());
+    }
+    // Without rules, it is the cluster that is too small.
+    if problem.rules.allowed_degrees() == PlanRules::default().allowed_degrees() {
         return Ok(());
     }
     let degrees: Vec<String> = problem.space.degrees().map(|d| d.to_string()).collect();
     Err(cannot_be_kept(
-        DEGREES,
+        Rule::Degrees,
         format!(
             "groups may have only {}, and the degrees for {} ranks are {}",
             problem.rules.allowed_degrees(),
-            problem.cluster.num_devices(),
+            num_ranks,
             degrees.join(", ")
         ),
     ))
@@ -96,7 +115,7 @@ pub(crate) fn too_many_tokens(instance: &Instance<'_>, shape: usize, class: usiz
     let figures = &instance.shapes[shape];
     let tokens_per_rank = figures.most_tokens / u64::from(figures.degree);
     cannot_be_kept(
-        TOKENS,
+        Rule::TokensPerRank,
         format!(
             "sequence {} has {} tokens; at {tokens_per_rank} a rank, degree {}, the largest there is, holds {}",
             instance.members(class)[0],
@@ -121,44 +140,32 @@ fn least_groups(instance: &Instance<'_>, num_ranks: u32) -> u32 {
     least[num_ranks as usize]
 }
 
-const IDLE: &str = "no idle rank";
-const DEGREES: &str = "allowed degrees";
-const TOKENS: &str = "tokens a rank";
-const MULTIPLE: &str = "a multiple of micro-batches";
-
-fn cannot_be_kept(rule: &'static str, reason: String) -> PlanError {
+fn cannot_be_kept(rule: Rule, reason: String) -> PlanError {
     PlanError::RuleCannotBeKept { rule, reason }
 }
 
 /// The error where drafts were made and none of them could be changed to keep the rules.
 pub(crate) fn no_plan_found(instance: &Instance<'_>) -> PlanError {
     PlanError::NoPlanKeepsRules {
-        rules: in_words(&instance.problem.rules),
+        rules: instance.problem.rules,
         num_sequences: instance.num_sequences(),
         num_ranks: instance.problem.cluster.num_devices(),
     }
 }
 
-/// The rules of a problem that say something, as a list to read.
-pub(crate) fn in_words(rules: &PlanRules) -> String {
-    let mut words = Vec::new();
-    if rules.no_idle_ranks {
-        words.push(IDLE.to_owned());
-    }
-    if rules.aligned_powers_of_two || rules.min_degree.get() > 1 {
-        words.push(rules.allowed_degrees());
-    }
-    if let Some(cap) = rules.token_cap {
-        words.push(format!("at most {} tokens a rank", cap.tokens_per_rank));
-    }
-    if rules.micro_batches_multiple_of.get() > 1 {
-        words.push(format!(
-            "micro-batches in multiples of {}",
-            rules.micro_batches_multiple_of
-        ));
-    }
-    if let Some(most) = rules.max_sequences_per_group {
-        words.push(format!("at most {most} sequences a group"));
-    }
-    words.join(", ")
+/// A plan of a planner that does not heed all rules, if it keeps them.
+///
+/// # Errors
+///
+/// The rule that it breaks.
+pub(crate) fn keeping_rules(
+    planned: Planned,
+    problem: Problem<'_>,
+    planner: &'static str,
+) -> Result<Planned, PlanError> {
+    let checked = problem
+        .rules
+        .check(&planned.plan, problem.batch, problem.cluster);
+    checked.map_err(|violation| PlanError::BreaksRule { planner, violation })?;
+    Ok(planned)
 }

@@ -9,6 +9,7 @@ use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::homogeneous::pack_degree;
 use crate::instance::Instance;
+use crate::rules::keeping_rules;
 use crate::{PlanError, Planned, Planner, Problem};
 
 /// One degree for all: what systems do that fix their groups before training starts.
@@ -60,6 +61,7 @@ impl Planner for Static {
         let instance = Instance::new(problem)?;
         let draft = self.pack(&instance)?;
         let effort = Effort::until(Deadline::default());
-        Ok(Planned::of(draft, &instance, 1, effort, started))
+        let planned = Planned::of(draft, &instance, 1, effort, started);
+        keeping_rules(planned, problem, self.name())
     }
 }

@@ -14,10 +14,11 @@ mod starts;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use lengthwise_core::{Degree, StrategyKind, StrategySpace};
+use lengthwise_core::{Degree, Plan, StrategyKind, StrategySpace};
 
 use self::lanes::{NUM_LANES, in_lanes};
-use self::search::{Search, Tried};
+use self::polish::Polish;
+use self::search::{NUM_TRADES, Search, Tried};
 use self::sketch::sketch;
 use crate::bound::{Effort, longest_first_bound};
 use crate::communicators::affordable;
@@ -27,8 +28,9 @@ use crate::draft::Draft;
 use crate::exhaustive::{is_tiny, plan_until};
 use crate::homogeneous::pack_faster_than;
 use crate::instance::Instance;
+use crate::megatron;
 use crate::patterns::{PatternPrices, is_deep};
-use crate::rules::no_plan_found;
+use crate::rules::{allowed_strategies, keeping_rules, no_plan_found};
 use crate::{PlanError, Planned, Planner, PlannerOptions, Problem};
 
 /// Chooses micro-batches, groups and assignment together.
@@ -75,26 +77,53 @@ impl Planner for Adaptive {
     fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
         let started = Instant::now();
         let Some(max_communicators) = self.options.max_communicators else {
-            return self.plan_all(problem, started);
+            let planned = self.plan_with_start(problem, started)?;
+            return keeping_rules(planned, problem, self.name());
         };
-        let space = affordable(problem.space, problem.cluster, max_communicators)?;
+        let allowed = allowed_strategies(problem)?;
+        let space = affordable(&allowed, problem.cluster, max_communicators)?;
         let degrees: Vec<Degree> = space.degrees().collect();
-        let leaves_some_out = problem.space.degrees().any(|d| !degrees.contains(&d));
+        let leaves_some_out = allowed.degrees().any(|d| !degrees.contains(&d));
         let restricted = Problem {
             space: &space,
             ..problem
         };
-        let mut planned = self.plan_all(restricted, started)?;
+        let mut planned = self.plan_with_start(restricted, started)?;
         planned.report.bounded_degrees = leaves_some_out.then_some(degrees);
-        Ok(planned)
+        keeping_rules(planned, problem, self.name())
     }
 }
 
 impl Adaptive {
+    /// Plans from the plan of Megatron-Core's rule as well, where the rules of the problem are those that it keeps: so no plan
+    /// is slower than the one that it takes the place of.
+    fn plan_with_start(
+        &self,
+        problem: Problem<'_>,
+        started: Instant,
+    ) -> Result<Planned, PlanError> {
+        if !problem.rules.aligned_powers_of_two {
+            return self.plan_all(problem, None, started);
+        }
+        let start = megatron::plan_for(problem).ok();
+        let planned = self.plan_all(problem, start.as_ref(), started);
+        let (Ok(mut planned), Some(start)) = (planned.clone(), start) else {
+            return planned;
+        };
+        // Its groups may lie better than those of a draft where nodes differ.
+        planned.improve_by(start, problem);
+        Ok(planned)
+    }
+
     /// Plans with every strategy of the problem, and with those of each kind alone where there are several: what makes a
     /// good draft of the one makes a bad one of the other where both fit but cost different amounts of memory.
-    fn plan_all(&self, problem: Problem<'_>, started: Instant) -> Result<Planned, PlanError> {
-        let mut planned = self.plan_together(problem, started)?;
+    fn plan_all(
+        &self,
+        problem: Problem<'_>,
+        start: Option<&Plan>,
+        started: Instant,
+    ) -> Result<Planned, PlanError> {
+        let mut planned = self.plan_together(problem, start, started)?;
         let strategies = problem.space.strategies();
         let kinds: BTreeSet<StrategyKind> = strategies.iter().map(|one| one.kind()).collect();
         if kinds.len() < 2 {
@@ -110,7 +139,7 @@ impl Adaptive {
                 ..problem
             };
             // A kind that some sequence does not fit is no choice for all of them.
-            if let Ok(alone) = self.plan_together(alone, started) {
+            if let Ok(alone) = self.plan_together(alone, None, started) {
                 planned.improve(alone);
             }
         }
@@ -119,7 +148,12 @@ impl Adaptive {
         Ok(planned)
     }
 
-    fn plan_together(&self, problem: Problem<'_>, started: Instant) -> Result<Planned, PlanError> {
+    fn plan_together(
+        &self,
+        problem: Problem<'_>,
+        start: Option<&Plan>,
+        started: Instant,
+    ) -> Result<Planned, PlanError> {
         let deadline = |share| Deadline::after(started, self.options.time_budget, share);
         // The enumeration knows of no communicators.
         if self.options.max_communicators.is_none()
@@ -131,7 +165,7 @@ impl Adaptive {
         }
         let instance = Instance::new(problem)?;
         if is_deep(&instance) && instance.devices.are_equal() {
-            let mut planned = plan_deep(&instance, deadline, started)?;
+            let mut planned = plan_deep(&instance, start, deadline, started)?;
             planned.report.compare_with(self.options.time_budget);
             return Ok(planned);
         }
@@ -164,7 +198,7 @@ impl Adaptive {
         let found = found.into_iter().filter_map(|(found, _)| found);
         let best = found.reduce(|a, b| if b.time < a.time { b } else { a });
         let draft = best.map(|best| best.draft);
-        let draft = improved(&instance, draft, deadline(SEARCH_SHARE))?;
+        let draft = improved(&instance, draft, start, deadline(SEARCH_SHARE))?;
         out_of_time |= deadline(SEARCH_SHARE).has_passed();
         let effort = Effort::until(deadline(BOUND_SHARE));
         let mut planned = Planned::of(draft, &instance, num_drafts, effort, started);
@@ -175,7 +209,7 @@ impl Adaptive {
     }
 }
 
-/// A draft that takes no longer than this one, nor than one with a single degree.
+/// A draft that takes no longer than this one, nor than one with a single degree, nor than the plan to start from.
 ///
 /// # Errors
 ///
@@ -183,11 +217,15 @@ impl Adaptive {
 fn improved(
     instance: &Instance<'_>,
     draft: Option<Draft>,
+    start: Option<&Plan>,
     deadline: Deadline,
 ) -> Result<Draft, PlanError> {
-    let time = draft
-        .as_ref()
-        .map_or(f64::INFINITY, |draft| draft.step_time(instance));
+    let start = start.and_then(|start| Draft::of_plan(instance, start));
+    let start = start.map(|start| Polish::new(instance, start).run(NUM_TRADES));
+    let step_time = |draft: &Draft| draft.step_time(instance);
+    let drafts = [draft, start].into_iter().flatten();
+    let draft = drafts.min_by(|a, b| step_time(a).total_cmp(&step_time(b)));
+    let time = draft.as_ref().map_or(f64::INFINITY, step_time);
     let draft = pack_faster_than(instance, time).or(draft);
     let draft = draft.ok_or_else(|| no_plan_found(instance))?;
     let improved = few::improve(instance, draft, deadline);
@@ -197,13 +235,14 @@ fn improved(
 /// Plans micro-batches by the prices of the groups that recur in them, which bound all plans, too.
 fn plan_deep(
     instance: &Instance<'_>,
+    start: Option<&Plan>,
     deadline: impl Fn(f64) -> Deadline,
     started: Instant,
 ) -> Result<Planned, PlanError> {
     let prices = PatternPrices::of(instance, deadline(SKETCH_SHARE));
     let mut out_of_time = deadline(SKETCH_SHARE).has_passed();
     let draft = complete(instance, deep::draft(instance, &prices));
-    let draft = improved(instance, draft, deadline(SEARCH_SHARE))?;
+    let draft = improved(instance, draft, start, deadline(SEARCH_SHARE))?;
     let effort = Effort::until(deadline(BOUND_SHARE));
     let bound = |known| {
         let (bound, num_bounds) = longest_first_bound(instance, known, effort);

@@ -28,7 +28,7 @@ const HOPELESS: f64 = 1.03;
 const NUM_STARTS: usize = 3;
 
 /// Trades to polish a draft with.
-const NUM_TRADES: usize = 60;
+pub(super) const NUM_TRADES: usize = 60;
 
 /// Halvings of the range in which the least level is looked for.
 const NUM_BISECTIONS: usize = 6;

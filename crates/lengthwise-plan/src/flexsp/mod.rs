@@ -17,6 +17,7 @@ use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::homogeneous::pack_best;
 use crate::instance::Instance;
+use crate::rules::keeping_rules;
 use crate::{PlanError, Planned, Planner, PlannerOptions, Problem};
 use buckets::buckets;
 use milp::MicroBatchMilp;
@@ -77,7 +78,7 @@ impl Planner for FlexSp {
         planned.report.tried.num_stopped_milps = num_stopped;
         planned.report.note_time_budget(deadline.has_passed());
         planned.report.compare_with(self.options.time_budget);
-        Ok(planned)
+        keeping_rules(planned, problem, self.name())
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod costs;
 mod planning;
+mod rules;
 mod values;
 
 pub(crate) use costs::{CostArgs, several};
 pub(crate) use lengthwise_inputs::duration;
 pub(crate) use planning::PlanningLimits;
+pub(crate) use rules::RuleArgs;
 pub(crate) use values::{degree, devices};

@@ -9,7 +9,7 @@ use lengthwise_inputs::{CostChanges, CostSource, Lengths, OwnedProblem};
 use lengthwise_plan::PlannerKind;
 use serde::Deserialize;
 
-use crate::arguments::{PlanningLimits, degree};
+use crate::arguments::{PlanningLimits, RuleArgs, degree};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -39,6 +39,9 @@ pub struct BenchPlanArgs {
     /// What planning may take.
     #[command(flatten)]
     pub limits: PlanningLimits,
+    /// What plans have to keep.
+    #[command(flatten)]
+    pub rules: RuleArgs,
     /// Plans of which the median time is shown.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     pub repetitions: u32,
@@ -80,7 +83,7 @@ pub(super) fn run(args: &BenchPlanArgs, output: &mut Output<'_>) -> Result<(), F
         let lengths = Lengths::read(path)?;
         let source = CostSource::profile(&profile)?;
         let costs = source.costs(CostChanges::default(), args.degrees.as_deref())?;
-        let problem = OwnedProblem::new(costs, lengths)?;
+        let problem = OwnedProblem::new(costs, lengths)?.with_rules(args.rules.rules());
         let published = recorded.peers_under_flexsp_cost_model.flexsp;
         let published_s = published.map(|peer| peer.predicted_step_ms / 1e3);
         let name = path

@@ -19,6 +19,8 @@ pub(super) struct Contender {
     pub(super) options: PlannerOptions,
     /// The degrees it may use, where not all of the setting.
     pub(super) degrees: Option<Vec<Degree>>,
+    /// What its plans have to keep.
+    pub(super) rules: PlanRules,
 }
 
 /// What one planner made of one batch.
@@ -98,7 +100,7 @@ impl Contender {
             cluster: &costs.cluster,
             cost: &costs.model,
             space: restricted.as_ref().unwrap_or(&costs.space),
-            rules: PlanRules::default(),
+            rules: self.rules,
         };
         let planned =
             kind.planner_with(self.options)

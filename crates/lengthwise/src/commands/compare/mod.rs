@@ -22,7 +22,7 @@ use lengthwise_cost::ModelKind;
 use lengthwise_inputs::{CostChanges, CostSource, LengthSource};
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 
-use crate::arguments::{CostArgs, duration, several};
+use crate::arguments::{CostArgs, RuleArgs, duration, several};
 use crate::failure::Failure;
 use crate::output::Output;
 use figures::Contender;
@@ -64,6 +64,9 @@ pub struct CompareArgs {
         default_value = "static,batch-adaptive,adaptive"
     )]
     pub planners: Vec<PlannerKind>,
+    /// What plans have to keep.
+    #[command(flatten)]
+    pub rules: RuleArgs,
     /// Memories of a device in GiB, as the profile or the cluster gives it.
     #[arg(long, value_name = "GIB,…", value_delimiter = ',', value_parser = gib)]
     pub memory: Vec<Bytes>,
@@ -84,7 +87,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub flexsp_time: Option<Duration>,
     /// Print the 18 settings that FlexSP was published with, beside the published seconds.
-    #[arg(long, conflicts_with_all = ["profile", "cluster", "model", "lengths", "planners", "degrees", "context", "devices", "memory", "sequences", "multiple_of"])]
+    #[arg(long, conflicts_with_all = ["profile", "cluster", "model", "lengths", "planners", "degrees", "context", "devices", "memory", "sequences", "multiple_of", "no_idle_ranks", "aligned_powers_of_two", "min_degree", "max_tokens_per_rank", "micro_batches_multiple_of", "max_sequences_per_group"])]
     pub paper: bool,
     /// How to print it.
     #[arg(long, value_enum, default_value_t)]
@@ -154,7 +157,7 @@ fn settings(args: &CompareArgs) -> Result<Vec<Setting>, Failure> {
     let contenders: Vec<Contender> = args
         .planners
         .iter()
-        .map(|&kind| contender(kind, args.flexsp_time))
+        .map(|&kind| contender(kind, args))
         .collect();
     let mut settings = Vec::new();
     for source in &sources {
@@ -183,16 +186,17 @@ fn settings(args: &CompareArgs) -> Result<Vec<Setting>, Failure> {
 }
 
 /// Only flexsp is limited; the others take what they need.
-fn contender(kind: PlannerKind, flexsp_time: Option<Duration>) -> Contender {
+fn contender(kind: PlannerKind, args: &CompareArgs) -> Contender {
     let options = PlannerOptions::default();
     let is_milp = kind.to_string().starts_with("flexsp");
     Contender {
         kind,
-        options: match flexsp_time {
+        options: match args.flexsp_time {
             Some(time) if is_milp => options.with_time_budget(time),
             _ => options,
         },
         degrees: None,
+        rules: args.rules.rules(),
     }
 }
 

@@ -146,7 +146,7 @@ fn settings(args: &CompareArgs) -> Result<(Vec<Setting>, Names), Failure> {
             let degree = Degree::new(static_degree).map_err(|e| Failure::run(e.to_string()))?;
             let with = |kind, degrees: Option<&Vec<Degree>>| Contender {
                 degrees: degrees.cloned(),
-                ..contender(kind, args.flexsp_time)
+                ..contender(kind, args)
             };
             settings.push(Setting {
                 lengths: LengthSource::known(corpus.lengths)?,

@@ -8,7 +8,7 @@ use clap::Args;
 use lengthwise_inputs::{Lengths, OwnedProblem, PlanFile};
 use lengthwise_plan::PlannerKind;
 
-use crate::arguments::{CostArgs, PlanningLimits};
+use crate::arguments::{CostArgs, PlanningLimits, RuleArgs};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -32,6 +32,9 @@ pub struct PlanArgs {
     /// What planning may take.
     #[command(flatten)]
     pub limits: PlanningLimits,
+    /// What plans have to keep.
+    #[command(flatten)]
+    pub rules: RuleArgs,
     /// Print the plan as JSON.
     #[arg(long)]
     pub json: bool,
@@ -40,7 +43,7 @@ pub struct PlanArgs {
 /// Plans and prints.
 pub fn run(args: PlanArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let lengths = Lengths::read(&args.lengths)?;
-    let problem = OwnedProblem::new(args.costs.costs()?, lengths)?;
+    let problem = OwnedProblem::new(args.costs.costs()?, lengths)?.with_rules(args.rules.rules());
     let planner = args.planner.planner_with(args.limits.options());
     let planned = problem.plan(planner.as_ref())?;
     if args.json {

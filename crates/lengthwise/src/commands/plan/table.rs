@@ -47,6 +47,16 @@ pub(super) fn lines(
             degrees.join(", ")
         ));
     }
+    if !problem.rules.is_empty() {
+        lines.push("all plans keep these rules:".to_owned());
+        lines.extend(
+            problem
+                .rules
+                .to_string()
+                .split(", ")
+                .map(|rule| format!("  {rule}")),
+        );
+    }
     if report.tried.num_drafts > 0 {
         lines.push(format!(
             "tried {} and {}",

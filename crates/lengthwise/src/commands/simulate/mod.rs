@@ -17,7 +17,7 @@ use self::activity_times::ActivityTimes;
 use self::report::Report;
 use self::scenario::Scenario;
 use self::straggler::Straggler;
-use crate::arguments::{CostArgs, PlanningLimits, duration};
+use crate::arguments::{CostArgs, PlanningLimits, RuleArgs, duration};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::trace_file::TraceFile;
@@ -44,7 +44,10 @@ pub struct SimulateArgs {
     #[arg(
         value_name = "PLAN.json",
         required_unless_present = "lengths",
-        conflicts_with_all = ["lengths", "planner", "degrees", "time_budget"]
+        conflicts_with_all = [
+            "lengths", "planner", "degrees", "time_budget", "no_idle_ranks", "aligned_powers_of_two", "min_degree",
+            "max_tokens_per_rank", "micro_batches_multiple_of", "max_sequences_per_group",
+        ]
     )]
     pub plan: Option<PathBuf>,
     /// The lengths of one global batch to plan: one a line, or JSON with `seq_lens_tokens`; `-` reads stdin.
@@ -59,6 +62,9 @@ pub struct SimulateArgs {
     /// What planning may take.
     #[command(flatten)]
     pub limits: PlanningLimits,
+    /// What a plan that is made here has to keep.
+    #[command(flatten)]
+    pub rules: RuleArgs,
     /// What is unlike the plan.
     #[command(flatten)]
     pub conditions: Conditions,

@@ -38,7 +38,7 @@ impl Scenario {
             None => format!("{} as measured", costs.name),
             Some(transport) => format!("{} over links of {}", costs.name, transport.cluster),
         };
-        let problem = OwnedProblem::new(costs, lengths)?;
+        let problem = OwnedProblem::new(costs, lengths)?.with_rules(args.rules.rules());
         let (plan, planner) = match given {
             Some(given) => given,
             None => {
