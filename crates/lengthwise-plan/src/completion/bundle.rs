@@ -8,6 +8,8 @@ use crate::load::Load;
 pub(super) struct Bundle {
     /// The classes it holds, increasing, and how many of each.
     pub(super) content: Vec<(u32, u32)>,
+    /// The shape that its group has, as long as it holds what it did then.
+    pub(super) shape: Option<usize>,
     /// Seconds at nominal speed and loads, by shape.
     figures: Vec<(f64, Load)>,
 }
@@ -24,6 +26,7 @@ impl Bundle {
     pub(super) fn empty(instance: &Instance<'_>) -> Self {
         Bundle {
             content: Vec::new(),
+            shape: None,
             figures: vec![(0.0, Load::default()); instance.shapes.len()],
         }
     }
@@ -42,6 +45,7 @@ impl Bundle {
     }
 
     pub(super) fn add(&mut self, instance: &Instance<'_>, class: u32, count: u32) {
+        self.shape = None;
         match self.content.binary_search_by_key(&class, |&(held, _)| held) {
             Ok(position) => self.content[position].1 += count,
             Err(position) => self.content.insert(position, (class, count)),
@@ -85,9 +89,18 @@ impl Bundle {
         self.figures[shape].0
     }
 
+    /// A shape with what it takes there.
+    pub(super) fn choice(&self, instance: &Instance<'_>, shape: usize) -> Choice {
+        Choice {
+            degree: instance.shapes[shape].degree,
+            shape,
+            time: self.time(shape),
+        }
+    }
+
     /// The fastest shape of each degree that may hold it, by increasing degree; inside one node where there is a choice.
     pub(super) fn choices(&self, instance: &Instance<'_>) -> Vec<Choice> {
-        let mut choices: Vec<Choice> = Vec::new();
+        let mut choices: Vec<Choice> = Vec::with_capacity(instance.shapes.len());
         let mut strategy_before = None;
         for (shape, figures) in instance.shapes.iter().enumerate() {
             // The shapes of a strategy follow each other, that of one node first.
@@ -95,11 +108,7 @@ impl Bundle {
                 continue;
             }
             strategy_before = Some(figures.strategy);
-            let choice = Choice {
-                degree: figures.degree,
-                shape,
-                time: self.time(shape),
-            };
+            let choice = self.choice(instance, shape);
             match choices
                 .last_mut()
                 .filter(|last| last.degree == choice.degree)

@@ -15,25 +15,22 @@ pub(super) struct Busy {
 ///
 /// Groups grow, or are split in two, the slowest first. Which of them grow follows from all degrees that each may have.
 pub(super) fn busy(instance: &Instance<'_>, bundles: &[Bundle]) -> Option<Busy> {
+    if let Some(busy) = already_busy(instance, bundles) {
+        return Some(busy);
+    }
     let mut bundles = bundles.to_vec();
+    let mut choices: Vec<Vec<Choice>> = bundles
+        .iter()
+        .map(|bundle| bundle.choices(instance))
+        .collect();
     let mut best: Option<Busy> = None;
     let mut next_look = 0;
     for num_splits in 0.. {
-        let last = num_splits > 0 && !split_slowest(instance, &mut bundles);
-        if num_splits >= next_look || last || best.is_none() {
-            let choices: Vec<Vec<Choice>> = bundles
-                .iter()
-                .map(|bundle| bundle.choices(instance))
-                .collect();
-            let least: u64 = choices
-                .iter()
-                .map(|choices| {
-                    choices
-                        .first()
-                        .map_or(u64::MAX >> 32, |first| first.degree.into())
-                })
-                .sum();
-            if least > instance.problem.cluster.num_devices().into() {
+        let is_last = num_splits > 0 && !split_slowest(instance, &mut bundles, &mut choices);
+        if num_splits >= next_look || is_last || best.is_none() {
+            let least = choices.iter().map(|choices| choices.first());
+            let least: Option<u32> = least.map(|least| Some(least?.degree)).sum();
+            if least? > instance.problem.cluster.num_devices() {
                 break;
             }
             if let Some((makespan, chosen)) = exactly_all(instance, &choices)
@@ -44,28 +41,49 @@ pub(super) fn busy(instance: &Instance<'_>, bundles: &[Bundle]) -> Option<Busy> 
             }
             next_look = num_splits * 2;
         }
-        if last {
+        if is_last {
             break;
         }
     }
     best
 }
 
+/// Groups that have all ranks as they are.
+fn already_busy(instance: &Instance<'_>, bundles: &[Bundle]) -> Option<Busy> {
+    let groups = bundles.iter().map(|bundle| {
+        let choice = bundle.choice(instance, bundle.shape?);
+        Some((bundle, choice))
+    });
+    let groups: Vec<(&Bundle, Choice)> = groups.collect::<Option<_>>()?;
+    let ranks: u32 = groups.iter().map(|(_, choice)| choice.degree).sum();
+    let times = groups.iter().map(|(_, choice)| choice.time);
+    let makespan = times.fold(0.0, f64::max);
+    (ranks == instance.problem.cluster.num_devices()).then(|| Busy {
+        makespan,
+        groups: groups
+            .into_iter()
+            .map(|(bundle, choice)| (bundle.clone(), choice))
+            .collect(),
+    })
+}
+
 /// Splits the slowest bundle of several sequences in two; `false` where there is none.
-fn split_slowest(instance: &Instance<'_>, bundles: &mut Vec<Bundle>) -> bool {
-    let time = |bundle: &Bundle| {
-        let choices = bundle.choices(instance);
-        choices.first().map_or(f64::INFINITY, |choice| choice.time)
-    };
+fn split_slowest(
+    instance: &Instance<'_>,
+    bundles: &mut Vec<Bundle>,
+    choices: &mut Vec<Vec<Choice>>,
+) -> bool {
+    let time = |&index: &usize| choices[index].first().map_or(f64::INFINITY, |c| c.time);
     let several = (0..bundles.len()).filter(|&index| bundles[index].num_sequences() > 1);
-    let slowest = several.max_by(|&a, &b| time(&bundles[a]).total_cmp(&time(&bundles[b])));
-    let Some(halves) = slowest.and_then(|index| bundles[index].halves(instance)) else {
+    let Some(slowest) = several.max_by(|a, b| time(a).total_cmp(&time(b))) else {
         return false;
     };
-    let [first, second] = halves;
-    if let Some(index) = slowest {
-        bundles[index] = first;
-    }
+    let Some([first, second]) = bundles[slowest].halves(instance) else {
+        return false;
+    };
+    choices[slowest] = first.choices(instance);
+    choices.push(second.choices(instance));
+    bundles[slowest] = first;
     bundles.push(second);
     true
 }

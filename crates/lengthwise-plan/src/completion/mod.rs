@@ -86,8 +86,9 @@ fn bays(instance: &Instance<'_>, draft: &Draft) -> Vec<Bay> {
         bundles[placed.group as usize].add(instance, placed.class, placed.count);
     }
     let mut bays: Vec<Bay> = vec![Vec::new(); draft.free.len()];
-    for (group, bundle) in draft.groups.iter().zip(bundles) {
+    for (group, mut bundle) in draft.groups.iter().zip(bundles) {
         if !bundle.content.is_empty() {
+            bundle.shape = Some(group.shape as usize);
             bays[group.micro_batch as usize].push(bundle);
         }
     }
