@@ -149,7 +149,7 @@ impl Offers<'_, '_, '_> {
         let larger = bundle.map_or(0, |bundle| bundle.shape as usize + 1);
         let first = larger.max(table.first_of_degree[(needed / bay.target) as usize]);
         let sums = group.map(|group| layout.times(table, group));
-        for shape in first..table.shapes.len() {
+        for (shape, &added_time) in times.iter().enumerate().skip(first) {
             let added = table.shapes[shape].degree - degree;
             let kept = (1.0 - self.thrift) * f64::from(added) * bay.target;
             if added > bay.free || kept >= self.least() {
@@ -157,8 +157,7 @@ impl Offers<'_, '_, '_> {
             }
             let time = sums.map_or(0.0, |times| times[shape]);
             let load = || group.map_or(Load::default(), |group| layout.load(table, group, shape));
-            if time + times[shape] > bay.target || !table.has_room(shape, load() + self.load(shape))
-            {
+            if time + added_time > bay.target || !table.has_room(shape, load() + self.load(shape)) {
                 continue;
             }
             let cost = kept + self.taken(shape);
