@@ -1,0 +1,272 @@
+//! What a length needs and may use, and how many tokens devices can hold: the reasons that planners have for a degree.
+
+use lengthwise_core::{
+    Bytes, Cluster, Degree, PlanRules, Seconds, Strategy, StrategySpace, Tokens,
+};
+use lengthwise_cost::{CostModel, GroupShape, Span, TimeParts};
+use thiserror::Error;
+
+use crate::PlanError;
+
+/// No device holds more tokens: from here on lengths are no exact floats.
+const MOST_TOKENS: u64 = 1 << 53;
+
+/// All that a plan may depend on but the lengths.
+///
+/// ```
+/// use lengthwise_core::*;
+/// use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
+/// use lengthwise_plan::Setting;
+///
+/// let cost = FittedModel::new(FittedCosts::of_kind(StrategyKind::ulysses(Activations::Keep), KindCosts {
+///     linear_s_per_token: 1e-6,
+///     memory_bytes_per_token: vec![(Degree::ONE, 1e6)],
+///     ..KindCosts::default()
+/// }))?;
+/// let setting = Setting {
+///     cluster: &Cluster::uniform(1, 4, Device::new(Bytes(4_000_000_000), Speed::NOMINAL))?,
+///     cost: &cost,
+///     space: &StrategySpace::ulysses_up_to(4, Activations::Keep)?,
+///     rules: PlanRules::default(),
+/// };
+/// // 4,000 tokens a device.
+/// let choices = setting.choices(Tokens(9000));
+/// let needed = choices.iter().find(|choice| choice.obstacle.is_none());
+/// assert_eq!(needed.unwrap().strategy.degree().get(), 3);
+/// assert_eq!(setting.token_budget(Degree::new(2)?)?.tokens_per_group, Tokens(8000));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// Where steps run.
+    pub cluster: &'a Cluster,
+    /// What sequences cost there.
+    pub cost: &'a dyn CostModel,
+    /// The strategies to choose from.
+    pub space: &'a StrategySpace,
+    /// What plans have to keep beyond memory.
+    pub rules: PlanRules,
+}
+
+/// A strategy for a sequence, in a group of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// How the group would share it.
+    pub strategy: Strategy,
+    /// Where: on one node wherever there is one with as many devices and memory.
+    pub span: Span,
+    /// What it would take at nominal speed, without the micro-batch's overhead.
+    pub predicted_time: Seconds,
+    /// What that is made of.
+    pub predicted_parts: TimeParts,
+    /// What each device would need for it.
+    pub predicted_memory: Bytes,
+    /// What the devices with most memory have for sequences.
+    pub budget: Bytes,
+    /// Why not, if there is a reason.
+    pub obstacle: Option<Obstacle>,
+}
+
+impl Choice {
+    /// What it would take of all devices of the group together.
+    pub fn device_time(&self) -> Seconds {
+        self.predicted_time * f64::from(self.strategy.degree().get())
+    }
+}
+
+/// Why a sequence can't have a group of a strategy.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// A degree that the rules forbid.
+    #[error("the rules allow only {allowed}")]
+    DegreeNotAllowed {
+        /// What they allow.
+        allowed: String,
+    },
+    /// More tokens than the rules allow.
+    #[error("{seq_len} tokens are more than the {allowed} that the rules allow")]
+    OverTokenCap {
+        /// The sequence's.
+        seq_len: Tokens,
+        /// Of such a group.
+        allowed: Tokens,
+    },
+    /// More memory than devices have.
+    #[error("{predicted_memory} on each device are more than the {budget} left for sequences")]
+    OverBudget {
+        /// What each device would need.
+        predicted_memory: Bytes,
+        /// What it has.
+        budget: Bytes,
+    },
+}
+
+/// How many tokens the devices of a group can hold at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenBudget {
+    /// The strategy of the degree under which they hold most.
+    pub strategy: Strategy,
+    /// Of all sequences of a group together, wherever the group is. Memory is counted for one sequence; each further one
+    /// may need a byte more, as bytes are rounded up.
+    pub tokens_per_group: Tokens,
+    /// What bounds it; `None` where nothing does.
+    pub limit: Option<TokenLimit>,
+}
+
+/// What bounds the tokens of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenLimit {
+    /// The memory of devices.
+    Memory,
+    /// The rules.
+    Rules,
+}
+
+impl TokenBudget {
+    /// The share of each device, in whole tokens.
+    pub fn tokens_per_device(&self) -> Tokens {
+        Tokens(self.tokens_per_group.0 / u64::from(self.strategy.degree().get()))
+    }
+}
+
+impl Setting<'_> {
+    /// All strategies for a sequence of this length, by increasing degree, each with what it costs and why it can't be.
+    pub fn choices(&self, seq_len: Tokens) -> Vec<Choice> {
+        let strategies = self.space.strategies().iter();
+        let choices = strategies.filter_map(|&strategy| {
+            let predicted_memory = self.cost.sequence_memory(strategy, seq_len);
+            let mut places = self.places(strategy.degree()).into_iter();
+            let first = places.next()?;
+            let (span, budget) = if first.1 < predicted_memory {
+                places.find(|place| place.1 > first.1).unwrap_or(first)
+            } else {
+                first
+            };
+            let shape = GroupShape { strategy, span };
+            Some(Choice {
+                strategy,
+                span,
+                predicted_time: self.cost.sequence_time(shape, seq_len),
+                predicted_parts: self.cost.time_parts(shape, seq_len),
+                predicted_memory,
+                budget,
+                obstacle: self.obstacle(strategy.degree(), seq_len, predicted_memory, budget),
+            })
+        });
+        choices.collect()
+    }
+
+    fn obstacle(
+        &self,
+        degree: Degree,
+        seq_len: Tokens,
+        predicted_memory: Bytes,
+        budget: Bytes,
+    ) -> Option<Obstacle> {
+        let allowed = self.rules.most_tokens(degree);
+        if !self.rules.allows_degree(degree) {
+            let allowed = self.rules.allowed_degrees();
+            Some(Obstacle::DegreeNotAllowed { allowed })
+        } else if seq_len > allowed {
+            Some(Obstacle::OverTokenCap { seq_len, allowed })
+        } else if self.rules.limits_memory() && predicted_memory > budget {
+            Some(Obstacle::OverBudget {
+                predicted_memory,
+                budget,
+            })
+        } else {
+            None
+        }
+    }
+
+    /// Where groups of a degree can be, one node before many, and what the devices with most memory have there.
+    fn places(&self, degree: Degree) -> Vec<(Span, Bytes)> {
+        let budgets = |ranks: std::ops::Range<u32>| {
+            let devices = &self.cluster.devices()[ranks.start as usize..ranks.end as usize];
+            let mut budgets: Vec<Bytes> = devices
+                .iter()
+                .map(|device| self.cost.budget(device))
+                .collect();
+            budgets.sort_unstable_by(|a, b| b.cmp(a));
+            budgets.get(degree.as_usize() - 1).copied()
+        };
+        let nodes = (0..self.cluster.num_nodes()).filter_map(|node| self.cluster.node_ranks(node));
+        let one_node = nodes.filter_map(budgets).max();
+        let many_nodes = budgets(0..self.cluster.num_devices())
+            .filter(|_| degree > Degree::ONE && self.cluster.num_nodes() > 1);
+        let places = [(Span::OneNode, one_node), (Span::ManyNodes, many_nodes)];
+        let places = places.into_iter();
+        places
+            .filter_map(|(span, budget)| Some((span, budget?)))
+            .collect()
+    }
+
+    /// The degrees that groups may have, by the space, the cluster and the rules.
+    pub fn degrees(&self) -> impl Iterator<Item = Degree> + '_ {
+        let num_devices = self.cluster.num_devices();
+        let degrees = self.space.degrees();
+        degrees
+            .filter(move |&degree| degree.get() <= num_devices && self.rules.allows_degree(degree))
+    }
+
+    /// How many tokens a group of this degree can hold at once, wherever it is: the device with least memory decides.
+    ///
+    /// # Errors
+    ///
+    /// No group can have this degree.
+    pub fn token_budget(&self, degree: Degree) -> Result<TokenBudget, PlanError> {
+        if !self.degrees().any(|allowed| allowed == degree) {
+            let available: Vec<String> = self.degrees().map(|degree| degree.to_string()).collect();
+            return Err(PlanError::DegreeNotAvailable {
+                degree: degree.get(),
+                available: available.join(", "),
+            });
+        }
+        let devices = self.cluster.devices().iter();
+        let budget = devices.map(|device| self.cost.budget(device)).min();
+        let budget = budget.unwrap_or(Bytes(0));
+        let strategies = self.space.strategies().iter();
+        let of_degree = strategies.filter(|strategy| strategy.degree() == degree);
+        let held = |&strategy: &Strategy| {
+            let by_memory = if self.rules.limits_memory() {
+                self.most_tokens(strategy, budget)
+            } else {
+                MOST_TOKENS
+            };
+            let by_rules = self.rules.most_tokens(degree).0;
+            TokenBudget {
+                strategy,
+                tokens_per_group: Tokens(by_memory.min(by_rules)),
+                limit: match (by_memory, by_rules) {
+                    (_, rules) if rules <= by_memory => Some(TokenLimit::Rules),
+                    (MOST_TOKENS, _) => None,
+                    _ => Some(TokenLimit::Memory),
+                },
+            }
+        };
+        let most = of_degree.map(held).max_by_key(|held| held.tokens_per_group);
+        most.ok_or(PlanError::DegreeNotAvailable {
+            degree: degree.get(),
+            available: String::new(),
+        })
+    }
+
+    /// The longest sequence within a budget: memory does not fall with length.
+    fn most_tokens(&self, strategy: Strategy, budget: Bytes) -> u64 {
+        let fits = |tokens| self.cost.sequence_memory(strategy, Tokens(tokens)) <= budget;
+        if fits(MOST_TOKENS) {
+            return MOST_TOKENS;
+        }
+        let (mut low, mut high) = (0, MOST_TOKENS);
+        while low + 1 < high {
+            let middle = low + (high - low) / 2;
+            if fits(middle) {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+}
