@@ -50,6 +50,24 @@ pub enum CostError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ProfileError {
+    /// A measured micro-batch that can't be, by its position.
+    #[error("measurement {index}: {rule}")]
+    BadMeasurement {
+        /// Counted from 0.
+        index: usize,
+        /// What is wrong with it.
+        rule: String,
+    },
+    /// Less measurements than what they are to settle.
+    #[error(
+        "{num} measurements are too few for the {needed} costs of what was measured; each needs one, beside those held out"
+    )]
+    TooFewMeasurements {
+        /// Of those that are not held out.
+        num: usize,
+        /// Overhead, two for each kind of strategy, and each exchange.
+        needed: usize,
+    },
     /// The file itself.
     #[error("profile {} can't be read", path.display())]
     Unreadable {

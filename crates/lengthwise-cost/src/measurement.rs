@@ -122,7 +122,7 @@ const UNNOTICED_NOISE: f64 = 0.05;
 /// Up to this multiple of the noise, errors are put down to it.
 const NOISE_MULTIPLE: f64 = 1.5;
 
-/// A measured micro-batch.
+/// A measured micro-batch. Whoever writes one by hand needs to give its time and its groups only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measurement {
@@ -130,17 +130,25 @@ pub struct Measurement {
     #[serde(default)]
     pub held_out: bool,
     /// How often it was run.
+    #[serde(default = "once")]
     pub runs: u32,
     /// The median of its runs, on the slowest rank, at the machine's median speed while measuring.
     pub measured_s: f64,
     /// What the fitted model makes of it.
+    #[serde(default)]
     pub predicted_s: f64,
-    /// The most that a device held.
+    /// The most that a device held; 0 where that was not measured.
+    #[serde(default)]
     pub peak_memory_bytes: u64,
     /// What the time of the fastest run went into.
+    #[serde(default)]
     pub parts: MeasuredParts,
     /// What the groups worked on.
     pub groups: Vec<MeasuredGroup>,
+}
+
+fn once() -> u32 {
+    1
 }
 
 /// What the time of a micro-batch went into, on the mean rank that has work.
@@ -166,6 +174,7 @@ pub struct MeasuredParts {
 #[serde(deny_unknown_fields)]
 pub struct MeasuredGroup {
     /// How many.
+    #[serde(default = "once")]
     pub count: u32,
     /// Of each.
     pub strategy: StrategyRecord,

@@ -1,6 +1,7 @@
 //! Profile files: the measured costs of one model on one kind of cluster.
 
 mod cluster;
+mod fitted;
 mod kind;
 mod unversioned;
 
