@@ -16,6 +16,9 @@ use crate::model_source::ModelSource;
 /// The longest sequence of a model on a described cluster, where nothing else is said.
 const USUAL_CONTEXT: Tokens = Tokens(65_536);
 
+/// Layers where a profile doesn't say how many the model has.
+const USUAL_LAYERS: u32 = 32;
+
 /// Of the bytes that each parameter takes in mixed precision, with its gradient, its exact value and two moments, the part
 /// that is sent when it is gathered, and as much when its gradient is scattered.
 const SENT_PART: f64 = 2.0 / 16.0;
@@ -268,6 +271,11 @@ impl Costs {
     /// The same costs as a profile; of a described cluster without the devices that are unlike the others.
     pub fn profile(&self) -> &Profile {
         &self.profile
+    }
+
+    /// Layers of the model; a usual number where a profile doesn't say.
+    pub fn usual_num_layers(&self) -> u32 {
+        self.num_layers.unwrap_or(USUAL_LAYERS)
     }
 
     /// What the parts of a step of a model of so many layers cost, where a micro-batch takes `overhead` beside them.

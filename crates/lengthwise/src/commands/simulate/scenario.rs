@@ -7,9 +7,6 @@ use lengthwise_sim::{SimError, StepCosts};
 use super::SimulateArgs;
 use crate::failure::Failure;
 
-/// Layers where a profile doesn't say how many the model has.
-const USUAL_LAYERS: u32 = 32;
-
 /// All that a simulation needs.
 pub(super) struct Scenario {
     pub(super) problem: OwnedProblem,
@@ -47,7 +44,7 @@ impl Scenario {
                 (planned.plan, args.planner.to_string())
             }
         };
-        let num_layers = problem.costs.num_layers.unwrap_or(USUAL_LAYERS);
+        let num_layers = problem.costs.usual_num_layers();
         let overhead = args.conditions.overhead;
         Ok(Scenario {
             plan,
