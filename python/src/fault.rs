@@ -62,6 +62,12 @@ impl Fault {
         Self::new(Class::Rule, message)
     }
 
+    /// What should never happen.
+    pub(crate) fn internal(message: &str) -> Self {
+        let message = format!("a fault of Lengthwise itself: {message}");
+        Self::new(Class::Internal, message)
+    }
+
     /// What would help.
     #[must_use]
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -113,12 +119,15 @@ impl Fault {
         }
     }
 
+    /// What is wrong.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// What `work` returns; where it panics, which it never should, an error rather than the end of the process.
     pub(crate) fn catch<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-            let message = format!("a fault of Lengthwise itself: {}", text_of(&*panic));
-            Err(Fault::new(Class::Internal, message))
-        })
+        catch_unwind(AssertUnwindSafe(work))
+            .unwrap_or_else(|panic| Err(Fault::internal(text_of(&*panic))))
     }
 
     /// The exception.

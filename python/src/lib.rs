@@ -5,6 +5,9 @@
 //!                planning                             a planner's work, without Python: it runs with the GIL released
 //! Plan           micro_batch, group, rank_work        parts of one plan, which share it
 //!                picture                              a plan as SVG
+//! Ahead          plans on threads of their own
+//! Explanation    what a length needs and may use; TokenBudget, what devices can hold
+//! Simulation     a simulated step
 //! Profile        measured costs
 //! Rules          what plans have to keep
 //! lengths        batches of lengths: lists, arrays, tensors, buffers
@@ -17,8 +20,10 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod command;
 mod cost_arguments;
+mod explanation;
 mod fault;
 mod group;
 mod lengths;
@@ -31,7 +36,9 @@ mod planning_arguments;
 mod profile;
 mod rank_work;
 mod rules;
+mod simulation;
 mod strategy;
+mod token_budget;
 mod values;
 
 use pyo3::prelude::*;
@@ -40,6 +47,9 @@ use pyo3::prelude::*;
 fn _lengthwise(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(command::run_command, module)?)?;
+    module.add_class::<ahead::Ahead>()?;
+    module.add_class::<explanation::Choice>()?;
+    module.add_class::<explanation::Explanation>()?;
     module.add_class::<group::Group>()?;
     module.add_class::<micro_batch::MicroBatch>()?;
     module.add_class::<plan::Plan>()?;
@@ -47,6 +57,9 @@ fn _lengthwise(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<profile::Profile>()?;
     module.add_class::<rank_work::RankWork>()?;
     module.add_class::<rules::Rules>()?;
+    module.add_class::<simulation::SimulatedMicroBatch>()?;
+    module.add_class::<simulation::Simulation>()?;
     module.add_class::<strategy::Strategy>()?;
+    module.add_class::<token_budget::TokenBudget>()?;
     Ok(())
 }

@@ -12,8 +12,10 @@ use crate::fault::Fault;
 use crate::group::Group;
 use crate::micro_batch::MicroBatch;
 use crate::picture;
+use crate::planner::Planner;
 use crate::planning::Planning;
 use crate::rank_work::RankWork;
+use crate::simulation::Simulation;
 use crate::values;
 
 /// A plan, which its parts share, and what it was planned with, if that is known.
@@ -147,6 +149,54 @@ impl Plan {
         PyTuple::new(py, work.collect::<PyResult<Vec<_>>>()?)
     }
 
+    /// Simulate the step event by event.
+    ///
+    /// Parameters
+    /// ----------
+    /// cluster : str or os.PathLike, optional
+    ///     Another cluster to run the plan on, whose links all that travels shares: a name such as "h200-8x8", or a file.
+    ///     By default the plan's own: over its links where the cluster is described, with the exchange times of a
+    ///     profile where costs come from one.
+    /// planner : Planner, optional
+    ///     Whose costs to simulate with; a plan that was read from JSON, or unpickled, has none of its own.
+    ///
+    /// Returns
+    /// -------
+    /// Simulation
+    ///
+    /// Raises
+    /// ------
+    /// InputError, InputTypeError
+    ///     There are no costs, the cluster is not known, or can't run the plan.
+    #[pyo3(signature = (cluster = None, *, planner = None))]
+    fn simulate(
+        &self,
+        py: Python<'_>,
+        cluster: Option<&Bound<'_, PyAny>>,
+        planner: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Simulation> {
+        let cluster = values::optional(cluster, |value| values::name("cluster", value))?;
+        let planner = values::optional(planner, |value| match value.cast::<Planner>() {
+            Ok(planner) => Ok(Arc::clone(&planner.get().0)),
+            Err(_) => {
+                let fault = values::bad("planner", value, "it must be a Planner");
+                Err(fault.of_type().raise(py))
+            }
+        })?;
+        let Some(planning) = planner.or_else(|| self.0.planning.clone()) else {
+            let fault = Fault::input("the plan was read without costs; a simulation needs them");
+            return Err(fault.with_hint("add planner=").raise(py));
+        };
+        let simulated = py.detach(|| match cluster {
+            None => Simulation::run(&self.0.file, &planning.costs),
+            Some(cluster) => {
+                let costs = Fault::catch(|| planning.of_costs.on_cluster(cluster).costs())?;
+                Simulation::run(&self.0.file, &costs)
+            }
+        });
+        simulated.map_err(|fault| fault.raise(py))
+    }
+
     /// The plan as JSON on one line, which ``lengthwise simulate`` and `Plan.from_json` read.
     ///
     /// Returns
@@ -220,13 +270,23 @@ impl Plan {
         text + ")"
     }
 
-    /// Show the plan as a picture: ranks from top to bottom, time from left to right.
-    fn _repr_svg_(&self) -> String {
+    /// The plan as a picture: ranks from top to bottom, time from left to right, a block for each group.
+    ///
+    /// Returns
+    /// -------
+    /// str
+    ///     SVG, which notebooks show for a plan.
+    fn to_svg(&self) -> String {
         let planning = self.0.planning.as_ref();
         picture::svg(
             &self.0.file,
             planning.map(|planning| planning.num_devices()),
         )
+    }
+
+    /// Show the plan in a notebook.
+    fn _repr_svg_(&self) -> String {
+        self.to_svg()
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (String,))> {

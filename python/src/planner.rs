@@ -1,17 +1,30 @@
 //! Planners as Python has them.
 
+use std::num::NonZero;
 use std::sync::Arc;
 
+use lengthwise_inputs::InputError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use crate::ahead::Ahead;
 use crate::cost_arguments::{CostArguments, NamedProfile, WrittenCosts};
+use crate::explanation::Explanation;
+use crate::fault::Fault;
 use crate::lengths;
 use crate::plan::Plan;
 use crate::planning::Planning;
 use crate::planning_arguments::{PlanningArguments, WrittenPlanning};
 use crate::profile::Profile;
 use crate::rules::Rules;
+use crate::token_budget::TokenBudget;
+use crate::values;
+
+/// Plans under way where nothing else is said.
+const USUAL_DEPTH: NonZero<u32> = NonZero::new(4).expect("4 is not 0");
+
+/// No more plans than that are made ahead.
+const MOST_AHEAD: u64 = 1024;
 
 /// Chooses, for the lengths of a global batch, how devices are grouped and which sequence goes to which group.
 ///
@@ -148,6 +161,106 @@ impl Planner {
         let file = py.detach(|| self.0.plan(seq_lens));
         let file = file.map_err(|fault| fault.raise(py))?;
         Ok(Plan::new(file, Some(Arc::clone(&self.0))))
+    }
+
+    /// Plan batches ahead, on threads of their own, while the caller trains.
+    ///
+    /// Parameters
+    /// ----------
+    /// batches : iterable of lengths
+    ///     Global batches, each in a form that `plan` takes. The next one is drawn only when a plan is asked for, and no
+    ///     more than `depth` are drawn before they are used.
+    /// depth : int, default 4
+    ///     The most plans under way.
+    ///
+    /// Returns
+    /// -------
+    /// Ahead
+    ///     An iterator of `(lengths, plan)` in the order of `batches`, with the very objects that these gave.
+    ///
+    /// Raises
+    /// ------
+    /// InputError, InputTypeError
+    ///     `batches` can't be iterated, or `depth` is not a whole number from 1 to 1024.
+    ///
+    /// Notes
+    /// -----
+    /// What `batches` or planning raises is raised in the place of that batch; after an error of planning, iteration can
+    /// go on. Threads end once the iterator is gone, those that are planning as soon as they have a plan.
+    #[pyo3(signature = (batches, /, *, depth = None), text_signature = "($self, batches, /, *, depth=4)")]
+    fn ahead(
+        &self,
+        py: Python<'_>,
+        batches: &Bound<'_, PyAny>,
+        depth: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Ahead> {
+        let depth = values::optional(depth, |depth| {
+            values::whole_within("depth", depth, 1, MOST_AHEAD)
+        })?;
+        let depth = depth.and_then(|depth| NonZero::new(depth as u32));
+        let Ok(iterator) = batches.try_iter() else {
+            let fault = values::bad("batches", batches, "it must be an iterable of batches");
+            return Err(fault.of_type().raise(py));
+        };
+        Ahead::new(Arc::clone(&self.0), iterator, depth.unwrap_or(USUAL_DEPTH))
+    }
+
+    /// Explain which degrees a length needs and may use.
+    ///
+    /// Parameters
+    /// ----------
+    /// seq_len : int or str
+    ///     A length in tokens, for example 150_000 or "150k".
+    ///
+    /// Returns
+    /// -------
+    /// Explanation
+    ///     All degrees with their time and memory, and why those that can't be used can't. `print` shows a table.
+    ///
+    /// Raises
+    /// ------
+    /// InputError, InputTypeError
+    ///     What is no length, or longer than the context.
+    #[pyo3(signature = (seq_len, /))]
+    fn explain(&self, py: Python<'_>, seq_len: &Bound<'_, PyAny>) -> PyResult<Explanation> {
+        let seq_len = values::tokens("seq_len", seq_len)?;
+        let explanation = py.detach(|| {
+            let context = self.0.costs.context;
+            if seq_len > context {
+                let place = "seq_len".to_owned();
+                return Err(Fault::from(InputError::BeyondContext {
+                    place,
+                    seq_len,
+                    context,
+                }));
+            }
+            self.0.explain(seq_len)
+        });
+        explanation.map_err(|fault| fault.raise(py))
+    }
+
+    /// Say how many tokens the devices of a group can hold at once.
+    ///
+    /// Parameters
+    /// ----------
+    /// degree : int
+    ///     The number of ranks of the group.
+    ///
+    /// Returns
+    /// -------
+    /// TokenBudget
+    ///     The tokens of a device and of the group. Of unequal devices, the one with least memory decides.
+    ///
+    /// Raises
+    /// ------
+    /// InputError, InputTypeError
+    ///     No group can have this degree.
+    /// RuleError
+    ///     The rules forbid it.
+    fn token_budget(&self, py: Python<'_>, degree: &Bound<'_, PyAny>) -> PyResult<TokenBudget> {
+        let degree = values::degree("degree", degree)?;
+        let budget = self.0.token_budget(degree);
+        budget.map_err(|fault| fault.raise(py))
     }
 
     /// int: The number of devices, and so of ranks.

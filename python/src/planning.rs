@@ -1,12 +1,15 @@
 //! A planner's work, without Python: what runs with the GIL released, or on threads of its own.
 
-use lengthwise_core::Tokens;
+use lengthwise_core::{Degree, Tokens};
 use lengthwise_inputs::{Costs, Lengths, OwnedProblem, PlanFile};
+use lengthwise_plan::Setting;
 
 use crate::cost_arguments::CostArguments;
+use crate::explanation::Explanation;
 use crate::fault::Fault;
 use crate::lengths;
 use crate::planning_arguments::PlanningArguments;
+use crate::token_budget::TokenBudget;
 
 /// All that plans follow from, but lengths.
 pub(crate) struct Planning {
@@ -48,6 +51,46 @@ impl Planning {
                 .check(&planned.plan, &problem.batch, &problem.costs.cluster)?;
             Ok(PlanFile::new(kind, planned, &problem))
         })
+    }
+
+    /// What a length needs and may use.
+    pub(crate) fn explain(&self, seq_len: Tokens) -> Result<Explanation, Fault> {
+        Fault::catch(|| {
+            let choices = self.setting().choices(seq_len);
+            let is_possible = choices.iter().any(|choice| choice.obstacle.is_none());
+            let reason = if is_possible {
+                None
+            } else {
+                let alone = self.plan(vec![seq_len]);
+                alone.err().map(|fault| fault.message().to_owned())
+            };
+            Ok(Explanation::new(seq_len, choices, reason))
+        })
+    }
+
+    /// How many tokens the devices of a group can hold.
+    pub(crate) fn token_budget(&self, degree: Degree) -> Result<TokenBudget, Fault> {
+        let budget = self.setting().token_budget(degree);
+        budget.map(TokenBudget).map_err(|error| {
+            let fault = if self.arguments.rules.allows_degree(degree) {
+                Fault::input(error.to_string())
+            } else {
+                Fault::rule(error.to_string())
+            };
+            match error.hint() {
+                Some(hint) => fault.with_hint(hint),
+                None => fault,
+            }
+        })
+    }
+
+    fn setting(&self) -> Setting<'_> {
+        Setting {
+            cluster: &self.costs.cluster,
+            cost: &self.costs.model,
+            space: &self.costs.space,
+            rules: self.arguments.rules,
+        }
     }
 
     /// Devices to plan for.

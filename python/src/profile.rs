@@ -1,15 +1,16 @@
 //! Measured costs as Python has them.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::Path;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lengthwise_cost::Profile as CostProfile;
+use lengthwise_cost::{Measurement, Profile as CostProfile};
 use lengthwise_inputs::InputError;
 use pyo3::prelude::*;
 
-use crate::cost_arguments::NamedProfile;
+use crate::cost_arguments::{CostArguments, NamedProfile, WrittenCosts};
 use crate::fault::Fault;
 use crate::values;
 
@@ -88,6 +89,69 @@ impl Profile {
         }))
     }
 
+    /// Fit costs to measured micro-batches.
+    ///
+    /// What was not measured stays what the given costs say: devices, heads, the bytes that groups exchange, strategies
+    /// and exchanges without a measurement, and memory where no peak was measured.
+    ///
+    /// Parameters
+    /// ----------
+    /// measurements : iterable of Measurement or mapping
+    ///     Micro-batches, as objects or with the keys of the `[[measurements]]` of a profile's file: one for each cost
+    ///     that they are to settle at least, which are the overhead, two for each kind of strategy, and one for each
+    ///     degree that exchanges, inside a node and across nodes apart. Of unequal groups the slowest counts.
+    /// profile : str, os.PathLike or Profile, optional
+    ///     The costs to start from.
+    /// cluster, model : str or os.PathLike, optional
+    ///     The same from a model on a described cluster.
+    /// context : int or str, optional
+    ///     The longest sequence, in tokens.
+    /// name : str, optional
+    ///     What reports call the profile; that of the costs to start from by default.
+    ///
+    /// Returns
+    /// -------
+    /// Profile
+    ///     With its measurements and what was predicted for each. No device is predicted to hold less than it held.
+    ///
+    /// Raises
+    /// ------
+    /// InputError, InputTypeError
+    ///     Too few micro-batches, or the index of one that can't be.
+    #[staticmethod]
+    #[pyo3(signature = (
+        measurements, /, *, profile = None, cluster = None, model = None, context = None, name = None
+    ))]
+    fn fit(
+        measurements: &Bound<'_, PyAny>,
+        profile: Option<&Bound<'_, PyAny>>,
+        cluster: Option<&Bound<'_, PyAny>>,
+        model: Option<&Bound<'_, PyAny>>,
+        context: Option<&Bound<'_, PyAny>>,
+        name: Option<String>,
+    ) -> PyResult<Self> {
+        let py = measurements.py();
+        let written = WrittenCosts {
+            profile,
+            cluster,
+            model,
+            devices: None,
+            context,
+            degrees: None,
+        };
+        let of_costs = CostArguments::read(py, &written)?;
+        if measurements.try_iter().is_err() {
+            let fault = values::bad("measurements", measurements, "it must be a list of them");
+            return Err(fault.of_type().raise(py));
+        }
+        let rows = py
+            .import("lengthwise.measurement")?
+            .getattr("rows_as_json")?;
+        let rows: Vec<String> = rows.call1((measurements,))?.extract()?;
+        let fitted = py.detach(|| Fault::catch(|| fit(&rows, &of_costs, name)));
+        fitted.map(Profile).map_err(|fault| fault.raise(py))
+    }
+
     /// The text of its file, in TOML.
     ///
     /// Returns
@@ -112,20 +176,14 @@ impl Profile {
     /// Raises
     /// ------
     /// FileExistsError
-    ///     There is a file already; it is left as it is.
+    ///     There is a file, which is left as it is.
     /// OSError
     ///     The file can't be written.
     #[pyo3(signature = (path, /, *, overwrite = false))]
     fn save(&self, path: &Bound<'_, PyAny>, overwrite: bool) -> PyResult<()> {
         let py = path.py();
         let (name, text) = (values::name("path", path)?, self.to_toml(py)?);
-        let mut file = if overwrite {
-            File::create(&name)?
-        } else {
-            File::create_new(&name)?
-        };
-        file.write_all(text.as_bytes())?;
-        Ok(())
+        Ok(write(Path::new(&name), &text, overwrite)?)
     }
 
     /// str: What reports call it.
@@ -140,17 +198,36 @@ impl Profile {
         self.0.profile.context_tokens
     }
 
+    /// list of dict: The micro-batches that it was fitted to or compared with, with the keys of a profile's file.
+    #[getter]
+    fn measurements<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let rows = serde_json::to_string(&self.0.profile.measurements);
+        let rows = rows.map_err(|error| Fault::input(error.to_string()).raise(py))?;
+        py.import("json")?.call_method1("loads", (rows,))
+    }
+
+    /// float or None: The mean relative error over the micro-batches that costs were fitted to.
+    #[getter]
+    fn fitted_error(&self) -> Option<f64> {
+        self.0.profile.fit.as_ref().map(|fit| fit.fitted_error)
+    }
+
+    /// float or None: The same over micro-batches that the fit has not seen.
+    #[getter]
+    fn held_out_error(&self) -> Option<f64> {
+        self.0.profile.fit.as_ref()?.held_out_error
+    }
+
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
         let other = other.cast::<Profile>();
         other.is_ok_and(|other| self.0.profile == other.get().0.profile)
     }
 
-    fn __hash__(&self) -> isize {
-        // Equal profiles have one name; few of them are ever told apart by a hash.
-        let bytes = self.0.profile.name.bytes();
-        bytes.fold(0, |hash: isize, byte| {
-            hash.wrapping_mul(31) ^ isize::from(byte as i8)
-        })
+    fn __hash__(&self) -> u64 {
+        // Equal profiles have one name, and few are ever told apart by a hash.
+        let mut hasher = DefaultHasher::new();
+        self.0.profile.name.hash(&mut hasher);
+        hasher.finish()
     }
 
     fn __repr__(&self) -> String {
@@ -169,4 +246,47 @@ impl Profile {
         let text = self.to_toml(py)?;
         Ok((class.getattr("from_toml")?, (text, self.0.place.clone())))
     }
+}
+
+/// The costs that arguments describe, fitted to micro-batches in JSON.
+fn fit(
+    rows: &[String],
+    of_costs: &CostArguments,
+    name: Option<String>,
+) -> Result<NamedProfile, Fault> {
+    let rows = rows.iter().enumerate().map(|(index, row)| {
+        let read: Result<Measurement, _> = serde_json::from_str(row);
+        read.map_err(|error| Fault::input(format!("measurement {index}: {error}")))
+    });
+    let measurements = rows.collect::<Result<_, _>>()?;
+    let costs = of_costs.costs()?;
+    let start = CostProfile {
+        context_tokens: costs.context.0,
+        name: name.unwrap_or_else(|| costs.name.clone()),
+        ..costs.profile().clone()
+    };
+    let fitted = start.fitted_to(measurements);
+    let fitted = fitted.map_err(|error| Fault::input(error.to_string()))?;
+    Ok(NamedProfile {
+        place: fitted.name.clone(),
+        profile: Arc::new(fitted),
+    })
+}
+
+/// Writes a file that is whole or not there.
+fn write(path: &Path, text: &str, overwrite: bool) -> io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(format!(".{}.unfinished", std::process::id()));
+    let unfinished = PathBuf::from(unfinished);
+    let written = fs::write(&unfinished, text).and_then(|()| {
+        if overwrite {
+            fs::rename(&unfinished, path)
+        } else {
+            // Unlike renaming, linking fails where there is a file.
+            fs::hard_link(&unfinished, path)
+        }
+    });
+    // It is gone after renaming.
+    let _ = fs::remove_file(&unfinished);
+    written
 }

@@ -9,6 +9,9 @@ ranks, and the sequences that each group works on.
 """
 
 from lengthwise._lengthwise import (
+    Ahead,
+    Choice,
+    Explanation,
     Group,
     MicroBatch,
     Plan,
@@ -16,7 +19,10 @@ from lengthwise._lengthwise import (
     Profile,
     RankWork,
     Rules,
+    SimulatedMicroBatch,
+    Simulation,
     Strategy,
+    TokenBudget,
     __version__,
 )
 from lengthwise.errors import (
@@ -27,14 +33,22 @@ from lengthwise.errors import (
     LengthwiseError,
     RuleError,
 )
+from lengthwise.lengths import Lengths
+from lengthwise.measurement import MeasuredGroup, Measurement
 
 __all__ = [
+    "Ahead",
+    "Choice",
+    "Explanation",
     "Group",
     "InfeasibleError",
     "InputError",
     "InputTypeError",
     "InternalError",
+    "Lengths",
     "LengthwiseError",
+    "MeasuredGroup",
+    "Measurement",
     "MicroBatch",
     "Plan",
     "Planner",
@@ -42,6 +56,9 @@ __all__ = [
     "RankWork",
     "RuleError",
     "Rules",
+    "SimulatedMicroBatch",
+    "Simulation",
     "Strategy",
+    "TokenBudget",
     "__version__",
 ]
