@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use lengthwise_core::{Group, Rank, Tokens};
+use lengthwise_core::{Group, Rank, Seconds, Tokens};
 use lengthwise_inputs::PlanFile;
 
 const WIDTH: f64 = 960.0;
@@ -41,7 +41,7 @@ pub(crate) fn svg(file: &PlanFile, num_ranks: Option<u32>) -> String {
     let largest = groups().flat_map(|group| &group.ranks).max();
     let num_ranks = num_ranks
         .unwrap_or(0)
-        .max(largest.map_or(0, |rank| rank.0 + 1));
+        .max(largest.map_or(0, |rank| rank.0.saturating_add(1)));
     let mut num_blocks = 0;
     let shown = all.iter().take_while(|micro_batch| {
         num_blocks += micro_batch.groups.len();
@@ -53,6 +53,7 @@ pub(crate) fn svg(file: &PlanFile, num_ranks: Option<u32>) -> String {
         num_shown,
         row: (HEIGHT / f64::from(num_ranks.max(1))).min(ROW),
         num_ranks,
+        total_s: 0.0,
         pixels_per_s: 0.0,
     };
     canvas.scaled().draw()
@@ -65,14 +66,22 @@ struct Canvas<'a> {
     num_ranks: u32,
     /// The height of a rank.
     row: f64,
+    /// What is shown; plans that were written by hand may take no time, or more than can be counted.
+    total_s: f64,
     pixels_per_s: f64,
 }
 
 impl Canvas<'_> {
     fn scaled(mut self) -> Self {
-        let total: f64 = (0..self.num_shown).map(|at| self.makespan_s(at)).sum();
-        self.pixels_per_s = (WIDTH - LEFT - RIGHT) / total.max(f64::MIN_POSITIVE);
+        self.total_s = (0..self.num_shown).map(|at| self.makespan_s(at)).sum();
+        if self.has_time() {
+            self.pixels_per_s = (WIDTH - LEFT - RIGHT) / self.total_s;
+        }
         self
+    }
+
+    fn has_time(&self) -> bool {
+        self.total_s.is_normal()
     }
 
     /// Seconds of a micro-batch; 1 where nothing was predicted.
@@ -250,24 +259,23 @@ impl Canvas<'_> {
 
     fn draw_axis(&self, svg: &mut String) {
         let y = TOP + self.rows_height();
-        if self.file.predictions.is_none() {
+        if self.file.predictions.is_none() || !self.has_time() {
             return;
         }
-        let total = (WIDTH - LEFT - RIGHT) / self.pixels_per_s;
-        let step = round_step(total / 6.0);
-        let mut at = 0.0;
-        while at <= total * 1.000_001 && step > 0.0 {
+        let step = round_step(self.total_s / 6.0);
+        for at in (0..=6).map(|tick| f64::from(tick) * step) {
+            if at > self.total_s * 1.000_001 {
+                break;
+            }
             let x = LEFT + at * self.pixels_per_s;
             let _ = write!(
                 svg,
                 "<line x1=\"{x:.2}\" x2=\"{x:.2}\" y1=\"{y:.2}\" y2=\"{:.2}\" stroke=\"#8a8a9e\"/>",
                 y + 4.0
             );
-            let label =
-                lengthwise_core::Seconds::new(at).map_or_else(|_| String::new(), short_time);
+            let label = Seconds::new(at).map_or_else(|_| String::new(), short_time);
             let anchor = if x > WIDTH - 40.0 { "end" } else { "middle" };
             text(svg, x, y + 17.0, anchor, "#55556a", &label);
-            at += step;
         }
     }
 
@@ -328,7 +336,7 @@ fn round_step(step: f64) -> f64 {
 }
 
 /// A time of the axis: `1.5 s` rather than `1.500 s`.
-fn short_time(time: lengthwise_core::Seconds) -> String {
+fn short_time(time: Seconds) -> String {
     let text = time.to_string();
     match text.split_once(' ') {
         Some((number, unit)) => {

@@ -138,8 +138,8 @@ def test_other_threads_run_meanwhile(profile_path: Path, batch: list[int]) -> No
     assert counted > took / 0.005 / 10
 
 
-def test_planning_hides_behind_a_step(profile_path: Path, batch: list[int]) -> None:
-    planner = lw.Planner(profile=profile_path)
+def median_wait_behind_steps(planner: lw.Planner, batch: list[int]) -> float:
+    """Seconds that plans are waited for between steps of 50 ms."""
     waited: list[float] = []
     ahead = planner.ahead([batch] * 12)
     next(ahead)
@@ -148,8 +148,17 @@ def test_planning_hides_behind_a_step(profile_path: Path, batch: list[int]) -> N
         started = time.perf_counter()
         next(ahead)
         waited.append(time.perf_counter() - started)
-    # The median, since other work on the machine may hold up some.
-    assert sorted(waited)[5] < 2e-3
+    return sorted(waited)[5]
+
+
+def test_planning_hides_behind_a_step(profile_path: Path, batch: list[int]) -> None:
+    planner = lw.Planner(profile=profile_path)
+    times = [planner.plan(batch).solve_s for _ in range(5)]
+    fastest = min(time for time in times if time is not None)
+    # Planning that is waited for never takes less than that. Other work on the machine may hold up
+    # whoever waits for nothing, but not each time.
+    attempts = (median_wait_behind_steps(planner, batch) for _ in range(6))
+    assert any(wait < fastest / 4 for wait in attempts)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -150,3 +152,54 @@ def test_a_long_plan_has_a_small_picture() -> None:
     assert "(the first " in picture
     assert len(picture) < 2_000_000
     assert repr(plan).count("[") < 60
+
+
+@st.composite
+def hand_written_plans(draw: st.DrawFn) -> dict[str, Any]:
+    """Plans as anybody could write them, whether they can be run or not."""
+    seconds = st.none() | st.sampled_from([0.0, 5e-324, 1e-9, 1.5, 1e18, 1.7e308])
+    rank = st.integers(0, 2**32 - 1) | st.integers(0, 70)
+
+    def group() -> dict[str, Any]:
+        return {
+            "ranks": draw(st.lists(rank, max_size=4)),
+            "sequences": draw(st.lists(st.integers(0, 2**32 - 1) | st.integers(0, 3), max_size=4)),
+            "strategy": {"ulysses": draw(st.integers(1, 2**32 - 1)), "activations": "keep"},
+            "predicted_s": draw(seconds),
+            "memory_bytes": draw(st.none() | st.integers(0, 2**64 - 1)),
+        }
+
+    def micro_batch() -> dict[str, Any]:
+        groups = [group() for _ in range(draw(st.integers(0, 3)))]
+        return {"predicted_s": draw(seconds), "groups": groups}
+
+    return {
+        "planner": draw(st.none() | st.text()),
+        "predicted_step_s": draw(seconds),
+        "lower_bound_s": draw(seconds),
+        "gap": draw(st.none() | st.floats(allow_nan=False, allow_infinity=False)),
+        "stop_reason": draw(st.none() | st.text()),
+        "micro_batches": [micro_batch() for _ in range(draw(st.integers(0, 3)))],
+        "seq_lens_tokens": draw(st.lists(st.integers(1, 2**60), max_size=4)),
+    }
+
+
+@settings(max_examples=300, deadline=None)
+@given(hand_written_plans())
+def test_any_plan_can_be_shown_and_written(written: dict[str, Any]) -> None:
+    plan = lw.Plan.from_json(json.dumps(written))
+    ElementTree.fromstring(plan.to_svg())
+    assert "nan" not in plan.to_svg().lower()
+    assert "inf" not in plan.to_svg().lower()
+    assert plan == lw.Plan.from_json(plan.to_json())
+    for micro_batch in plan.micro_batches:
+        assert repr(micro_batch)
+        for group in micro_batch.groups:
+            assert repr(group)
+    assert len(plan.for_rank(0)) == len(plan.micro_batches)
+    planner = lw.Planner(model="llama-3.1-8b", cluster="h100-8x8")
+    try:
+        plan.simulate(planner=planner)
+    except lw.LengthwiseError as error:
+        told = error
+        assert type(told) is lw.InputError
