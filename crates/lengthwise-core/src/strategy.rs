@@ -46,6 +46,16 @@ impl Strategy {
         }
     }
 
+    /// Key/value blocks passed around the whole group; a rank on its own has none to pass.
+    pub const fn ring(degree: Degree, activations: Activations) -> Self {
+        Strategy {
+            degree,
+            ring: degree,
+            ulysses: Degree::ONE,
+            activations,
+        }
+    }
+
     /// The number of ranks of a group with this strategy.
     pub const fn degree(self) -> Degree {
         self.degree
@@ -108,6 +118,14 @@ impl StrategyKind {
     pub const fn ulysses(activations: Activations) -> Self {
         StrategyKind {
             exchange: Exchange::Ulysses,
+            activations,
+        }
+    }
+
+    /// Key/value blocks passed around whole groups.
+    pub const fn ring(activations: Activations) -> Self {
+        StrategyKind {
+            exchange: Exchange::Ring,
             activations,
         }
     }
@@ -184,6 +202,15 @@ mod tests {
             names,
             ["4 keep", "4 host", "2x2 keep", "1x4 keep", "8 keep"]
         );
+    }
+
+    #[test]
+    fn a_ring_of_one_rank_exchanges_as_a_rank_on_its_own() {
+        let alone = Strategy::ring(Degree::ONE, Activations::Keep);
+        assert_eq!(alone, Strategy::ulysses(Degree::ONE, Activations::Keep));
+        let eight = Strategy::ring(Degree::new(8).unwrap(), Activations::Keep);
+        assert_eq!(eight, strategy(1, 8, Activations::Keep));
+        assert_eq!(eight.kind(), StrategyKind::ring(Activations::Keep));
     }
 
     #[test]
