@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lengthwise_core::{Degree, StrategyKind};
 
-use crate::CostError;
+use crate::{CostError, RingCosts};
 
 /// The coefficients of a [`FittedModel`](crate::FittedModel), as plain numbers.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,6 +35,8 @@ pub struct KindCosts {
     pub many_nodes_exchange_s_per_token: Vec<(Degree, f64)>,
     /// Bytes that each token of a sequence adds on every device of its group, by degree.
     pub memory_bytes_per_token: Vec<(Degree, f64)>,
+    /// What passing key/value blocks around takes, where groups are rings or have some inside.
+    pub ring: Option<RingCosts>,
 }
 
 impl FittedCosts {
@@ -66,7 +68,8 @@ impl KindCosts {
             "many_nodes_exchange_s_per_token",
             &self.many_nodes_exchange_s_per_token,
         )?;
-        check_table("memory_bytes_per_token", &self.memory_bytes_per_token)
+        check_table("memory_bytes_per_token", &self.memory_bytes_per_token)?;
+        self.ring.as_ref().map_or(Ok(()), RingCosts::check)
     }
 }
 
@@ -74,7 +77,7 @@ fn is_cost(value: f64) -> bool {
     value.is_finite() && value >= 0.0
 }
 
-fn check_coefficient(name: &'static str, value: f64) -> Result<(), CostError> {
+pub(crate) fn check_coefficient(name: &'static str, value: f64) -> Result<(), CostError> {
     if is_cost(value) {
         Ok(())
     } else {
@@ -82,7 +85,7 @@ fn check_coefficient(name: &'static str, value: f64) -> Result<(), CostError> {
     }
 }
 
-fn check_table(name: &'static str, table: &[(Degree, f64)]) -> Result<(), CostError> {
+pub(crate) fn check_table(name: &'static str, table: &[(Degree, f64)]) -> Result<(), CostError> {
     for (position, &(degree, value)) in table.iter().enumerate() {
         if !is_cost(value) {
             let degree = degree.get();

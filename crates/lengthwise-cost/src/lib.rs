@@ -33,9 +33,12 @@ mod per_degree;
 mod predict;
 mod profile;
 mod refinement;
+mod ring_costs;
 mod step_model;
 
-pub use analytic::{AnalyticModel, Architecture, DataType, MatrixFlops, ModelKind, Recomputation};
+pub use analytic::{
+    AnalyticModel, Architecture, DataType, MatrixFlops, ModelKind, ModelShare, Recomputation,
+};
 pub use core_sharing::CoreSharing;
 pub use error::{CostError, HardwareError, ProfileError};
 pub use fitted_costs::{FittedCosts, KindCosts};
@@ -49,4 +52,5 @@ pub use profile::{
     ClusterProfile, DeviceProfile, KindProfile, ModelProfile, NodeProfile, OverheadProfile, Profile,
 };
 pub use refinement::{MeasuredMicroBatch, MeasuredStep, Refinement, RefinementRule};
+pub use ring_costs::{HopCosts, RingCosts};
 pub use step_model::StepModel;

@@ -265,7 +265,7 @@ impl Architecture {
         self.num_layers
     }
 
-    /// Query heads: the largest degree that groups can have.
+    /// Query heads: the largest degree that groups can have that exchange tokens for heads.
     pub const fn num_heads(&self) -> u32 {
         self.num_heads
     }
@@ -321,6 +321,17 @@ impl Architecture {
         let qk_norms = if self.qk_norm { 2.0 } else { 0.0 };
         let norms = 2.0 * hidden + qk_norms * f64::from(self.head_dim);
         self.attention_matrix() + self.mlp_matrix() + norms + biases
+    }
+
+    /// Parameters in front of the first layer.
+    pub(super) fn input_parameters(&self) -> f64 {
+        self.output_matrix() + self.learned_positions as f64 * f64::from(self.hidden)
+    }
+
+    /// Parameters behind the last layer, where they are not on the same devices as those in front of the first.
+    pub(super) fn output_parameters(&self) -> f64 {
+        let last_norm = if self.biases == Biases::All { 2.0 } else { 1.0 };
+        self.output_matrix() + last_norm * f64::from(self.hidden)
     }
 
     /// All parameters: layers, embedding, output, positions, and the last norm.

@@ -1,6 +1,7 @@
 //! How much a step holds.
 
 use super::architecture::{Architecture, DataType, Recomputation};
+use super::share::ModelShare;
 
 /// Bytes for each parameter, over all devices: the parameter and its gradient, in single precision a copy to be
 /// updated where they are not, and AdamW's two moments (ZeRO, arXiv 1910.02054).
@@ -22,8 +23,16 @@ pub(super) const STATE_BYTES_PER_PARAMETER: f64 = 16.0;
 ///
 /// The account is that of Korthikanti et al. (arXiv 2205.05198) with flash attention instead of stored scores, and with
 /// the second copy of attention's output that sequence parallelism needs. A layer that is being recomputed counts
-/// where it holds more than the output did.
-pub(super) fn activation_bytes_per_token(architecture: &Architecture) -> f64 {
+/// where it holds more than the output did, with the blocks of a ring that are then in flight; the second copy of the
+/// output is a ring step's own, before it is merged.
+///
+/// Of a pipeline's `p` stages the first holds what `p` micro-batches keep of its layers, the last what one keeps, and the
+/// output ([`ModelShare`]). All of it is divided between tensor-parallel neighbours but `in_flight`, which each has.
+pub(super) fn activation_bytes_per_token(
+    architecture: &Architecture,
+    share: ModelShare,
+    in_flight: f64,
+) -> f64 {
     let element = architecture.data_type.bytes();
     let layers = f64::from(architecture.num_layers);
     let (mlp, attention) = architecture.recomputation.shares(architecture.num_layers);
@@ -44,7 +53,11 @@ pub(super) fn activation_bytes_per_token(architecture: &Architecture) -> f64 {
         Recomputation::Full => all_of_mlp + all_of_attention,
         Recomputation::Selective { .. } => all_of_mlp.max(all_of_attention),
     };
-    layers * kept + recomputed.max(output_bytes(architecture))
+    let in_layer = recomputed + in_flight / share.of_layer();
+    let in_output = in_layer.max(output_bytes(architecture));
+    let first = layers * kept + in_layer;
+    let last = share.layers(architecture) * kept + in_output;
+    share.of_layer() * first.max(last)
 }
 
 fn attention_bytes(architecture: &Architecture) -> f64 {
@@ -81,18 +94,18 @@ fn output_bytes(architecture: &Architecture) -> f64 {
     of_each * f64::from(architecture.vocabulary)
 }
 
-/// Bytes of all states that are sharded over the cluster's devices.
-pub(super) fn sharded_bytes(architecture: &Architecture) -> f64 {
-    STATE_BYTES_PER_PARAMETER * architecture.num_parameters()
+/// Bytes of all states of a stage that are sharded over ranks.
+pub(super) fn sharded_bytes(architecture: &Architecture, share: ModelShare) -> f64 {
+    STATE_BYTES_PER_PARAMETER * share.stage_parameters(architecture) * share.of_layer()
 }
 
 /// Bytes that every device holds whatever it works on: the layer that is computed, the next one, which is gathered
 /// meanwhile, and the gradient of one.
-pub(super) fn gathered_bytes(architecture: &Architecture) -> f64 {
+pub(super) fn gathered_bytes(architecture: &Architecture, share: ModelShare) -> f64 {
     let largest = architecture
         .layer_parameters()
         .max(architecture.output_matrix());
-    3.0 * architecture.data_type.bytes() * largest
+    3.0 * architecture.data_type.bytes() * largest * share.of_layer()
 }
 
 #[cfg(test)]
@@ -106,7 +119,8 @@ mod tests {
         let normed = qwen3.with_recomputation(Recomputation::None).unwrap();
         let mut plain = normed.clone();
         plain.qk_norm = false;
-        let more = activation_bytes_per_token(&normed) - activation_bytes_per_token(&plain);
+        let of = |model| activation_bytes_per_token(model, ModelShare::default(), 0.0);
+        let more = of(&normed) - of(&plain);
         assert_eq!(more, 36.0 * 2.0 * (4096.0 + 1024.0));
     }
 }

@@ -4,18 +4,22 @@ mod architecture;
 mod compute;
 mod memory;
 mod presets;
+mod ring;
+mod share;
+mod space;
 mod travel;
 
-use lengthwise_core::{Activations, Cluster, Degree, StrategyKind, StrategySpace};
+use lengthwise_core::{Activations, Cluster, Degree, Exchange, StrategyKind};
 
 pub use architecture::{Architecture, DataType, Recomputation};
 pub use compute::MatrixFlops;
 pub use presets::ModelKind;
+pub use share::ModelShare;
 
 use crate::format::FormatVersion;
 use crate::{
-    ClusterProfile, CostError, FittedCosts, FittedModel, Hardware, HardwareError, KindCosts,
-    KindProfile, ModelProfile, OverheadProfile, PerDegree, Profile, Span,
+    ClusterProfile, CostError, FittedCosts, FittedModel, Hardware, HardwareError, HopCosts,
+    KindCosts, KindProfile, ModelProfile, OverheadProfile, PerDegree, Profile, RingCosts, Span,
 };
 
 /// Costs that follow from what a model is made of and what a cluster can do.
@@ -32,6 +36,10 @@ use crate::{
 /// would compute at 98 % of the A100's peak and the 30B one at 101 %. Most likely the fit gave it to the overhead.
 /// Here it is counted: 13B and 30B take 29 and 33 % more per token than published (7B 1 % less), 30B 30 % more per
 /// token squared, and its exchanges 12 to 59 % more. A test holds these figures.
+///
+/// Groups may exchange in any way: [rings](RingCosts) are priced, and rings whose places exchange tokens for heads, with
+/// a power of two places or one on each node. Such a place is taken to be on one node where nodes hold a whole number of
+/// places. None of these prices has been compared with measured ones.
 ///
 /// ```
 /// use lengthwise_cost::{AnalyticModel, Hardware, ModelKind};
@@ -50,15 +58,46 @@ use crate::{
 pub struct AnalyticModel {
     architecture: Architecture,
     hardware: Hardware,
+    share: ModelShare,
 }
 
 impl AnalyticModel {
-    /// The costs of `architecture` on `hardware`.
-    pub const fn new(architecture: Architecture, hardware: Hardware) -> Self {
+    /// The costs of `architecture` on `hardware`, where every device has all of it.
+    pub fn new(architecture: Architecture, hardware: Hardware) -> Self {
         AnalyticModel {
             architecture,
             hardware,
+            share: ModelShare::default(),
         }
+    }
+
+    /// The costs where each device has this share of the model, and ranks of plans stand for several devices.
+    ///
+    /// # Errors
+    ///
+    /// Heads, layers, devices of a node or all devices can't be divided so.
+    pub fn with_share(mut self, share: ModelShare) -> Result<Self, HardwareError> {
+        share.check(&self.architecture, &self.hardware)?;
+        self.share = share;
+        Ok(self)
+    }
+
+    /// The same with so many ranks of plans, whatever devices each stands for, in nodes like these.
+    ///
+    /// # Errors
+    ///
+    /// There is no rank, their devices are too many, or several nodes have no NICs.
+    pub fn with_num_ranks(mut self, num_ranks: u32) -> Result<Self, HardwareError> {
+        let num_devices = num_ranks.checked_mul(self.share.devices_per_rank());
+        let num_devices = num_devices.ok_or_else(|| {
+            let rule = format!(
+                "with {} devices each that is too many",
+                self.share.devices_per_rank()
+            );
+            HardwareError::bad("num_ranks", num_ranks, rule)
+        })?;
+        self.hardware = self.hardware.with_num_devices(num_devices)?;
+        Ok(self)
     }
 
     /// What the model is made of.
@@ -71,60 +110,165 @@ impl AnalyticModel {
         &self.hardware
     }
 
-    /// Seconds for each token that are not attention, on one device.
+    /// What each device has of the model.
+    pub const fn share(&self) -> ModelShare {
+        self.share
+    }
+
+    /// The devices that plans are for: one for each rank, whatever it stands for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hardware::cluster`].
+    pub fn cluster(&self) -> Result<Cluster, HardwareError> {
+        let (neighbours, runs) = (self.share.tensor_parallel(), self.share.pipeline_parallel());
+        self.hardware.ranks(neighbours, runs).cluster()
+    }
+
+    /// Seconds for each token that are not attention, on one rank: what is computed, and the sums of its tensor-parallel
+    /// devices.
     pub fn linear_s_per_token(&self) -> f64 {
         let device = self.hardware.device();
-        let flops = MatrixFlops::of(&self.architecture).per_token;
+        let flops = self.flops().per_token;
         flops / (device.peak_flops_per_s() * device.efficiency())
+            + travel::tensor_parallel_s_per_token(&self.architecture, &self.hardware, self.share)
     }
 
-    /// Seconds of attention for each square of a sequence's tokens, on one device.
+    /// Seconds of attention for each square of a sequence's tokens, on one rank.
     pub fn quadratic_s_per_token2(&self) -> f64 {
         let device = self.hardware.device();
-        let flops = MatrixFlops::of(&self.architecture).per_token2;
-        flops / (device.peak_flops_per_s() * device.attention_efficiency())
+        self.flops().per_token2 / (device.peak_flops_per_s() * device.attention_efficiency())
     }
 
-    /// Bytes that each token holds over the devices of its group.
+    /// What each of a rank's devices computes of a step.
+    fn flops(&self) -> MatrixFlops {
+        let of_model = MatrixFlops::of(&self.architecture);
+        let devices = f64::from(self.share.devices_per_rank());
+        MatrixFlops {
+            per_token: of_model.per_token / devices,
+            per_token2: of_model.per_token2 / devices,
+        }
+    }
+
+    /// Bytes that each token holds over the ranks of its group, on one device of each.
     pub fn activation_bytes_per_token(&self) -> f64 {
-        memory::activation_bytes_per_token(&self.architecture)
+        memory::activation_bytes_per_token(&self.architecture, self.share, 0.0)
     }
 
-    /// Bytes that all exchanges of a step pass on for each token, over the devices of a group of this degree together.
+    /// Bytes that all exchanges of tokens for heads pass on in a step for each token, over the ranks of a group of this
+    /// degree together, by one device of each.
     pub fn exchange_bytes_per_token(&self, degree: Degree) -> f64 {
-        travel::exchange_bytes_per_token(&self.architecture, degree)
+        travel::exchange_bytes_per_token(&self.architecture, self.share, degree)
     }
 
     /// Bytes that every device gathers in each forward and each backward of a micro-batch.
     pub fn gathered_bytes(&self) -> f64 {
-        self.architecture.data_type.bytes() * self.architecture.num_parameters()
+        let of_stage = self.share.stage_parameters(&self.architecture);
+        self.architecture.data_type.bytes() * of_stage * self.share.of_layer()
     }
 
     /// Its coefficients.
     pub fn costs(&self) -> FittedCosts {
+        let mut costs = FittedCosts {
+            num_heads: Some(self.num_heads()),
+            fixed_memory_bytes: memory::sharded_bytes(&self.architecture, self.share)
+                / f64::from(self.num_ranks())
+                + memory::gathered_bytes(&self.architecture, self.share),
+            micro_batch_overhead_s: self.micro_batch_overhead_s(),
+            ..FittedCosts::of_kind(self.kind(), self.ulysses_costs())
+        };
+        let rings = std::iter::once(Exchange::Ring).chain(self.listed_rings());
+        costs.kinds.extend(rings.map(|exchange| {
+            let kind = StrategyKind {
+                exchange,
+                ..self.kind()
+            };
+            (kind, self.ring_costs(exchange))
+        }));
+        costs
+    }
+
+    /// What groups cost that exchange tokens for heads.
+    fn ulysses_costs(&self) -> KindCosts {
         let exchange = |span| {
             let degrees = self.listed_degrees(span).into_iter();
             let seconds = degrees.map(|degree| (degree, self.exchange_s_per_token(degree, span)));
             seconds.collect()
         };
-        let num_devices = f64::from(self.hardware.num_devices());
-        let costs = KindCosts {
+        KindCosts {
             quadratic_s_per_token2: self.quadratic_s_per_token2(),
             linear_s_per_token: self.linear_s_per_token(),
             exchange_s_per_token: exchange(Span::OneNode),
             many_nodes_exchange_s_per_token: exchange(Span::ManyNodes),
             memory_bytes_per_token: vec![(Degree::ONE, self.activation_bytes_per_token())],
-        };
-        FittedCosts {
-            num_heads: Some(self.architecture.num_heads),
-            fixed_memory_bytes: memory::sharded_bytes(&self.architecture) / num_devices
-                + memory::gathered_bytes(&self.architecture),
-            micro_batch_overhead_s: self.micro_batch_overhead_s(),
-            ..FittedCosts::of_kind(self.kind(), costs)
+            ring: None,
         }
     }
 
-    /// The kind of strategy that these costs hold for.
+    /// What groups cost that are rings, of ranks or of places that exchange tokens for heads.
+    fn ring_costs(&self, exchange: Exchange) -> KindCosts {
+        let places = match exchange {
+            Exchange::UlyssesRing { ring } => Some(ring),
+            Exchange::Ring | Exchange::Ulysses => None,
+        };
+        // The degrees of groups with the part of them that exchanges tokens for heads.
+        let degrees: Vec<(Degree, Degree)> = match places {
+            None => vec![(Degree::ONE, Degree::ONE)],
+            Some(places) => self.listed_places(places),
+        };
+        let exchange = |span| {
+            let seconds = degrees.iter().map(|&(degree, ulysses)| {
+                let of_place =
+                    self.exchange_s_per_token(ulysses, self.span_of_place(ulysses, span));
+                let num = f64::from(degree.get() / ulysses.get());
+                (degree, of_place / num)
+            });
+            seconds.collect()
+        };
+        let hops = |span| {
+            let of_degree = |&(degree, ulysses): &(Degree, Degree)| {
+                let hop = ring::hop_s_per_token(
+                    &self.architecture,
+                    &self.hardware,
+                    self.share,
+                    ulysses,
+                    span,
+                );
+                ((degree, hop.0), (degree, hop.1))
+            };
+            let (forward, backward) = degrees.iter().map(of_degree).unzip();
+            HopCosts {
+                forward_s_per_token: forward,
+                backward_s_per_token: backward,
+            }
+        };
+        let memory = degrees.iter().map(|&(degree, ulysses)| {
+            let in_flight =
+                ring::in_flight_bytes_per_token(&self.architecture, self.share, ulysses);
+            let over_ranks =
+                memory::activation_bytes_per_token(&self.architecture, self.share, in_flight);
+            (degree, over_ranks / f64::from(degree.get()))
+        });
+        KindCosts {
+            exchange_s_per_token: exchange(Span::OneNode),
+            many_nodes_exchange_s_per_token: exchange(Span::ManyNodes),
+            memory_bytes_per_token: memory.collect(),
+            ring: Some(RingCosts {
+                forward_share: ring::forward_share(&self.architecture),
+                one_node: hops(Span::OneNode),
+                many_nodes: hops(Span::ManyNodes),
+            }),
+            ..self.ulysses_costs()
+        }
+    }
+
+    /// Where a place of so many ranks is, of a ring of this span.
+    fn span_of_place(&self, ulysses: Degree, span: Span) -> Span {
+        let fits = self.ranks_per_node().is_multiple_of(ulysses.get());
+        if fits { Span::OneNode } else { span }
+    }
+
+    /// The kind of groups that exchange tokens for heads; these costs hold for others of the same activations, too.
     pub fn kind(&self) -> StrategyKind {
         StrategyKind::ulysses(match self.architecture.recomputation {
             Recomputation::None => Activations::Keep,
@@ -141,26 +285,14 @@ impl AnalyticModel {
         FittedModel::new(self.costs())
     }
 
-    /// Every degree that the model's heads and the number of devices permit.
-    ///
-    /// # Errors
-    ///
-    /// None: there are at least one head and one device.
-    pub fn space(&self) -> Result<StrategySpace, HardwareError> {
-        let largest = self.architecture.num_heads.min(self.hardware.num_devices());
-        Ok(StrategySpace::ulysses_up_to(
-            largest,
-            self.kind().activations,
-        )?)
-    }
-
-    /// The same costs as a profile, for sequences up to `context` tokens.
+    /// The same costs as a profile, for sequences up to `context` tokens: those of groups that exchange tokens for heads,
+    /// which are all that a profile can hold.
     ///
     /// # Errors
     ///
     /// As [`Hardware::cluster`].
     pub fn profile(&self, context: u64) -> Result<Profile, HardwareError> {
-        let cluster = self.hardware.cluster()?;
+        let cluster = self.cluster()?;
         let bytes_per_token = self.exchange_bytes_per_token(Degree::ONE);
         let bandwidth = |span| {
             let degrees = self.listed_degrees(span).into_iter();
@@ -175,11 +307,11 @@ impl AnalyticModel {
             context_tokens: context,
             cluster: self.cluster_profile(&cluster),
             model: ModelProfile {
-                num_heads: Some(self.architecture.num_heads),
+                num_heads: Some(self.num_heads()),
                 degrees: None,
                 attention_divides_evenly: false,
-                sharded_bytes: memory::sharded_bytes(&self.architecture),
-                fixed_bytes: memory::gathered_bytes(&self.architecture),
+                sharded_bytes: memory::sharded_bytes(&self.architecture, self.share),
+                fixed_bytes: memory::gathered_bytes(&self.architecture, self.share),
             },
             overhead: OverheadProfile {
                 micro_batch_s: self.micro_batch_overhead_s(),
@@ -207,37 +339,32 @@ impl AnalyticModel {
         }
         ClusterProfile::Equal {
             num_devices: cluster.num_devices(),
-            devices_per_node: self.hardware.devices_per_node(),
+            devices_per_node: self.ranks_per_node(),
             memory_gib: first.memory().as_f64() / (1u64 << 30) as f64,
             num_cores: None,
         }
     }
 
     fn micro_batch_overhead_s(&self) -> f64 {
-        travel::micro_batch_overhead_s(&self.architecture, &self.hardware)
+        travel::micro_batch_overhead_s(&self.architecture, &self.hardware, self.share)
     }
 
+    /// For each token of a sequence, in a group of this degree that exchanges tokens for heads.
     fn exchange_s_per_token(&self, degree: Degree, span: Span) -> f64 {
-        travel::exchange_s_per_token(&self.architecture, &self.hardware, degree, span)
+        let (architecture, hardware) = (&self.architecture, &self.hardware);
+        travel::exchange_s_per_token(architecture, hardware, self.share, degree, span)
     }
 
-    /// The degrees that tables list: powers of two, and all devices of a node or of the cluster.
-    fn listed_degrees(&self, span: Span) -> Vec<Degree> {
-        let num_devices = self.hardware.num_devices();
-        let per_node = self.hardware.devices_per_node().min(num_devices);
-        let largest = match span {
-            Span::OneNode => per_node,
-            Span::ManyNodes if per_node == num_devices => return Vec::new(),
-            Span::ManyNodes => num_devices,
-        };
-        let powers = (1..32).map(|power| 1u32 << power);
-        let mut degrees: Vec<u32> = powers.chain([per_node, num_devices]).collect();
-        degrees.retain(|&degree| degree >= 2 && degree <= largest);
-        degrees.sort_unstable();
-        degrees.dedup();
-        degrees
-            .into_iter()
-            .filter_map(|d| Degree::new(d).ok())
-            .collect()
+    /// The query heads that each device has of the model.
+    fn num_heads(&self) -> u32 {
+        self.architecture.num_heads / self.share.tensor_parallel()
+    }
+
+    fn num_ranks(&self) -> u32 {
+        self.share.num_ranks(&self.hardware)
+    }
+
+    fn ranks_per_node(&self) -> u32 {
+        self.share.ranks_per_node(&self.hardware)
     }
 }

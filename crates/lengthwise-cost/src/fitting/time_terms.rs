@@ -178,15 +178,16 @@ impl TimeTerms {
         };
         let kinds = self.kinds.iter().enumerate().map(|(place, &kind)| {
             let (linear, quadratic) = Self::linear_and_quadratic(place);
-            let memory = costs.kinds.get(&kind);
+            let unfitted = costs.kinds.get(&kind);
             let kind_costs = KindCosts {
                 quadratic_s_per_token2: coefficients[quadratic],
                 linear_s_per_token: coefficients[linear],
                 exchange_s_per_token: exchange(kind, Span::OneNode),
                 many_nodes_exchange_s_per_token: exchange(kind, Span::ManyNodes),
-                memory_bytes_per_token: memory
+                memory_bytes_per_token: unfitted
                     .map(|costs| costs.memory_bytes_per_token.clone())
                     .unwrap_or_default(),
+                ring: unfitted.and_then(|costs| costs.ring.clone()),
             };
             (kind, kind_costs)
         });

@@ -154,6 +154,39 @@ impl Hardware {
         hardware
     }
 
+    /// The ranks of plans as devices of their own, where each stands for so many neighbours in each of so many equal runs
+    /// of devices, of which both are divisors: as slow as its slowest device, with the memory of the fullest.
+    #[must_use]
+    pub(crate) fn ranks(&self, neighbours: u32, runs: u32) -> Self {
+        let num_ranks = self.num_devices / (neighbours * runs);
+        let devices_of = |rank: u32| {
+            let run = self.num_devices / runs;
+            (0..runs)
+                .flat_map(move |at| (0..neighbours).map(move |i| at * run + rank * neighbours + i))
+        };
+        let run = self.num_devices / runs;
+        let unlike = self.unlike.keys().map(|device| device.0 % run / neighbours);
+        let unlike = unlike.map(|rank| {
+            let devices = || {
+                let devices = devices_of(rank).map(|device| self.unlike.get(&Rank(device)));
+                devices.map(|unlike| unlike.copied().unwrap_or_default())
+            };
+            let speeds = devices().map(|device| device.speed.unwrap_or(Speed::NOMINAL));
+            let memories = devices().map(|device| device.memory.unwrap_or(self.device.memory));
+            let slowest = Unlike {
+                speed: speeds.reduce(Speed::min),
+                memory: memories.min(),
+            };
+            (Rank(rank), slowest)
+        });
+        Hardware {
+            num_devices: num_ranks,
+            devices_per_node: self.devices_per_node / neighbours,
+            unlike: unlike.collect(),
+            ..self.clone()
+        }
+    }
+
     fn check(&self) -> Result<(), HardwareError> {
         let cluster = self.cluster()?;
         if self.links.nics_per_node == 0 && cluster.num_nodes() > 1 {

@@ -140,6 +140,7 @@ impl KindProfile {
             exchange_s_per_token: exchange(&self.one_node_bandwidth_bytes_per_s),
             many_nodes_exchange_s_per_token: exchange(&self.many_nodes_bandwidth_bytes_per_s),
             memory_bytes_per_token,
+            ring: None,
         }
     }
 }
