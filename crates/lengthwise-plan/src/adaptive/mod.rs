@@ -124,16 +124,7 @@ impl Adaptive {
         started: Instant,
     ) -> Result<Planned, PlanError> {
         let mut planned = self.plan_together(problem, start, started)?;
-        let strategies = problem.space.strategies();
-        let kinds: BTreeSet<StrategyKind> = strategies.iter().map(|one| one.kind()).collect();
-        if kinds.len() < 2 {
-            return Ok(planned);
-        }
-        for kind in kinds {
-            let of_kind = strategies.iter().filter(|one| one.kind() == kind);
-            let Ok(space) = StrategySpace::new(of_kind.copied()) else {
-                continue;
-            };
+        for space in spaces_of_kinds(problem.space) {
             let alone = Problem {
                 space: &space,
                 ..problem
@@ -209,6 +200,30 @@ impl Adaptive {
     }
 }
 
+/// The strategies of each kind, where there are several kinds: a rank on its own exchanges nothing, so it is of every
+/// kind with its activations.
+fn spaces_of_kinds(space: &StrategySpace) -> Vec<StrategySpace> {
+    let strategies = space.strategies();
+    let kinds: BTreeSet<StrategyKind> = strategies.iter().map(|one| one.kind()).collect();
+    let of_kind = |kind: StrategyKind| {
+        let of_kind = strategies.iter().filter(move |one| {
+            let is_alone = one.degree() == Degree::ONE;
+            one.kind() == kind || is_alone && one.activations() == kind.activations
+        });
+        StrategySpace::new(of_kind.copied()).ok()
+    };
+    let spaces: Vec<StrategySpace> = kinds.into_iter().filter_map(of_kind).collect();
+    let is_within = |inner: &StrategySpace, outer: &StrategySpace| {
+        let is_smaller = inner.strategies().len() < outer.strategies().len();
+        is_smaller && inner.strategies().iter().all(|&one| outer.contains(one))
+    };
+    let adds = |one: &&StrategySpace| {
+        let is_less = spaces.iter().any(|other| is_within(one, other));
+        !is_less && *one != space
+    };
+    spaces.iter().filter(adds).cloned().collect()
+}
+
 /// A draft that takes no longer than this one, nor than one with a single degree, nor than the plan to start from.
 ///
 /// # Errors
@@ -280,4 +295,50 @@ fn num_explored(instance: &Instance<'_>) -> usize {
 fn num_refined(instance: &Instance<'_>) -> usize {
     let sequences = instance.num_sequences().max(512) as f64;
     ((14.0 * (512.0 / sequences).powf(0.3)) as usize).max(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use lengthwise_core::{Activations, Strategy};
+
+    use super::*;
+
+    /// Degrees 1, 2 and 4 of each.
+    fn spaces(
+        kinds: &[fn(Degree, Activations) -> Strategy],
+        activations: &[Activations],
+    ) -> Vec<String> {
+        let degrees = [1, 2, 4].map(|degree| Degree::new(degree).unwrap());
+        let all = activations.iter().flat_map(|&activations| {
+            let of_kind = move |of: &fn(Degree, Activations) -> Strategy| {
+                degrees.map(|degree| of(degree, activations))
+            };
+            kinds.iter().flat_map(of_kind)
+        });
+        let spaces = spaces_of_kinds(&StrategySpace::new(all).unwrap());
+        let names = |space: &StrategySpace| {
+            let names = space.strategies().iter().map(Strategy::to_string);
+            names.collect::<Vec<_>>().join(", ")
+        };
+        spaces.iter().map(names).collect()
+    }
+
+    #[test]
+    fn a_rank_on_its_own_is_of_every_kind_with_its_activations() {
+        let (keep, recompute) = (Activations::Keep, Activations::Recompute);
+        let none: [String; 0] = [];
+        assert_eq!(spaces(&[Strategy::ulysses], &[keep]), none);
+        assert_eq!(spaces(&[Strategy::ring], &[keep]), none);
+        assert_eq!(
+            spaces(&[Strategy::ulysses, Strategy::ring], &[keep]),
+            ["1 keep, 2 keep, 4 keep", "1 keep, 1x2 keep, 1x4 keep"]
+        );
+        assert_eq!(
+            spaces(&[Strategy::ulysses], &[keep, recompute]),
+            [
+                "1 keep, 2 keep, 4 keep",
+                "1 recompute, 2 recompute, 4 recompute"
+            ]
+        );
+    }
 }
