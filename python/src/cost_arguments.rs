@@ -109,7 +109,7 @@ impl CostArguments {
         let changes = CostChanges {
             num_devices: self.devices,
             context: self.context,
-            memory: None,
+            ..CostChanges::default()
         };
         Ok(source?.costs(changes, self.degrees.as_deref())?)
     }

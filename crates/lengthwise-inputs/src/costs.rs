@@ -2,16 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use lengthwise_core::{Bytes, Cluster, CoreError, Degree, Device, Seconds, StrategySpace, Tokens};
+use lengthwise_core::{
+    Bytes, Cluster, CoreError, Degree, Device, Seconds, StrategyKind, StrategySpace, Tokens,
+};
 use lengthwise_cost::{
-    AnalyticModel, ClusterLinks, ExchangeEfficiency, FittedModel, Hardware, Profile, ProfileError,
+    AnalyticModel, ClusterLinks, ExchangeEfficiency, FittedModel, Hardware, ModelShare, Profile,
+    ProfileError,
 };
 use lengthwise_sim::{ShardedBytes, SimError, StepCosts};
 
-use crate::InputError;
 use crate::cluster_source::ClusterSource;
-use crate::degrees::chosen_space;
+use crate::degrees::{chosen_of_described, chosen_of_profile};
 use crate::model_source::ModelSource;
+use crate::other_sizes::OtherSizes;
+use crate::{Exchanges, InputError};
 
 /// The longest sequence of a model on a described cluster, where nothing else is said.
 const USUAL_CONTEXT: Tokens = Tokens(65_536);
@@ -41,6 +45,7 @@ enum Kind {
     Described {
         cluster: ClusterSource,
         model: ModelSource,
+        share: ModelShare,
     },
 }
 
@@ -49,10 +54,14 @@ enum Kind {
 pub struct CostChanges {
     /// How many devices there are, in nodes like those of the profile or cluster.
     pub num_devices: Option<u32>,
+    /// The same in ranks, where each stands for several devices: where tensor and pipeline parallelism divide the model.
+    pub num_ranks: Option<u32>,
     /// The longest sequence.
     pub context: Option<Tokens>,
     /// All that a device has.
     pub memory: Option<Bytes>,
+    /// How groups may exchange; tokens for heads by default.
+    pub exchanges: Exchanges,
 }
 
 /// Costs, ready to plan with.
@@ -60,8 +69,10 @@ pub struct CostChanges {
 pub struct Costs {
     /// The profile's or the model's.
     pub name: String,
-    /// The devices.
+    /// The devices; where a rank stands for several, one for each rank.
     pub cluster: Cluster,
+    /// What each device has of the model.
+    pub share: ModelShare,
     /// What sequences cost there.
     pub model: FittedModel,
     /// What planners choose from.
@@ -72,10 +83,13 @@ pub struct Costs {
     pub num_layers: Option<u32>,
     /// What groups exchange for a token, all its ranks together.
     pub exchange_bytes_per_token: f64,
-    /// What everything moves over; `None` where times were measured.
+    /// What everything moves over; `None` where times were measured, and where groups may be rings or devices share the
+    /// model, for which it isn't known yet what moves when.
     pub transport: Option<Transport>,
     /// What stands for other numbers of devices.
-    pub(crate) profile: Profile,
+    pub(crate) other_sizes: OtherSizes,
+    /// The same costs as far as a profile can hold them.
+    profile: Profile,
     /// The degrees that were asked for.
     pub(crate) degrees: Option<Vec<Degree>>,
 }
@@ -130,8 +144,13 @@ impl CostSource {
     pub fn described(cluster: &str, model: &str) -> Result<Self, InputError> {
         let cluster = ClusterSource::named(cluster)?;
         let model = ModelSource::named(model)?;
+        let share = ModelShare::default();
         Ok(CostSource {
-            kind: Kind::Described { cluster, model },
+            kind: Kind::Described {
+                cluster,
+                model,
+                share,
+            },
         })
     }
 
@@ -147,6 +166,23 @@ impl CostSource {
     ) -> Result<Self, InputError> {
         let cluster = cluster.map(ClusterSource::named).transpose()?;
         Self::of_profile(path, Ok(profile), cluster)
+    }
+
+    /// The same where tensor and pipeline parallelism leave each device this share of the model.
+    ///
+    /// # Errors
+    ///
+    /// The costs are those of a profile, and the share is not all of the model.
+    pub fn with_share(mut self, divided: ModelShare) -> Result<Self, InputError> {
+        match &mut self.kind {
+            Kind::Described { share, .. } => *share = divided,
+            Kind::Profile { .. } if divided.is_whole() => {}
+            Kind::Profile { path, .. } => {
+                let path = path.clone();
+                return Err(InputError::ShareOfProfile { path });
+            }
+        }
+        Ok(self)
     }
 
     fn of_profile(
@@ -183,6 +219,7 @@ impl CostSource {
         degrees: Option<&[Degree]>,
     ) -> Result<Costs, InputError> {
         let context = changes.context.unwrap_or(self.usual_context());
+        let changes = self.counted(changes)?;
         match &self.kind {
             Kind::Profile {
                 path,
@@ -199,29 +236,77 @@ impl CostSource {
                     }
                 };
                 let in_profile = |error| InputError::profile(path, error);
+                check_exchanges(profile, changes.exchanges).map_err(in_profile)?;
                 Ok(Costs {
                     name: profile.name.clone(),
                     model: profile.model(&cluster).map_err(in_profile)?,
                     space: match degrees {
-                        Some(degrees) => chosen_space(degrees, profile, &cluster)?,
+                        Some(degrees) => chosen_of_profile(degrees, profile, &cluster)?,
                         None => profile.space(&cluster).map_err(in_profile)?,
                     },
                     cluster,
+                    share: ModelShare::default(),
                     context,
                     num_layers: None,
                     exchange_bytes_per_token: profile.exchanged_bytes_per_token(),
                     transport,
+                    other_sizes: OtherSizes::Profile(profile.clone()),
                     profile: (**profile).clone(),
                     degrees: degrees.map(<[Degree]>::to_vec),
                 })
             }
-            Kind::Described { cluster, model } => {
+            Kind::Described {
+                cluster,
+                model,
+                share,
+            } => {
                 let hardware = cluster.hardware(changes)?;
                 let analytic = AnalyticModel::new(model.architecture(context), hardware);
-                described(cluster, &analytic, context, degrees)
+                let analytic = analytic.with_share(*share).map_err(InputError::Share)?;
+                described(cluster, &analytic, context, changes.exchanges, degrees)
             }
         }
     }
+
+    /// The changes with ranks counted as the devices they stand for.
+    fn counted(&self, changes: CostChanges) -> Result<CostChanges, InputError> {
+        let Some(num_ranks) = changes.num_ranks else {
+            return Ok(changes);
+        };
+        let share = match &self.kind {
+            Kind::Profile { .. } => ModelShare::default(),
+            Kind::Described { share, .. } => *share,
+        };
+        let devices_per_rank = share.devices_per_rank();
+        let of_ranks = num_ranks.saturating_mul(devices_per_rank);
+        match changes.num_devices {
+            Some(num_devices) if num_devices != of_ranks => Err(InputError::DevicesAndRanks {
+                num_devices,
+                num_ranks,
+                devices_per_rank,
+            }),
+            _ => Ok(CostChanges {
+                num_devices: Some(of_ranks),
+                ..changes
+            }),
+        }
+    }
+}
+
+/// Checks that a profile has costs of all ways to exchange.
+fn check_exchanges(profile: &Profile, exchanges: Exchanges) -> Result<(), ProfileError> {
+    let Some(first) = profile.kinds().next() else {
+        return Ok(());
+    };
+    for &exchange in exchanges.as_slice() {
+        if !profile.kinds().any(|kind| kind.exchange == exchange) {
+            let kind = StrategyKind { exchange, ..first };
+            let known: Vec<String> = profile.kinds().map(|kind| kind.to_string()).collect();
+            let known = known.join("; ");
+            return Err(ProfileError::UnknownKind { kind, known });
+        }
+    }
+    Ok(())
 }
 
 /// The devices of a profile.
@@ -238,37 +323,46 @@ fn described(
     source: &ClusterSource,
     analytic: &AnalyticModel,
     context: Tokens,
+    exchanges: Exchanges,
     degrees: Option<&[Degree]>,
 ) -> Result<Costs, InputError> {
     let (architecture, hardware) = (analytic.architecture(), analytic.hardware());
-    // What errors say of other numbers of devices is for equal ones, which a profile can hold.
-    let equal = AnalyticModel::new(architecture.clone(), hardware.without_other_devices());
     let in_cluster = |error| source.error(error);
-    let profile = equal.profile(context.0).map_err(in_cluster)?;
-    let cluster = source.cluster(hardware)?;
+    let cluster = analytic.cluster().map_err(in_cluster)?;
     let model = analytic.model().map_err(|error| InputError::Costs {
         path: source.path().to_owned(),
         error,
     })?;
+    let share = analytic.share();
+    // A profile can hold only equal devices of any number, and what errors say of other numbers is for such.
+    let equal = AnalyticModel::new(architecture.clone(), hardware.without_other_devices());
+    let equal = equal.with_share(share).map_err(InputError::Share)?;
+    let profile = equal.profile(context.0).map_err(in_cluster)?;
+    let is_simulated = share.is_whole() && !exchanges.has_rings();
     Ok(Costs {
         name: architecture.name().to_owned(),
         model,
         space: match degrees {
-            Some(degrees) => chosen_space(degrees, &profile, &cluster)?,
-            None => analytic.space().map_err(in_cluster)?,
+            Some(degrees) => chosen_of_described(degrees, analytic, exchanges)?,
+            None => analytic
+                .space_of(exchanges.as_slice())
+                .map_err(in_cluster)?,
         },
         cluster,
+        share,
         context,
         num_layers: Some(architecture.num_layers()),
         exchange_bytes_per_token: analytic.exchange_bytes_per_token(Degree::ONE),
-        transport: Some(Transport::new(hardware, analytic.gathered_bytes())),
+        transport: is_simulated.then(|| Transport::new(hardware, analytic.gathered_bytes())),
+        other_sizes: OtherSizes::Described(Box::new(equal), exchanges),
         profile,
         degrees: degrees.map(<[Degree]>::to_vec),
     })
 }
 
 impl Costs {
-    /// The same costs as a profile; of a described cluster without the devices that are unlike the others.
+    /// The same costs as a profile; of a described cluster without the devices that are unlike the others, and without
+    /// rings.
     pub fn profile(&self) -> &Profile {
         &self.profile
     }
@@ -276,6 +370,11 @@ impl Costs {
     /// Layers of the model; a usual number where a profile doesn't say.
     pub fn usual_num_layers(&self) -> u32 {
         self.num_layers.unwrap_or(USUAL_LAYERS)
+    }
+
+    /// All devices, of all ranks.
+    pub fn num_devices(&self) -> u32 {
+        self.cluster.num_devices() * self.share.devices_per_rank()
     }
 
     /// What the parts of a step of a model of so many layers cost, where a micro-batch takes `overhead` beside them.

@@ -1,28 +1,60 @@
 //! The degrees that groups may have, where they were chosen.
 
-use lengthwise_core::{Cluster, Degree, StrategySpace};
-use lengthwise_cost::Profile;
+use lengthwise_core::{Cluster, Degree, Exchange, StrategySpace};
+use lengthwise_cost::{AnalyticModel, Profile};
 
-use crate::InputError;
+use crate::{Exchanges, InputError};
 
 /// The strategies of the degrees that were asked for.
 ///
 /// Those of the profile are what it was measured for; others follow from its tables.
-pub(crate) fn chosen_space(
+pub(crate) fn chosen_of_profile(
     degrees: &[Degree],
     profile: &Profile,
     cluster: &Cluster,
 ) -> Result<StrategySpace, InputError> {
-    if let Some(twice) = (1..degrees.len()).find(|&at| degrees[..at].contains(&degrees[at])) {
-        let degree = degrees[twice];
-        return Err(InputError::RepeatedDegree { degree });
-    }
-    if let Some(num_heads) = profile.model.num_heads
-        && let Some(&degree) = degrees.iter().find(|degree| degree.get() > num_heads)
-    {
-        return Err(InputError::DegreeAboveHeads { degree, num_heads });
+    check_once(degrees)?;
+    if let Some(num_heads) = profile.model.num_heads {
+        check_heads(degrees, num_heads)?;
     }
     let space = profile.space_of(degrees);
     let space = space.and_then(|space| space.limited_to(cluster.num_devices()));
     space.map_err(InputError::NoDegree)
+}
+
+/// The strategies of the degrees that were asked for, in every way to exchange that can have them.
+pub(crate) fn chosen_of_described(
+    degrees: &[Degree],
+    analytic: &AnalyticModel,
+    exchanges: Exchanges,
+) -> Result<StrategySpace, InputError> {
+    check_once(degrees)?;
+    let num_heads = analytic.num_heads();
+    if exchanges == Exchanges::Ulysses {
+        check_heads(degrees, num_heads)?;
+    }
+    let strategies = exchanges.as_slice().iter().flat_map(|&exchange| {
+        let degrees = degrees.iter().map(|degree| degree.get());
+        let has_heads = move |&degree: &u32| exchange != Exchange::Ulysses || degree <= num_heads;
+        analytic.strategies(exchange, degrees.filter(has_heads))
+    });
+    let space = StrategySpace::new(strategies);
+    let space = space.and_then(|space| space.limited_to(analytic.num_ranks()));
+    space.map_err(InputError::NoDegree)
+}
+
+fn check_once(degrees: &[Degree]) -> Result<(), InputError> {
+    match (1..degrees.len()).find(|&at| degrees[..at].contains(&degrees[at])) {
+        Some(twice) => Err(InputError::RepeatedDegree {
+            degree: degrees[twice],
+        }),
+        None => Ok(()),
+    }
+}
+
+fn check_heads(degrees: &[Degree], num_heads: u32) -> Result<(), InputError> {
+    match degrees.iter().find(|degree| degree.get() > num_heads) {
+        Some(&degree) => Err(InputError::DegreeAboveHeads { degree, num_heads }),
+        None => Ok(()),
+    }
 }

@@ -11,6 +11,7 @@ use lengthwise_data::DataError;
 use lengthwise_plan::PlanError;
 use thiserror::Error;
 
+use crate::exchanges::hint_for_exchange;
 use crate::length_source::LengthSource;
 use crate::lengths::hint_for_length;
 use crate::suggestion::suggestion;
@@ -123,6 +124,27 @@ pub enum InputError {
         "degree {degree} is more than the model's {num_heads} heads; each rank of a group needs one"
     )]
     DegreeAboveHeads { degree: Degree, num_heads: u32 },
+    /// A way to exchange that is not known.
+    #[error("there is no exchange {name}; groups exchange by ulysses, ring or both")]
+    UnknownExchange { name: String },
+    /// A way to exchange that was chosen twice.
+    #[error("exchange {name} is listed twice; once is the rule")]
+    RepeatedExchange { name: String },
+    /// A share of a model whose costs were measured as a whole.
+    #[error("{}: costs of a profile hold for the share of a model that they were measured for", path.display())]
+    ShareOfProfile { path: PathBuf },
+    /// A share of a model that can't be, or not on these devices.
+    #[error(transparent)]
+    Share(HardwareError),
+    /// Two numbers of devices.
+    #[error(
+        "{num_devices} devices and {num_ranks} ranks of {devices_per_rank} devices were asked for; one of the two is the rule"
+    )]
+    DevicesAndRanks {
+        num_devices: u32,
+        num_ranks: u32,
+        devices_per_rank: u32,
+    },
     /// Chosen degrees of which none is possible.
     #[error(transparent)]
     NoDegree(CoreError),
@@ -130,23 +152,26 @@ pub enum InputError {
     /// Devices that the model alone fills.
     #[error(
         "with {} in the cluster, each device holds {fixed} of the model before any sequence; it has {memory}",
-        devices(*num_devices)
+        devices(*num_devices, *devices_per_rank)
     )]
     FilledByModel {
         num_devices: u32,
+        devices_per_rank: u32,
         fixed: Bytes,
         memory: Bytes,
         enough_devices: Option<u32>,
     },
     /// A sequence for a larger cluster.
     #[error(
-        "{place}: {seq_len} tokens need degree {needed}; the cluster has {num_devices} devices"
+        "{place}: {seq_len} tokens need degree {needed}; the cluster has {}",
+        devices(*num_devices, *devices_per_rank)
     )]
     DegreeBeyondCluster {
         place: String,
         seq_len: Tokens,
         needed: u32,
         num_devices: u32,
+        devices_per_rank: u32,
         enough_devices: Option<u32>,
     },
     /// A sequence for a larger degree than the largest to choose from.
@@ -159,6 +184,7 @@ pub enum InputError {
         needed: u32,
         largest: u32,
         enough_devices: Option<u32>,
+        rings_would_do: bool,
     },
     /// A sequence that no degree has room for.
     #[error(
@@ -235,6 +261,18 @@ impl InputError {
             }
             InputError::Hardware { error, .. } => error.hint().map(str::to_owned),
             InputError::UnknownCluster { name } => Some(hint_for_cluster(name)),
+            InputError::UnknownExchange { name } => Some(hint_for_exchange(name)),
+            InputError::ShareOfProfile { .. } => Some(
+                "describe the model and the cluster instead, by --model and --cluster".to_owned(),
+            ),
+            InputError::Profile {
+                error: ProfileError::UnknownKind { .. },
+                ..
+            } => Some(
+                "describe the model and the cluster instead, by --model and --cluster, whose costs cover it"
+                    .to_owned(),
+            ),
+            InputError::Share(error) => error.hint().map(str::to_owned),
             InputError::UnknownModel { name } => {
                 let known = ModelKind::ALL.map(ModelKind::name);
                 Some(suggestion(name, &known, "known are"))
@@ -242,6 +280,16 @@ impl InputError {
             InputError::FilledByModel { enough_devices, .. } => {
                 let enough = enough(*enough_devices);
                 Some(format!("use {enough}, or devices with more memory"))
+            }
+            InputError::DegreeBeyondChoice {
+                enough_devices,
+                rings_would_do: true,
+                ..
+            } => {
+                let enough = enough(*enough_devices);
+                Some(format!(
+                    "use rings (--exchange ring), which heads do not limit, {enough}, or devices with more memory"
+                ))
             }
             InputError::DegreeBeyondCluster { enough_devices, .. }
             | InputError::DegreeBeyondChoice { enough_devices, .. }
@@ -325,9 +373,13 @@ fn shortened(written: &str) -> String {
     }
 }
 
-fn devices(num_devices: u32) -> String {
-    let plural = if num_devices == 1 { "" } else { "s" };
-    format!("{num_devices} device{plural}")
+/// So many devices, or ranks that each stand for several.
+fn devices(num: u32, devices_per_rank: u32) -> String {
+    let plural = if num == 1 { "" } else { "s" };
+    match devices_per_rank {
+        1 => format!("{num} device{plural}"),
+        _ => format!("{num} rank{plural} of {devices_per_rank} devices"),
+    }
 }
 
 /// What would be large enough.

@@ -33,9 +33,11 @@ impl OwnedProblem {
             None
         };
         let num_devices = self.costs.cluster.num_devices();
+        let devices_per_rank = self.costs.share.devices_per_rank();
         if let Some((fixed, memory)) = self.filled_devices() {
             return InputError::FilledByModel {
                 num_devices,
+                devices_per_rank,
                 fixed,
                 memory,
                 enough_devices,
@@ -47,6 +49,7 @@ impl OwnedProblem {
                 seq_len,
                 needed,
                 num_devices,
+                devices_per_rank,
                 enough_devices,
             },
             Some(needed) => InputError::DegreeBeyondChoice {
@@ -55,6 +58,8 @@ impl OwnedProblem {
                 needed,
                 largest: degree,
                 enough_devices,
+                rings_would_do: self.costs.degrees.is_none()
+                    && self.costs.other_sizes.is_limited_by_heads(),
             },
             None => InputError::BeyondMemory {
                 place,
@@ -88,7 +93,7 @@ impl OwnedProblem {
     fn needed_degree(&self, seq_len: Tokens, best: u32) -> Option<u32> {
         let budget = self.budget();
         (best..=MAX_RECOMMENDED).find(|&degree| {
-            let space = Degree::new(degree).and_then(|of| self.costs.profile.space_of(&[of]));
+            let space = Degree::new(degree).and_then(|of| self.costs.other_sizes.space_of(&[of]));
             space.is_ok_and(|space| {
                 let mut strategies = space.strategies().iter();
                 let memory = |&strategy| self.costs.model.sequence_memory(strategy, seq_len);
@@ -97,18 +102,11 @@ impl OwnedProblem {
         })
     }
 
-    /// The fewest devices like these on which a sequence fits, over which the model's own memory is shared out.
+    /// The fewest devices like these, of all ranks, on which a sequence fits, over which the model's own memory is shared out.
     fn enough_devices(&self, seq_len: Tokens) -> Option<u32> {
         let fits = |num_devices: u32| {
-            let cluster = self.costs.profile.cluster(Some(num_devices)).ok()?;
-            let cost = self.costs.profile.model(&cluster).ok()?;
-            let space = match &self.costs.degrees {
-                Some(degrees) => {
-                    let space = self.costs.profile.space_of(degrees);
-                    space.and_then(|space| space.limited_to(num_devices)).ok()?
-                }
-                None => self.costs.profile.space(&cluster).ok()?,
-            };
+            let degrees = self.costs.degrees.as_deref();
+            let (cluster, cost, space) = self.costs.other_sizes.of(num_devices, degrees)?;
             let budget = cost.budget(&cluster.devices()[0]);
             let mut strategies = space.strategies().iter();
             strategies
@@ -131,6 +129,6 @@ impl OwnedProblem {
                 None => low = middle,
             }
         }
-        Some(high)
+        high.checked_mul(self.costs.share.devices_per_rank())
     }
 }

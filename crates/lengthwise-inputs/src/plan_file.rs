@@ -13,7 +13,7 @@
 
 use std::path::Path;
 
-use lengthwise_core::{Bytes, Group, MemoryModel, Plan, PlanRules, Seconds, Tokens};
+use lengthwise_core::{Bytes, Degree, Group, MemoryModel, Plan, PlanRules, Seconds, Tokens};
 use lengthwise_cost::format::FormatVersion;
 use lengthwise_cost::{predict_group, predict_micro_batch};
 use lengthwise_plan::{Planned, PlannerKind};
@@ -127,6 +127,28 @@ impl PlanFile {
         Self::parse(&bytes, name)
     }
 
+    /// Checks that all of its groups exchange tokens for heads, which is all that can be run and simulated yet; `path` is
+    /// where it was read from.
+    ///
+    /// # Errors
+    ///
+    /// The first group that is a ring.
+    pub fn check_runs(&self, path: &Path) -> Result<(), InputError> {
+        for (micro_batch, all) in self.plan.micro_batches().iter().enumerate() {
+            let rings = all.groups.iter().map(|group| group.strategy.ring_degree());
+            for (group, ring) in rings.enumerate().filter(|&(_, ring)| ring > Degree::ONE) {
+                let rule = "only 1 can be run in this version, groups that exchange heads";
+                return Err(InputError::BadGroup {
+                    name: source::name(path),
+                    micro_batch,
+                    group,
+                    rule: format!("strategy.ring is {ring}; {rule}"),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// The plan that JSON holds; `name` is what errors call it.
     ///
     /// # Errors
@@ -170,7 +192,7 @@ mod tests {
     use lengthwise_core::Activations;
 
     use super::*;
-    use crate::{CostChanges, CostSource};
+    use crate::{CostChanges, CostSource, Exchanges};
 
     #[test]
     fn a_plan_that_was_written_reads_back_as_it_was() {
@@ -192,6 +214,37 @@ mod tests {
         assert_eq!(read.predictions, written.predictions);
         assert_eq!(read.lengths.seq_lens(), written.lengths.seq_lens());
         assert_eq!(read.to_json().unwrap(), json);
+    }
+
+    #[test]
+    fn plans_of_rings_are_read_back_but_not_run() {
+        let costs = CostSource::described("h100-8x8", "llama-3.1-8b").unwrap();
+        let changes = CostChanges {
+            context: Some(Tokens(1_000_000)),
+            exchanges: Exchanges::Ring,
+            ..CostChanges::default()
+        };
+        let costs = costs.costs(changes, None).unwrap();
+        let lengths = Lengths::drawn(vec![Tokens(1_000_000)], "lengths");
+        let problem = OwnedProblem::new(costs, lengths).unwrap();
+        let kind = PlannerKind::default();
+        let planned = problem.plan(kind.planner().as_ref()).unwrap();
+        let written = PlanFile::new(kind, planned, &problem);
+        let json = written.to_json().unwrap();
+        let read = PlanFile::parse(json.as_bytes(), "p.json").unwrap();
+        assert_eq!(read.plan, written.plan);
+        let ring = read.plan.micro_batches()[0].groups[0]
+            .strategy
+            .ring_degree();
+        assert!(ring.get() > 32, "{json}");
+        let error = read.check_runs("p.json".as_ref()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "p.json, micro-batch 0, group 0: strategy.ring is {ring}; only 1 can be run in this version, groups \
+                 that exchange heads"
+            )
+        );
     }
 
     fn group(strategy: &str, lens: &str) -> String {
@@ -238,8 +291,12 @@ mod tests {
                 "p.json, micro-batch 0, group 0: strategy.ulysses: ",
             ),
             (
-                group(r#"{"ulysses":1,"ring":2,"recompute":true}"#, "[1]"),
-                "p.json, micro-batch 0, group 0: strategy.ring is 2; only 1",
+                group(r#"{"ulysses":1,"ring":0,"recompute":true}"#, "[1]"),
+                "p.json, micro-batch 0, group 0: strategy.ring: ",
+            ),
+            (
+                group(r#"{"ulysses":70000,"ring":70000,"recompute":true}"#, "[1]"),
+                "p.json, micro-batch 0, group 0: strategy: ulysses 70000 times ring 70000",
             ),
             (
                 group(

@@ -190,14 +190,9 @@ impl GroupJson {
 
 impl StrategyJson {
     fn strategy(&self) -> Result<Strategy, String> {
-        if self.ring != 1 {
-            return Err(format!(
-                "strategy.ring is {}; only 1 can be run in this version, groups that exchange heads",
-                self.ring
-            ));
-        }
-        let degree =
+        let ulysses =
             Degree::new(self.ulysses).map_err(|error| format!("strategy.ulysses: {error}"))?;
+        let ring = Degree::new(self.ring).map_err(|error| format!("strategy.ring: {error}"))?;
         let activations = match (self.activations, self.recompute) {
             (Some(ActivationsName(activations)), None) => activations,
             (None, Some(true)) => Activations::Recompute,
@@ -208,6 +203,6 @@ impl StrategyJson {
             }
             (None, None) => return Err("strategy.activations is missing".to_owned()),
         };
-        Ok(Strategy::ulysses(degree, activations))
+        Strategy::new(ulysses, ring, activations).map_err(|error| format!("strategy: {error}"))
     }
 }

@@ -355,12 +355,13 @@ impl AnalyticModel {
         travel::exchange_s_per_token(architecture, hardware, self.share, degree, span)
     }
 
-    /// The query heads that each device has of the model.
-    fn num_heads(&self) -> u32 {
+    /// The query heads that each device has: the largest degree of groups that exchange tokens for heads.
+    pub fn num_heads(&self) -> u32 {
         self.architecture.num_heads / self.share.tensor_parallel()
     }
 
-    fn num_ranks(&self) -> u32 {
+    /// The ranks of plans.
+    pub fn num_ranks(&self) -> u32 {
         self.share.num_ranks(&self.hardware)
     }
 

@@ -37,10 +37,11 @@ impl AnalyticModel {
                 Exchange::Ring => self.degrees_of_rings(),
                 Exchange::UlyssesRing { ring } => {
                     let places = self.listed_places(ring).into_iter();
-                    let degrees = places.map(|(degree, _)| degree.get());
-                    degrees
-                        .filter(|&degree| degree <= self.num_ranks())
-                        .collect()
+                    let (ranks, heads) = (self.num_ranks(), self.num_heads());
+                    let fitting = places.filter(|&(degree, ulysses)| {
+                        degree.get() <= ranks && ulysses.get() <= heads
+                    });
+                    fitting.map(|(degree, _)| degree.get()).collect()
                 }
             };
             strategies.extend(self.strategies(exchange, degrees));
@@ -48,14 +49,14 @@ impl AnalyticModel {
         Ok(StrategySpace::new(strategies)?)
     }
 
-    /// The strategies of these degrees that groups can have which exchange in this way.
+    /// The strategies of these degrees that exchange in this way, as far as its places divide them; whether there are as
+    /// many heads or ranks is not looked at.
     pub fn strategies(
         &self,
         exchange: Exchange,
         degrees: impl IntoIterator<Item = u32>,
     ) -> Vec<Strategy> {
         let activations = self.kind().activations;
-        let num_heads = self.num_heads();
         let of_degree = |degree: u32| {
             let places = match exchange {
                 Exchange::Ulysses => 1,
@@ -63,7 +64,7 @@ impl AnalyticModel {
                 Exchange::UlyssesRing { ring } => ring.get(),
             };
             let ulysses = degree.checked_div(places)?;
-            if !degree.is_multiple_of(places) || ulysses > num_heads {
+            if !degree.is_multiple_of(places) {
                 return None;
             }
             let (ulysses, places) = (Degree::new(ulysses).ok()?, Degree::new(places).ok()?);

@@ -8,7 +8,7 @@ use lengthwise_core::{Degree, Tokens};
 use lengthwise_cost::{DeviceKind, ModelKind};
 use lengthwise_inputs::{CostChanges, CostSource, Costs};
 
-use super::{degree, devices};
+use super::{ParallelismArgs, degree, devices};
 use crate::failure::Failure;
 
 /// What costs follow from: a profile, or a model on a described cluster; and for which devices, lengths and degrees.
@@ -34,6 +34,9 @@ pub struct CostArgs {
     /// The degrees that groups may have, for example 1,2,4,8; all that are possible by default.
     #[arg(long, value_name = "D,…", value_delimiter = ',', value_parser = degree)]
     pub degrees: Option<Vec<Degree>>,
+    /// How groups exchange, and what each device has of the model.
+    #[command(flatten)]
+    pub parallelism: ParallelismArgs,
 }
 
 fn known_clusters() -> String {
@@ -77,8 +80,10 @@ impl CostArgs {
         let changes = CostChanges {
             num_devices: self.devices.first().copied(),
             context: self.context.first().copied(),
-            memory: None,
+            exchanges: self.parallelism.exchange,
+            ..CostChanges::default()
         };
+        let source = source.with_share(self.parallelism.share()?)?;
         Ok(source.costs(changes, self.degrees.as_deref())?)
     }
 }

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use lengthwise_core::Degree;
-use lengthwise_inputs::{CostChanges, CostSource, Lengths, OwnedProblem};
+use lengthwise_core::{Degree, Tokens};
+use lengthwise_inputs::{CostChanges, CostSource, Costs, Lengths, OwnedProblem};
 use lengthwise_plan::PlannerKind;
 use serde::Deserialize;
 
-use crate::arguments::{PlanningLimits, RuleArgs, degree};
+use crate::arguments::{ParallelismArgs, PlanningLimits, RuleArgs, degree};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -25,6 +25,20 @@ pub struct BenchPlanArgs {
     /// Where the profiles are; that of a batch is named a100-MODEL-CONTEXT.toml.
     #[arg(long, value_name = "FOLDER", default_value = "examples/profiles")]
     pub profiles: PathBuf,
+    /// A described cluster instead, with --model: a file, or a known one such as h100-8x8.
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "model",
+        conflicts_with = "profiles"
+    )]
+    pub cluster: Option<String>,
+    /// The model on that cluster, for all batches: a file, or a known one such as llama-3.1-8b.
+    #[arg(long, value_name = "NAME", requires = "cluster")]
+    pub model: Option<String>,
+    /// How groups exchange, and what each device has of the model.
+    #[command(flatten)]
+    pub parallelism: ParallelismArgs,
     /// The planners to compare.
     #[arg(
         long,
@@ -76,15 +90,12 @@ pub(super) fn run(args: &BenchPlanArgs, output: &mut Output<'_>) -> Result<(), F
     let mut totals: Vec<Vec<(f64, f64)>> = vec![Vec::new(); args.planners.len()];
     for path in &args.batches {
         let recorded = read(path)?;
-        let context = recorded.context_limit_tokens / 1000;
-        let profile = args
-            .profiles
-            .join(format!("a100-{}-{context}k.toml", recorded.model));
         let lengths = Lengths::read(path)?;
-        let source = CostSource::profile(&profile)?;
-        let costs = source.costs(CostChanges::default(), args.degrees.as_deref())?;
-        let problem = OwnedProblem::new(costs, lengths)?.with_rules(args.rules.rules());
+        let problem =
+            OwnedProblem::new(costs(args, &recorded)?, lengths)?.with_rules(args.rules.rules());
+        // What was published is a ratio to nothing but the published costs.
         let published = recorded.peers_under_flexsp_cost_model.flexsp;
+        let published = published.filter(|_| args.cluster.is_none());
         let published_s = published.map(|peer| peer.predicted_step_ms / 1e3);
         let name = path
             .file_stem()
@@ -142,6 +153,26 @@ pub(super) fn run(args: &BenchPlanArgs, output: &mut Output<'_>) -> Result<(), F
         ));
     }
     Ok(())
+}
+
+/// The costs of the batch's profile, or of the described cluster.
+fn costs(args: &BenchPlanArgs, recorded: &Recorded) -> Result<Costs, Failure> {
+    let mut changes = CostChanges {
+        exchanges: args.parallelism.exchange,
+        ..CostChanges::default()
+    };
+    let source = if let (Some(cluster), Some(model)) = (&args.cluster, &args.model) {
+        changes.context = Some(Tokens(recorded.context_limit_tokens));
+        CostSource::described(cluster, model)?
+    } else {
+        let context = recorded.context_limit_tokens / 1000;
+        let profile = args
+            .profiles
+            .join(format!("a100-{}-{context}k.toml", recorded.model));
+        CostSource::profile(&profile)?
+    };
+    let source = source.with_share(args.parallelism.share()?)?;
+    Ok(source.costs(changes, args.degrees.as_deref())?)
 }
 
 fn read(path: &Path) -> Result<Recorded, Failure> {

@@ -87,7 +87,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub flexsp_time: Option<Duration>,
     /// Print the 18 settings that FlexSP was published with, beside the published seconds.
-    #[arg(long, conflicts_with_all = ["profile", "cluster", "model", "lengths", "planners", "degrees", "context", "devices", "memory", "sequences", "multiple_of", "no_idle_ranks", "aligned_powers_of_two", "min_degree", "max_tokens_per_rank", "micro_batches_multiple_of", "max_sequences_per_group"])]
+    #[arg(long, conflicts_with_all = ["profile", "cluster", "model", "lengths", "planners", "degrees", "context", "devices", "memory", "sequences", "multiple_of", "no_idle_ranks", "aligned_powers_of_two", "min_degree", "max_tokens_per_rank", "micro_batches_multiple_of", "max_sequences_per_group", "exchange", "tensor_parallel", "pipeline_parallel"])]
     pub paper: bool,
     /// How to print it.
     #[arg(long, value_enum, default_value_t)]
@@ -111,6 +111,7 @@ pub fn run(args: CompareArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     }
     let mut findings = sweep::findings(&rows);
     findings.extend(stopped_milps(&outcomes));
+    findings.extend(predicted_alone(&settings));
     if args.format == Format::Table && !findings.is_empty() {
         output.result_line("");
         for line in findings {
@@ -135,13 +136,15 @@ fn batches(args: &CompareArgs) -> Batches {
 
 /// Every combination of what was asked for.
 fn settings(args: &CompareArgs) -> Result<Vec<Setting>, Failure> {
+    let share = args.costs.parallelism.share()?;
     let mut sources = Vec::new();
     for path in &args.costs.profile {
-        sources.push(CostSource::profile(path)?);
+        sources.push(CostSource::profile(path)?.with_share(share)?);
     }
     if let Some(cluster) = &args.costs.cluster {
         for model in &args.costs.model {
-            sources.push(CostSource::described(cluster, model)?);
+            let source = CostSource::described(cluster, model)?;
+            sources.push(source.with_share(share)?);
         }
     }
     if sources.is_empty() {
@@ -169,6 +172,8 @@ fn settings(args: &CompareArgs) -> Result<Vec<Setting>, Failure> {
                         num_devices,
                         context: Some(context),
                         memory,
+                        exchanges: args.costs.parallelism.exchange,
+                        ..CostChanges::default()
                     };
                     let costs = source.costs(changes, args.costs.degrees.as_deref())?;
                     settings.extend(lengths.iter().map(|lengths| Setting {
@@ -206,6 +211,18 @@ fn stopped_milps(outcomes: &[Outcome]) -> Option<String> {
     let num: usize = figures.map(|figures| figures.num_stopped_milps).sum();
     (num > 0).then(|| {
         format!("{num} MILPs of flexsp stopped at their limit, with the best solution so far")
+    })
+}
+
+/// What is to be known of steps that take what is predicted, though their cluster is described.
+fn predicted_alone(settings: &[Setting]) -> Option<String> {
+    let is_predicted = |setting: &Setting| {
+        let costs = &setting.costs;
+        costs.transport.is_none() && costs.num_layers.is_some()
+    };
+    settings.iter().any(is_predicted).then(|| {
+        "rings and shares of models are not simulated over links yet: their steps take what is predicted"
+            .to_owned()
     })
 }
 

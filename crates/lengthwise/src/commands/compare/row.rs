@@ -67,7 +67,7 @@ pub(super) fn rows(setting: &Setting, outcome: &Outcome) -> Vec<Row> {
             };
             Row {
                 model: costs.name.clone(),
-                num_devices: costs.cluster.num_devices(),
+                num_devices: costs.num_devices(),
                 device_memory_gib: memory.as_f64() / (1u64 << 30) as f64,
                 context_tokens: costs.context.0,
                 lengths: setting.lengths.name.clone(),

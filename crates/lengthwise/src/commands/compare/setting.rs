@@ -114,7 +114,7 @@ fn outcome(tasks: &[Vec<Result<OfBatch, NoPlan>>], setting: &Setting) -> Outcome
     let of_contender = |index: usize| {
         let of_batches: Result<Vec<OfBatch>, NoPlan> =
             tasks.iter().map(|task| task[index].clone()).collect();
-        of_batches.map(|batches| Figures::mean(&batches, setting.costs.cluster.num_devices()))
+        of_batches.map(|batches| Figures::mean(&batches, setting.costs.num_devices()))
     };
     (0..setting.contenders.len()).map(of_contender).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use lengthwise_core::{Bytes, Degree, Group, MemoryModel, MicroBatch, Seconds, Tokens};
+use lengthwise_core::{Bytes, Degree, Group, MemoryModel, MicroBatch, Seconds, Strategy, Tokens};
 use lengthwise_cost::{predict_group, predict_micro_batch};
 use lengthwise_inputs::OwnedProblem;
 use lengthwise_plan::{Planned, PlannerKind, StopReason};
@@ -37,7 +37,7 @@ pub(super) fn lines(
             seconds(report.solve_time.get()),
             counted(problem.batch.num_sequences(), "sequence"),
             counted(problem.batch.num_tokens().0 as usize, "token"),
-            counted(problem.costs.cluster.num_devices() as usize, "device"),
+            devices(problem),
         ),
     ];
     if let Some(degrees) = &report.bounded_degrees {
@@ -83,6 +83,15 @@ pub(super) fn lines(
     lines
 }
 
+/// The devices, or the ranks and what each stands for.
+fn devices(problem: &OwnedProblem) -> String {
+    let num = problem.costs.cluster.num_devices() as usize;
+    match problem.costs.share.devices_per_rank() {
+        1 => counted(num, "device"),
+        of_each => format!("{} of {of_each} devices", counted(num, "rank")),
+    }
+}
+
 fn stop_reason(reason: StopReason) -> &'static str {
     match reason {
         StopReason::Optimal => "optimal",
@@ -98,9 +107,14 @@ fn title(index: usize, num: usize, micro_batch: &MicroBatch, problem: &OwnedProb
     let groups = &micro_batch.groups;
     let busy: usize = groups.iter().map(|group| group.ranks.len()).sum();
     let idle = costs.cluster.num_devices() as usize - busy;
+    let noun = if costs.share.is_whole() {
+        "device"
+    } else {
+        "rank"
+    };
     let idle = match idle {
         0 => String::new(),
-        _ => format!(", {} idle", counted(idle, "device")),
+        _ => format!(", {} idle", counted(idle, noun)),
     };
     format!(
         "micro-batch {} of {num}: {}, {}{idle}",
@@ -132,12 +146,12 @@ impl<'a> Predicted<'a> {
         }
     }
 
-    fn degree(&self) -> u32 {
-        self.group.degree().get()
+    fn strategy(&self) -> Strategy {
+        self.group.strategy
     }
 }
 
-/// Groups of one degree whose bars are of one length.
+/// Groups of one degree and exchange whose bars are of one length.
 struct Row<'a> {
     groups: Vec<Predicted<'a>>,
     /// Characters of the bar.
@@ -149,8 +163,10 @@ fn rows<'a>(micro_batch: &'a MicroBatch, problem: &OwnedProblem) -> Vec<Row<'a>>
     let groups = micro_batch.groups.iter();
     let mut groups: Vec<Predicted> = groups.map(|group| Predicted::new(group, problem)).collect();
     groups.sort_by(|a, b| {
-        let by_degree = b.degree().cmp(&a.degree());
-        by_degree.then(b.time.get().total_cmp(&a.time.get()))
+        let parts = |one: &Predicted| (one.strategy().degree(), one.strategy().ring_degree());
+        parts(b)
+            .cmp(&parts(a))
+            .then(b.time.get().total_cmp(&a.time.get()))
     });
     let makespan = groups.iter().map(|group| group.time);
     let makespan = makespan.fold(Seconds::ZERO, Seconds::max);
@@ -161,7 +177,9 @@ fn rows<'a>(micro_batch: &'a MicroBatch, problem: &OwnedProblem) -> Vec<Row<'a>>
             0
         }
     };
-    let alike = |a: &Predicted, b: &Predicted| a.degree() == b.degree() && filled(a) == filled(b);
+    let alike = |a: &Predicted, b: &Predicted| {
+        parts(a.strategy()) == parts(b.strategy()) && filled(a) == filled(b)
+    };
     groups
         .chunk_by(alike)
         .map(|groups| Row {
@@ -169,6 +187,15 @@ fn rows<'a>(micro_batch: &'a MicroBatch, problem: &OwnedProblem) -> Vec<Row<'a>>
             filled: filled(&groups[0]),
         })
         .collect()
+}
+
+/// `8`, `8r` for a ring, or `4x2r` for a ring of two places of four ranks.
+fn parts(strategy: Strategy) -> String {
+    match (strategy.ulysses_degree(), strategy.ring_degree()) {
+        (ulysses, Degree::ONE) => ulysses.to_string(),
+        (Degree::ONE, ring) => format!("{ring}r"),
+        (ulysses, ring) => format!("{ulysses}x{ring}r"),
+    }
 }
 
 impl Row<'_> {
@@ -189,7 +216,11 @@ impl Row<'_> {
         ranks.sort_unstable();
         let mut line = format!(
             "{:>9} {:<RANKS_WIDTH$} {sequences:>9} {tokens:>13} {:>9}  ",
-            format!("{} x {}", self.groups.len(), self.groups[0].degree()),
+            format!(
+                "{} x {}",
+                self.groups.len(),
+                parts(self.groups[0].strategy())
+            ),
             runs(&ranks),
             bytes(memory.unwrap_or(0)),
         );
@@ -228,6 +259,19 @@ fn runs(ranks: &[u32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rings_are_told_from_groups_that_exchange_heads() {
+        let shown = |ulysses, ring| {
+            let degree = |degree| Degree::new(degree).unwrap();
+            let activations = lengthwise_core::Activations::Keep;
+            parts(Strategy::new(degree(ulysses), degree(ring), activations).unwrap())
+        };
+        assert_eq!(
+            [shown(8, 1), shown(1, 8), shown(4, 2), shown(1, 1)],
+            ["8", "8r", "4x2r", "1"]
+        );
+    }
 
     #[test]
     fn ranks_are_shown_as_runs_as_far_as_there_is_room() {

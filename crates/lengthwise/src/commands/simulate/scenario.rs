@@ -21,9 +21,11 @@ pub(super) struct Scenario {
 impl Scenario {
     /// Reads what the arguments name, and plans if there is no plan.
     pub(super) fn new(args: &SimulateArgs) -> Result<Self, Failure> {
+        args.costs.parallelism.check_simulated()?;
         let (given, lengths) = match (&args.plan, &args.lengths) {
             (Some(plan), _) => {
                 let file = PlanFile::read(plan)?;
+                file.check_runs(plan)?;
                 let planner = file.planner.unwrap_or_else(|| "a plan".to_owned());
                 (Some((file.plan, planner)), file.lengths)
             }

@@ -179,7 +179,7 @@ fn measure(
     let changes = CostChanges {
         num_devices: Some(size.num_devices),
         context: args.context,
-        memory: None,
+        ..CostChanges::default()
     };
     let costs = source.costs(changes, args.degrees.as_deref())?;
     let (mut steps, mut gaps, mut times) = (Vec::new(), Vec::new(), Vec::new());
