@@ -31,7 +31,7 @@ use crate::instance::Instance;
 use crate::megatron;
 use crate::patterns::{PatternPrices, is_deep};
 use crate::rules::{allowed_strategies, keeping_rules, no_plan_found};
-use crate::{PlanError, Planned, Planner, PlannerOptions, Problem};
+use crate::{PlanError, Planned, Planner, PlannerOptions, Problem, StopReason};
 
 /// Chooses micro-batches, groups and assignment together.
 ///
@@ -123,14 +123,17 @@ impl Adaptive {
         start: Option<&Plan>,
         started: Instant,
     ) -> Result<Planned, PlanError> {
-        let mut planned = self.plan_together(problem, start, started)?;
+        let mut planned = self.plan_together(problem, start, started, Effort::until)?;
         for space in spaces_of_kinds(problem.space) {
+            if planned.report.stop_reason == StopReason::Optimal {
+                break;
+            }
             let alone = Problem {
                 space: &space,
                 ..problem
             };
-            // A kind that some sequence does not fit is no choice for all of them.
-            if let Ok(alone) = self.plan_together(alone, None, started) {
+            // A kind that some sequence does not fit is no choice for all of them; the bound that counts is that of all kinds.
+            if let Ok(alone) = self.plan_together(alone, None, started, Effort::least) {
                 planned.improve(alone);
             }
         }
@@ -144,6 +147,7 @@ impl Adaptive {
         problem: Problem<'_>,
         start: Option<&Plan>,
         started: Instant,
+        effort: fn(Deadline) -> Effort,
     ) -> Result<Planned, PlanError> {
         let deadline = |share| Deadline::after(started, self.options.time_budget, share);
         // The enumeration knows of no communicators.
@@ -156,7 +160,7 @@ impl Adaptive {
         }
         let instance = Instance::new(problem)?;
         if is_deep(&instance) && instance.devices.are_equal() {
-            let mut planned = plan_deep(&instance, start, deadline, started)?;
+            let mut planned = plan_deep(&instance, start, deadline, started, effort)?;
             planned.report.compare_with(self.options.time_budget);
             return Ok(planned);
         }
@@ -191,7 +195,7 @@ impl Adaptive {
         let draft = best.map(|best| best.draft);
         let draft = improved(&instance, draft, start, deadline(SEARCH_SHARE))?;
         out_of_time |= deadline(SEARCH_SHARE).has_passed();
-        let effort = Effort::until(deadline(BOUND_SHARE));
+        let effort = effort(deadline(BOUND_SHARE));
         let mut planned = Planned::of(draft, &instance, num_drafts, effort, started);
         out_of_time |= deadline(BOUND_SHARE).has_passed();
         planned.report.note_time_budget(out_of_time);
@@ -253,12 +257,13 @@ fn plan_deep(
     start: Option<&Plan>,
     deadline: impl Fn(f64) -> Deadline,
     started: Instant,
+    effort: fn(Deadline) -> Effort,
 ) -> Result<Planned, PlanError> {
     let prices = PatternPrices::of(instance, deadline(SKETCH_SHARE));
     let mut out_of_time = deadline(SKETCH_SHARE).has_passed();
     let draft = complete(instance, deep::draft(instance, &prices));
     let draft = improved(instance, draft, start, deadline(SEARCH_SHARE))?;
-    let effort = Effort::until(deadline(BOUND_SHARE));
+    let effort = effort(deadline(BOUND_SHARE));
     let bound = |known| {
         let (bound, num_bounds) = longest_first_bound(instance, known, effort);
         let bound = bound.max(prices.bound).min(known);

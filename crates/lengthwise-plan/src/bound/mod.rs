@@ -50,6 +50,15 @@ impl Effort {
             deadline,
         }
     }
+
+    /// What the bound comes to at the first prices, where another one counts.
+    pub(crate) fn least(deadline: Deadline) -> Self {
+        Effort {
+            num_ascents: 0,
+            num_steps: 0,
+            deadline,
+        }
+    }
 }
 
 /// The least time of any plan, given one that takes `known`, or less; and how many sets of plans it was found by.
