@@ -135,8 +135,9 @@ impl PlanFile {
     /// The first group that is a ring.
     pub fn check_runs(&self, path: &Path) -> Result<(), InputError> {
         for (micro_batch, all) in self.plan.micro_batches().iter().enumerate() {
-            let rings = all.groups.iter().map(|group| group.strategy.ring_degree());
-            for (group, ring) in rings.enumerate().filter(|&(_, ring)| ring > Degree::ONE) {
+            let mut rings = all.groups.iter().map(|group| group.strategy.ring_degree());
+            if let Some(group) = rings.position(|ring| ring > Degree::ONE) {
+                let ring = all.groups[group].strategy.ring_degree();
                 let rule = "only 1 can be run in this version, groups that exchange heads";
                 return Err(InputError::BadGroup {
                     name: source::name(path),
