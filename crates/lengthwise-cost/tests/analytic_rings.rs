@@ -86,6 +86,20 @@ fn degrees_of_rings_are_those_of_four_significant_bits_with_a_node_and_all() {
 }
 
 #[test]
+fn a_node_without_nics_has_rings() {
+    let node = "name = 'node'\nnum_nodes = 1\ndevices_per_node = 8\ndevice = { kind = 'h100-80' }";
+    let hardware = Hardware::from_toml(node).unwrap();
+    assert_eq!(hardware.links().nics_per_node, 0);
+    let architecture = ModelKind::Llama31With8B.architecture(65_536);
+    let model = AnalyticModel::new(architecture, hardware).model().unwrap();
+    let usual = llama("h100-1x8").model().unwrap();
+    for (ulysses, ring) in [(1, 8), (2, 4)] {
+        let shape = shape(ulysses, ring, Span::OneNode);
+        assert_eq!(time(&model, shape, 2000), time(&usual, shape, 2000));
+    }
+}
+
+#[test]
 fn a_ring_of_one_rank_costs_what_a_rank_on_its_own_does() {
     let model = llama("h100-8x8").model().unwrap();
     let alone = |strategy| GroupShape {

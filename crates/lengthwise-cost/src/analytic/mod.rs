@@ -249,14 +249,17 @@ impl AnalyticModel {
                 memory::activation_bytes_per_token(&self.architecture, self.share, in_flight);
             (degree, over_ranks / f64::from(degree.get()))
         });
+        // A single node may have no NICs.
+        let crosses_nodes = self.num_ranks() > self.ranks_per_node();
+        let across = crosses_nodes.then_some(Span::ManyNodes);
         KindCosts {
             exchange_s_per_token: exchange(Span::OneNode),
-            many_nodes_exchange_s_per_token: exchange(Span::ManyNodes),
+            many_nodes_exchange_s_per_token: across.map(exchange).unwrap_or_default(),
             memory_bytes_per_token: memory.collect(),
             ring: Some(RingCosts {
                 forward_share: ring::forward_share(&self.architecture),
                 one_node: hops(Span::OneNode),
-                many_nodes: hops(Span::ManyNodes),
+                many_nodes: across.map(hops).unwrap_or_default(),
             }),
             ..self.ulysses_costs()
         }
