@@ -14,8 +14,8 @@
 //! rules that every executor and simulator relies on.
 //!
 //! ```
-//! use lengthwise_core::{Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Group, MicroBatch, Plan, Rank};
-//! use lengthwise_core::{SequenceIndex, Speed, Strategy, StrategySpace};
+//! use lengthwise_core::{Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Group, MicroBatch, Plan, PlanRules};
+//! use lengthwise_core::{Rank, SequenceIndex, Speed, Strategy, StrategySpace};
 //!
 //! let batch = GlobalBatch::from_lens([900, 100, 200])?;
 //! let cluster = Cluster::uniform(1, 4, Device::new(Bytes::from_mib(64), Speed::NOMINAL))?;
