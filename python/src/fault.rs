@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use lengthwise_core::PlanViolation;
 use lengthwise_inputs::{InputError, OwnedProblem};
 use lengthwise_plan::PlanError;
 use lengthwise_sim::SimError;
@@ -93,7 +92,21 @@ impl Fault {
             ..
         } = error
         else {
-            return problem.unplannable(error).into();
+            let is_rule = matches!(
+                error,
+                PlanError::RuleCannotBeKept { .. }
+                    | PlanError::NoPlanKeepsRules { .. }
+                    | PlanError::BreaksRule { .. }
+            );
+            let fault = Fault::from(problem.unplannable(error));
+            return if is_rule {
+                Fault {
+                    class: Class::Rule,
+                    ..fault
+                }
+            } else {
+                fault
+            };
         };
         let told = problem.unplannable(error);
         match &told {
@@ -170,12 +183,6 @@ impl From<InputError> for Fault {
             Some(hint) => fault.with_hint(hint),
             None => fault,
         }
-    }
-}
-
-impl From<PlanViolation> for Fault {
-    fn from(violation: PlanViolation) -> Self {
-        Fault::rule(violation.to_string())
     }
 }
 

@@ -15,6 +15,7 @@ use crate::picture;
 use crate::planner::Planner;
 use crate::planning::Planning;
 use crate::rank_work::RankWork;
+use crate::rules::Rules;
 use crate::simulation::Simulation;
 use crate::values;
 
@@ -107,6 +108,12 @@ impl Plan {
     #[getter]
     fn planner(&self) -> Option<&str> {
         self.0.file.planner.as_deref()
+    }
+
+    /// Rules: What it keeps beyond memory; its bound holds for plans that do.
+    #[getter]
+    fn rules(&self) -> Rules {
+        Rules(self.0.file.rules)
     }
 
     /// What one rank does, micro-batch by micro-batch.

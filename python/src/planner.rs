@@ -47,7 +47,7 @@ const MOST_AHEAD: u64 = 1024;
 /// degrees : iterable of int, optional
 ///     The degrees that groups may have; all that are possible by default.
 /// planner : str, default "adaptive"
-///     "adaptive", "static", "static:D", "batch-adaptive", "flexsp" or "exhaustive".
+///     "adaptive", "static", "static:D", "batch-adaptive", "flexsp", "megatron" or "exhaustive".
 /// time_budget : float or str, optional
 ///     How long planning may take, in seconds or as "10ms"; by default the effort depends on the batch alone, so that
 ///     the same lengths give the same plan.

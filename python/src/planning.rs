@@ -45,10 +45,6 @@ impl Planning {
             let PlanningArguments { kind, options, .. } = self.arguments;
             let planned = kind.planner_with(options).plan(problem.problem());
             let planned = planned.map_err(|error| Fault::unplannable(&problem, error))?;
-            // Not every planner heeds every rule, and a plan that breaks one may hang the system that runs it.
-            problem
-                .rules
-                .check(&planned.plan, &problem.batch, &problem.costs.cluster)?;
             Ok(PlanFile::new(kind, planned, &problem))
         })
     }

@@ -31,7 +31,8 @@ def test_a_planner_says_what_it_plans_with(planner: lw.Planner) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["adaptive", "static", "static:16", "batch-adaptive", "flexsp", "exhaustive"]
+    "name",
+    ["adaptive", "static", "static:16", "batch-adaptive", "flexsp", "megatron", "exhaustive"],
 )
 def test_every_planner_of_the_command_is_there(name: str) -> None:
     planner = lw.Planner(**KNOWN, devices=16, planner=name, degrees=[4, 8, 16])

@@ -78,16 +78,18 @@ RULES = [
     lw.Rules(max_tokens_per_rank=6000, tokens_replace_memory=True),
     lw.Rules(micro_batches_multiple_of=3),
     lw.Rules(max_sequences_per_group=2),
+    lw.Rules(no_idle_ranks=True, aligned_powers_of_two=True, max_tokens_per_rank=8000),
 ]
+
+KNOWN = {"model": "llama-3.1-8b", "cluster": "h100-8x8", "context": "384k"}
 
 
 @pytest.mark.parametrize("rules", RULES, ids=repr)
-def test_a_plan_keeps_the_rules_or_there_is_none(rules: lw.Rules, batch: list[int]) -> None:
-    planner = lw.Planner(model="llama-3.1-8b", cluster="h100-8x8", context="384k", rules=rules)
-    try:
-        plan = planner.plan(batch[:200])
-    except lw.RuleError:
-        return
+def test_a_plan_keeps_the_rules_and_says_so(rules: lw.Rules, batch: list[int]) -> None:
+    planner = lw.Planner(**KNOWN, rules=rules)
+    plan = planner.plan(batch[:200])
+    assert plan.rules == rules
+    assert lw.Plan.from_json(plan.to_json()).rules == rules
     assert len(plan.micro_batches) % rules.micro_batches_multiple_of == 0
     for micro_batch in plan.micro_batches:
         busy = sum(group.degree for group in micro_batch.groups)
@@ -101,3 +103,19 @@ def test_a_plan_keeps_the_rules_or_there_is_none(rules: lw.Rules, batch: list[in
                 assert group.num_tokens <= rules.max_tokens_per_rank * group.degree
             if rules.max_sequences_per_group is not None:
                 assert len(group.sequences) <= rules.max_sequences_per_group
+
+
+def test_rules_that_can_not_be_kept_are_a_rule_error() -> None:
+    idle = lw.Planner(**KNOWN, degrees=[1], rules=lw.Rules(no_idle_ranks=True))
+    with pytest.raises(lw.RuleError, match="no idle rank") as caught:
+        idle.plan([512])
+    assert caught.value.hint is not None
+    large = lw.Planner(**KNOWN, degrees=[1, 2], rules=lw.Rules(min_degree=4))
+    with pytest.raises(lw.RuleError, match="allowed degrees"):
+        large.plan([512])
+    short = lw.Planner(**KNOWN, planner="static:1", rules=lw.Rules(max_sequences_per_group=1))
+    assert all(
+        len(group.sequences) == 1
+        for micro_batch in short.plan([512] * 100).micro_batches
+        for group in micro_batch.groups
+    )
