@@ -154,8 +154,9 @@ impl Canvas<'_> {
         );
         if let Some(predicted) = &self.file.predictions {
             let _ = write!(title, ": predicted {}", predicted.predicted_step);
-            if let Some(gap) = predicted.gap {
-                let _ = write!(title, ", at most {:.1} % above the best", gap * 100.0);
+            let percent = predicted.gap.map(|gap| gap * 100.0);
+            if let Some(percent) = percent.filter(|percent| percent.is_finite()) {
+                let _ = write!(title, ", at most {percent:.1} % above the best");
             }
         }
         if self.num_shown < num {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import lengthwise as lw
@@ -184,8 +184,13 @@ def hand_written_plans(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+# A gap that is no number of per cent any more.
+HUGE_GAP = {"predicted_step_s": 0.0, "gap": 1.8e306, "micro_batches": [], "seq_lens_tokens": []}
+
+
 @settings(max_examples=300, deadline=None)
 @given(hand_written_plans())
+@example(HUGE_GAP)
 def test_any_plan_can_be_shown_and_written(written: dict[str, Any]) -> None:
     plan = lw.Plan.from_json(json.dumps(written))
     ElementTree.fromstring(plan.to_svg())
