@@ -1,11 +1,12 @@
 //! What costs follow from: the one place for the arguments that the command calls cost arguments.
 
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 
 use lengthwise_core::{Degree, Tokens};
-use lengthwise_cost::Profile as CostProfile;
-use lengthwise_inputs::{CostChanges, CostSource, Costs, InputError};
+use lengthwise_cost::{ModelShare, Profile as CostProfile};
+use lengthwise_inputs::{CostChanges, CostSource, Costs, Exchanges, InputError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -22,6 +23,8 @@ pub(crate) struct CostArguments {
     devices: Option<u32>,
     context: Option<Tokens>,
     degrees: Option<Vec<Degree>>,
+    exchange: Exchanges,
+    share: ModelShare,
 }
 
 /// A profile, and what errors call it: its file, or its name.
@@ -32,6 +35,7 @@ pub(crate) struct NamedProfile {
 }
 
 /// The same as Python hands them over.
+#[derive(Default)]
 pub(crate) struct WrittenCosts<'a, 'py> {
     pub(crate) profile: Option<&'a Bound<'py, PyAny>>,
     pub(crate) cluster: Option<&'a Bound<'py, PyAny>>,
@@ -39,6 +43,9 @@ pub(crate) struct WrittenCosts<'a, 'py> {
     pub(crate) devices: Option<&'a Bound<'py, PyAny>>,
     pub(crate) context: Option<&'a Bound<'py, PyAny>>,
     pub(crate) degrees: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) exchange: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) tensor_parallel: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) pipeline_parallel: Option<&'a Bound<'py, PyAny>>,
 }
 
 impl NamedProfile {
@@ -62,6 +69,24 @@ impl NamedProfile {
     }
 }
 
+/// How groups exchange: a name, or both with a comma between them.
+fn exchanges(value: &Bound<'_, PyAny>) -> PyResult<Exchanges> {
+    let exchanges = values::text("exchange", value)?.parse::<Exchanges>();
+    exchanges.map_err(|error| Fault::from(error).raise(value.py()))
+}
+
+/// What each device has of the model.
+fn share(py: Python<'_>, written: &WrittenCosts<'_, '_>) -> PyResult<ModelShare> {
+    let number = |name, value| {
+        let number = values::optional(value, |value| values::positive(name, value))?;
+        PyResult::Ok(number.map_or(1, NonZero::get))
+    };
+    let tensor_parallel = number("tensor_parallel", written.tensor_parallel)?;
+    let pipeline_parallel = number("pipeline_parallel", written.pipeline_parallel)?;
+    let share = ModelShare::new(tensor_parallel, pipeline_parallel);
+    share.map_err(|error| Fault::input(error.to_string()).raise(py))
+}
+
 impl CostArguments {
     /// Reads what Python hands over.
     pub(crate) fn read(py: Python<'_>, written: &WrittenCosts<'_, '_>) -> PyResult<Self> {
@@ -73,6 +98,8 @@ impl CostArguments {
             devices: values::optional(written.devices, |value| values::devices("devices", value))?,
             context: values::optional(written.context, |value| values::tokens("context", value))?,
             degrees: values::optional(written.degrees, |value| values::degrees("degrees", value))?,
+            exchange: values::optional(written.exchange, exchanges)?.unwrap_or_default(),
+            share: share(py, written)?,
         };
         arguments.check().map_err(|fault| fault.raise(py))?;
         Ok(arguments)
@@ -109,9 +136,11 @@ impl CostArguments {
         let changes = CostChanges {
             num_devices: self.devices,
             context: self.context,
+            exchanges: self.exchange,
             ..CostChanges::default()
         };
-        Ok(source?.costs(changes, self.degrees.as_deref())?)
+        let source = source?.with_share(self.share)?;
+        Ok(source.costs(changes, self.degrees.as_deref())?)
     }
 
     /// The same model on another cluster, with all of its devices.
@@ -135,7 +164,10 @@ impl CostArguments {
         let degrees = self.degrees.as_ref();
         let degrees =
             degrees.map(|all| all.iter().map(|degree| degree.get()).collect::<Vec<u32>>());
-        keywords.set_item("degrees", degrees)
+        keywords.set_item("degrees", degrees)?;
+        keywords.set_item("exchange", self.exchange.to_string())?;
+        keywords.set_item("tensor_parallel", self.share.tensor_parallel())?;
+        keywords.set_item("pipeline_parallel", self.share.pipeline_parallel())
     }
 
     /// What costs follow from, as `repr` shows it.

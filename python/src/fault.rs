@@ -97,6 +97,7 @@ impl Fault {
                 PlanError::RuleCannotBeKept { .. }
                     | PlanError::NoPlanKeepsRules { .. }
                     | PlanError::BreaksRule { .. }
+                    | PlanError::Megatron(_)
             );
             let fault = Fault::from(problem.unplannable(error));
             return if is_rule {

@@ -139,7 +139,7 @@ impl Plan {
         rank: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyTuple>> {
         let planning = self.0.planning.as_ref();
-        let num_ranks = planning.map_or(u32::MAX, |planning| planning.num_devices());
+        let num_ranks = planning.map_or(u32::MAX, |planning| planning.num_ranks());
         let rank = values::whole_within("rank", rank, 0, u64::from(num_ranks) - 1)?;
         let rank = Rank(rank as u32);
         let micro_batches = self.0.file.plan.micro_batches().iter().enumerate();
@@ -285,10 +285,7 @@ impl Plan {
     ///     SVG, which notebooks show for a plan.
     fn to_svg(&self) -> String {
         let planning = self.0.planning.as_ref();
-        picture::svg(
-            &self.0.file,
-            planning.map(|planning| planning.num_devices()),
-        )
+        picture::svg(&self.0.file, planning.map(|planning| planning.num_ranks()))
     }
 
     /// Show the plan in a notebook.

@@ -41,11 +41,19 @@ const MOST_AHEAD: u64 = 1024;
 /// model : str or os.PathLike, optional
 ///     The model on that cluster: a file, or a known one such as "llama-3.1-8b".
 /// devices : int, optional
-///     The number of devices; as many as in the profile or the described cluster by default.
+///     The number of devices, of all ranks; as many as in the profile or the described cluster by default.
 /// context : int or str, optional
 ///     No sequence may be longer, in tokens, for example "384k"; the profile's own by default, 65536 for a model.
 /// degrees : iterable of int, optional
 ///     The degrees that groups may have; all that are possible by default.
+/// exchange : str, default "ulysses"
+///     How groups exchange: "ulysses" (tokens for heads), "ring" (key/value blocks passed around) or "ulysses,ring" for
+///     either. Only described clusters have costs of rings.
+/// tensor_parallel : int, default 1
+///     Devices that share every layer, on a described cluster; a rank of the plan then stands for all of them.
+/// pipeline_parallel : int, default 1
+///     Stages that layers are divided into, on a described cluster; a rank of the plan then stands for its devices in all
+///     of them.
 /// planner : str, default "adaptive"
 ///     "adaptive", "static", "static:D", "batch-adaptive", "flexsp", "megatron" or "exhaustive".
 /// time_budget : float or str, optional
@@ -86,13 +94,16 @@ impl Planner {
         devices = None,
         context = None,
         degrees = None,
+        exchange = None,
+        tensor_parallel = None,
+        pipeline_parallel = None,
         planner = None,
         time_budget = None,
         threads = None,
         max_communicators = None,
         rules = None,
     ), text_signature = "(*, profile=None, cluster=None, model=None, devices=None, context=None, degrees=None, \
-                         planner=\"adaptive\", time_budget=None, threads=1, max_communicators=None, rules=None)")]
+                         exchange=\"ulysses\", tensor_parallel=1, pipeline_parallel=1, planner=\"adaptive\", time_budget=None, threads=1, max_communicators=None, rules=None)")]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword")]
     fn new(
         py: Python<'_>,
@@ -102,6 +113,9 @@ impl Planner {
         devices: Option<&Bound<'_, PyAny>>,
         context: Option<&Bound<'_, PyAny>>,
         degrees: Option<&Bound<'_, PyAny>>,
+        exchange: Option<&Bound<'_, PyAny>>,
+        tensor_parallel: Option<&Bound<'_, PyAny>>,
+        pipeline_parallel: Option<&Bound<'_, PyAny>>,
         planner: Option<&Bound<'_, PyAny>>,
         time_budget: Option<&Bound<'_, PyAny>>,
         threads: Option<&Bound<'_, PyAny>>,
@@ -115,6 +129,9 @@ impl Planner {
             devices,
             context,
             degrees,
+            exchange,
+            tensor_parallel,
+            pipeline_parallel,
         };
         let of_costs = CostArguments::read(py, &of_costs)?;
         let arguments = WrittenPlanning {
@@ -263,10 +280,16 @@ impl Planner {
         budget.map_err(|fault| fault.raise(py))
     }
 
-    /// int: The number of devices, and so of ranks.
+    /// int: The number of devices.
     #[getter]
     fn num_devices(&self) -> u32 {
-        self.0.num_devices()
+        self.0.costs.num_devices()
+    }
+
+    /// int: The number of ranks of a plan; fewer than devices where several share the model.
+    #[getter]
+    fn num_ranks(&self) -> u32 {
+        self.0.num_ranks()
     }
 
     /// int: The longest sequence in tokens.
@@ -310,7 +333,7 @@ impl Planner {
             of_costs,
             arguments,
         } = &*self.0;
-        let num_devices = costs.cluster.num_devices();
+        let num_devices = costs.num_devices();
         let (context, kind) = (costs.context, arguments.kind);
         let shown = of_costs.shown();
         format!("Planner({shown}, devices={num_devices}, context={context}, planner=\"{kind}\")")

@@ -90,7 +90,7 @@ impl Planning {
     }
 
     /// Devices to plan for.
-    pub(crate) fn num_devices(&self) -> u32 {
+    pub(crate) fn num_ranks(&self) -> u32 {
         self.costs.cluster.num_devices()
     }
 }

@@ -135,9 +135,8 @@ impl Profile {
             profile,
             cluster,
             model,
-            devices: None,
             context,
-            degrees: None,
+            ..WrittenCosts::default()
         };
         let of_costs = CostArguments::read(py, &written)?;
         if measurements.try_iter().is_err() {

@@ -1,5 +1,7 @@
 //! Simulated steps as Python has them.
 
+use std::path::Path;
+
 use lengthwise_core::{GlobalBatch, Seconds};
 use lengthwise_cost::{predict_micro_batch, predict_step};
 use lengthwise_inputs::{Costs, InputError, PlanFile};
@@ -23,6 +25,7 @@ impl Simulation {
     /// Simulates a plan under costs.
     pub(crate) fn run(file: &PlanFile, costs: &Costs) -> Result<Self, Fault> {
         Fault::catch(|| {
+            file.check_runs(Path::new("plan"))?;
             let (plan, model, cluster) = (&file.plan, &costs.model, &costs.cluster);
             let seq_lens = file.lengths.seq_lens().to_vec();
             let batch = &GlobalBatch::new(seq_lens).map_err(InputError::Batch)?;

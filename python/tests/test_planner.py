@@ -41,6 +41,27 @@ def test_every_planner_of_the_command_is_there(name: str) -> None:
     assert {group.degree for each in plan.micro_batches for group in each.groups} <= {4, 8, 16}
 
 
+def test_rings_have_degrees_beyond_the_number_of_heads() -> None:
+    planner = lw.Planner(**KNOWN, exchange="ring", context="1000k")
+    plan = planner.plan([1_000_000])
+    (group,) = plan.micro_batches[0].groups
+    assert group.degree > 32
+    with pytest.raises(lw.InputError, match="only 1 can be run"):
+        plan.simulate()
+    again = pickle.loads(pickle.dumps(planner))
+    assert again.plan([1_000_000]) == plan
+
+
+def test_ranks_stand_for_the_devices_that_share_a_model() -> None:
+    planner = lw.Planner(**KNOWN, tensor_parallel=2, pipeline_parallel=4)
+    assert (planner.num_devices, planner.num_ranks) == (64, 8)
+    whole = lw.Planner(**KNOWN)
+    assert planner.token_budget(4).tokens_per_device > whole.token_budget(4).tokens_per_device
+    assert planner.plan([30_000, 500, 500]).for_rank(7) is not None
+    with pytest.raises(lw.InputError, match="rank is 8"):
+        planner.plan([30_000, 500, 500]).for_rank(8)
+
+
 def test_plans_are_those_of_the_command(profile_path: Path, batch: list[int]) -> None:
     words = ["plan", "--lengths", "-", "--profile", str(profile_path), "--json", "--devices", "32"]
     words += ["--degrees", "1,2,4,8,16,32", "--threads", "2", "--context", "192k"]
@@ -86,6 +107,11 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
         lw.InputError,
         "degrees: no degree is left to plan with; all are above 4",
     ),
+    ({**KNOWN, "exchange": "rings"}, lw.InputError, "there is no exchange rings; groups exchange"),
+    ({**KNOWN, "exchange": 1}, lw.InputTypeError, "exchange is 1; it must be text"),
+    ({**KNOWN, "tensor_parallel": 0}, lw.InputError, "tensor_parallel is 0; it must be a whole"),
+    ({**KNOWN, "tensor_parallel": 3}, lw.InputError, "tensor"),
+    ({**KNOWN, "pipeline_parallel": 1.0}, lw.InputTypeError, "pipeline_parallel is 1.0; it must"),
     ({**KNOWN, "planner": "greedy"}, lw.InputError, 'planner: "greedy" is no planner; there are'),
     ({**KNOWN, "planner": 3}, lw.InputTypeError, "planner is 3; it must be text"),
     ({**KNOWN, "time_budget": "10"}, lw.InputError, "time_budget is '10'; write it with a unit"),

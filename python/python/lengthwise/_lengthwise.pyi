@@ -278,6 +278,9 @@ class Planner:
         devices: SupportsIndex | None = None,
         context: SupportsIndex | str | None = None,
         degrees: Iterable[SupportsIndex] | None = None,
+        exchange: str = "ulysses",
+        tensor_parallel: SupportsIndex = 1,
+        pipeline_parallel: SupportsIndex = 1,
         planner: str = "adaptive",
         time_budget: float | str | None = None,
         threads: SupportsIndex = 1,
@@ -290,6 +293,8 @@ class Planner:
     def token_budget(self, degree: SupportsIndex) -> TokenBudget: ...
     @property
     def num_devices(self) -> int: ...
+    @property
+    def num_ranks(self) -> int: ...
     @property
     def context(self) -> int: ...
     @property
