@@ -53,12 +53,12 @@ pub struct BenchPlanArgs {
     /// What planning may take.
     #[command(flatten)]
     pub limits: PlanningLimits,
-    /// What plans have to keep.
-    #[command(flatten)]
-    pub rules: RuleArgs,
     /// Plans of which the median time is shown.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     pub repetitions: u32,
+    /// What plans have to keep.
+    #[command(flatten)]
+    pub rules: RuleArgs,
 }
 
 /// What a batch file holds beside its lengths.

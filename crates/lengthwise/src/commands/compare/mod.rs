@@ -64,9 +64,6 @@ pub struct CompareArgs {
         default_value = "static,batch-adaptive,adaptive"
     )]
     pub planners: Vec<PlannerKind>,
-    /// What plans have to keep.
-    #[command(flatten)]
-    pub rules: RuleArgs,
     /// Memories of a device in GiB, as the profile or the cluster gives it.
     #[arg(long, value_name = "GIB,…", value_delimiter = ',', value_parser = gib)]
     pub memory: Vec<Bytes>,
@@ -92,6 +89,9 @@ pub struct CompareArgs {
     /// How to print it.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    /// What plans have to keep.
+    #[command(flatten)]
+    pub rules: RuleArgs,
 }
 
 /// Compares.

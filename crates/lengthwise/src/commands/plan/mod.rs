@@ -32,12 +32,12 @@ pub struct PlanArgs {
     /// What planning may take.
     #[command(flatten)]
     pub limits: PlanningLimits,
-    /// What plans have to keep.
-    #[command(flatten)]
-    pub rules: RuleArgs,
     /// Print the plan as JSON.
     #[arg(long)]
     pub json: bool,
+    /// What plans have to keep.
+    #[command(flatten)]
+    pub rules: RuleArgs,
 }
 
 /// Plans and prints.

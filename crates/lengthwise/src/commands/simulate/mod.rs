@@ -62,9 +62,6 @@ pub struct SimulateArgs {
     /// What planning may take.
     #[command(flatten)]
     pub limits: PlanningLimits,
-    /// What a plan that is made here has to keep.
-    #[command(flatten)]
-    pub rules: RuleArgs,
     /// What is unlike the plan.
     #[command(flatten)]
     pub conditions: Conditions,
@@ -74,6 +71,9 @@ pub struct SimulateArgs {
     /// Write what every rank does when as Chrome-trace JSON, which Perfetto (ui.perfetto.dev) opens.
     #[arg(long, value_name = "FILE.json")]
     pub trace: Option<PathBuf>,
+    /// What a plan that is made here has to keep.
+    #[command(flatten)]
+    pub rules: RuleArgs,
 }
 
 /// How a step goes, beside its plan.
