@@ -23,31 +23,34 @@ def scheduler_class(base: Any, planners: Planners, module: Any) -> type[Any]:
         Where `base` is from.
     """
 
-    class LengthwiseDynamicCPScheduler(base):
-        """``DefaultDynamicCPScheduler``, with plans of Lengthwise."""
+    def get_groups_and_subsamples(
+        self: Any, sample_id_seqlens: Sequence[tuple[Any, int]]
+    ) -> list[list[list[Any]]]:
+        """Return for every micro-batch, for every DPxCP rank, the ids of its samples."""
+        samples = list(sample_id_seqlens)
+        if not samples:
+            return []
+        sizes = _sizes(self)
+        _check_longest(samples, sizes)
+        plan = planners.plan(sizes, [int(seq_len) for _, seq_len in samples])
+        return rank_lists(plan, [sample for sample, _ in samples], sizes.num_ranks)
 
-        def get_groups_and_subsamples(
-            self, sample_id_seqlens: Sequence[tuple[Any, int]]
-        ) -> list[list[list[Any]]]:
-            """Return for every micro-batch, for every DPxCP rank, the ids of its samples."""
-            samples = list(sample_id_seqlens)
-            if not samples:
-                return []
-            sizes = _sizes(self)
-            _check_longest(samples, sizes)
-            plan = planners.plan(sizes, [int(seq_len) for _, seq_len in samples])
-            return rank_lists(plan, [sample for sample, _ in samples], sizes.num_ranks)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Schedule a global batch and route its samples, as the base class does."""
+        config = kwargs["config"] if "config" in kwargs else args[-1]
+        # Megatron-Core counts the dummy sequence that pads a pack only for its other scheduler.
+        max_real_num_seqs = getattr(module, "_get_scheduler_max_real_num_seqs", None)
+        if max_real_num_seqs is not None:
+            self.max_num_seqs = max_real_num_seqs(config)
+        return base.run(self, *args, **kwargs)
 
-        def run(self, *args: Any, **kwargs: Any) -> Any:
-            """Schedule a global batch and route its samples, as the base class does."""
-            config = kwargs["config"] if "config" in kwargs else args[-1]
-            # Megatron-Core counts the dummy sequence that pads a pack only for its other scheduler.
-            max_real_num_seqs = getattr(module, "_get_scheduler_max_real_num_seqs", None)
-            if max_real_num_seqs is not None:
-                self.max_num_seqs = max_real_num_seqs(config)
-            return base.run(self, *args, **kwargs)
-
-    return LengthwiseDynamicCPScheduler
+    members = {
+        "__doc__": "``DefaultDynamicCPScheduler``, with plans of Lengthwise.",
+        "__module__": __name__,
+        "get_groups_and_subsamples": get_groups_and_subsamples,
+        "run": run,
+    }
+    return type("LengthwiseDynamicCPScheduler", (base,), members)
 
 
 def _check_longest(samples: list[tuple[Any, int]], sizes: Sizes) -> None:

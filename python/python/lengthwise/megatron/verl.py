@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -81,4 +82,6 @@ def arguments_of(environment: str | None) -> dict[str, Any]:
     return cast("dict[str, Any]", arguments)
 
 
-install_when_asked(arguments_of(os.environ.get(VARIABLE)))
+# Type checkers and the like import it without verl.
+if "verl" in sys.modules:
+    install_when_asked(arguments_of(os.environ.get(VARIABLE)))
