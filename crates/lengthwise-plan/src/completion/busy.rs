@@ -1,6 +1,7 @@
 //! Degrees for the groups of a micro-batch that leave no rank idle.
 
 use super::bundle::{Bundle, Choice};
+use super::exact_sum::exact_sum;
 use crate::instance::Instance;
 
 /// Groups that have all ranks of a micro-batch, and its makespan at nominal speed.
@@ -18,6 +19,7 @@ pub(super) fn busy(instance: &Instance<'_>, bundles: &[Bundle]) -> Option<Busy> 
     if let Some(busy) = already_busy(instance, bundles) {
         return Some(busy);
     }
+    let num_ranks = instance.problem.cluster.num_devices();
     let mut bundles = bundles.to_vec();
     let mut choices: Vec<Vec<Choice>> = bundles
         .iter()
@@ -30,10 +32,10 @@ pub(super) fn busy(instance: &Instance<'_>, bundles: &[Bundle]) -> Option<Busy> 
         if num_splits >= next_look || is_last || best.is_none() {
             let least = choices.iter().map(|choices| choices.first());
             let least: Option<u32> = least.map(|least| Some(least?.degree)).sum();
-            if least? > instance.problem.cluster.num_devices() {
+            if least? > num_ranks {
                 break;
             }
-            if let Some((makespan, chosen)) = exactly_all(instance, &choices)
+            if let Some((makespan, chosen)) = exact_sum(&choices, num_ranks)
                 && best.as_ref().is_none_or(|best| makespan < best.makespan)
             {
                 let groups = bundles.iter().cloned().zip(chosen).collect();
@@ -86,42 +88,4 @@ fn split_slowest(
     bundles[slowest] = first;
     bundles.push(second);
     true
-}
-
-/// One choice for each bundle so that the degrees add up to all ranks and the slowest takes least: exact, in steps over the
-/// bundles and how many ranks they have together.
-fn exactly_all(instance: &Instance<'_>, choices: &[Vec<Choice>]) -> Option<(f64, Vec<Choice>)> {
-    let num_ranks = instance.problem.cluster.num_devices() as usize;
-    let mut makespans = vec![f64::INFINITY; num_ranks + 1];
-    makespans[0] = 0.0;
-    let mut chosen: Vec<Vec<u16>> = Vec::with_capacity(choices.len());
-    for choices in choices {
-        let mut with_this = vec![f64::INFINITY; num_ranks + 1];
-        let mut chosen_here = vec![u16::MAX; num_ranks + 1];
-        for (index, choice) in (0u16..).zip(choices) {
-            let degree = choice.degree as usize;
-            for ranks in degree..=num_ranks {
-                let makespan = makespans[ranks - degree].max(choice.time);
-                if makespan < with_this[ranks] {
-                    with_this[ranks] = makespan;
-                    chosen_here[ranks] = index;
-                }
-            }
-        }
-        makespans = with_this;
-        chosen.push(chosen_here);
-    }
-    let makespan = makespans[num_ranks];
-    if !makespan.is_finite() {
-        return None;
-    }
-    let mut left = num_ranks;
-    let mut picked = Vec::with_capacity(choices.len());
-    for (choices, chosen) in choices.iter().zip(&chosen).rev() {
-        let choice = choices[chosen[left] as usize];
-        left -= choice.degree as usize;
-        picked.push(choice);
-    }
-    picked.reverse();
-    Some((makespan, picked))
 }

@@ -8,6 +8,7 @@ mod bundle;
 mod busy;
 mod climb;
 mod count;
+mod exact_sum;
 
 use self::bundle::{Bundle, Choice};
 use self::busy::{Busy, busy};
