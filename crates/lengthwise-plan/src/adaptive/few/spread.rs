@@ -1,5 +1,7 @@
 //! Layouts of groups that are all alike, which no makespans lead to: what makes them good is that nothing is left over.
 
+use std::collections::BTreeSet;
+
 use lengthwise_core::Tokens;
 use lengthwise_cost::Span;
 
@@ -41,21 +43,27 @@ fn even_groups(
         Span::OneNode => table.node_sizes.iter().map(|size| size / degree).sum(),
         Span::ManyNodes => table.num_devices / degree,
     };
-    let mut figures = vec![(0.0f64, Load::default()); (num_groups as usize).min(sequences.len())];
-    let mut groups = vec![Vec::new(); figures.len()];
+    let num_groups = (num_groups as usize).min(sequences.len());
+    let mut loads = vec![Load::default(); num_groups];
+    let mut groups = vec![Vec::new(); num_groups];
+    // Times that are not negative order as their bits do.
+    let mut by_time: BTreeSet<(u64, usize)> = (0..num_groups).map(|group| (0, group)).collect();
+    let mut makespan: f64 = 0.0;
     for &sequence in sequences {
         let load = Load {
             memory: table.memories(sequence)[shape],
             tokens: table.tokens(sequence),
             sequences: 1,
         };
-        let roomy = figures.iter().enumerate();
-        let roomy = roomy.filter(|(_, figures)| table.has_room(shape, figures.1 + load));
-        let (first, _) = roomy.min_by(|(_, a), (_, b)| a.0.total_cmp(&b.0))?;
-        figures[first].0 += table.times(sequence)[shape];
-        figures[first].1 = figures[first].1 + load;
-        groups[first].push(sequence);
+        let mut by_end = by_time.iter().copied();
+        let first = by_end.find(|&(_, group)| table.has_room(shape, loads[group] + load))?;
+        by_time.remove(&first);
+        let (bits, group) = first;
+        let time = f64::from_bits(bits) + table.times(sequence)[shape];
+        makespan = makespan.max(time);
+        by_time.insert((time.to_bits(), group));
+        loads[group] = loads[group] + load;
+        groups[group].push(sequence);
     }
-    let makespan = figures.iter().map(|figures| figures.0).fold(0.0, f64::max);
     Some((makespan, groups))
 }
