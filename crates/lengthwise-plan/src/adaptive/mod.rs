@@ -95,14 +95,14 @@ impl Planner for Adaptive {
 }
 
 impl Adaptive {
-    /// Plans from the plan of Megatron-Core's rule as well, where the rules of the problem are those that it keeps: so no plan
-    /// is slower than the one that it takes the place of.
+    /// Plans from the plan of Megatron-Core's rule as well, where the rules of the problem ask for what it goes by, aligned
+    /// groups or tokens per rank: so no plan is slower than the one that it takes the place of.
     fn plan_with_start(
         &self,
         problem: Problem<'_>,
         started: Instant,
     ) -> Result<Planned, PlanError> {
-        if !problem.rules.aligned_powers_of_two {
+        if !problem.rules.aligned_powers_of_two && problem.rules.token_cap.is_none() {
             return self.plan_all(problem, None, started);
         }
         let start = megatron::plan_for(problem).ok();

@@ -1,7 +1,7 @@
 //! Degrees for the groups of a micro-batch that leave no rank idle.
 
 use super::bundle::{Bundle, Choice};
-use super::exact_sum::exact_sum;
+use super::exact_sum::{exact_sum, slowest_at_best};
 use crate::instance::Instance;
 
 /// Groups that have all ranks of a micro-batch, and its makespan at nominal speed.
@@ -35,11 +35,16 @@ pub(super) fn busy(instance: &Instance<'_>, bundles: &[Bundle]) -> Option<Busy> 
             if least? > num_ranks {
                 break;
             }
-            if let Some((makespan, chosen)) = exact_sum(&choices, num_ranks)
-                && best.as_ref().is_none_or(|best| makespan < best.makespan)
-            {
+            let limit = best.as_ref().map_or(f64::INFINITY, |best| best.makespan);
+            if let Some((makespan, chosen)) = exact_sum(&choices, num_ranks, limit) {
                 let groups = bundles.iter().cloned().zip(chosen).collect();
                 best = Some(Busy { makespan, groups });
+            }
+            // A single sequence that decides when the micro-batch ends no split makes any faster.
+            if let Some(best) = &best
+                && best.makespan <= slowest_sequence(&bundles, &choices)
+            {
+                break;
             }
             next_look = num_splits * 2;
         }
@@ -48,6 +53,14 @@ pub(super) fn busy(instance: &Instance<'_>, bundles: &[Bundle]) -> Option<Busy> 
         }
     }
     best
+}
+
+/// What the slowest single sequence takes at least.
+fn slowest_sequence(bundles: &[Bundle], choices: &[Vec<Choice>]) -> f64 {
+    let single = bundles.iter().zip(choices);
+    let single = single.filter(|(bundle, _)| bundle.num_sequences() == 1);
+    let single: Vec<Vec<Choice>> = single.map(|(_, choices)| choices.clone()).collect();
+    slowest_at_best(&single)
 }
 
 /// Groups that have all ranks as they are.

@@ -50,11 +50,15 @@ impl Sums {
     }
 }
 
-/// The least time within which some choices add up to `sum`, and the choices; `None` where none do.
+/// The least time below `limit` within which some choices add up to `sum`, and the choices; `None` where none do.
 ///
 /// Whether choices that take no longer than some time add up is a subset sum over bits; the least such time is found by
 /// halving the times there are.
-pub(super) fn exact_sum(choices: &[Vec<Choice>], sum: u32) -> Option<(f64, Vec<Choice>)> {
+pub(super) fn exact_sum(
+    choices: &[Vec<Choice>],
+    sum: u32,
+    limit: f64,
+) -> Option<(f64, Vec<Choice>)> {
     let sum = sum as usize;
     let most: usize = choices
         .iter()
@@ -63,17 +67,20 @@ pub(super) fn exact_sum(choices: &[Vec<Choice>], sum: u32) -> Option<(f64, Vec<C
     if most < sum {
         return None;
     }
-    // The slowest group takes at least what it does in its fastest shape.
-    let fastest = |all: &Vec<Choice>| all.iter().map(|c| c.time).fold(f64::INFINITY, f64::min);
-    let least = choices.iter().map(fastest).fold(0.0, f64::max);
+    let least = slowest_at_best(choices);
+    if least >= limit {
+        return None;
+    }
     let times = choices.iter().flatten().map(|choice| choice.time);
-    let mut times: Vec<f64> = times.filter(|&time| time >= least).collect();
+    let times = times.filter(|&time| time >= least && time < limit);
+    let mut times: Vec<f64> = times.collect();
     times.sort_by(f64::total_cmp);
     times.dedup();
     let (mut low, mut high) = (0, times.len());
     let mut best: Option<Vec<Sums>> = None;
+    // Often the slowest group decides, whatever the others have.
+    let mut middle = 0;
     while low < high {
-        let middle = (low + high) / 2;
         match sums_within(choices, sum, times[middle]) {
             Some(sums) => {
                 best = Some(sums);
@@ -81,6 +88,7 @@ pub(super) fn exact_sum(choices: &[Vec<Choice>], sum: u32) -> Option<(f64, Vec<C
             }
             None => low = middle + 1,
         }
+        middle = (low + high) / 2;
     }
     let time = *times.get(low)?;
     let sums = best?;
@@ -97,6 +105,12 @@ pub(super) fn exact_sum(choices: &[Vec<Choice>], sum: u32) -> Option<(f64, Vec<C
     }
     chosen.reverse();
     Some((time, chosen))
+}
+
+/// What the slowest group takes at least: the time of its fastest choice.
+pub(super) fn slowest_at_best(choices: &[Vec<Choice>]) -> f64 {
+    let fastest = |all: &Vec<Choice>| all.iter().map(|c| c.time).fold(f64::INFINITY, f64::min);
+    choices.iter().map(fastest).fold(0.0, f64::max)
 }
 
 /// The sums before each group, by choices that take no longer than `time`; `None` where they don't come to `sum`.
@@ -140,6 +154,7 @@ mod tests {
         fn choices_add_up_and_the_slowest_takes_least(
             groups in vec(vec((1u32..90, 0u8..6), 1..4), 1..6),
             sum in 1u32..200,
+            limit in 1u8..8,
         ) {
             let choices: Vec<Vec<Choice>> = groups
                 .into_iter()
@@ -149,8 +164,9 @@ mod tests {
                     all.into_iter().map(choice).collect()
                 })
                 .collect();
-            let found = exact_sum(&choices, sum);
-            prop_assert_eq!(found.as_ref().map(|found| found.0), least(&choices, sum));
+            let found = exact_sum(&choices, sum, f64::from(limit));
+            let least = least(&choices, sum).filter(|&time| time < f64::from(limit));
+            prop_assert_eq!(found.as_ref().map(|found| found.0), least);
             if let Some((time, chosen)) = found {
                 prop_assert_eq!(chosen.iter().map(|choice| choice.degree).sum::<u32>(), sum);
                 prop_assert!(chosen.iter().all(|choice| choice.time <= time));
