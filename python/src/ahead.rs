@@ -4,13 +4,11 @@ use std::collections::VecDeque;
 use std::num::NonZero;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, available_parallelism};
-use std::time::Duration;
 
 use lengthwise_core::Tokens;
-use lengthwise_inputs::PlanFile;
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 
@@ -18,9 +16,7 @@ use crate::fault::Fault;
 use crate::lengths;
 use crate::plan::Plan;
 use crate::planning::Planning;
-
-/// How often waiting looks for Ctrl-C.
-const SIGNALS: Duration = Duration::from_millis(50);
+use crate::promise::{Outcome, Promise};
 
 /// Batches with their plans, in order; `Planner.ahead` makes it.
 ///
@@ -36,9 +32,6 @@ pub(crate) struct Ahead {
     /// Threads don't survive a fork.
     process: u32,
 }
-
-/// A plan under way. Python objects are shared between threads, and a receiver belongs to one at a time.
-type Promise = Mutex<Receiver<Result<PlanFile, Fault>>>;
 
 /// A batch that was drawn.
 enum Entry {
@@ -121,26 +114,15 @@ impl Ahead {
             Some(Entry::Failed(error)) => return Err(error),
             Some(Entry::Planned { lengths, plan }) => (lengths, plan),
         };
-        loop {
-            let received = py.detach(|| {
-                let plan = plan.lock().unwrap_or_else(PoisonError::into_inner);
-                plan.recv_timeout(SIGNALS)
-            });
-            match received {
-                Ok(Ok(file)) => {
-                    let plan = Plan::new(file, Some(Arc::clone(&self.planning)));
-                    return Ok(Some((lengths, plan)));
-                }
-                Ok(Err(fault)) => return Err(fault.raise(py)),
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Err(interrupt) = py.check_signals() {
-                        self.queue.push_front(Entry::Planned { lengths, plan });
-                        return Err(interrupt);
-                    }
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Fault::internal("a planning thread has ended").raise(py));
-                }
+        match plan.wait(py) {
+            Ok(Ok(file)) => {
+                let plan = Plan::new(file, Some(Arc::clone(&self.planning)));
+                Ok(Some((lengths, plan)))
+            }
+            Ok(Err(fault)) => Err(fault.raise(py)),
+            Err(interrupt) => {
+                self.queue.push_front(Entry::Planned { lengths, plan });
+                Err(interrupt)
             }
         }
     }
@@ -162,7 +144,7 @@ struct Workers {
 
 struct Job {
     seq_lens: Vec<Tokens>,
-    done: Sender<Result<PlanFile, Fault>>,
+    done: Sender<Outcome>,
 }
 
 impl Workers {
@@ -182,10 +164,10 @@ impl Workers {
     }
 
     fn plan(&self, seq_lens: Vec<Tokens>) -> Promise {
-        let (done, plan) = channel();
+        let (done, plan) = Promise::new();
         // Threads end only after this has; if they did not, the plan would be missed where it is asked for.
         let _ = self.jobs.send(Job { seq_lens, done });
-        Mutex::new(plan)
+        plan
     }
 }
 

@@ -34,6 +34,7 @@ mod planner;
 mod planning;
 mod planning_arguments;
 mod profile;
+mod promise;
 mod rank_work;
 mod rules;
 mod simulation;

@@ -2,6 +2,7 @@
 
 use std::num::NonZero;
 use std::sync::Arc;
+use std::thread::Builder;
 
 use lengthwise_inputs::InputError;
 use pyo3::prelude::*;
@@ -16,6 +17,7 @@ use crate::plan::Plan;
 use crate::planning::Planning;
 use crate::planning_arguments::{PlanningArguments, WrittenPlanning};
 use crate::profile::Profile;
+use crate::promise::Promise;
 use crate::rules::Rules;
 use crate::token_budget::TokenBudget;
 use crate::values;
@@ -171,12 +173,19 @@ impl Planner {
     ///
     /// Notes
     /// -----
-    /// Other Python threads run meanwhile.
+    /// Other Python threads run meanwhile, and Ctrl-C ends the call. What was being planned is then dropped once it is done.
     #[pyo3(signature = (lengths, /))]
     fn plan(&self, py: Python<'_>, lengths: &Bound<'_, PyAny>) -> PyResult<Plan> {
         let seq_lens = lengths::read(lengths)?;
-        let file = py.detach(|| self.0.plan(seq_lens));
-        let file = file.map_err(|fault| fault.raise(py))?;
+        let (done, plan) = Promise::new();
+        let planning = Arc::clone(&self.0);
+        // Only the thread that was called can look for Ctrl-C.
+        let thread = Builder::new().name("lengthwise-plan".to_owned());
+        thread.spawn(move || {
+            // Nobody may wait for it any longer.
+            let _ = done.send(planning.plan(seq_lens));
+        })?;
+        let file = plan.wait(py)?.map_err(|fault| fault.raise(py))?;
         Ok(Plan::new(file, Some(Arc::clone(&self.0))))
     }
 

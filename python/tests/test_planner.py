@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -246,3 +247,30 @@ def test_the_binding_adds_little_to_a_plan_of_512_lengths(
         added.append(took - plan.solve_s)
     # About a tenth of a millisecond; the margin is for busy machines.
     assert min(added) < 1e-3
+
+
+PLANS_LONG = f"""
+import lengthwise as lw
+planner = lw.Planner(**{KNOWN!r}, planner="flexsp", time_budget="30s")
+print("planning", flush=True)
+try:
+    planner.plan([300 + 7919 * index % 60_000 for index in range(512)])
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+"""
+
+
+def test_ctrl_c_stops_a_plan() -> None:
+    command = [sys.executable, "-c", PLANS_LONG]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "planning\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=5)
+        assert told == "stopped\n"
+    finally:
+        process.kill()
+        process.communicate()
