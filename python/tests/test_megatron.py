@@ -209,7 +209,7 @@ def test_every_process_makes_the_same_schedule(data_schedule: Any, batch: list[i
 import json
 from lengthwise.megatron._planners import Planners, Sizes
 from lengthwise.megatron._rank_lists import rank_lists
-planners = Planners(False, dict({COSTS}, threads=2))
+planners = Planners(False, dict({COSTS}, exchange="ring", threads=2))
 plan = planners.plan(Sizes(64, 8192, 1, 1, None), {batch})
 print(json.dumps(rank_lists(plan, range({len(batch)}), 64)))
 """
@@ -293,6 +293,9 @@ def test_what_can_not_be_kept_is_one_error(data_schedule: Any) -> None:
     megatron.install(**COSTS)
     with pytest.raises(lw.RuleError, match="sample 'a' has 65537 tokens; 64 ranks hold 65536"):
         made(data_schedule, cap=1024).get_groups_and_subsamples([("a", 65_537), ("b", 3)])
+    with pytest.raises(lw.RuleError, match="sample 0 has 9000 tokens; 1 rank holds 8192"):
+        made(data_schedule, cp=1, dp=1).get_groups_and_subsamples([(0, 9000)])
+    megatron.install(**COSTS, exchange="ulysses")
     with pytest.raises(lw.RuleError, match="33000 tokens"):
         made(data_schedule, cap=1024).get_groups_and_subsamples([(0, 33_000)])
     with pytest.raises(lw.RuleError, match="micro-batches"):
@@ -348,6 +351,69 @@ def test_a_megatron_core_without_the_scheduler_is_named(monkeypatch: pytest.Monk
         megatron.install(**COSTS)
     assert "up to 0.19" in (raised.value.hint or "")
     assert isinstance(raised.value, ImportError)
+
+
+@pytest.mark.parametrize("scheduler_map", ["{}", "None"])
+def test_what_a_megatron_core_lacks_is_named(
+    monkeypatch: pytest.MonkeyPatch, scheduler_map: str
+) -> None:
+    source = f"class DefaultDynamicCPScheduler: ...\nscheduler_map = {scheduler_map}"
+    add_module(monkeypatch, "megatron.core.datasets.data_schedule", source)
+    with pytest.raises(megatron.UnsupportedMegatronError) as raised:
+        megatron.install(**COSTS)
+    lacks = "a mapping scheduler_map"
+    if scheduler_map == "{}":
+        lacks = "the entry default_dynamic_cp of scheduler_map"
+    assert str(raised.value).endswith(f"data_schedule lacks {lacks}")
+
+
+@pytest.mark.parametrize("planner", [5, "llama-3.1-8b"])
+def test_what_is_no_planner_is_named(data_schedule: Any, planner: Any) -> None:
+    with pytest.raises(lw.InputTypeError, match=f"planner is {planner!r}; it must be a Planner"):
+        megatron.install(planner)
+
+
+def ring_degrees(monkeypatch: pytest.MonkeyPatch, data_schedule: Any, *args: Any) -> set[int]:
+    """The ring degrees of the groups that a long sequence is planned for."""
+    seen: set[int] = set()
+
+    def recorded(plan: lw.Plan, ids: Any, num_ranks: int) -> list[list[list[Any]]]:
+        for micro_batch in plan.micro_batches:
+            seen.update(group.strategy.ring for group in micro_batch.groups)
+        return rank_lists(plan, ids, num_ranks)
+
+    monkeypatch.setattr("lengthwise.megatron._scheduler.rank_lists", recorded)
+    planner, costs = args
+    megatron.install(planner, **costs)
+    made(data_schedule, cp=4, dp=1).get_groups_and_subsamples([(0, 30_000)])
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("planner", "costs", "expected"),
+    [
+        (None, COSTS, {4}),
+        (None, {**COSTS, "exchange": None}, {4}),
+        (None, {**COSTS, "exchange": "ulysses"}, {1}),
+        (lw.Planner(**COSTS), {}, {1}),
+        (None, {"profile": lw.Planner(**COSTS).profile}, {1}),
+    ],
+)
+def test_groups_are_rings_unless_another_exchange_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+    data_schedule: Any,
+    planner: lw.Planner | None,
+    costs: dict[str, Any],
+    expected: set[int],
+) -> None:
+    assert ring_degrees(monkeypatch, data_schedule, planner, costs) == expected
+
+
+def test_arguments_may_be_none_or_iterators(data_schedule: Any) -> None:
+    megatron.install(**COSTS, degrees=iter([1, 2, 4]), tensor_parallel=None, pipeline_parallel=None)
+    for cap in [4096, 8192]:
+        groups = made(data_schedule, cap=cap, cp=4, dp=1).get_groups_and_subsamples([(0, 4 * cap)])
+        assert groups == [[[0]] * 4]
 
 
 @pytest.mark.skipif(

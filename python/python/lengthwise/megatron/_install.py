@@ -5,17 +5,21 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from lengthwise._lengthwise import Planner, Rules
-from lengthwise.errors import InputError, LengthwiseError
+from lengthwise.errors import InputError, InputTypeError, LengthwiseError
 from lengthwise.megatron._planners import Planners
 from lengthwise.megatron._scheduler import scheduler_class
 
 MODULE = "megatron.core.datasets.data_schedule"
 CLASS = "DefaultDynamicCPScheduler"
 NAME = "default_dynamic_cp"
+
+#: How groups exchange where Megatron-Core's `cp_comm_type` is what it is by default, "p2p".
+MEGATRON_EXCHANGE = "ring"
 
 SUPPORTED = (
     "builds of its branch dev since pull request #5154 (merge commit d2e7ec5b) have it; releases "
@@ -58,9 +62,11 @@ def install(
         "any" for a Megatron-Core with pull request #6801, whose groups may have any size.
     **costs
         Keyword arguments of `Planner`, instead of `planner`: ``profile``, or ``model`` and
-        ``cluster``, ``tensor_parallel``, ``pipeline_parallel`` and others. Not ``devices`` or
-        ``rules``, which follow from the settings of Megatron-Core, and no ``time_budget``: every
-        rank plans alone and must come to the same plan.
+        ``cluster``, ``tensor_parallel``, ``pipeline_parallel`` and others; None stands for an
+        argument that is not given. With a ``model`` on a ``cluster``, ``exchange`` is "ring" by
+        default, as Megatron-Core's own ``cp_comm_type`` is "p2p"; "ulysses" stands for "a2a". Not
+        ``devices`` or ``rules``, which follow from the settings of Megatron-Core, and no
+        ``time_budget``: every rank plans alone and must come to the same plan.
 
     Raises
     ------
@@ -99,7 +105,13 @@ def _costs(planner: Planner | None, costs: dict[str, Any], group_sizes: str) -> 
     if group_sizes not in ("powers_of_two", "any"):
         msg = f'group_sizes is {group_sizes!r}; it must be "powers_of_two" or "any"'
         raise InputError(msg)
+    # What is None is not given, as in `Planner`.
+    costs = {name: value for name, value in costs.items() if value is not None}
     if planner is not None:
+        # Types are hints, and the name of a model is a likely mistake.
+        if not isinstance(planner, Planner):  # pyright: ignore[reportUnnecessaryIsInstance]
+            msg = f"planner is {planner!r}; it must be a Planner"
+            raise InputTypeError(msg, hint='give costs by name, for example model="llama-3.1-8b"')
         if costs:
             msg = f"a planner and {', '.join(costs)} are both given; costs follow from one of them"
             raise InputError(msg)
@@ -109,6 +121,12 @@ def _costs(planner: Planner | None, costs: dict[str, Any], group_sizes: str) -> 
             costs = {name: value for name, value in costs.items() if value is not None}
         else:
             costs["rules"] = planner.rules
+    elif "profile" not in costs:
+        costs.setdefault("exchange", MEGATRON_EXCHANGE)
+    degrees = costs.get("degrees")
+    if isinstance(degrees, Iterable) and not isinstance(degrees, str):
+        # Several planners are made of them, and an iterator can be read once.
+        costs["degrees"] = list(cast("Iterable[Any]", degrees))
     for name in ("devices", "rules"):
         if name in costs:
             msg = f"{name} is given; it follows from the settings of Megatron-Core"
@@ -127,13 +145,22 @@ def _data_schedule() -> Any:
         found = "there is no megatron-core" if not _has_core() else f"it can't be imported: {error}"
         msg = f"{MODULE} is needed, and {found}"
         raise UnsupportedMegatronError(msg, hint=f"install megatron-core; {SUPPORTED}") from error
-    schedulers = getattr(module, "scheduler_map", {})
-    if not hasattr(module, CLASS) or NAME not in schedulers:
+    lacks = _what_lacks(module)
+    if lacks is not None:
         msg = (
-            f"megatron-core {_version()} has no dynamic context parallelism: {MODULE} lacks {CLASS}"
+            f"megatron-core {_version()} has no dynamic context parallelism: {MODULE} lacks {lacks}"
         )
         raise UnsupportedMegatronError(msg, hint=SUPPORTED)
     return module
+
+
+def _what_lacks(module: Any) -> str | None:
+    if not hasattr(module, CLASS):
+        return CLASS
+    schedulers = getattr(module, "scheduler_map", None)
+    if not isinstance(schedulers, Mapping):
+        return "a mapping scheduler_map"
+    return None if NAME in schedulers else f"the entry {NAME} of scheduler_map"
 
 
 def _has_core() -> bool:

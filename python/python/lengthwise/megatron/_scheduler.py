@@ -57,8 +57,9 @@ def _check_longest(samples: list[tuple[Any, int]], sizes: Sizes) -> None:
     sample, seq_len = max(samples, key=lambda sample: sample[1])
     most = sizes.num_ranks * sizes.max_tokens_per_rank
     if seq_len > most:
+        ranks = "1 rank holds" if sizes.num_ranks == 1 else f"{sizes.num_ranks} ranks hold"
         msg = (
-            f"sample {sample!r} has {seq_len} tokens; {sizes.num_ranks} ranks hold {most}, at "
+            f"sample {sample!r} has {seq_len} tokens; {ranks} {most}, at "
             f"{sizes.max_tokens_per_rank} each"
         )
         hint = "raise max_seqlen_per_dp_cp_rank, or split or skip longer sequences"
