@@ -143,6 +143,25 @@ impl CostArguments {
         Ok(source.costs(changes, self.degrees.as_deref())?)
     }
 
+    /// Refuses what can't be simulated yet.
+    pub(crate) fn check_simulated(&self) -> Result<(), Fault> {
+        let (tensor, pipeline) = (self.share.tensor_parallel(), self.share.pipeline_parallel());
+        let message = if self.exchange.has_rings() {
+            format!(
+                "exchange=\"{}\": only ulysses can be simulated in this version, groups that exchange heads",
+                self.exchange
+            )
+        } else if !self.share.is_whole() {
+            format!(
+                "tensor_parallel={tensor}, pipeline_parallel={pipeline}: only 1 of each can be simulated in this \
+                 version, devices that have all of the model"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Fault::input(message).with_hint("Planner.plan predicts it"))
+    }
+
     /// The same model on another cluster, with all of its devices.
     pub(crate) fn on_cluster(&self, cluster: String) -> Self {
         CostArguments {

@@ -174,7 +174,8 @@ impl Plan {
     /// Raises
     /// ------
     /// InputError, InputTypeError
-    ///     There are no costs, the cluster is not known, or can't run the plan.
+    ///     There are no costs, the cluster is not known, or can't run the plan. Rings, and devices that share the model
+    ///     by tensor or pipeline parallelism, can't be simulated yet.
     #[pyo3(signature = (cluster = None, *, planner = None))]
     fn simulate(
         &self,
@@ -194,6 +195,8 @@ impl Plan {
             let fault = Fault::input("the plan was read without costs; a simulation needs them");
             return Err(fault.with_hint("add planner=").raise(py));
         };
+        let checked = planning.of_costs.check_simulated();
+        checked.map_err(|fault| fault.raise(py))?;
         let simulated = py.detach(|| match cluster {
             None => Simulation::run(&self.0.file, &planning.costs),
             Some(cluster) => {

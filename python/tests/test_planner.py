@@ -47,7 +47,7 @@ def test_rings_have_degrees_beyond_the_number_of_heads() -> None:
     plan = planner.plan([1_000_000])
     (group,) = plan.micro_batches[0].groups
     assert group.degree > 32
-    with pytest.raises(lw.InputError, match="only 1 can be run"):
+    with pytest.raises(lw.InputError, match="only ulysses can be simulated"):
         plan.simulate()
     again = pickle.loads(pickle.dumps(planner))
     assert again.plan([1_000_000]) == plan

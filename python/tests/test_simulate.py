@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,3 +84,26 @@ def test_what_can_not_run_a_plan_is_told(planner: lw.Planner) -> None:
         plan.simulate(cluster="h1")
     with pytest.raises(lw.InputTypeError, match="planner is 3; it must be a Planner"):
         plan.simulate(planner=3)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("costs", "message"),
+    [
+        ({"tensor_parallel": 2}, "tensor_parallel=2, pipeline_parallel=1: only 1 of each can be"),
+        ({"pipeline_parallel": 4}, "tensor_parallel=1, pipeline_parallel=4: only 1 of each can be"),
+        ({"exchange": "ring"}, 'exchange="ring": only ulysses can be simulated'),
+    ],
+)
+def test_what_can_not_be_simulated_is_refused(
+    planner: lw.Planner, costs: dict[str, Any], message: str
+) -> None:
+    divided = lw.Planner(model="llama-3.1-8b", cluster="h100-8x8", **costs)
+    plan = divided.plan([9000, 512])
+    for simulate in [
+        plan.simulate,
+        lambda: plan.simulate(cluster="h200-8x8"),
+        lambda: planner.plan([9000, 512]).simulate(planner=divided),
+    ]:
+        with pytest.raises(lw.InputError) as caught:
+            simulate()
+        assert str(caught.value).startswith(message)
