@@ -61,6 +61,7 @@ fn read_row(lengths: &Bound<'_, PyAny>) -> PyResult<Vec<Tokens>> {
     if is_none {
         return Err(no_row(lengths));
     }
+    check_mask(lengths)?;
     if let Ok(view) = PyMemoryView::from(lengths)
         && let Some(seq_lens) = of_buffer(lengths, &view)?
     {
@@ -159,6 +160,26 @@ fn signed(number: u64, size: usize) -> i64 {
 fn items_name(lengths: &Bound<'_, PyAny>, format: &str) -> String {
     let name = lengths.getattr("dtype").map(|of| of.to_string());
     name.unwrap_or_else(|_| format!("format {format:?}"))
+}
+
+/// Refuses arrays of NumPy that hide some of their items: neither their buffer nor their iterator does.
+fn check_mask(lengths: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = lengths.py();
+    let modules = py.import("sys")?.getattr("modules")?;
+    // Where nobody has imported it, there is no such array.
+    let Ok(masked) = modules.get_item("numpy.ma") else {
+        return Ok(());
+    };
+    let class = masked.getattr("MaskedArray");
+    if !class.is_ok_and(|class| lengths.is_instance(&class).unwrap_or(false)) {
+        return Ok(());
+    }
+    let name = type_name(lengths);
+    let fault = Fault::input_type(format!(
+        "{NAME} is {name}, whose mask would be lost; {RULE}"
+    ));
+    let hint = "give what is not masked: lengths.compressed()";
+    Err(fault.with_hint(hint).raise(py))
 }
 
 fn check_dimensions(lengths: &Bound<'_, PyAny>, num: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -184,3 +184,13 @@ def test_anything_else_is_one_error_of_this_package(anything: Any) -> None:
         told = error
     assert told is None or str(told).startswith("lengths")
     assert not isinstance(told, lw.InternalError)
+
+
+@pytest.mark.parametrize("mask", [[False, True], [False, False], np.ma.nomask])
+def test_an_array_with_a_mask_is_refused(planner: lw.Planner, mask: Any) -> None:
+    masked: Any = np.ma.array([9000, 700], mask=mask)
+    message = "lengths is MaskedArray, whose mask would be lost"
+    with pytest.raises(lw.InputTypeError, match=message) as caught:
+        planner.plan(masked)
+    assert "compressed()" in (caught.value.hint or "")
+    assert planner.plan(masked.compressed()).seq_lens == tuple(masked.compressed())
