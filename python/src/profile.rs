@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use lengthwise_cost::{Measurement, Profile as CostProfile};
 use lengthwise_inputs::InputError;
+use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
 use crate::cost_arguments::{CostArguments, NamedProfile, WrittenCosts};
@@ -175,14 +176,15 @@ impl Profile {
     /// Raises
     /// ------
     /// FileExistsError
-    ///     There is a file, which is left as it is.
+    ///     There is a file, which is left as it is; `hint` says how to replace it.
     /// OSError
-    ///     The file can't be written.
+    ///     The file can't be written; `filename` is its path.
     #[pyo3(signature = (path, /, *, overwrite = false))]
     fn save(&self, path: &Bound<'_, PyAny>, overwrite: bool) -> PyResult<()> {
         let py = path.py();
         let (name, text) = (values::name("path", path)?, self.to_toml(py)?);
-        Ok(write(Path::new(&name), &text, overwrite)?)
+        let written = write(Path::new(&name), &text, overwrite);
+        written.map_err(|error| unwritten(py, &name, error).unwrap_or_else(|error| error))
     }
 
     /// str: What reports call it.
@@ -270,6 +272,30 @@ fn fit(
         place: fitted.name.clone(),
         profile: Arc::new(fitted),
     })
+}
+
+/// The exception for a file that can't be written: that of the system, with the path as the caller gave it.
+fn unwritten(py: Python<'_>, path: &str, error: io::Error) -> PyResult<PyErr> {
+    let Some(code) = error.raw_os_error() else {
+        return Ok(error.into());
+    };
+    let text: String = py
+        .import("os")?
+        .call_method1("strerror", (code,))?
+        .extract()?;
+    // Python has a class of its own for each of the usual codes.
+    let exception = py
+        .get_type::<PyOSError>()
+        .call1((code, text, path.to_owned()))?;
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        let hint = "add overwrite=True to replace it";
+        exception.setattr("hint", hint)?;
+        // From Python 3.11 on.
+        if exception.hasattr("add_note")? {
+            exception.call_method1("add_note", (format!("hint: {hint}"),))?;
+        }
+    }
+    Ok(PyErr::from_value(exception))
 }
 
 /// Writes a file that is whole or not there.

@@ -36,13 +36,16 @@ def test_a_file_is_not_overwritten_unasked(profile_path: Path, tmp_path: Path) -
     profile = lw.Profile.read(profile_path)
     path = tmp_path / "mine.toml"
     path.write_text("what was there")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileExistsError) as there:
         profile.save(path)
+    assert there.value.filename == str(path)
+    assert "overwrite=True" in there.value.hint  # type: ignore[attr-defined]
     assert path.read_text() == "what was there"
     profile.save(path, overwrite=True)
     assert lw.Profile.read(path) == profile
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as missing:
         profile.save(tmp_path / "no" / "such.toml")
+    assert missing.value.filename == str(tmp_path / "no" / "such.toml")
     assert [left.name for left in tmp_path.iterdir()] == ["mine.toml"]
 
 
@@ -159,14 +162,36 @@ def test_wrong_rows_are_named_by_their_position() -> None:
         (3, lw.InputTypeError, "measurement 2 is int; it must be a Measurement or a mapping"),
         ({}, lw.InputError, "measurement 2: missing field `measured_s`"),
         ({"measured_s": 1.0, "x": 1}, lw.InputError, "measurement 2: unknown field `x`"),
-        ({"measured_s": object()}, lw.InputTypeError, "measurement 2: a value of type object"),
+        ({"measured_s": object()}, lw.InputTypeError, "measurement 2: measured_s is <object "),
+        ({"held_out": object()}, lw.InputTypeError, "measurement 2: a value of type object"),
+        ({"measured_s": 1.0, "runs": 0}, lw.InputError, "measurement 2: runs is 0; it must be"),
+        ({"measured_s": 1.0, "groups": None}, lw.InputTypeError, "measurement 2: groups is None; "),
+        ({"measured_s": float("inf")}, lw.InputError, "measurement 2: measured_s is inf; it must"),
+        (lw.Measurement("1", [group]), lw.InputTypeError, "measurement 2: measured_s is '1'; it"),  # type: ignore
+        (lw.Measurement(1.0, [group], runs=0), lw.InputError, "measurement 2: runs is 0; it must"),
+        (lw.Measurement(1.0, None), lw.InputTypeError, "measurement 2: groups is None; it must"),  # type: ignore
+        (lw.Measurement(1.0, [3]), lw.InputTypeError, "measurement 2: groups[0] is int; it must"),  # type: ignore
         (lw.Measurement(0.0, [group]), lw.InputError, "measurement 2: measured_s is 0; it must"),
-        (lw.Measurement(float("nan"), [group]), lw.InputTypeError, "measurement 2: Out of range"),
+        (lw.Measurement(float("nan"), [group]), lw.InputError, "measurement 2: measured_s is nan"),
         (lw.Measurement(1.0), lw.InputError, "measurement 2: groups is empty"),
         (lw.Measurement(1.0, [lw.MeasuredGroup(32, [9])]), lw.InputError, "measurement 2: its"),
         (lw.Measurement(1.0, [lw.MeasuredGroup(1, [0])]), lw.InputError, "measurement 2: seq_"),
-        (lw.Measurement(1.0, [lw.MeasuredGroup(6, [9], ring=4)]), lw.InputError, "ring is 4; it"),
+        (
+            lw.Measurement(1.0, [lw.MeasuredGroup(6, [9], ring=4)]),
+            lw.InputError,
+            "measurement 2: ring",
+        ),
     ]
+    of_groups: list[tuple[lw.MeasuredGroup, type[Exception], str]] = [
+        (lw.MeasuredGroup("1", [5]), lw.InputTypeError, "degree is '1'; it must be a whole"),  # type: ignore
+        (lw.MeasuredGroup(True, [5]), lw.InputTypeError, "degree is True; it must be a whole"),
+        (lw.MeasuredGroup(0, [5]), lw.InputError, "degree is 0; it must be a whole number from 1"),
+        (lw.MeasuredGroup(1, None), lw.InputTypeError, "seq_lens is None; it must be a list of"),  # type: ignore
+        (lw.MeasuredGroup(1, [5, 1.5]), lw.InputTypeError, "seq_lens[1] is 1.5; it must be a"),  # type: ignore
+        (lw.MeasuredGroup(1, [5], count=0), lw.InputError, "count is 0; it must be a whole"),
+    ]
+    for each, kind, message in of_groups:
+        wrong.append((lw.Measurement(1.0, [each]), kind, f"measurement 2: {message}"))
     for row, kind, message in wrong:
         with pytest.raises(lw.LengthwiseError) as caught:
             lw.Profile.fit([*good[:2], row, *good[2:]], **KNOWN)

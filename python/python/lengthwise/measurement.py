@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, SupportsIndex, cast
@@ -46,21 +48,24 @@ class MeasuredGroup:
 
         Raises
         ------
-        InputError
-            The degree is not a multiple of `ring`.
+        InputError, InputTypeError
+            A field of a wrong type, or a degree that is not a multiple of `ring`.
         """
-        if self.ring < 1 or self.degree % self.ring != 0:
-            raise InputError(f"ring is {self.ring}; it must divide the degree, {self.degree}")
+        degree = _whole("degree", self.degree, 1)
+        ring = _whole("ring", self.ring, 1)
+        if degree % ring != 0:
+            raise InputError(f"ring is {ring}; it must divide the degree, {degree}")
+        seq_lens = enumerate(_items("seq_lens", self.seq_lens, "lengths in tokens"))
         strategy = {
-            "ulysses": self.degree // self.ring,
-            "ring": self.ring,
+            "ulysses": degree // ring,
+            "ring": ring,
             "activations": self.activations,
         }
         return {
-            "count": self.count,
+            "count": _whole("count", self.count, 1),
             "strategy": strategy,
             "crosses_nodes": self.crosses_nodes,
-            "seq_lens_tokens": list(self.seq_lens),
+            "seq_lens_tokens": [_whole(f"seq_lens[{at}]", seq_len, 1) for at, seq_len in seq_lens],
         }
 
 
@@ -89,10 +94,22 @@ class Measurement:
     runs: int = 1
 
     def as_row(self) -> dict[str, Any]:
-        """Return the micro-batch as a profile's file has it."""
+        """Return the micro-batch as a profile's file has it.
+
+        Raises
+        ------
+        InputError, InputTypeError
+            A group that can't be one.
+        """
+        groups: list[dict[str, Any]] = []
+        for index, group in enumerate(_items("groups", self.groups, "MeasuredGroup")):
+            if not isinstance(group, MeasuredGroup):
+                kind = type(group).__name__
+                raise InputTypeError(f"groups[{index}] is {kind}; it must be a MeasuredGroup")
+            groups.append(group.as_row())
         return {
             "measured_s": self.measured_s,
-            "groups": [group.as_row() for group in self.groups],
+            "groups": groups,
             "peak_memory_bytes": self.peak_memory_bytes,
             "held_out": self.held_out,
             "runs": self.runs,
@@ -113,22 +130,73 @@ def rows_as_json(measurements: Iterable[Measurement | Mapping[str, Any]]) -> lis
 
     Raises
     ------
-    InputTypeError
-        What is no row, or has values that JSON has no form for.
+    InputError, InputTypeError
+        What is no row, a value that is out of range, or one that JSON has no form for.
     """
     rows: list[str] = []
     for index, measurement in enumerate(measurements):
-        row = _as_row(measurement)
-        if row is None:
-            kind = type(measurement).__name__
-            raise InputTypeError(
-                f"measurement {index} is {kind}; it must be a Measurement or a mapping"
-            )
         try:
-            rows.append(json.dumps(row, default=_plain, allow_nan=False))
+            row = _as_row(measurement)
+            if row is not None:
+                _check_row(row)
+                rows.append(json.dumps(row, default=_plain, allow_nan=False))
+                continue
+        except (InputError, InputTypeError) as error:
+            raise type(error)(f"measurement {index}: {error}") from error
         except (TypeError, ValueError) as error:
             raise InputTypeError(f"measurement {index}: {error}") from error
+        kind = type(measurement).__name__
+        raise InputTypeError(
+            f"measurement {index} is {kind}; it must be a Measurement or a mapping"
+        )
     return rows
+
+
+def _check_row(row: dict[Any, Any]) -> None:
+    """Refuse values of fields that are there but can't be what they are for."""
+    if "measured_s" in row:
+        row["measured_s"] = _seconds("measured_s", row["measured_s"])
+    if "groups" in row:
+        row["groups"] = list(_items("groups", row["groups"], "groups"))
+    for name, least in [("runs", 1), ("peak_memory_bytes", 0)]:
+        if name in row:
+            row[name] = _whole(name, row[name], least)
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    rule = f"it must be a whole number from {least} on"
+    try:
+        # True is a whole number to Python.
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise InputTypeError(f"{name} is {value!r}; {rule}")
+    if number < least:
+        raise InputError(f"{name} is {number}; {rule}")
+    return number
+
+
+def _seconds(name: str, value: Any) -> float:
+    rule = "it must be a number of seconds"
+    if isinstance(value, (str, bytes, bytearray, bool)):
+        raise InputTypeError(f"{name} is {value!r}; {rule}")
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError) as error:
+        raise InputTypeError(f"{name} is {value!r}; {rule}") from error
+    except OverflowError as error:
+        raise InputError(f"{name} is too large; {rule}") from error
+    if not math.isfinite(seconds):
+        raise InputError(f"{name} is {seconds}; {rule}")
+    return seconds
+
+
+def _items(name: str, value: Any, of: str) -> Iterable[Any]:
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        shown = cast("Any", value)
+        raise InputTypeError(f"{name} is {shown!r}; it must be a list of {of}")
+    return cast("Iterable[Any]", value)
 
 
 def _as_row(measurement: Any) -> dict[Any, Any] | None:
