@@ -307,7 +307,7 @@ impl Planner {
         self.0.costs.context.0
     }
 
-    /// tuple of int: The degrees to choose from, increasing.
+    /// tuple of int: The degrees to choose from, which the rules allow, increasing.
     #[getter]
     fn degrees<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let degrees: Vec<u32> = self
@@ -315,6 +315,7 @@ impl Planner {
             .costs
             .space
             .degrees()
+            .filter(|&degree| self.0.arguments.rules.allows_degree(degree))
             .map(|degree| degree.get())
             .collect();
         PyTuple::new(py, degrees)

@@ -119,3 +119,10 @@ def test_rules_that_can_not_be_kept_are_a_rule_error() -> None:
         for micro_batch in short.plan([512] * 100).micro_batches
         for group in micro_batch.groups
     )
+
+
+def test_degrees_are_those_that_the_rules_allow() -> None:
+    rules = lw.Rules(min_degree=2, aligned_powers_of_two=True)
+    assert lw.Planner(**KNOWN, degrees=[1, 2, 3, 4], rules=rules).degrees == (2, 4)
+    none = lw.Planner(**KNOWN, degrees=[1, 2], rules=lw.Rules(min_degree=4))
+    assert none.degrees == ()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lengthwise._lengthwise import Planner, Rules
-from lengthwise.errors import InputError
+from lengthwise.errors import RuleError
 
 if TYPE_CHECKING:
     from lengthwise._lengthwise import Plan
@@ -87,11 +87,11 @@ class Planners:
             return planner
         degrees = sizes.group_sizes().intersection(planner.degrees)
         if not degrees:
-            possible = ", ".join(map(str, planner.degrees))
+            possible = ", ".join(map(str, planner.degrees)) or "no size that the settings allow"
             msg = (
                 f"Megatron-Core has groups of {sorted(sizes.group_sizes())} ranks for "
                 f"{sizes.num_ranks}, and the costs know groups of {possible}"
             )
-            raise InputError(msg)
+            raise RuleError(msg)
         costs["degrees"] = sorted(degrees)
         return Planner(**costs)
