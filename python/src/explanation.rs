@@ -1,6 +1,6 @@
 //! What a length needs and may use, as Python has it.
 
-use lengthwise_core::{Seconds, Tokens};
+use lengthwise_core::{Seconds, Strategy as CoreStrategy, Tokens};
 use lengthwise_cost::{Span, TimeParts};
 use lengthwise_plan::{Choice as PlanChoice, Obstacle};
 use pyo3::prelude::*;
@@ -84,17 +84,24 @@ impl Choice {
     }
 
     fn __repr__(&self) -> String {
-        format!("Choice({})", line(&self.0))
+        let is_ring = self.0.strategy.ring_degree().get() > 1;
+        format!("Choice({})", line(&self.0, is_ring))
     }
 }
 
-fn line(choice: &PlanChoice) -> String {
+/// What a choice costs; `names_exchange` where a degree alone does not say how its group exchanges.
+fn line(choice: &PlanChoice, names_exchange: bool) -> String {
+    let exchange = if names_exchange {
+        exchange(choice.strategy)
+    } else {
+        String::new()
+    };
     let nodes = match choice.span {
         Span::OneNode => "",
         Span::ManyNodes => " across nodes",
     };
     let costs = format!(
-        "degree {}{nodes}: {}, {}",
+        "degree {}{exchange}{nodes}: {}, {}",
         choice.strategy.degree(),
         choice.predicted_time,
         choice.predicted_memory
@@ -102,6 +109,19 @@ fn line(choice: &PlanChoice) -> String {
     match &choice.obstacle {
         None => costs,
         Some(obstacle) => format!("{costs}; not possible: {obstacle}"),
+    }
+}
+
+/// How the ranks of a group exchange; one rank has nobody to exchange with.
+fn exchange(strategy: CoreStrategy) -> String {
+    match (
+        strategy.ulysses_degree().get(),
+        strategy.ring_degree().get(),
+    ) {
+        (1, 1) => String::new(),
+        (_, 1) => " by ulysses".to_owned(),
+        (1, _) => " by ring".to_owned(),
+        (ulysses, ring) => format!(" by ulysses {ulysses} and ring {ring}"),
     }
 }
 
@@ -127,6 +147,12 @@ impl Explanation {
         self.choices
             .iter()
             .filter(|choice| choice.obstacle.is_none())
+    }
+
+    /// Whether degrees alone do not say how groups exchange.
+    fn has_rings(&self) -> bool {
+        let mut strategies = self.choices.iter().map(|choice| choice.strategy);
+        strategies.any(|strategy| strategy.ring_degree().get() > 1)
     }
 
     fn least(&self, of: impl Fn(&PlanChoice) -> Seconds) -> Option<&PlanChoice> {
@@ -191,8 +217,8 @@ impl Explanation {
                 "Explanation({} tokens need degree {}; cheapest {}; fastest {})",
                 self.seq_len,
                 needed.strategy.degree(),
-                line(&cheapest.0),
-                line(&fastest.0),
+                line(&cheapest.0, self.has_rings()),
+                line(&fastest.0, self.has_rings()),
             ),
             _ => format!("Explanation({} tokens fit no group)", self.seq_len),
         }
@@ -218,7 +244,7 @@ impl Explanation {
                 (false, true) => "  (fastest)",
                 (false, false) => "",
             };
-            lines.push(format!("  {}{marks}", line(choice)));
+            lines.push(format!("  {}{marks}", line(choice, self.has_rings())));
         }
         lines.join("\n")
     }

@@ -51,12 +51,13 @@ impl MicroBatch {
             groups: groups.clone(),
         }]);
         let num_sequences: usize = groups.iter().map(|group| group.sequences.len()).sum();
+        let plural = if num_sequences == 1 { "" } else { "s" };
         let predicted = self.plan.prediction(self.index);
         let predicted = predicted.map_or_else(String::new, |predicted| {
             format!(", {}", predicted.predicted_makespan)
         });
         format!(
-            "MicroBatch({}, degrees {degrees}, {num_sequences} sequences{predicted})",
+            "MicroBatch({}, degrees {degrees}, {num_sequences} sequence{plural}{predicted})",
             self.index
         )
     }

@@ -108,3 +108,15 @@ def test_what_is_no_length_or_degree_is_told(planner: lw.Planner) -> None:
     for degree, kind in [(64, lw.InputError), (0, lw.InputError), ("4", lw.InputTypeError)]:
         with pytest.raises(kind, match="degree"):
             planner.token_budget(degree)  # pyright: ignore[reportArgumentType]
+
+
+def test_rows_name_the_exchange_where_degrees_do_not_tell() -> None:
+    both = lw.Planner(model="llama-3.1-8b", cluster="h100-1x8", exchange="ulysses,ring")
+    rows = str(both.explain(9000)).splitlines()[1:]
+    assert rows[0].startswith("  degree 1: ")
+    assert all(" by ulysses: " in row or " by ring: " in row for row in rows[1:])
+    told = [row.partition(":")[0] for row in rows]
+    assert len(set(told)) == len(told)
+    assert {"  degree 8 by ulysses", "  degree 8 by ring"} <= set(told)
+    alone = lw.Planner(model="llama-3.1-8b", cluster="h100-1x8")
+    assert " by " not in str(alone.explain(9000))
