@@ -22,12 +22,10 @@ impl Sums {
         let mut words = vec![0; self.words.len()];
         for addend in addends {
             let (skipped, shift) = (addend / 64, addend % 64);
-            for index in skipped..words.len() {
-                let low = self.words[index - skipped] << shift;
-                let before = index.checked_sub(skipped + 1);
-                let high = before.filter(|_| shift > 0);
-                let high = high.map_or(0, |before| self.words[before] >> (64 - shift));
-                words[index] |= low | high;
+            let mut carried = 0;
+            for (word, &before) in words.iter_mut().skip(skipped).zip(&self.words) {
+                *word |= before << shift | carried;
+                carried = before.checked_shr(64 - shift as u32).unwrap_or(0);
             }
         }
         // Nothing beyond the most, so that emptiness can be told.
