@@ -1,0 +1,48 @@
+"""What one rank runs of a micro-batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lengthwise.torch._shards import GroupShare
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """A rank's tokens of a micro-batch.
+
+    A rank that has none runs one token without weight, so that all ranks make the same collective
+    calls.
+
+    Attributes
+    ----------
+    index : int
+        The place of the micro-batch in its step.
+    input_ids : Tensor
+        ``[1, tokens]``.
+    position_ids : Tensor
+        ``[1, tokens]``: the place of each token in its own sequence.
+    targets : Tensor
+        ``[tokens]``: what each token has to predict, or -100. They are shifted already.
+    num_step_labels : int
+        How many tokens of the whole step, on all ranks and in all micro-batches, have a label.
+    share : GroupShare
+        The group, and what this rank has of it.
+    is_idle : bool
+        Whether the plan has no work for this rank.
+    """
+
+    index: int
+    input_ids: Tensor
+    position_ids: Tensor
+    targets: Tensor
+    num_step_labels: int
+    share: GroupShare
+    is_idle: bool
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens of the step this rank has; 0 if it runs a weightless one."""
+        return 0 if self.is_idle else len(self.share.tokens(self.share.group_rank))
