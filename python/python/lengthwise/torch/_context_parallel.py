@@ -1,0 +1,198 @@
+"""Training steps whose micro-batches have groups of different degrees."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule
+
+from lengthwise import Plan
+from lengthwise.errors import InputError
+from lengthwise.torch import _attention
+from lengthwise.torch._agreement import agreed
+from lengthwise.torch._exchange import UlyssesExchange
+from lengthwise.torch._loss import head_computes_loss
+from lengthwise.torch._micro_batch import MicroBatch
+from lengthwise.torch._plan_limits import check_plan
+from lengthwise.torch._requirements import UnsupportedModelError, check_model, check_shards
+from lengthwise.torch._scatter import scatter
+from lengthwise.torch._sequence import TokenSequence
+
+
+class StepPlanner(Protocol):
+    """What decides about a step: `lengthwise.Planner`, or anything that plans as it does.
+
+    All ranks must come to the same plan.
+    """
+
+    @property
+    def num_ranks(self) -> int:
+        """The ranks of the plans."""
+        ...
+
+    def plan(self, lengths: list[int], /) -> Plan:
+        """Return a plan for sequences of these lengths in tokens."""
+        ...
+
+
+class ContextParallel:
+    """Runs plans on a model of transformers that is sharded by FSDP2.
+
+    Parameters
+    ----------
+    planner : Planner
+        Decides for every step which ranks work together, and on which sequences.
+    model : Module
+        A causal language model of transformers to which ``fully_shard`` was applied. Its attention
+        becomes ``lengthwise``, and FSDP2 is set to sum gradients rather than to average them.
+    mesh : DeviceMesh
+        All ranks of the world: one dimension, or two for hybrid sharding.
+
+    Raises
+    ------
+    UnsupportedModelError
+        The model, or how it is sharded, is such that gradients would be wrong.
+    InputError
+        The planner plans for another number of ranks.
+    """
+
+    def __init__(self, planner: StepPlanner, model: nn.Module, mesh: DeviceMesh) -> None:
+        check_model(model)
+        check_shards(model, mesh)
+        if planner.num_ranks != mesh.size():
+            msg = f"the planner has {planner.num_ranks} ranks and the mesh {mesh.size()}"
+            raise InputError(msg, hint="give the planner devices=" + str(mesh.size()))
+        self._planner = planner
+        self._device = _device(mesh)
+        config: Any = model.config
+        self._num_heads: int = config.num_attention_heads
+        self._num_ids: int = config.vocab_size
+        _attention.register()
+        _set_attention(model)
+        sum_gradients(model)
+        group = dist.new_group(list(range(mesh.size())))
+        assert isinstance(group, dist.ProcessGroup)
+        # NCCL leaves undefined what point-to-point calls of some ranks do before any of all ranks.
+        dist.all_reduce(torch.zeros(1, device=self._device), group=group)
+        self._exchange = UlyssesExchange(group)
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of queries, keys, values and what was attended that this rank has sent so far."""
+        return self._exchange.bytes_sent
+
+    def step(self, sequences: Iterable[Any]) -> list[MicroBatch]:
+        """Return what this rank runs of a step; a collective call of all ranks.
+
+        Parameters
+        ----------
+        sequences : iterable
+            All sequences of the step, the same on every rank: each a list of token ids, or a
+            mapping with ``input_ids`` and perhaps ``labels``, aligned with the ids, -100 where a
+            token doesn't count.
+
+        Returns
+        -------
+        list of MicroBatch
+            As many on every rank. A rank without work runs a token without weight.
+
+        Raises
+        ------
+        InputError
+            A sequence is no sequence, no token has a label, a plan can't be run, or ranks were
+            given different sequences: on every rank.
+        """
+        plan, read = agreed(
+            lambda: self._planned(sequences), _digest, "the sequences or the plans of a step"
+        )
+        return scatter(plan, read, dist.get_rank(), self._device)
+
+    def loss(self, model: nn.Module, micro_batch: MicroBatch) -> Tensor:
+        """Return this rank's part of the step's loss: its summed token losses / all labels.
+
+        The parts of all ranks and micro-batches add up to the mean loss of a label of the step, and
+        their gradients to its gradient. Call ``backward`` on each before the next.
+
+        Parameters
+        ----------
+        model : Module
+            The model.
+        micro_batch : MicroBatch
+            What `step` has returned.
+        """
+        causal_model: Any = model
+        with head_computes_loss(
+            causal_model.get_output_embeddings(), micro_batch.targets
+        ) as computed:
+            work = _attention.AttentionWork(micro_batch.share, self._exchange)
+            output = model(
+                input_ids=micro_batch.input_ids,
+                position_ids=micro_batch.position_ids,
+                use_cache=False,
+                **{_attention.KEYWORD: work},
+            )
+        # FSDP2 may have cast it; whatever else happened to it would have been meant for logits.
+        is_cast = computed and output.logits.dtype != computed[0].dtype
+        if len(computed) != 1 or not (is_cast or output.logits is computed[0]):
+            msg = f"{type(model).__name__.removeprefix('FSDP')} changes its logits after the head"
+            raise UnsupportedModelError(msg)
+        summed: Tensor = output.logits.float().sum()
+        return summed / micro_batch.num_step_labels
+
+    def _planned(self, sequences: Iterable[Any]) -> tuple[Plan, list[TokenSequence]]:
+        read = [TokenSequence.read(value, index) for index, value in enumerate(sequences)]
+        if not read:
+            raise InputError("the step has no sequence")
+        if not any(sequence.num_labels for sequence in read):
+            msg = f"none of the {len(read)} sequences of the step has a label, so it has no loss"
+            raise InputError(msg, hint="a sequence of one token has nothing to predict")
+        for index, sequence in enumerate(read):
+            sequence.check_vocabulary(self._num_ids, index)
+        seq_lens = [len(sequence.input_ids) for sequence in read]
+        plan = self._planner.plan(seq_lens)
+        check_plan(plan, seq_lens, dist.get_world_size(), self._num_heads)
+        return plan, read
+
+
+def sum_gradients(model: nn.Module) -> None:
+    """Let FSDP2 sum gradients over ranks: their losses are divided by what the whole step has."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            # A factor of 1 is a plain sum, which every backend has; FSDP2 would have it scaled.
+            module.set_force_sum_reduction_for_comms(True)
+
+
+def _set_attention(model: nn.Module) -> None:
+    config: Any = model.config
+    causal_model: Any = model
+    causal_model.set_attn_implementation(_attention.NAME)
+    if config._attn_implementation != _attention.NAME:
+        # The class that FSDP2 has made of the model's doesn't tell where its source is.
+        config._attn_implementation = _attention.NAME
+
+
+def _device(mesh: DeviceMesh) -> torch.device:
+    if mesh.device_type == "cpu":
+        return torch.device("cpu")
+    return torch.device(
+        mesh.device_type, torch.get_device_module(mesh.device_type).current_device()
+    )
+
+
+def _digest(planned: tuple[Plan, list[TokenSequence]]) -> bytes:
+    plan, sequences = planned
+    digest = hashlib.blake2b(digest_size=16)
+    for micro_batch in plan.micro_batches:
+        for group in micro_batch.groups:
+            digest.update(repr((micro_batch.index, group.ranks, group.sequences)).encode())
+    for sequence in sequences:
+        digest.update(sequence.input_ids.numpy().tobytes())
+        digest.update(sequence.targets.numpy().tobytes())
+    return digest.digest()
