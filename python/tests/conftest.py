@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,3 +31,21 @@ def batch() -> list[int]:
 def planner() -> lw.Planner:
     """Llama 3.1 8B on 64 H100s."""
     return lw.Planner(model="llama-3.1-8b", cluster="h100-8x8", context="384k")
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[Callable[[int], Any]]:
+    """The world of a number of ranks, for the tests that need PyTorch."""
+    # Beside the tests of lengthwise.torch, and on the path once one of them is imported.
+    from worlds import World
+
+    worlds: dict[int, World] = {}
+
+    def of(size: int) -> World:
+        if size not in worlds:
+            worlds[size] = World(size)
+        return worlds[size]
+
+    yield of
+    for each in worlds.values():
+        each.close()

@@ -1,0 +1,119 @@
+"""Faults of training on groups, planted from outside; everything here runs in a world."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import Any
+from unittest import mock
+
+import torch
+from models import mesh, sharded, whole_model
+
+import lengthwise.torch
+from lengthwise.torch import _attention, _context_parallel, _exchange, _scatter
+from lengthwise.torch._loss import NO_LABEL
+
+
+def loss_averaged_per_group() -> Any:
+    """Each group divides by its own labels rather than by those of the step."""
+    scatter = _context_parallel.scatter
+
+    def averaged(plan: Any, sequences: Any, rank: int, device: Any) -> Any:
+        micro_batches = scatter(plan, sequences, rank, device)
+        num_groups = sum(len(each.groups) for each in plan.micro_batches)
+        result: list[Any] = []
+        for micro_batch, work in zip(micro_batches, plan.for_rank(rank), strict=True):
+            if work is not None:
+                own = sum(sequences[index].num_labels for index in work.group.sequences)
+                count = max(1, own) * num_groups
+                micro_batch = dataclasses.replace(micro_batch, num_step_labels=count)
+            result.append(micro_batch)
+        return result
+
+    return mock.patch.object(_context_parallel, "scatter", averaged)
+
+
+def labels_shifted_after_scattering() -> Any:
+    """Each rank shifts what it has, and so loses the label of its last token."""
+    packed = _scatter.packed
+
+    def late(sequences: Any, tokens: range) -> Any:
+        ids, positions, targets = packed(sequences, tokens)
+        return ids, positions, torch.cat([targets[:-1], targets.new_full((1,), NO_LABEL)])
+
+    return mock.patch.object(_scatter, "packed", late)
+
+
+def positions_that_do_not_restart() -> Any:
+    """Positions count on from one sequence of a pack to the next."""
+    packed = _scatter.packed
+
+    def counting_on(sequences: Any, tokens: range) -> Any:
+        ids, _, targets = packed(sequences, tokens)
+        return ids, torch.arange(tokens.start, tokens.stop), targets
+
+    return mock.patch.object(_scatter, "packed", counting_on)
+
+
+def gradients_divided_by_ranks() -> Any:
+    """FSDP2 averages over ranks, as it does by itself."""
+    return mock.patch.object(_context_parallel, "sum_gradients", return_value=None)
+
+
+def swapped_heads() -> Any:
+    """Heads come back in another order."""
+    back = _exchange._heads_for_tokens
+
+    def swapped(exchange: Any, share: Any, tensors: Any, *sizes: Any) -> Any:
+        found = back(exchange, share, tensors, *sizes)
+        return [x.flip(1) for x in found] if len(found) == 1 else found
+
+    return mock.patch.object(_exchange, "_heads_for_tokens", swapped)
+
+
+def attention_across_documents() -> Any:
+    """A pack is attended to as though it were one sequence."""
+    attention = _attention.packed_causal_attention
+
+    def across(*args: Any, seq_lens: Any, **options: Any) -> Any:
+        return attention(*args, seq_lens=[sum(seq_lens)], **options)
+
+    return mock.patch.object(_attention, "packed_causal_attention", across)
+
+
+FAULTS = {
+    fault.__name__: fault
+    for fault in (
+        loss_averaged_per_group,
+        labels_shifted_after_scattering,
+        positions_that_do_not_restart,
+        gradients_divided_by_ranks,
+        swapped_heads,
+        attention_across_documents,
+    )
+}
+
+
+def checked(name: str, fault: str | None, seeds: range, num_plans: int) -> list[Any]:
+    """What `check` says of a model, with a planted fault or without, for each seed."""
+    plant = contextlib.nullcontext() if fault is None else FAULTS[fault]()
+    with plant:
+        model = sharded(whole_model(name))
+        return [
+            lengthwise.torch.check(model, mesh(), seed=seed, num_plans=num_plans, max_seq_len=40)
+            for seed in seeds
+        ]
+
+
+def kept_after_check(name: str) -> dict[str, Any]:
+    """Whether a check leaves the gradients of a model as they were."""
+    model = sharded(whole_model(name))
+    parameter = next(model.parameters())
+    parameter.grad = torch.ones_like(parameter)
+    lengthwise.torch.check(model, mesh(), num_plans=1)
+    gradients = [each.grad for each in model.parameters()]
+    return {
+        "same": bool((gradients[0].full_tensor() == 1).all()),
+        "others": sum(gradient is not None for gradient in gradients[1:]),
+    }

@@ -1,0 +1,118 @@
+"""Gradients of a plan against those of one process; everything here runs in a world."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F  # noqa: N812
+from models import VOCAB, GivenPlan, mesh, sharded, whole_model
+
+from lengthwise.torch import ContextParallel
+from lengthwise.torch._random_steps import plan_of, random_step
+
+#: The rule of crates/lengthwise-train/tests/gradient_invariance.rs.
+TOLERANCE, ZERO = 1e-5, 1e-8
+
+
+def sequences_of(seq_lens: list[int], seed: int) -> list[dict[str, list[int]]]:
+    """Sequences of which some tokens have no label."""
+    choice = random.Random(seed)
+    sequences: list[dict[str, list[int]]] = []
+    for seq_len in seq_lens:
+        ids = [choice.randrange(VOCAB) for _ in range(seq_len)]
+        labels = [-100 if choice.random() < 0.2 else token for token in ids]
+        sequences.append({"input_ids": ids, "labels": labels})
+    return sequences
+
+
+def of_one_process(model: Any, sequences: list[dict[str, list[int]]]) -> tuple[float, Any]:
+    """Loss and gradients of the whole model, by transformers alone: its own attention and loss."""
+    model.set_attn_implementation("eager")
+    # transformers shifts labels, so the first has no token that predicts it.
+    num_labels = sum(label != -100 for each in sequences for label in each["labels"][1:])
+    total = 0.0
+    for sequence in sequences:
+        ids = torch.tensor([sequence["input_ids"]])
+        logits = model(input_ids=ids, use_cache=False).logits[0]
+        labels = torch.tensor(sequence["labels"])[1:]
+        loss = F.cross_entropy(logits[:-1], labels, reduction="sum") / num_labels
+        loss.backward()
+        total += float(loss.detach())
+    return total, {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def of_plan(
+    model: Any, plan: Any, sequences: list[dict[str, list[int]]]
+) -> tuple[float, dict[str, Any], int]:
+    """Loss and gradients of a sharded model, whole, and the bytes that this rank has sent."""
+    cp = ContextParallel(GivenPlan(plan), model, mesh())
+    total = torch.zeros(())
+    for micro_batch in cp.step(sequences):
+        loss = cp.loss(model, micro_batch)
+        loss.backward()
+        total += loss.detach()
+    dist.all_reduce(total)
+    gradients = {name: parameter.grad.full_tensor() for name, parameter in model.named_parameters()}
+    model.zero_grad(set_to_none=True)
+    return float(total), gradients, cp.bytes_sent
+
+
+def faults_of(expected: tuple[float, Any], found: tuple[float, Any, int], what: str) -> list[str]:
+    """What differs by more than the rule allows."""
+    loss, gradients, _ = found
+    faults: list[str] = []
+    if not abs(loss / expected[0] - 1.0) <= TOLERANCE:
+        faults.append(f"{what}: loss {loss}, of one process {expected[0]}")
+    whole_norm = sum(float(gradient.double().square().sum()) for gradient in expected[1].values())
+    whole_norm **= 0.5
+    assert whole_norm > 0.0
+    assert gradients.keys() == expected[1].keys()
+    for name, theirs in expected[1].items():
+        error = float((gradients[name].double() - theirs.double()).norm())
+        norm = float(theirs.double().norm())
+        if not error <= max(TOLERANCE * norm, ZERO * whole_norm):
+            faults.append(f"{what}: {name} is off by {error:.1e}, its norm is {norm:.1e}")
+    return faults
+
+
+def chosen(
+    name: str, seq_lens: list[int], micro_batches: list[Any], checkpointing: bool = False
+) -> list[str]:
+    """What is wrong with the gradients of a chosen plan, of (ranks, sequences) of each group."""
+    sequences = sequences_of(seq_lens, seed=3)
+    expected = of_one_process(whole_model(name), sequences)
+    model = whole_model(name)
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    found = of_plan(sharded(model), plan_of(micro_batches, seq_lens), sequences)
+    return faults_of(expected, found, f"{micro_batches}")
+
+
+def drawn(name: str, seeds: range) -> list[str]:
+    """What is wrong with the gradients of random plans."""
+    faults: list[str] = []
+    model = sharded(whole_model(name))
+    for seed in seeds:
+        step = random_step(
+            random.Random(seed),
+            num_ranks=dist.get_world_size(),
+            max_degree=6,
+            vocab=VOCAB,
+            max_seq_len=40,
+        )
+        expected = of_one_process(whole_model(name), step.sequences)
+        faults += faults_of(expected, of_plan(model, step.plan, step.sequences), f"seed {seed}")
+    return faults
+
+
+def sent_bytes(
+    sizes: dict[str, Any], seq_lens: list[int], micro_batches: list[Any]
+) -> tuple[int, list[str]]:
+    """The bytes that this rank sends in a step of a model of these sizes."""
+    model = sharded(whole_model("llama", **sizes))
+    sequences = sequences_of(seq_lens, seed=5)
+    found = of_plan(model, plan_of(micro_batches, seq_lens), sequences)
+    return found[2], faults_of(of_one_process(whole_model("llama", **sizes), sequences), found, "")
