@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from models import VOCAB, GivenPlan, mesh, sharded, whole_model
+from torch.distributed.device_mesh import init_device_mesh
 
 from lengthwise.torch import ContextParallel
 from lengthwise.torch._random_steps import plan_of, random_step
@@ -45,12 +46,19 @@ def of_one_process(model: Any, sequences: list[dict[str, list[int]]]) -> tuple[f
 
 
 def of_plan(
-    model: Any, plan: Any, sequences: list[dict[str, list[int]]]
+    model: Any,
+    plan: Any,
+    sequences: list[dict[str, list[int]]],
+    ranks: Any = None,
+    is_reduced_at_the_end: bool = False,
 ) -> tuple[float, dict[str, Any], int]:
     """Loss and gradients of a sharded model, whole, and the bytes that this rank has sent."""
-    cp = ContextParallel(GivenPlan(plan), model, mesh())
+    cp = ContextParallel(GivenPlan(plan), model, mesh() if ranks is None else ranks)
     total = torch.zeros(())
-    for micro_batch in cp.step(sequences):
+    micro_batches = cp.step(sequences)
+    for micro_batch in micro_batches:
+        is_last = micro_batch.index + 1 == len(micro_batches)
+        model.set_requires_gradient_sync(is_last or not is_reduced_at_the_end)
         loss = cp.loss(model, micro_batch)
         loss.backward()
         total += loss.detach()
@@ -89,6 +97,26 @@ def chosen(
         model.gradient_checkpointing_enable()
     found = of_plan(sharded(model), plan_of(micro_batches, seq_lens), sequences)
     return faults_of(expected, found, f"{micro_batches}")
+
+
+def hybrid(seq_lens: list[int], micro_batches: list[Any]) -> list[str]:
+    """What is wrong where two ranks share the parameters and two such pairs have copies."""
+    sequences = sequences_of(seq_lens, seed=4)
+    expected = of_one_process(whole_model("llama"), sequences)
+    ranks = init_device_mesh("cpu", (2, 2), mesh_dim_names=("copies", "shards"))
+    model = sharded(whole_model("llama"), ranks)
+    found = of_plan(model, plan_of(micro_batches, seq_lens), sequences, ranks)
+    return faults_of(expected, found, "hybrid sharding")
+
+
+def reduced_at_the_end(seq_lens: list[int], micro_batches: list[Any]) -> list[str]:
+    """What is wrong where gradients are reduced after the last micro-batch only."""
+    sequences = sequences_of(seq_lens, seed=4)
+    expected = of_one_process(whole_model("qwen3"), sequences)
+    model = sharded(whole_model("qwen3"))
+    plan = plan_of(micro_batches, seq_lens)
+    found = of_plan(model, plan, sequences, is_reduced_at_the_end=True)
+    return faults_of(expected, found, "reduced at the end")
 
 
 def drawn(name: str, seeds: range) -> list[str]:

@@ -61,9 +61,9 @@ def mesh() -> DeviceMesh:
     return init_device_mesh("cpu", (dist.get_world_size(),))
 
 
-def sharded(model: Any) -> Any:
+def sharded(model: Any, ranks: DeviceMesh | None = None) -> Any:
     """The model, as a user shards it."""
-    ranks = mesh()
+    ranks = mesh() if ranks is None else ranks
     for layer in model.model.layers:
         fully_shard(layer, mesh=ranks)
     fully_shard(model, mesh=ranks)

@@ -54,3 +54,13 @@ def test_random_plans_give_the_gradient_of_one_process(
 def test_layers_that_are_recomputed_exchange_again(world: Callable[[int], World]) -> None:
     faults: list[Any] = world(4).run(gradients.chosen, "qwen2", SEQ_LENS, PLANS[4], True)
     assert faults == [[]] * 4
+
+
+def test_hybrid_sharding_sums_over_all_ranks(world: Callable[[int], World]) -> None:
+    assert world(4).run(gradients.hybrid, SEQ_LENS, PLANS[4]) == [[]] * 4
+
+
+def test_gradients_may_be_reduced_at_the_last_micro_batch_only(
+    world: Callable[[int], World],
+) -> None:
+    assert world(3).run(gradients.reduced_at_the_end, SEQ_LENS, PLANS[3]) == [[]] * 3
