@@ -113,6 +113,9 @@ def refused_models() -> dict[str, str]:
         "DDP": DistributedDataParallel(llama(LlamaConfig(**sizes))),
         "no model": torch.nn.Linear(2, 2),
     }
+    models["compiled"] = torch.compile(llama(LlamaConfig(**sizes)))
+    models["compiled in place"] = llama(LlamaConfig(**sizes))
+    models["compiled in place"].compile()
     with_convolution = llama(LlamaConfig(**sizes))
     with_convolution.model.layers[0].mixer = torch.nn.Conv1d(2, 2, 1)
     models["convolution"] = with_convolution

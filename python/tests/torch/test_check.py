@@ -31,9 +31,11 @@ def test_planted_faults_are_found(
     assert worst.name in str(results[0][0])
 
 
-@pytest.mark.parametrize("name", ["llama-tied", "qwen3"])
-def test_what_is_right_gives_no_alarm(world: Callable[[int], World], name: str) -> None:
-    for of_rank in world(3).run(faults.checked, name, None, range(2), 3):
+@pytest.mark.parametrize(("num_ranks", "name"), [(1, "qwen2"), (3, "llama-tied"), (4, "qwen3")])
+def test_what_is_right_gives_no_alarm(
+    world: Callable[[int], World], num_ranks: int, name: str
+) -> None:
+    for of_rank in world(num_ranks).run(faults.checked, name, None, range(2), 3):
         for result in of_rank:
             assert result, str(result)
             assert result.num_plans == 3

@@ -65,6 +65,8 @@ def test_models_that_would_be_trained_wrongly_are_refused_by_name(
         assert "final_logit_softcapping" in said["soft cap"]
         assert "logits_scaling 2.0" in said["scaled logits"]
         assert "DistributedDataParallel" in said["DDP"]
+        assert "compiled by torch.compile" in said["compiled"]
+        assert "compiled by torch.compile" in said["compiled in place"]
         assert "no PreTrainedModel" in said["no model"]
         assert "Conv1d mixes tokens outside attention" in said["convolution"]
         assert "attention sinks" in said["sinks"]

@@ -109,6 +109,7 @@ def check(
                     index, tolerance, loss, gradients, *_of_one_rank(reference, amplitude, step)
                 )
             )
+    cp.close()
     return CheckResult.of(found, num_plans, tolerance)
 
 

@@ -145,6 +145,10 @@ class ContextParallel:
         summed: Tensor = output.logits.float().sum()
         return summed / micro_batch.num_step_labels
 
+    def close(self) -> None:
+        """Give up the process group of exchanges, on all ranks, after the last step."""
+        dist.destroy_process_group(self._exchange.process_group)
+
     def _planned(self, sequences: Iterable[Any]) -> tuple[Plan, list[TokenSequence]]:
         read = [TokenSequence.read(value, index) for index, value in enumerate(sequences)]
         if not read:

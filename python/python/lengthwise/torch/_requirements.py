@@ -6,11 +6,9 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule
 from torch.distributed.tensor import DTensor
 
 from lengthwise.errors import LengthwiseError
@@ -57,10 +55,6 @@ def check_shards(model: nn.Module, mesh: DeviceMesh) -> None:
     if mesh.size() != dist.get_world_size():
         msg = f"the mesh has {mesh.size()} ranks and the world {dist.get_world_size()}"
         raise UnsupportedModelError(msg, hint="tensor and pipeline parallelism are not supported")
-    for module in model.modules():
-        if isinstance(module, FSDPModule) and _offloads(module):
-            msg = "the parameters are offloaded to the host (CPUOffloadPolicy)"
-            raise UnsupportedModelError(msg)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -69,15 +63,12 @@ def check_shards(model: nn.Module, mesh: DeviceMesh) -> None:
             if num_ranks != mesh.size():
                 msg = f"{name} is sharded over {num_ranks} of {mesh.size()} ranks"
                 raise UnsupportedModelError(msg)
+            if parameter.to_local().device.type != mesh.device_type:
+                msg = f"{name} is kept on the host (CPUOffloadPolicy), and the mesh is not"
+                raise UnsupportedModelError(msg)
         elif mesh.size() > 1:
             msg = f"{name} is not sharded, so its gradient would not be summed over ranks"
             raise UnsupportedModelError(msg, hint="call fully_shard on the layers and on the model")
-
-
-def _offloads(module: FSDPModule) -> bool:
-    # The policy has no public name on the module.
-    groups: list[Any] = getattr(module._get_fsdp_state(), "_fsdp_param_groups", [])  # pyright: ignore
-    return any(isinstance(group.offload_policy, CPUOffloadPolicy) for group in groups)
 
 
 def _reasons(model: nn.Module) -> Iterator[str]:
@@ -86,7 +77,10 @@ def _reasons(model: nn.Module) -> Iterator[str]:
     if isinstance(model, nn.parallel.DistributedDataParallel):
         yield "DistributedDataParallel averages gradients over ranks; use fully_shard"
         return
-    if isinstance(model, torch._dynamo.OptimizedModule):  # pyright: ignore
+    # By names, for to ask for the class would import the whole compiler.
+    if hasattr(model, "_orig_mod") or any(
+        getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()
+    ):
         yield "it is compiled by torch.compile"
         return
     if not isinstance(model, PreTrainedModel):
