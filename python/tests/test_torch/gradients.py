@@ -10,6 +10,7 @@ import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from models import VOCAB, GivenPlan, mesh, sharded, whole_model
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from lengthwise.torch import ContextParallel
 from lengthwise.torch._random_steps import plan_of, random_step
@@ -117,6 +118,27 @@ def reduced_at_the_end(seq_lens: list[int], micro_batches: list[Any]) -> list[st
     plan = plan_of(micro_batches, seq_lens)
     found = of_plan(model, plan, sequences, is_reduced_at_the_end=True)
     return faults_of(expected, found, "reduced at the end")
+
+
+def mixed_precision_errors(
+    name: str, seq_lens: list[int], micro_batches: list[Any]
+) -> tuple[float, float]:
+    """Errors in bfloat16, of one process and of a plan, relative to the float32 gradient."""
+    sequences = sequences_of(seq_lens, seed=3)
+    exact = of_one_process(whole_model(name), sequences)[1]
+    alone = of_one_process(whole_model(name).to(torch.bfloat16), sequences)[1]
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    model = sharded(whole_model(name), mp_policy=policy)
+    planned = of_plan(model, plan_of(micro_batches, seq_lens), sequences)[1]
+
+    def error(gradients: Any) -> float:
+        squares = [
+            ((gradients[name].double() - exact[name].double()).square().sum()) for name in exact
+        ]
+        norm = sum(gradient.double().square().sum() for gradient in exact.values())
+        return float((sum(squares) / norm) ** 0.5)
+
+    return error(alone), error(planned)
 
 
 def drawn(name: str, seeds: range) -> list[str]:

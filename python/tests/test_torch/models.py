@@ -61,12 +61,12 @@ def mesh() -> DeviceMesh:
     return init_device_mesh("cpu", (dist.get_world_size(),))
 
 
-def sharded(model: Any, ranks: DeviceMesh | None = None) -> Any:
+def sharded(model: Any, ranks: DeviceMesh | None = None, **options: Any) -> Any:
     """The model, as a user shards it."""
     ranks = mesh() if ranks is None else ranks
     for layer in model.model.layers:
-        fully_shard(layer, mesh=ranks)
-    fully_shard(model, mesh=ranks)
+        fully_shard(layer, mesh=ranks, **options)
+    fully_shard(model, mesh=ranks, **options)
     return model
 
 
