@@ -7,9 +7,7 @@ use lengthwise_cost::{CostModel, GroupShape, Span, TimeParts};
 use thiserror::Error;
 
 use crate::PlanError;
-
-/// No device holds more tokens: from here on lengths are no exact floats.
-const MOST_TOKENS: u64 = 1 << 53;
+use crate::longest_sequence::{LONGEST, longest_sequence};
 
 /// All that a plan may depend on but the lengths.
 ///
@@ -230,9 +228,9 @@ impl Setting<'_> {
         let of_degree = strategies.filter(|strategy| strategy.degree() == degree);
         let held = |&strategy: &Strategy| {
             let by_memory = if self.rules.limits_memory() {
-                self.most_tokens(strategy, budget)
+                longest_sequence(self.cost, strategy, budget)
             } else {
-                MOST_TOKENS
+                LONGEST
             };
             let by_rules = self.rules.most_tokens(degree).0;
             TokenBudget {
@@ -240,7 +238,7 @@ impl Setting<'_> {
                 tokens_per_group: Tokens(by_memory.min(by_rules)),
                 limit: match (by_memory, by_rules) {
                     (_, rules) if rules <= by_memory => Some(TokenLimit::Rules),
-                    (MOST_TOKENS, _) => None,
+                    (LONGEST, _) => None,
                     _ => Some(TokenLimit::Memory),
                 },
             }
@@ -250,23 +248,5 @@ impl Setting<'_> {
             degree: degree.get(),
             available: String::new(),
         })
-    }
-
-    /// The longest sequence within a budget: memory does not fall with length.
-    fn most_tokens(&self, strategy: Strategy, budget: Bytes) -> u64 {
-        let fits = |tokens| self.cost.sequence_memory(strategy, Tokens(tokens)) <= budget;
-        if fits(MOST_TOKENS) {
-            return MOST_TOKENS;
-        }
-        let (mut low, mut high) = (0, MOST_TOKENS);
-        while low + 1 < high {
-            let middle = low + (high - low) / 2;
-            if fits(middle) {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        low
     }
 }

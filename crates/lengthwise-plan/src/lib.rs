@@ -20,6 +20,7 @@ mod homogeneous;
 mod instance;
 mod kind;
 mod load;
+mod longest_sequence;
 mod megatron;
 mod options;
 mod patterns;

@@ -1,8 +1,9 @@
 //! The most tokens of a rank where no rule says so.
 
-use lengthwise_core::{Bytes, Degree, Strategy, Tokens};
+use lengthwise_core::{Bytes, Degree, Tokens};
 
 use crate::Problem;
+use crate::longest_sequence::longest_sequence;
 
 /// The most tokens that a rank may hold: by the rules, or else by the memory of every device at every degree.
 pub(super) fn tokens_per_rank(problem: Problem<'_>) -> Tokens {
@@ -23,24 +24,6 @@ fn tokens_at(problem: Problem<'_>, degree: Degree) -> Tokens {
     let budget = budget.unwrap_or(Bytes(0));
     let strategies = problem.space.strategies().iter();
     let strategies = strategies.filter(|strategy| strategy.degree() == degree);
-    let most = strategies.map(|&strategy| most_tokens(problem, strategy, budget));
+    let most = strategies.map(|&strategy| longest_sequence(problem.cost, strategy, budget));
     Tokens(most.max().unwrap_or(0) / u64::from(degree.get()))
 }
-
-/// The longest sequence that a group has memory for; memory does not fall with length.
-fn most_tokens(problem: Problem<'_>, strategy: Strategy, budget: Bytes) -> u64 {
-    let fits = |tokens| problem.cost.sequence_memory(strategy, Tokens(tokens)) <= budget;
-    let (mut most, mut too_many) = (0, LONGEST);
-    while too_many - most > 1 {
-        let between = most + (too_many - most) / 2;
-        if fits(between) {
-            most = between;
-        } else {
-            too_many = between;
-        }
-    }
-    most
-}
-
-/// Longer than any sequence, and exact as a floating-point number.
-const LONGEST: u64 = 1 << 52;
