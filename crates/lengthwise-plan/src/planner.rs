@@ -116,24 +116,23 @@ impl Planned {
     pub(crate) fn improve(&mut self, other: Planned) {
         self.report.tried.num_drafts += other.report.tried.num_drafts;
         self.report.tried.num_bounds += other.report.tried.num_bounds;
-        if other.report.predicted_step >= self.report.predicted_step {
-            return;
-        }
-        self.plan = other.plan;
-        self.report.predicted_step = other.report.predicted_step;
-        if self.report.lower_bound.get() >= self.report.predicted_step.get() * (1.0 - OPTIMAL) {
-            self.report.stop_reason = StopReason::Optimal;
-        }
+        self.take_if_faster(other.plan, other.report.predicted_step);
     }
-}
 
-impl Planned {
     /// Takes a plan that came about otherwise if it is faster.
     pub(crate) fn improve_by(&mut self, plan: Plan, problem: Problem<'_>) {
         let predicted_step = predict_step(&plan, problem.batch, problem.cluster, problem.cost);
-        if predicted_step < self.report.predicted_step {
-            self.plan = plan;
-            self.report.predicted_step = predicted_step;
+        self.take_if_faster(plan, predicted_step);
+    }
+
+    fn take_if_faster(&mut self, plan: Plan, predicted_step: Seconds) {
+        if predicted_step >= self.report.predicted_step {
+            return;
+        }
+        self.plan = plan;
+        self.report.predicted_step = predicted_step;
+        if self.report.lower_bound.get() >= self.report.predicted_step.get() * (1.0 - OPTIMAL) {
+            self.report.stop_reason = StopReason::Optimal;
         }
     }
 }

@@ -106,12 +106,11 @@ impl Adaptive {
             return self.plan_all(problem, None, started);
         }
         let start = megatron::plan_for(problem).ok();
-        let planned = self.plan_all(problem, start.as_ref(), started);
-        let (Ok(mut planned), Some(start)) = (planned.clone(), start) else {
-            return planned;
-        };
-        // Its groups may lie better than those of a draft where nodes differ.
-        planned.improve_by(start, problem);
+        let mut planned = self.plan_all(problem, start.as_ref(), started)?;
+        if let Some(start) = start {
+            // Its groups may lie better than those of a draft where nodes differ.
+            planned.improve_by(start, problem);
+        }
         Ok(planned)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::completion;
 use crate::draft::{Draft, Placed};
 use crate::instance::Instance;
 use crate::load::Load;
@@ -269,8 +270,7 @@ impl<'a, 'p> Polish<'a, 'p> {
 
     /// Whether a group may give away its last sequence: its ranks would idle then, or a micro-batch go.
     fn may_empty(&self) -> bool {
-        let rules = &self.instance.problem.rules;
-        !rules.no_idle_ranks && rules.micro_batches_multiple_of.get() == 1
+        !completion::is_needed(self.instance)
     }
 
     fn carry_out(&mut self, source: u32, trade: &Trade) {

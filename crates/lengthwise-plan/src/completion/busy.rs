@@ -59,8 +59,7 @@ pub(super) fn busy(instance: &Instance<'_>, bundles: &[Bundle]) -> Option<Busy> 
 fn slowest_sequence(bundles: &[Bundle], choices: &[Vec<Choice>]) -> f64 {
     let single = bundles.iter().zip(choices);
     let single = single.filter(|(bundle, _)| bundle.num_sequences() == 1);
-    let single: Vec<Vec<Choice>> = single.map(|(_, choices)| choices.clone()).collect();
-    slowest_at_best(&single)
+    slowest_at_best(single.map(|(_, choices)| choices))
 }
 
 /// Groups that have all ranks as they are.

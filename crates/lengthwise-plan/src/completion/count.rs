@@ -1,5 +1,7 @@
 //! More or fewer micro-batches.
 
+use std::cmp::Reverse;
+
 use super::bundle::Bundle;
 use super::{Bay, within_rules};
 use crate::instance::Instance;
@@ -87,7 +89,8 @@ pub(super) fn merged(
         let choices = bundle.choices(instance);
         choices.first().map_or(u32::MAX, |choice| choice.degree)
     };
-    bays.sort_by(|a, b| within_rules(instance, b).total_cmp(&within_rules(instance, a)));
+    // Times that are not negative order as their bits do.
+    bays.sort_by_cached_key(|bay| Reverse(within_rules(instance, bay).to_bits()));
     let moving = bays.split_off(bays.len() - num_fewer);
     let mut moving: Vec<(u32, u32)> = moving
         .into_iter()

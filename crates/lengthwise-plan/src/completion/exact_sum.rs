@@ -65,7 +65,7 @@ pub(super) fn exact_sum(
     if most < sum {
         return None;
     }
-    let least = slowest_at_best(choices);
+    let least = slowest_at_best(choices.iter());
     if least >= limit {
         return None;
     }
@@ -106,9 +106,9 @@ pub(super) fn exact_sum(
 }
 
 /// What the slowest group takes at least: the time of its fastest choice.
-pub(super) fn slowest_at_best(choices: &[Vec<Choice>]) -> f64 {
+pub(super) fn slowest_at_best<'a>(choices: impl Iterator<Item = &'a Vec<Choice>>) -> f64 {
     let fastest = |all: &Vec<Choice>| all.iter().map(|c| c.time).fold(f64::INFINITY, f64::min);
-    choices.iter().map(fastest).fold(0.0, f64::max)
+    choices.map(fastest).fold(0.0, f64::max)
 }
 
 /// The sums before each group, by choices that take no longer than `time`; `None` where they don't come to `sum`.
