@@ -28,6 +28,7 @@ from lengthwise.torch._context_parallel import ContextParallel, StepPlanner  # n
 from lengthwise.torch._exchange import Exchange, UlyssesExchange  # noqa: E402
 from lengthwise.torch._micro_batch import MicroBatch  # noqa: E402
 from lengthwise.torch._requirements import UnsupportedModelError  # noqa: E402
+from lengthwise.torch._step import Step  # noqa: E402
 
 __all__ = [
     "CheckResult",
@@ -35,6 +36,7 @@ __all__ = [
     "Exchange",
     "MicroBatch",
     "ParameterError",
+    "Step",
     "StepPlanner",
     "UlyssesExchange",
     "UnsupportedModelError",

@@ -23,6 +23,7 @@ from lengthwise.torch._plan_limits import check_plan
 from lengthwise.torch._requirements import UnsupportedModelError, check_model, check_shards
 from lengthwise.torch._scatter import scatter
 from lengthwise.torch._sequence import TokenSequence
+from lengthwise.torch._step import Step
 
 
 class StepPlanner(Protocol):
@@ -87,7 +88,7 @@ class ContextParallel:
         """Bytes of queries, keys, values and what was attended that this rank has sent so far."""
         return self._exchange.bytes_sent
 
-    def step(self, sequences: Iterable[Any]) -> list[MicroBatch]:
+    def step(self, sequences: Iterable[Any]) -> Step:
         """Return what this rank runs of a step; a collective call of all ranks.
 
         Parameters
@@ -99,8 +100,8 @@ class ContextParallel:
 
         Returns
         -------
-        list of MicroBatch
-            As many on every rank. A rank without work runs a token without weight.
+        Step
+            As many micro-batches on every rank. A rank without work runs a token without weight.
 
         Raises
         ------

@@ -12,11 +12,12 @@ from lengthwise.torch._loss import NO_LABEL
 from lengthwise.torch._micro_batch import MicroBatch
 from lengthwise.torch._sequence import TokenSequence
 from lengthwise.torch._shards import GroupShare
+from lengthwise.torch._step import Step
 
 
 def scatter(
     plan: Plan, sequences: Sequence[TokenSequence], rank: int, device: torch.device
-) -> list[MicroBatch]:
+) -> Step:
     """Return what `rank` runs: as many micro-batches as the plan has, on every rank.
 
     Parameters
@@ -31,10 +32,11 @@ def scatter(
         Where tensors are put.
     """
     num_labels = sum(sequence.num_labels for sequence in sequences)
-    return [
+    micro_batches = tuple(
         _micro_batch(index, work, sequences, rank, num_labels, device)
         for index, work in enumerate(plan.for_rank(rank))
-    ]
+    )
+    return Step(plan, micro_batches, num_labels)
 
 
 def _micro_batch(
