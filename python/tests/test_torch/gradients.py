@@ -52,6 +52,7 @@ def of_plan(
     sequences: list[dict[str, list[int]]],
     ranks: Any = None,
     is_reduced_at_the_end: bool = False,
+    has_own_logits: bool = False,
 ) -> tuple[float, dict[str, Any], int]:
     """Loss and gradients of a sharded model, whole, and the bytes that this rank has sent."""
     cp = ContextParallel(GivenPlan(plan), model, mesh() if ranks is None else ranks)
@@ -60,7 +61,11 @@ def of_plan(
     for micro_batch in micro_batches:
         is_last = micro_batch.index + 1 == len(micro_batches)
         model.set_requires_gradient_sync(is_last or not is_reduced_at_the_end)
-        loss = cp.loss(model, micro_batch)
+        if has_own_logits:
+            logits = model(**cp.inputs(micro_batch)).logits
+            loss = cp.loss_of_logits(logits, micro_batch)
+        else:
+            loss = cp.loss(model, micro_batch)
         loss.backward()
         total += loss.detach()
     dist.all_reduce(total)
@@ -118,6 +123,15 @@ def reduced_at_the_end(seq_lens: list[int], micro_batches: list[Any]) -> list[st
     plan = plan_of(micro_batches, seq_lens)
     found = of_plan(model, plan, sequences, is_reduced_at_the_end=True)
     return faults_of(expected, found, "reduced at the end")
+
+
+def own_logits(seq_lens: list[int], micro_batches: list[Any]) -> list[str]:
+    """What is wrong where the loss is that of logits which the model has returned."""
+    sequences = sequences_of(seq_lens, seed=6)
+    expected = of_one_process(whole_model("llama-tied"), sequences)
+    model = sharded(whole_model("llama-tied"))
+    found = of_plan(model, plan_of(micro_batches, seq_lens), sequences, has_own_logits=True)
+    return faults_of(expected, found, "own logits")
 
 
 def mixed_precision_errors(

@@ -75,7 +75,12 @@ def refused_steps() -> dict[str, str]:
             return str(error)
         return "no error"
 
+    def wrong_logits() -> None:
+        micro_batch = next(iter(cp.step([[1, 2, 3]])))
+        cp.loss_of_logits(torch.zeros(1, len(micro_batch.targets) + 1, 61), micro_batch)
+
     return {
+        "logits": error_of(wrong_logits),
         "different": error_of(lambda: cp.step([[1, 2, 3 + rank]])),
         "failing": on_one_rank(),
         "none": error_of(lambda: cp.step([])),

@@ -17,7 +17,7 @@ from lengthwise.errors import InputError
 from lengthwise.torch import _attention
 from lengthwise.torch._agreement import agreed
 from lengthwise.torch._exchange import UlyssesExchange
-from lengthwise.torch._loss import head_computes_loss
+from lengthwise.torch._loss import head_computes_loss, summed_cross_entropy
 from lengthwise.torch._micro_batch import MicroBatch
 from lengthwise.torch._plan_limits import check_plan
 from lengthwise.torch._requirements import UnsupportedModelError, check_model, check_shards
@@ -131,13 +131,7 @@ class ContextParallel:
         with head_computes_loss(
             causal_model.get_output_embeddings(), micro_batch.targets
         ) as computed:
-            work = _attention.AttentionWork(micro_batch.share, self._exchange)
-            output = model(
-                input_ids=micro_batch.input_ids,
-                position_ids=micro_batch.position_ids,
-                use_cache=False,
-                **{_attention.KEYWORD: work},
-            )
+            output = model(**self.inputs(micro_batch))
         # FSDP2 may have cast it; whatever else happened to it would have been meant for logits.
         is_cast = computed and output.logits.dtype != computed[0].dtype
         if len(computed) != 1 or not (is_cast or output.logits is computed[0]):
@@ -145,6 +139,50 @@ class ContextParallel:
             raise UnsupportedModelError(msg)
         summed: Tensor = output.logits.float().sum()
         return summed / micro_batch.num_step_labels
+
+    def inputs(self, micro_batch: MicroBatch) -> dict[str, Any]:
+        """Return what the model's forward takes, for losses other than `loss` computes.
+
+        Parameters
+        ----------
+        micro_batch : MicroBatch
+            What a step has.
+
+        Returns
+        -------
+        dict
+            Keyword arguments. What the model returns is of this rank's tokens, in the order of
+            ``micro_batch.targets``; a rank without work has one weightless token.
+        """
+        return {
+            "input_ids": micro_batch.input_ids,
+            "position_ids": micro_batch.position_ids,
+            "use_cache": False,
+            _attention.KEYWORD: _attention.AttentionWork(micro_batch.share, self._exchange),
+        }
+
+    def loss_of_logits(self, logits: Tensor, micro_batch: MicroBatch) -> Tensor:
+        """Return what `loss` does, from logits that ``model(**cp.inputs(micro_batch))`` has made.
+
+        All logits are in memory then, where `loss` has those of a chunk of tokens.
+
+        Parameters
+        ----------
+        logits : Tensor
+            ``[1, tokens, vocabulary]``, changed as you like.
+        micro_batch : MicroBatch
+            What they are of.
+
+        Raises
+        ------
+        InputError
+            There are not as many as the micro-batch has tokens on this rank.
+        """
+        targets = micro_batch.targets
+        if logits.ndim != 3 or logits.shape[:2] != (1, len(targets)):
+            msg = f"logits have the shape {tuple(logits.shape)}; the rank has {len(targets)} tokens"
+            raise InputError(msg, hint="give the logits of model(**cp.inputs(micro_batch))")
+        return summed_cross_entropy(logits[0], targets) / micro_batch.num_step_labels
 
     def close(self) -> None:
         """Give up the process group of exchanges, on all ranks, after the last step."""

@@ -56,8 +56,20 @@ def summed_loss(hidden: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
 
 
 def _chunk_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
-    logits = F.linear(hidden, weight, bias).float()
-    return F.cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum")
+    return summed_cross_entropy(F.linear(hidden, weight, bias), labels)
+
+
+def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy of all tokens that have a label, summed, in float32.
+
+    Parameters
+    ----------
+    logits : Tensor
+        ``[tokens, vocabulary]``.
+    targets : Tensor
+        ``[tokens]``, of which those that are `NO_LABEL` don't count.
+    """
+    return F.cross_entropy(logits.float(), targets, ignore_index=NO_LABEL, reduction="sum")
 
 
 @contextlib.contextmanager
