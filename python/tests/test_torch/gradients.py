@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from models import VOCAB, GivenPlan, mesh, sharded, whole_model
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from lengthwise.torch import ContextParallel
 from lengthwise.torch._random_steps import plan_of, random_step
@@ -123,6 +123,17 @@ def reduced_at_the_end(seq_lens: list[int], micro_batches: list[Any]) -> list[st
     plan = plan_of(micro_batches, seq_lens)
     found = of_plan(model, plan, sequences, is_reduced_at_the_end=True)
     return faults_of(expected, found, "reduced at the end")
+
+
+def embeddings_apart(seq_lens: list[int], micro_batches: list[Any]) -> list[str]:
+    """What is wrong where embeddings and head are sharded by themselves, as torchtitan does."""
+    sequences = sequences_of(seq_lens, seed=7)
+    expected = of_one_process(whole_model("llama"), sequences)
+    model = whole_model("llama")
+    fully_shard(model.model.embed_tokens, mesh=mesh())
+    fully_shard([model.model.norm, model.lm_head], mesh=mesh())
+    found = of_plan(sharded(model), plan_of(micro_batches, seq_lens), sequences)
+    return faults_of(expected, found, "embeddings apart")
 
 
 def own_logits(seq_lens: list[int], micro_batches: list[Any]) -> list[str]:

@@ -65,6 +65,10 @@ def test_gradients_may_be_reduced_at_the_last_micro_batch_only(
     assert world(3).run(gradients.reduced_at_the_end, SEQ_LENS, PLANS[3]) == [[]] * 3
 
 
+def test_embeddings_and_head_may_be_sharded_apart(world: Callable[[int], World]) -> None:
+    assert world(3).run(gradients.embeddings_apart, SEQ_LENS, PLANS[3]) == [[]] * 3
+
+
 def test_the_loss_may_be_that_of_own_logits(world: Callable[[int], World]) -> None:
     assert world(4).run(gradients.own_logits, SEQ_LENS, PLANS[4]) == [[]] * 4
 
