@@ -1,52 +1,24 @@
 //! Global batches from a corpus, in a new order every epoch.
 
-use std::ops::Range;
-
 use lengthwise_core::Tokens;
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 
+use crate::schedule::{BatchSchedule, Order};
 use crate::{
-    BatchOrigin, ByteTokenizer, Census, Corpus, CutRule, DataError, Overlong, Position, TokenBatch,
+    BatchSize, ByteTokenizer, Census, Corpus, CutRule, DataError, Position, ScheduledBatch,
+    TokenBatch,
 };
 
-/// When a batch is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BatchSize {
-    /// As many sequences as come next without exceeding this many tokens; a single sequence may exceed it alone.
-    Tokens(Tokens),
-    /// This many sequences, at least 1.
-    Sequences(usize),
-}
-
-/// Batches without end: after an epoch, in which every sequence comes once, the next begins in another order.
-///
-/// Sequences, not documents, are shuffled, so the pieces of a split document are spread over the epoch. A batch
-/// takes sequences strictly in the shuffled order: the first that does not fit begins the next batch. At the end of
-/// an epoch a batch is filled up from the next one. The order is a function of seed and epoch alone.
+/// The batches of a [`BatchSchedule`], read: without end, in a new order every epoch.
 ///
 /// Only places and lengths are in memory; a sequence is read when its batch is drawn. After an error there are no
 /// more batches.
 #[derive(Debug)]
 pub struct Batches {
     corpus: Corpus,
-    rule: CutRule,
-    size: BatchSize,
-    seed: u64,
-    census: Census,
-    places: Vec<SequencePlace>,
-    /// Indices of `places` in the order of the position's epoch.
-    order: Vec<u32>,
+    schedule: BatchSchedule,
+    /// How far batches have been drawn and read.
     position: Position,
     failed: bool,
-}
-
-/// A sequence in the corpus: `context` tokens of `document`, or what is left, from `part * context` on.
-#[derive(Clone, Copy, Debug)]
-struct SequencePlace {
-    document: u32,
-    part: u32,
 }
 
 impl Batches {
@@ -61,49 +33,17 @@ impl Batches {
         size: BatchSize,
         seed: u64,
     ) -> Result<Self, DataError> {
-        let mut census = Census::default();
-        let mut places = Vec::new();
-        let context = rule.context.0.max(1);
-        let mut fits = true;
-        for (document, num_bytes) in (0..).zip(corpus.document_bytes()) {
-            let num_tokens = ByteTokenizer::num_tokens(num_bytes);
-            rule.cut(
-                num_bytes,
-                num_tokens,
-                &mut census,
-                |tokens| match u32::try_from(tokens.start / context) {
-                    Ok(part) if places.len() < u32::MAX as usize => {
-                        places.push(SequencePlace { document, part })
-                    }
-                    _ => fits = false,
-                },
-            );
-        }
-        if !fits {
-            return Err(DataError::TooManyDocuments);
-        }
-        if places.is_empty() {
-            return Err(DataError::NoSequences {
-                num_documents: census.num_documents,
-                num_empty: census.num_empty,
-                num_overlong: census.num_skipped,
-                num_short: census.num_short,
-                context: rule.context,
-            });
-        }
-        let mut batches = Batches {
-            order: (0..places.len() as u32).collect(),
+        let documents = corpus.document_bytes().map(|num_bytes| match num_bytes {
+            0 => Tokens(0),
+            num_bytes => Tokens(ByteTokenizer::num_tokens(num_bytes)),
+        });
+        let order = Order::Shuffled { seed };
+        Ok(Batches {
+            schedule: BatchSchedule::new(documents.collect(), rule, size, order)?,
             position: Position::START,
             failed: false,
             corpus,
-            rule,
-            size,
-            seed,
-            census,
-            places,
-        };
-        batches.begin_epoch(Position::START.epoch);
-        Ok(batches)
+        })
     }
 
     /// The batches from `position` on: those that follow there in a run over the same corpus with the same rules and
@@ -112,18 +52,13 @@ impl Batches {
     /// # Errors
     ///
     /// The position is in no epoch, or beyond the end of one.
-    pub fn starting_at(mut self, position: Position) -> Result<Self, DataError> {
-        let num_sequences = self.census.num_sequences;
-        if position.epoch == 0 || position.num_drawn > num_sequences {
-            return Err(DataError::NoSuchPosition {
-                position,
-                num_sequences,
-            });
-        }
-        self.begin_epoch(position.epoch);
-        self.position = position;
-        self.failed = false;
-        Ok(self)
+    pub fn starting_at(self, position: Position) -> Result<Self, DataError> {
+        Ok(Batches {
+            schedule: self.schedule.starting_at(position)?,
+            position,
+            failed: false,
+            corpus: self.corpus,
+        })
     }
 
     /// How far sequences have been drawn; after an error, how far before the batch that could not be read.
@@ -133,7 +68,7 @@ impl Batches {
 
     /// What the corpus becomes in one epoch, and what it loses.
     pub fn census(&self) -> &Census {
-        &self.census
+        self.schedule.census()
     }
 
     /// The documents.
@@ -141,82 +76,18 @@ impl Batches {
         &self.corpus
     }
 
-    fn begin_epoch(&mut self, epoch: u64) {
-        self.position = Position {
-            epoch,
-            num_drawn: 0,
-        };
-        for (index, place) in (0..).zip(&mut self.order) {
-            *place = index;
-        }
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        rng.set_stream(epoch);
-        self.order.shuffle(&mut rng);
-    }
-
-    fn tokens(&self, place: SequencePlace) -> Range<u64> {
-        let context = self.rule.context.0.max(1);
-        let start = u64::from(place.part) * context;
-        start
-            ..self
-                .document_tokens(place)
-                .min(start.saturating_add(context))
-    }
-
-    fn document_tokens(&self, place: SequencePlace) -> u64 {
-        ByteTokenizer::num_tokens(self.corpus.num_bytes(place.document as usize))
-    }
-
-    /// The places of the next batch, and the epoch of its last.
-    fn next_places(&mut self) -> (Vec<SequencePlace>, u64) {
-        let mut chosen = Vec::new();
-        let mut num_tokens = 0u64;
-        let mut epoch = self.position.epoch;
-        loop {
-            if self.position.num_drawn == self.order.len() as u64 {
-                self.begin_epoch(self.position.epoch.saturating_add(1));
-            }
-            let drawn = self.order[self.position.num_drawn as usize];
-            let place = self.places[drawn as usize];
-            let tokens = self.tokens(place);
-            num_tokens = num_tokens.saturating_add(tokens.end - tokens.start);
-            let full = match self.size {
-                BatchSize::Tokens(limit) => num_tokens > limit.0,
-                BatchSize::Sequences(limit) => chosen.len() >= limit,
-            };
-            if full && !chosen.is_empty() {
-                return (chosen, epoch);
-            }
-            chosen.push(place);
-            self.position.num_drawn += 1;
-            epoch = self.position.epoch;
-        }
-    }
-
-    fn read(&self, places: &[SequencePlace], epoch: u64) -> Result<TokenBatch, DataError> {
-        let context = self.rule.context.0.max(1);
-        let mut origin = BatchOrigin {
-            epoch,
-            ..BatchOrigin::default()
-        };
-        let mut sequences = Vec::with_capacity(places.len());
-        for &place in places {
-            let document = place.document as usize;
+    fn read(&self, batch: ScheduledBatch) -> Result<TokenBatch, DataError> {
+        let mut sequences = Vec::with_capacity(batch.excerpts.len());
+        for excerpt in batch.excerpts {
+            let document = excerpt.document as usize;
             let num_bytes = self.corpus.num_bytes(document);
-            let tokens = self.tokens(place);
-            let rest = self.document_tokens(place).saturating_sub(context);
-            if rest > 0 && self.rule.overlong == Overlong::Split {
-                origin.num_pieces += 1;
-            } else if rest > 0 {
-                origin.num_truncated += 1;
-                origin.num_cut_tokens += rest;
-            }
-            let bytes = self
-                .corpus
-                .read(document, ByteTokenizer::bytes_of(&tokens, num_bytes))?;
-            sequences.push(ByteTokenizer::sequence(&tokens, num_bytes, &bytes));
+            let bytes = self.corpus.read(
+                document,
+                ByteTokenizer::bytes_of(&excerpt.tokens, num_bytes),
+            )?;
+            sequences.push(ByteTokenizer::sequence(&excerpt.tokens, num_bytes, &bytes));
         }
-        Ok(TokenBatch::with_origin(sequences, origin))
+        Ok(TokenBatch::with_origin(sequences, batch.origin))
     }
 }
 
@@ -227,12 +98,11 @@ impl Iterator for Batches {
         if self.failed {
             return None;
         }
-        let before = self.position;
-        let (places, epoch) = self.next_places();
-        let batch = self.read(&places, epoch);
-        if batch.is_err() {
-            self.failed = true;
-            self.position = before;
+        let batch = self.schedule.next()?;
+        let batch = self.read(batch);
+        match batch {
+            Ok(_) => self.position = self.schedule.position(),
+            Err(_) => self.failed = true,
         }
         Some(batch)
     }
@@ -247,6 +117,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{BatchOrigin, Overlong};
 
     fn write(directory: &Path, documents: &[Vec<u8>]) {
         for (index, document) in documents.iter().enumerate() {

@@ -63,7 +63,7 @@ pub struct CutRule {
 pub struct Census {
     /// Documents of the corpus.
     pub num_documents: u64,
-    /// Documents without a byte, left out.
+    /// Documents without a token, or without a byte in a corpus, left out.
     pub num_empty: u64,
     /// Overlong documents that were split.
     pub num_split: u64,
@@ -86,18 +86,17 @@ pub struct Census {
 }
 
 impl CutRule {
-    /// Gives `sequence` the range of tokens of each sequence that a document of `num_bytes` and `num_tokens`
-    /// becomes, and counts what happens.
+    /// Gives `sequence` the range of tokens of each sequence that a document of `num_tokens` becomes, and counts what
+    /// happens.
     pub(crate) fn cut(
         &self,
-        num_bytes: u64,
         num_tokens: u64,
         census: &mut Census,
         mut sequence: impl FnMut(Range<u64>),
     ) {
         let context = self.context.0.max(1);
         census.num_documents += 1;
-        if num_bytes == 0 {
+        if num_tokens == 0 {
             census.num_empty += 1;
             return;
         }
@@ -146,14 +145,12 @@ mod tests {
         };
         let mut census = Census::default();
         let mut sequences = Vec::new();
-        rule.cut(num_tokens - 1, num_tokens, &mut census, |tokens| {
-            sequences.push(tokens)
-        });
+        rule.cut(num_tokens, &mut census, |tokens| sequences.push(tokens));
         let counted = census.num_tokens
             + census.num_cut_tokens
             + census.num_skipped_tokens
             + census.num_short_tokens;
-        assert_eq!(counted, if num_tokens == 1 { 0 } else { num_tokens });
+        assert_eq!(counted, num_tokens);
         (sequences, census)
     }
 
@@ -179,7 +176,7 @@ mod tests {
         assert_eq!((census.num_truncated, census.num_cut_tokens), (1, 5));
         let census = cut(Overlong::Skip, 1, 9).1;
         assert_eq!((census.num_skipped, census.num_skipped_tokens), (1, 9));
-        let (sequences, census) = cut(Overlong::Split, 1, 1);
+        let (sequences, census) = cut(Overlong::Split, 1, 0);
         assert_eq!((sequences.len(), census.num_empty), (0, 1));
     }
 }

@@ -5,8 +5,9 @@
 //! corpus      files -> documents: a text file is one, a JSONL file has one a line
 //! tokenizer   bytes -> ids
 //! cut         a document -> the sequences that fit the context, and what is lost
-//! batches     sequences in a new order every epoch -> global batches
+//! schedule    sequences, in a new order every epoch -> which make which global batch
 //! position    how far they are drawn: where a run resumes
+//! batches     the global batches of a corpus, read
 //! ```
 //!
 //! ```
@@ -29,20 +30,26 @@
 //! # Ok::<(), lengthwise_data::DataError>(())
 //! ```
 
+mod batch_size;
 mod batches;
 mod corpus;
 mod cut;
 mod error;
+mod excerpt;
 mod files;
 mod jsonl;
 mod position;
+mod schedule;
 mod token_sequence;
 mod tokenizer;
 
-pub use batches::{BatchSize, Batches};
+pub use batch_size::BatchSize;
+pub use batches::Batches;
 pub use corpus::Corpus;
 pub use cut::{Census, CutRule, Overlong};
 pub use error::DataError;
+pub use excerpt::{Excerpt, ScheduledBatch};
 pub use position::Position;
+pub use schedule::{BatchSchedule, Order};
 pub use token_sequence::{BatchOrigin, TokenBatch, TokenSequence};
 pub use tokenizer::ByteTokenizer;
