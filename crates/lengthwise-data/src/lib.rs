@@ -6,6 +6,7 @@
 //! tokenizer   bytes -> ids
 //! cut         a document -> the sequences that fit the context, and what is lost
 //! schedule    sequences, in a new order every epoch -> which make which global batch
+//! stream      the same where documents come one by one, in their order
 //! position    how far they are drawn: where a run resumes
 //! batches     the global batches of a corpus, read
 //! ```
@@ -40,6 +41,7 @@ mod files;
 mod jsonl;
 mod position;
 mod schedule;
+mod stream;
 mod token_sequence;
 mod tokenizer;
 
@@ -51,5 +53,6 @@ pub use error::DataError;
 pub use excerpt::{Excerpt, ScheduledBatch};
 pub use position::Position;
 pub use schedule::{BatchSchedule, Order};
+pub use stream::{BatchStream, StreamPosition};
 pub use token_sequence::{BatchOrigin, TokenBatch, TokenSequence};
 pub use tokenizer::ByteTokenizer;
