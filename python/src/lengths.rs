@@ -40,7 +40,12 @@ fn place(index: usize) -> String {
     format!("{NAME}, index {index}")
 }
 
-fn read_row(lengths: &Bound<'_, PyAny>) -> PyResult<Vec<Tokens>> {
+/// The same, of which any may be 0, and which may be none.
+///
+/// # Errors
+///
+/// What is no row, or the index of what is no whole number.
+pub(crate) fn read_row(lengths: &Bound<'_, PyAny>) -> PyResult<Vec<Tokens>> {
     if let Ok(list) = lengths.cast::<PyList>() {
         return items(list.iter().map(Ok));
     }

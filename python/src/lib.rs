@@ -11,6 +11,8 @@
 //! Profile        measured costs
 //! Rules          what plans have to keep
 //! lengths        batches of lengths: lists, arrays, tensors, buffers
+//! BatchSchedule  which sequences make which batch, for lengthwise.torch; BatchStream, where lengths arrive one by one
+//!                batch_arguments, scheduled_batch, census   what these take and return
 //! fault, values  errors, and arguments that name what is wrong with them
 //! command        the command `lengthwise`
 //! ```
@@ -21,6 +23,10 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+mod batch_arguments;
+mod batch_schedule;
+mod batch_stream;
+mod census;
 mod command;
 mod cost_arguments;
 mod explanation;
@@ -37,6 +43,7 @@ mod profile;
 mod promise;
 mod rank_work;
 mod rules;
+mod scheduled_batch;
 mod simulation;
 mod strategy;
 mod token_budget;
@@ -49,6 +56,9 @@ fn _lengthwise(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(command::run_command, module)?)?;
     module.add_class::<ahead::Ahead>()?;
+    module.add_class::<batch_schedule::BatchSchedule>()?;
+    module.add_class::<batch_stream::BatchStream>()?;
+    module.add_class::<census::Census>()?;
     module.add_class::<explanation::Choice>()?;
     module.add_class::<explanation::Explanation>()?;
     module.add_class::<group::Group>()?;
@@ -58,6 +68,7 @@ fn _lengthwise(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<profile::Profile>()?;
     module.add_class::<rank_work::RankWork>()?;
     module.add_class::<rules::Rules>()?;
+    module.add_class::<scheduled_batch::ScheduledBatch>()?;
     module.add_class::<simulation::SimulatedMicroBatch>()?;
     module.add_class::<simulation::Simulation>()?;
     module.add_class::<strategy::Strategy>()?;

@@ -1,12 +1,15 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, Generic, SupportsIndex, TypeVar, final
+from typing import Any, ClassVar, Generic, SupportsIndex, TypeVar, final
 
 from lengthwise.lengths import Lengths
 from lengthwise.measurement import Measurement
 
 __all__ = [
     "Ahead",
+    "BatchSchedule",
+    "BatchStream",
+    "Census",
     "Choice",
     "Explanation",
     "Group",
@@ -16,6 +19,7 @@ __all__ = [
     "Profile",
     "RankWork",
     "Rules",
+    "ScheduledBatch",
     "SimulatedMicroBatch",
     "Simulation",
     "Strategy",
@@ -32,6 +36,111 @@ _Batch = TypeVar("_Batch", bound=Lengths, covariant=True)
 class Ahead(Generic[_Batch]):
     def __iter__(self) -> Iterator[tuple[_Batch, Plan]]: ...
     def __next__(self) -> tuple[_Batch, Plan]: ...
+
+@final
+class BatchSchedule:
+    def __new__(
+        cls,
+        lengths: Lengths,
+        /,
+        *,
+        context: SupportsIndex | str,
+        overlong: str = "split",
+        min_tokens: SupportsIndex | str = 1,
+        tokens: SupportsIndex | str | None = None,
+        sequences: SupportsIndex | None = None,
+        seed: SupportsIndex | None = None,
+        epochs: SupportsIndex | None = None,
+    ) -> BatchSchedule: ...
+    def __iter__(self) -> BatchSchedule: ...
+    def __next__(self) -> ScheduledBatch: ...
+    def start_at(self, epoch: SupportsIndex, num_drawn: SupportsIndex, /) -> None: ...
+    def num_batches_after(
+        self, epoch: SupportsIndex, num_drawn: SupportsIndex, /
+    ) -> int | None: ...
+    @property
+    def position(self) -> tuple[int, int]: ...
+    @property
+    def census(self) -> Census: ...
+    @property
+    def longest(self) -> tuple[int, int, int]: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def overlong(self) -> str: ...
+    @property
+    def min_tokens(self) -> int: ...
+
+@final
+class BatchStream:
+    def __new__(
+        cls,
+        *,
+        context: SupportsIndex | str,
+        overlong: str = "split",
+        min_tokens: SupportsIndex | str = 1,
+        tokens: SupportsIndex | str | None = None,
+        sequences: SupportsIndex | None = None,
+        num_documents: SupportsIndex = 0,
+        num_pieces: SupportsIndex = 0,
+    ) -> BatchStream: ...
+    def push(self, num_tokens: SupportsIndex, /) -> None: ...
+    def end(self) -> None: ...
+    def take(self) -> ScheduledBatch | None: ...
+    @property
+    def census(self) -> Census: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def overlong(self) -> str: ...
+    @property
+    def min_tokens(self) -> int: ...
+
+@final
+class Census:
+    @property
+    def num_documents(self) -> int: ...
+    @property
+    def num_empty(self) -> int: ...
+    @property
+    def num_split(self) -> int: ...
+    @property
+    def num_truncated(self) -> int: ...
+    @property
+    def num_cut_tokens(self) -> int: ...
+    @property
+    def num_skipped(self) -> int: ...
+    @property
+    def num_skipped_tokens(self) -> int: ...
+    @property
+    def num_short(self) -> int: ...
+    @property
+    def num_short_tokens(self) -> int: ...
+    @property
+    def num_sequences(self) -> int: ...
+    @property
+    def num_tokens(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+@final
+class ScheduledBatch:
+    @property
+    def excerpts(self) -> list[tuple[int, int, int]]: ...
+    @property
+    def seq_lens(self) -> list[int]: ...
+    @property
+    def position(self) -> tuple[int, int]: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def num_pieces(self) -> int: ...
+    @property
+    def num_truncated(self) -> int: ...
+    @property
+    def num_cut_tokens(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
 
 @final
 class Choice:
