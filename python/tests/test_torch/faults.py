@@ -19,8 +19,8 @@ def loss_averaged_per_group() -> Any:
     """Each group divides by its own labels rather than by those of the step."""
     scatter = _context_parallel.scatter
 
-    def averaged(plan: Any, sequences: Any, rank: int, device: Any) -> Any:
-        micro_batches = scatter(plan, sequences, rank, device)
+    def averaged(plan: Any, sequences: Any, num_labels: int, rank: int, device: Any) -> Any:
+        micro_batches = scatter(plan, sequences, num_labels, rank, device)
         num_groups = sum(len(each.groups) for each in plan.micro_batches)
         result: list[Any] = []
         for micro_batch, work in zip(micro_batches, plan.for_rank(rank), strict=True):

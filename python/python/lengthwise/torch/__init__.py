@@ -23,7 +23,8 @@ except ImportError as error:
 
 del _torch, _transformers
 
-from lengthwise.torch._check import CheckResult, ParameterError, check  # noqa: E402
+from lengthwise.torch._check import check  # noqa: E402
+from lengthwise.torch._check_result import CheckResult, ParameterError  # noqa: E402
 from lengthwise.torch._context_parallel import ContextParallel, StepPlanner  # noqa: E402
 from lengthwise.torch._exchange import Exchange, UlyssesExchange  # noqa: E402
 from lengthwise.torch._micro_batch import MicroBatch  # noqa: E402

@@ -12,6 +12,36 @@ from lengthwise.errors import InputError, LengthwiseError
 _Value = TypeVar("_Value")
 
 
+def shared(work: Callable[[], _Value]) -> list[_Value]:
+    """Return what `work` returns on each rank, once it has on all; a collective call of all ranks.
+
+    Parameters
+    ----------
+    work : callable
+        May fail. What it returns is pickled.
+
+    Raises
+    ------
+    InputError
+        It failed on another rank. Where it failed, its own error is raised.
+    """
+    error: Exception | None = None
+    outcome: tuple[str | None, Any] = (None, None)
+    try:
+        outcome = (None, work())
+    except Exception as raised:
+        error = raised
+        outcome = (f"{type(raised).__name__}: {raised}", None)
+    outcomes: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(outcomes, outcome)
+    if error is not None:
+        raise error
+    for rank, (text, _) in enumerate(outcomes):
+        if text is not None:
+            raise InputError(f"rank {rank} failed: {text}")
+    return [value for _, value in outcomes]
+
+
 def agreed(work: Callable[[], _Value], digest: Callable[[_Value], Any], what: str) -> _Value:
     """Return what `work` returns, once it has on every rank; a collective call of all ranks.
 
@@ -29,30 +59,20 @@ def agreed(work: Callable[[], _Value], digest: Callable[[_Value], Any], what: st
     InputError
         It failed on another rank, or came to something else there.
     """
-    error: Exception | None = None
-    value: _Value | None = None
-    outcome: tuple[str | None, Any] = (None, None)
-    try:
+    values: list[_Value] = []
+
+    def run() -> Any:
         value = work()
-        outcome = (None, digest(value))
-    except Exception as raised:
-        error = raised
-        outcome = (f"{type(raised).__name__}: {raised}", None)
-    outcomes: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(outcomes, outcome)
-    if error is not None:
-        raise error
-    for rank, (text, _) in enumerate(outcomes):
-        if text is not None:
-            raise InputError(f"rank {rank} failed: {text}")
-    first = outcomes[0][1]
-    others = [rank for rank, (_, found) in enumerate(outcomes) if found != first]
+        values.append(value)
+        return digest(value)
+
+    found = shared(run)
+    others = [rank for rank, of_rank in enumerate(found) if of_rank != found[0]]
     if others:
         names = ", ".join(map(str, others))
         msg = f"{what} of rank {names} differ from those of rank 0"
         raise InputError(msg, hint="all ranks must be given the same, in the same order")
-    assert value is not None or error is None
-    return value  # pyright: ignore[reportReturnType]
+    return values[0]
 
 
 def from_rank_0(work: Callable[[], _Value]) -> _Value:

@@ -112,7 +112,8 @@ class ContextParallel:
         plan, read = agreed(
             lambda: self._planned(sequences), _digest, "the sequences or the plans of a step"
         )
-        return scatter(plan, read, dist.get_rank(), self._device)
+        num_labels = sum(sequence.num_labels for sequence in read)
+        return scatter(plan, dict(enumerate(read)), num_labels, dist.get_rank(), self._device)
 
     def loss(self, model: nn.Module, micro_batch: MicroBatch) -> Tensor:
         """Return this rank's part of the step's loss: its summed token losses / all labels.
@@ -189,14 +190,14 @@ class ContextParallel:
         dist.destroy_process_group(self._exchange.process_group)
 
     def _planned(self, sequences: Iterable[Any]) -> tuple[Plan, list[TokenSequence]]:
-        read = [TokenSequence.read(value, index) for index, value in enumerate(sequences)]
+        read = [TokenSequence.read(value, f"sequence {i}") for i, value in enumerate(sequences)]
         if not read:
             raise InputError("the step has no sequence")
         if not any(sequence.num_labels for sequence in read):
             msg = f"none of the {len(read)} sequences of the step has a label, so it has no loss"
             raise InputError(msg, hint="a sequence of one token has nothing to predict")
         for index, sequence in enumerate(read):
-            sequence.check_vocabulary(self._num_ids, index)
+            sequence.check_vocabulary(self._num_ids, f"sequence {index}")
         seq_lens = [len(sequence.input_ids) for sequence in read]
         plan = self._planner.plan(seq_lens)
         check_plan(plan, seq_lens, dist.get_world_size(), self._num_heads)
@@ -236,6 +237,5 @@ def _digest(planned: tuple[Plan, list[TokenSequence]]) -> bytes:
         for group in micro_batch.groups:
             digest.update(repr((micro_batch.index, group.ranks, group.sequences)).encode())
     for sequence in sequences:
-        digest.update(sequence.input_ids.numpy().tobytes())
-        digest.update(sequence.targets.numpy().tobytes())
+        digest.update(sequence.digest())
     return digest.digest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +16,11 @@ from lengthwise.torch._step import Step
 
 
 def scatter(
-    plan: Plan, sequences: Sequence[TokenSequence], rank: int, device: torch.device
+    plan: Plan,
+    sequences: Mapping[int, TokenSequence],
+    num_labels: int,
+    rank: int,
+    device: torch.device,
 ) -> Step:
     """Return what `rank` runs: as many micro-batches as the plan has, on every rank.
 
@@ -24,14 +28,15 @@ def scatter(
     ----------
     plan : Plan
         Which sequences go to which ranks.
-    sequences : sequence of TokenSequence
-        All sequences of the step; those of other groups are not looked at, but for their labels.
+    sequences : mapping of int to TokenSequence
+        The sequences of the step by their index; those of other groups may be missing.
+    num_labels : int
+        How many tokens of all sequences have a label.
     rank : int
         The rank.
     device : device
         Where tensors are put.
     """
-    num_labels = sum(sequence.num_labels for sequence in sequences)
     micro_batches = tuple(
         _micro_batch(index, work, sequences, rank, num_labels, device)
         for index, work in enumerate(plan.for_rank(rank))
@@ -42,7 +47,7 @@ def scatter(
 def _micro_batch(
     index: int,
     work: RankWork | None,
-    sequences: Sequence[TokenSequence],
+    sequences: Mapping[int, TokenSequence],
     rank: int,
     num_step_labels: int,
     device: torch.device,

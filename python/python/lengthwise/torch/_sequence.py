@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,41 +38,56 @@ class TokenSequence:
         """How many tokens have something to predict."""
         return int((self.targets != NO_LABEL).sum())
 
-    def check_vocabulary(self, num_ids: int, index: int) -> None:
+    def check_vocabulary(self, num_ids: int, name: str) -> None:
         """Refuse ids that a model with `num_ids` ids doesn't have."""
         known = (self.input_ids >= 0) & (self.input_ids < num_ids)
         if not bool(known.all()):
             odd = int(self.input_ids[~known][0])
-            raise InputError(f"sequence {index} has the id {odd}; the model has {num_ids} ids")
+            raise InputError(f"{name} has the id {odd}; the model has {num_ids} ids")
         known = (self.targets == NO_LABEL) | ((self.targets >= 0) & (self.targets < num_ids))
         if not bool(known.all()):
             odd = int(self.targets[~known][0])
-            msg = f"sequence {index} has the label {odd}; the model has {num_ids} ids"
+            msg = f"{name} has the label {odd}; the model has {num_ids} ids"
             raise InputError(msg, hint="-100 is the label of a token that doesn't count")
 
+    def excerpt(self, start: int, stop: int) -> TokenSequence:
+        """Return some of the tokens. The last has what comes after it to predict, if anything."""
+        return TokenSequence(self.input_ids[start:stop], self.targets[start:stop])
+
+    def digest(self) -> bytes:
+        """Return what differs where ids or targets do."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(self.input_ids.contiguous().numpy())
+        digest.update(self.targets.contiguous().numpy())
+        return digest.digest()
+
     @staticmethod
-    def read(value: Any, index: int) -> TokenSequence:
+    def read(value: Any, name: str) -> TokenSequence:
         """Return a sequence of ids, or a mapping with ``input_ids`` and perhaps ``labels``.
 
         Labels are aligned with ids, as transformers has them; without any, a sequence is its own
-        labels.
+        labels. `name` is what errors call it.
         """
         if isinstance(value, TokenSequence):
             return value
         fields: dict[str, Any] = dict(value) if isinstance(value, Mapping) else {"input_ids": value}  # pyright: ignore
         if "input_ids" not in fields:
             names = ", ".join(map(str, fields)) or "no field"
-            msg = f"sequence {index} has no input_ids; it has {names}"
+            msg = f"{name} has no input_ids; it has {names}"
             raise InputError(msg)
-        input_ids = _ids(fields["input_ids"], f"input_ids of sequence {index}")
+        input_ids = _ids(fields["input_ids"], f"input_ids of {name}")
         if input_ids.numel() == 0:
-            msg = f"sequence {index} has no token"
+            msg = f"{name} has no token"
             raise InputError(msg)
         given = fields.get("labels")
-        labels = input_ids if given is None else _ids(given, f"labels of sequence {index}")
+        labels = input_ids if given is None else _ids(given, f"labels of {name}")
         if labels.shape != input_ids.shape:
-            msg = f"sequence {index} has {len(input_ids)} tokens and {len(labels)} labels"
+            msg = f"{name} has {len(input_ids)} tokens and {len(labels)} labels"
             raise InputError(msg)
+        mask = fields.get("attention_mask")
+        if mask is not None and not bool(torch.as_tensor(mask).all()):
+            msg = f"{name} has padding: its attention_mask has zeros"
+            raise InputError(msg, hint="leave padding out; sequences are packed")
         return TokenSequence(input_ids, shifted(labels))
 
 

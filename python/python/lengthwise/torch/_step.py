@@ -21,11 +21,29 @@ class Step:
         What this rank runs.
     num_labels : int
         How many tokens of the step, on all ranks and in all micro-batches, have a label.
+    epoch : int or None
+        The epoch of the last sequence, counted from 1; None if the step is of no data set.
+    num_pieces : int
+        Sequences that are pieces of a longer document.
+    num_truncated : int
+        Sequences that are the beginning of a longer document, whose rest is left out.
+    num_cut_tokens : int
+        The tokens of those rests.
+    plan_wait_s : float
+        How long this rank waited for the plan, in seconds.
+    data_wait_s : float
+        How long it waited for its tokens after that, in seconds.
     """
 
     plan: Plan
     micro_batches: tuple[MicroBatch, ...]
     num_labels: int
+    epoch: int | None = None
+    num_pieces: int = 0
+    num_truncated: int = 0
+    num_cut_tokens: int = 0
+    plan_wait_s: float = 0.0
+    data_wait_s: float = 0.0
 
     def __iter__(self) -> Iterator[MicroBatch]:
         """Give the micro-batches in order."""
