@@ -5,8 +5,8 @@ many of them, a short one stays on one. Ten lines train that way:
 
 >>> import lengthwise.torch  # doctest: +SKIP
 >>> cp = lengthwise.torch.ContextParallel(planner, model, mesh)  # doctest: +SKIP
->>> for sequences in batches:  # doctest: +SKIP
-...     for micro_batch in cp.step(sequences):
+>>> for step in cp.batches(dataset, tokens="4M"):  # doctest: +SKIP
+...     for micro_batch in step:
 ...         cp.loss(model, micro_batch).backward()
 ...     optimizer.step()
 ...     optimizer.zero_grad()
@@ -23,6 +23,7 @@ except ImportError as error:
 
 del _torch, _transformers
 
+from lengthwise.torch._batches import Batches  # noqa: E402
 from lengthwise.torch._check import check  # noqa: E402
 from lengthwise.torch._check_result import CheckResult, ParameterError  # noqa: E402
 from lengthwise.torch._context_parallel import ContextParallel, StepPlanner  # noqa: E402
@@ -32,6 +33,7 @@ from lengthwise.torch._requirements import UnsupportedModelError  # noqa: E402
 from lengthwise.torch._step import Step  # noqa: E402
 
 __all__ = [
+    "Batches",
     "CheckResult",
     "ContextParallel",
     "Exchange",

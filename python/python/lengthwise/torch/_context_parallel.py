@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from typing import Any, Protocol
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, SupportsIndex
 
 import torch
 import torch.distributed as dist
@@ -16,9 +17,12 @@ from lengthwise import Plan
 from lengthwise.errors import InputError
 from lengthwise.torch import _attention
 from lengthwise.torch._agreement import agreed
+from lengthwise.torch._batches import Batches, at_least
+from lengthwise.torch._evaluation import TOKENS, mean_loss
 from lengthwise.torch._exchange import UlyssesExchange
 from lengthwise.torch._loss import head_computes_loss, summed_cross_entropy
 from lengthwise.torch._micro_batch import MicroBatch
+from lengthwise.torch._open_source import BatchRules, open_source
 from lengthwise.torch._plan_limits import check_plan
 from lengthwise.torch._requirements import UnsupportedModelError, check_model, check_shards
 from lengthwise.torch._scatter import scatter
@@ -82,6 +86,9 @@ class ContextParallel:
         # NCCL leaves undefined what point-to-point calls of some ranks do before any of all ranks.
         dist.all_reduce(torch.zeros(1, device=self._device), group=group)
         self._exchange = UlyssesExchange(group)
+        self._batches: Batches | None = None
+        # A position that was loaded before there was data to go on in.
+        self._loaded_position = ""
 
     @property
     def bytes_sent(self) -> int:
@@ -113,7 +120,177 @@ class ContextParallel:
             lambda: self._planned(sequences), _digest, "the sequences or the plans of a step"
         )
         num_labels = sum(sequence.num_labels for sequence in read)
-        return scatter(plan, dict(enumerate(read)), num_labels, dist.get_rank(), self._device)
+        return self._step_of(plan, dict(enumerate(read)), num_labels)
+
+    def batches(
+        self,
+        dataset: Any,
+        *,
+        tokens: SupportsIndex | str | None = None,
+        sequences: SupportsIndex | None = None,
+        context: SupportsIndex | str | None = None,
+        overlong: str = "split",
+        min_tokens: SupportsIndex | str = 1,
+        seed: SupportsIndex = 0,
+        epochs: SupportsIndex | None = None,
+        steps: SupportsIndex | None = None,
+        lengths: str | Iterable[int] | None = None,
+        depth: SupportsIndex = 4,
+    ) -> Batches:
+        """Return the steps of a run over a data set; a collective call of all ranks.
+
+        Which sequences make which batch is decided as in the trainer of Lengthwise. A batch takes
+        sequences strictly in their order; the first that doesn't fit begins the next batch. After
+        an epoch, in which every sequence comes once, the next begins, and a batch is filled up from
+        it. Steps are planned ahead, and the tokens of the next one are read, while others run.
+
+        Parameters
+        ----------
+        dataset : object
+            Of documents: lists of token ids, or mappings with ``input_ids`` and perhaps ``labels``.
+            All ranks must be given the same. Either it has ``__len__`` and ``__getitem__``; then
+            sequences are shuffled, and a rank reads only those of its own groups. Or it can only be
+            iterated; then sequences come in its order, and every rank reads all.
+        tokens : int or str, optional
+            The most tokens of a batch, for example 4_000_000 or "4M". A single sequence may exceed
+            it.
+        sequences : int, optional
+            The number of sequences of a batch, in place of `tokens`.
+        context : int or str, optional
+            The longest sequence in tokens; that of the planner by default.
+        overlong : str
+            What becomes of longer documents: "split" into sequences of their own, of which none
+            looks back across a cut, "truncate" or "skip".
+        min_tokens : int or str
+            The shortest sequence in tokens; shorter ones are left out.
+        seed : int
+            Of the order, which is another one every epoch.
+        epochs : int, optional
+            After how many epochs steps end; the last batch is what is left.
+        steps : int, optional
+            After how many steps they end, those before a resume included.
+        lengths : str or iterable of int, optional
+            The lengths of documents in tokens, or the name of a column that has them. By default
+            they are in a column ``length``, ``lengths`` or ``num_tokens``; without one, ranks read
+            all documents once, each a share, and count.
+        depth : int
+            How many steps are planned ahead.
+
+        Returns
+        -------
+        Batches
+            An iterable of `Step`. `state_dict` and `load_state_dict` of this object are about it.
+
+        Raises
+        ------
+        InputError, InputTypeError
+            An argument or a data set that can't be used, or that differs between ranks.
+        InfeasibleError
+            A sequence that no group has memory for.
+        """
+        rules = BatchRules(context, overlong, min_tokens, tokens, sequences, seed, epochs)
+        source = open_source(dataset, rules, lengths, self._planner, self._num_ids)
+        batches = Batches(
+            source,
+            lambda: self._planner,
+            self._step_of,
+            self._num_heads,
+            steps=steps,
+            depth=depth,
+        )
+        if self._loaded_position:
+            batches.load_state_dict(json.loads(self._loaded_position))
+            self._loaded_position = ""
+        self._batches = batches
+        return batches
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        dataset: Any,
+        *,
+        tokens: SupportsIndex | str | None = None,
+        sequences: SupportsIndex | None = None,
+        context: SupportsIndex | str | None = None,
+        overlong: str = "split",
+        min_tokens: SupportsIndex | str = 1,
+        lengths: str | Iterable[int] | None = None,
+        depth: SupportsIndex = 4,
+    ) -> float:
+        """Return the mean loss of a label over a whole data set; a collective call of all ranks.
+
+        Documents come once, in their order. The model is in its mode for evaluation, and no
+        gradient is computed. The loss is the same on every rank, and doesn't depend on how many
+        there are or on how the data is divided into steps, but for rounding.
+
+        Parameters
+        ----------
+        model : Module
+            The model.
+        dataset : object
+            As `batches` takes it.
+        tokens, sequences : optional
+            As `batches` takes them; 1048576 tokens by default.
+        context, overlong, min_tokens, lengths, depth : optional
+            As `batches` takes them.
+
+        Returns
+        -------
+        float
+            The mean cross-entropy in nats.
+
+        Raises
+        ------
+        InputError, InputTypeError, InfeasibleError
+            As for `batches`, or no token has a label.
+        """
+        if tokens is None and sequences is None:
+            tokens = TOKENS
+        rules = BatchRules(context, overlong, min_tokens, tokens, sequences, seed=None, epochs=1)
+        return mean_loss(
+            model,
+            open_source(dataset, rules, lengths, self._planner, self._num_ids),
+            lambda: self._planner,
+            self._scattered,
+            self.loss,
+            num_heads=self._num_heads,
+            depth=at_least("depth", depth, 1),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where to go on in the data: after the last step that was handed out.
+
+        With `load_state_dict` it makes this object one that ``torch.distributed.checkpoint`` saves
+        and loads, on any number of ranks.
+
+        Returns
+        -------
+        dict
+            Text by its name: the position in what `batches` returned last.
+        """
+        position = self._loaded_position
+        if self._batches is not None:
+            position = json.dumps(self._batches.state_dict())
+        return {"data": position}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on where another run was, in what `batches` has returned or will return next.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            What `state_dict` has returned.
+
+        Raises
+        ------
+        InputError
+            It is of another data set, or of other rules.
+        """
+        position: str = state_dict["data"]
+        if self._batches is None:
+            self._loaded_position = position
+        elif position:
+            self._batches.load_state_dict(json.loads(position))
 
     def loss(self, model: nn.Module, micro_batch: MicroBatch) -> Tensor:
         """Return this rank's part of the step's loss: its summed token losses / all labels.
@@ -139,7 +316,8 @@ class ContextParallel:
             msg = f"{type(model).__name__.removeprefix('FSDP')} changes its logits after the head"
             raise UnsupportedModelError(msg)
         summed: Tensor = output.logits.float().sum()
-        return summed / micro_batch.num_step_labels
+        # A step without any label has no mean, and teaches nothing.
+        return summed / max(1, micro_batch.num_step_labels)
 
     def inputs(self, micro_batch: MicroBatch) -> dict[str, Any]:
         """Return what the model's forward takes, for losses other than `loss` computes.
@@ -189,6 +367,15 @@ class ContextParallel:
         """Give up the process group of exchanges, on all ranks, after the last step."""
         dist.destroy_process_group(self._exchange.process_group)
 
+    def _step_of(self, plan: Plan, sequences: Mapping[int, TokenSequence], num_labels: int) -> Step:
+        """Return what this rank runs of a step of training."""
+        return self._scattered(plan, sequences, num_labels)
+
+    def _scattered(
+        self, plan: Plan, sequences: Mapping[int, TokenSequence], num_labels: int
+    ) -> Step:
+        return scatter(plan, sequences, num_labels, dist.get_rank(), self._device)
+
     def _planned(self, sequences: Iterable[Any]) -> tuple[Plan, list[TokenSequence]]:
         read = [TokenSequence.read(value, f"sequence {i}") for i, value in enumerate(sequences)]
         if not read:
@@ -197,6 +384,8 @@ class ContextParallel:
             msg = f"none of the {len(read)} sequences of the step has a label, so it has no loss"
             raise InputError(msg, hint="a sequence of one token has nothing to predict")
         for index, sequence in enumerate(read):
+            if len(sequence.input_ids) == 0:
+                raise InputError(f"sequence {index} has no token")
             sequence.check_vocabulary(self._num_ids, f"sequence {index}")
         seq_lens = [len(sequence.input_ids) for sequence in read]
         plan = self._planner.plan(seq_lens)

@@ -27,7 +27,7 @@ CHUNK_TOKENS = 1024
 
 def shifted(labels: Tensor) -> Tensor:
     """Return what each token of a whole sequence has to predict; the last has nothing to."""
-    return torch.cat([labels[1:], labels.new_full((1,), NO_LABEL)])
+    return torch.cat([labels[1:], torch.full_like(labels[:1], NO_LABEL)])
 
 
 def summed_loss(hidden: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:

@@ -76,9 +76,6 @@ class TokenSequence:
             msg = f"{name} has no input_ids; it has {names}"
             raise InputError(msg)
         input_ids = _ids(fields["input_ids"], f"input_ids of {name}")
-        if input_ids.numel() == 0:
-            msg = f"{name} has no token"
-            raise InputError(msg)
         given = fields.get("labels")
         labels = input_ids if given is None else _ids(given, f"labels of {name}")
         if labels.shape != input_ids.shape:
@@ -105,6 +102,9 @@ def _ids(value: Any, name: str) -> Tensor:
         except TypeError as error:
             msg = f"{name} are not ids of tokens: {error}"
             raise InputTypeError(msg) from error
+    if value.ndim == 1 and value.numel() == 0:
+        # Nobody knows the type of nothing.
+        return torch.zeros(0, dtype=torch.int64)
     if value.ndim != 1 or value.is_floating_point() or value.dtype == torch.bool:
         msg = f"{name} have the shape {tuple(value.shape)} and the type {value.dtype}"
         raise InputError(msg, hint="ids are whole numbers in one dimension")

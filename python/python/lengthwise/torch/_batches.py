@@ -1,0 +1,180 @@
+"""The steps of a run over a data set, and the place to go on at."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, SupportsIndex
+
+from lengthwise._lengthwise import Census
+from lengthwise.errors import InputError, InputTypeError
+from lengthwise.torch._source import Source
+from lengthwise.torch._step import Step
+from lengthwise.torch._step_reader import MakeStep, StepReader, of_reader
+
+#: The version of what `Batches.state_dict` returns.
+VERSION = 1
+
+
+class Batches:
+    """The steps of a run over a data set; `ContextParallel.batches` makes it.
+
+    To iterate is a collective call of all ranks at every step. Iterating again goes on after the
+    last step that was handed out.
+
+    Its position is what `state_dict` returns, for ``torch.distributed.checkpoint`` too: that after
+    the last step that was handed out, whatever has been drawn or read ahead.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        planner: Callable[[], Any],
+        make_step: MakeStep,
+        num_heads: int,
+        *,
+        steps: SupportsIndex | None,
+        depth: SupportsIndex,
+    ) -> None:
+        self._source = source
+        self._planner = planner
+        self._make_step = make_step
+        self._num_heads = num_heads
+        self._steps = None if steps is None else at_least("steps", steps, 0)
+        self._depth = at_least("depth", depth, 1)
+        self._position = source.start
+        self._num_steps = 0
+        self._reader: StepReader | None = None
+        # Moved on by whatever makes those that iterate already wrong.
+        self._iteration = 0
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps have been handed out since the start of the data, before a resume too."""
+        return self._num_steps
+
+    @property
+    def census(self) -> Census:
+        """What documents become in one epoch, and what is lost.
+
+        Of a data set that can only be iterated, what the documents that were read so far became.
+        """
+        return self._source.census
+
+    def __len__(self) -> int:
+        """Return how many steps there are, those handed out already included.
+
+        Raises
+        ------
+        TypeError
+            There is no end, or it isn't known: neither `steps` nor `epochs` is given, or only
+            `epochs` for a data set that can only be iterated.
+        """
+        left = self._source.num_batches_after(self._position)
+        if left is None:
+            if self._steps is None:
+                raise TypeError("it isn't known how many steps there are; give steps=")
+            return self._steps
+        total = self._num_steps + left
+        return total if self._steps is None else min(total, self._steps)
+
+    def __iter__(self) -> Iterator[Step]:
+        """Give the steps that are left."""
+        self._iteration += 1
+        return self._run(self._iteration)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where to go on: after the last step that was handed out.
+
+        It holds on any number of ranks, and for another number of tokens or sequences in a batch.
+
+        Returns
+        -------
+        dict
+            Of numbers and text.
+        """
+        return {
+            "version": VERSION,
+            "num_steps": self._num_steps,
+            "position": dict(self._position),
+            "rules": dict(self._source.rules),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another run was.
+
+        Parameters
+        ----------
+        state : mapping
+            What `state_dict` has returned.
+
+        Raises
+        ------
+        InputError
+            It is of another data set, or of other rules.
+        """
+        if state.get("version") != VERSION:
+            msg = f"the position has the version {state.get('version')!r}, not {VERSION}"
+            raise InputError(msg)
+        rules = self._source.rules
+        names = {"lengths": "the lengths of the documents"}
+        for name, value in state["rules"].items():
+            if name not in rules:
+                raise InputError("the position is of a data set of another kind")
+            if value != rules[name]:
+                if name in names:
+                    raise InputError(f"{names[name]} are not those that the position is of")
+                raise InputError(f"{name} is {rules[name]!r}, and {value!r} in the position")
+        if rules.keys() != state["rules"].keys():
+            raise InputError("the position is of a data set of another kind")
+        self._stop()
+        self._source.seek(state["position"])
+        self._position = dict(state["position"])
+        self._num_steps = state["num_steps"]
+        self._iteration += 1
+
+    def _run(self, iteration: int) -> Iterator[Step]:
+        self._check_current(iteration)
+        self._stop()
+        self._source.seek(self._position)
+        reader = StepReader(self._source, self._planner, self._num_heads, self._depth)
+        self._reader = reader
+        try:
+            while self._steps is None or self._num_steps < self._steps:
+                self._check_current(iteration)
+                taken = reader.take(f"step {self._num_steps + 1}")
+                if taken is None:
+                    return
+                step, num_labels = taken
+                made = of_reader(step, num_labels, self._make_step)
+                self._position = step.planned.drawn.position
+                self._num_steps += 1
+                yield made
+        finally:
+            reader.close()
+
+    def _check_current(self, iteration: int) -> None:
+        if iteration != self._iteration:
+            msg = (
+                "these steps are over: others of the same data were begun, or the position changed"
+            )
+            raise InputError(msg)
+
+    def _stop(self) -> None:
+        """Let nothing be drawn any longer."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader.join()
+            self._reader = None
+
+
+def at_least(name: str, value: SupportsIndex, least: int) -> int:
+    """Return a whole number that an argument must be."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        msg = f"{name} is {value!r}; it must be a whole number"
+        raise InputTypeError(msg) from None
+    if number < least:
+        raise InputError(f"{name} is {number}; it must be at least {least}")
+    return number
