@@ -29,6 +29,7 @@ from lengthwise.torch._check_result import CheckResult, ParameterError  # noqa: 
 from lengthwise.torch._context_parallel import ContextParallel, StepPlanner  # noqa: E402
 from lengthwise.torch._exchange import Exchange, UlyssesExchange  # noqa: E402
 from lengthwise.torch._micro_batch import MicroBatch  # noqa: E402
+from lengthwise.torch._rank_failure import RankFailedError  # noqa: E402
 from lengthwise.torch._requirements import UnsupportedModelError  # noqa: E402
 from lengthwise.torch._step import Step  # noqa: E402
 
@@ -39,6 +40,7 @@ __all__ = [
     "Exchange",
     "MicroBatch",
     "ParameterError",
+    "RankFailedError",
     "Step",
     "StepPlanner",
     "UlyssesExchange",

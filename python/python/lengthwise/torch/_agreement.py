@@ -8,22 +8,27 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 
 from lengthwise.errors import InputError, LengthwiseError
+from lengthwise.torch._rank_failure import waiting_for
 
 _Value = TypeVar("_Value")
 
 
-def shared(work: Callable[[], _Value]) -> list[_Value]:
+def shared(work: Callable[[], _Value], what: str) -> list[_Value]:
     """Return what `work` returns on each rank, once it has on all; a collective call of all ranks.
 
     Parameters
     ----------
     work : callable
         May fail. What it returns is pickled.
+    what : str
+        The name of that, for the error.
 
     Raises
     ------
     InputError
         It failed on another rank. Where it failed, its own error is raised.
+    RankFailedError
+        Another rank is gone, or did not answer.
     """
     error: Exception | None = None
     outcome: tuple[str | None, Any] = (None, None)
@@ -33,7 +38,8 @@ def shared(work: Callable[[], _Value]) -> list[_Value]:
         error = raised
         outcome = (f"{type(raised).__name__}: {raised}", None)
     outcomes: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(outcomes, outcome)
+    with waiting_for(f"all ranks to tell {what}"):
+        dist.all_gather_object(outcomes, outcome)
     if error is not None:
         raise error
     for rank, (text, _) in enumerate(outcomes):
@@ -58,6 +64,8 @@ def agreed(work: Callable[[], _Value], digest: Callable[[_Value], Any], what: st
     ------
     InputError
         It failed on another rank, or came to something else there.
+    RankFailedError
+        Another rank is gone, or did not answer.
     """
     values: list[_Value] = []
 
@@ -66,7 +74,7 @@ def agreed(work: Callable[[], _Value], digest: Callable[[_Value], Any], what: st
         values.append(value)
         return digest(value)
 
-    found = shared(run)
+    found = shared(run, what)
     others = [rank for rank, of_rank in enumerate(found) if of_rank != found[0]]
     if others:
         names = ", ".join(map(str, others))
@@ -82,6 +90,8 @@ def from_rank_0(work: Callable[[], _Value]) -> _Value:
     ------
     LengthwiseError
         It failed there.
+    RankFailedError
+        That rank is gone, or did not answer.
     """
     outcome: list[Any] = [None, None]
     error: Exception | None = None
@@ -91,7 +101,8 @@ def from_rank_0(work: Callable[[], _Value]) -> _Value:
         except Exception as raised:
             error = raised
             outcome = [None, f"{type(raised).__name__}: {raised}"]
-    dist.broadcast_object_list(outcome, src=0)
+    with waiting_for("what rank 0 has found"):
+        dist.broadcast_object_list(outcome, src=0)
     if error is not None:
         raise error
     if outcome[1] is not None:

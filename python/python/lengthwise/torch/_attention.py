@@ -26,10 +26,11 @@ KEYWORD = "lengthwise_work"
 
 @dataclass(frozen=True)
 class AttentionWork:
-    """What the attention of a rank needs to know of a micro-batch."""
+    """What the attention of a rank needs to know of a micro-batch, and its name for errors."""
 
     share: GroupShare
     exchange: Exchange
+    micro_batch: str
 
 
 def register() -> None:
@@ -91,6 +92,7 @@ def attention(
         value[0].transpose(0, 1),
         work.share,
         kernel,
+        f"layer {getattr(module, 'layer_idx', layer)} of {work.micro_batch}",
     )
     return attended[None], None
 

@@ -24,6 +24,7 @@ from lengthwise.torch._loss import head_computes_loss, summed_cross_entropy
 from lengthwise.torch._micro_batch import MicroBatch
 from lengthwise.torch._open_source import BatchRules, open_source
 from lengthwise.torch._plan_limits import check_plan
+from lengthwise.torch._rank_failure import waiting_for, world_timeout
 from lengthwise.torch._requirements import UnsupportedModelError, check_model, check_shards
 from lengthwise.torch._scatter import scatter
 from lengthwise.torch._sequence import TokenSequence
@@ -81,7 +82,7 @@ class ContextParallel:
         _attention.register()
         _set_attention(model)
         sum_gradients(model)
-        group = dist.new_group(list(range(mesh.size())))
+        group = dist.new_group(list(range(mesh.size())), timeout=world_timeout(self._device))
         assert isinstance(group, dist.ProcessGroup)
         # NCCL leaves undefined what point-to-point calls of some ranks do before any of all ranks.
         dist.all_reduce(torch.zeros(1, device=self._device), group=group)
@@ -304,11 +305,19 @@ class ContextParallel:
             The model.
         micro_batch : MicroBatch
             What `step` has returned.
+
+        Raises
+        ------
+        RankFailedError
+            Another rank failed, or did not answer within the timeout of the process group.
         """
         causal_model: Any = model
-        with head_computes_loss(
-            causal_model.get_output_embeddings(), micro_batch.targets
-        ) as computed:
+        with (
+            waiting_for(f"all ranks in the forward of {_name(micro_batch)}"),
+            head_computes_loss(
+                causal_model.get_output_embeddings(), micro_batch.targets
+            ) as computed,
+        ):
             output = model(**self.inputs(micro_batch))
         # FSDP2 may have cast it; whatever else happened to it would have been meant for logits.
         is_cast = computed and output.logits.dtype != computed[0].dtype
@@ -337,7 +346,9 @@ class ContextParallel:
             "input_ids": micro_batch.input_ids,
             "position_ids": micro_batch.position_ids,
             "use_cache": False,
-            _attention.KEYWORD: _attention.AttentionWork(micro_batch.share, self._exchange),
+            _attention.KEYWORD: _attention.AttentionWork(
+                micro_batch.share, self._exchange, _name(micro_batch)
+            ),
         }
 
     def loss_of_logits(self, logits: Tensor, micro_batch: MicroBatch) -> Tensor:
@@ -400,6 +411,10 @@ def sum_gradients(model: nn.Module) -> None:
             module.set_gradient_divide_factor(1.0)
             # A factor of 1 is a plain sum, which every backend has; FSDP2 would have it scaled.
             module.set_force_sum_reduction_for_comms(True)
+
+
+def _name(micro_batch: MicroBatch) -> str:
+    return f"micro-batch {micro_batch.index}"
 
 
 def _set_attention(model: nn.Module) -> None:

@@ -55,7 +55,7 @@ def document_lengths(dataset: Any, lengths: str | Iterable[int] | None) -> array
             raise InputError(msg)
         return count, lengths_digest(own)
 
-    given = shared(given_lengths)
+    given = shared(given_lengths, "the size of their data sets")
     for rank, (count, _) in enumerate(given):
         if count != given[0][0]:
             msg = f"rank {rank}'s data set has {count} documents and rank 0's {given[0][0]}"
@@ -66,7 +66,7 @@ def document_lengths(dataset: Any, lengths: str | Iterable[int] | None) -> array
             msg = f"the data set of rank {min(names)} has no column of lengths; others have one"
             raise InputError(msg)
         share = part(given[0][0], dist.get_world_size(), dist.get_rank())
-        counted = shared(lambda: _counted(dataset, share).tobytes())
+        counted = shared(lambda: _counted(dataset, share).tobytes(), "the lengths of documents")
         return array("q", b"".join(counted))
     if any(digest != given[0][1] for _, digest in given):
         _name_difference(found[0])
@@ -166,7 +166,7 @@ def _name_difference(lengths: array[int]) -> None:
     theirs = array("q", of_rank_0[0])
     pairs = enumerate(zip(lengths, theirs, strict=True))
     mine = next(((document, own) for document, (own, other) in pairs if own != other), None)
-    for rank, found in enumerate(shared(lambda: mine)):
+    for rank, found in enumerate(shared(lambda: mine, "which lengths differ")):
         if found is not None:
             document, length = found
             msg = f"document {document} has {length} tokens on rank {rank} and {theirs[document]} "

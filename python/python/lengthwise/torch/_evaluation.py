@@ -61,7 +61,7 @@ def mean_loss(
     finally:
         reader.close()
     # In the order of the ranks, so that the sum is the same on all.
-    summed = sum(shared(lambda: total))
+    summed = sum(shared(lambda: total, "their losses"))
     if num_labels == 0:
         raise InputError("no token of the data set has a label, so there is no loss")
     return summed / num_labels

@@ -13,12 +13,14 @@ Neither tokens nor heads need divide by the degree.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from lengthwise.torch._rank_failure import RankFailedError
 from lengthwise.torch._shards import GroupShare, Heads
 
 #: Attention of packed sequences: queries ``[tokens, heads, head_dim]``, keys and values
@@ -35,7 +37,13 @@ class Exchange(Protocol):
         ...
 
     def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, share: GroupShare, kernel: Kernel
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        share: GroupShare,
+        kernel: Kernel,
+        place: str,
     ) -> Tensor:
         """Return the attention of this rank's tokens.
 
@@ -48,11 +56,18 @@ class Exchange(Protocol):
             The group, and what this rank has of it.
         kernel : callable
             Attention of whole sequences.
+        place : str
+            The layer and the micro-batch, for errors.
 
         Returns
         -------
         Tensor
             ``[rows, heads, head_dim]``; zero for padding.
+
+        Raises
+        ------
+        RankFailedError
+            Another rank is gone, or did not answer.
         """
         ...
 
@@ -75,7 +90,13 @@ class UlyssesExchange:
         self._is_staged = dist.get_backend(process_group) == "gloo"
 
     def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, share: GroupShare, kernel: Kernel
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        share: GroupShare,
+        kernel: Kernel,
+        place: str,
     ) -> Tensor:
         """Return the attention of this rank's tokens; see `Exchange.attend`."""
         heads = Heads(query.shape[1], key.shape[1])
@@ -84,16 +105,27 @@ class UlyssesExchange:
             num_tokens = share.num_tokens
             attended = kernel(query[:num_tokens], key[:num_tokens], value[:num_tokens], kv_of)
             return _padded(attended, query.shape[0])
-        query, key, value = _ToHeads.apply(query, key, value, share, heads, self)  # pyright: ignore
+        call = _Call.of(self, share, heads, place)
+        query, key, value = _ToHeads.apply(query, key, value, call)  # pyright: ignore
         attended = kernel(query, key, value, kv_of)
         num_rows = max(1, len(share.tokens(share.group_rank)))
-        result: Tensor = _ToTokens.apply(attended, share, heads, self, num_rows)  # pyright: ignore
+        result: Tensor = _ToTokens.apply(attended, call, num_rows)  # pyright: ignore
         return result
 
     def swap(
-        self, share: GroupShare, outgoing: Mapping[int, Tensor], incoming: Mapping[int, Tensor]
+        self,
+        share: GroupShare,
+        outgoing: Mapping[int, Tensor],
+        incoming: Mapping[int, Tensor],
+        place: str,
     ) -> None:
-        """Send a flat tensor to each group rank in `outgoing` and fill those in `incoming`."""
+        """Send a flat tensor to each group rank in `outgoing` and fill those in `incoming`.
+
+        Raises
+        ------
+        RankFailedError
+            Another rank is gone, or did not answer; `place` says where.
+        """
         operations: list[dist.P2POp] = []
         landed: list[tuple[Tensor, Tensor]] = []
         for group_rank, tensor in outgoing.items():
@@ -115,10 +147,22 @@ class UlyssesExchange:
                 dist.P2POp(dist.irecv, wire, share.ranks[group_rank], self.process_group)
             )
         if operations:
-            for work in dist.batch_isend_irecv(operations):
-                work.wait()
+            _wait_for(operations, share, place)
         for tensor, wire in landed:
             tensor.copy_(wire)
+
+
+def _wait_for(operations: list[dist.P2POp], share: GroupShare, place: str) -> None:
+    peers = [f"rank {operation.peer}" for operation in operations]
+    awaited = group = "ranks " + ", ".join(map(str, share.ranks))
+    try:
+        works = dist.batch_isend_irecv(operations)
+        # NCCL has one work for all of them.
+        names = peers if len(works) == len(peers) else [group] * len(works)
+        for awaited, work in zip(names, works, strict=True):  # noqa: B007
+            work.wait()
+    except RuntimeError as error:
+        raise RankFailedError.of(error, f"{awaited} in the exchange of {place}") from error
 
 
 def _padded(rows: Tensor, num_rows: int) -> Tensor:
@@ -127,8 +171,8 @@ def _padded(rows: Tensor, num_rows: int) -> Tensor:
 
 
 def _tokens_for_heads(
-    exchange: UlyssesExchange,
-    share: GroupShare,
+    call: _Call,
+    place: str,
     tensors: list[Tensor],
     heads_of: list[list[range]],
 ) -> list[Tensor]:
@@ -136,6 +180,7 @@ def _tokens_for_heads(
 
     `heads_of` has for each tensor the heads of each group rank.
     """
+    share = call.share
     me, rows = share.group_rank, len(share.tokens(share.group_rank))
     tensors = [tensor[:rows] for tensor in tensors]
     results = [
@@ -159,7 +204,7 @@ def _tokens_for_heads(
         )
         sizes = [len(tokens) * result.shape[1] * result.shape[2] for result in results]
         incoming[peer] = tensors[0].new_empty(sum(sizes))
-    exchange.swap(share, outgoing, incoming)
+    call.exchange.swap(share, outgoing, incoming, place)
     for peer, flat in incoming.items():
         tokens, start = share.tokens(peer), 0
         for result in results:
@@ -170,8 +215,8 @@ def _tokens_for_heads(
 
 
 def _heads_for_tokens(
-    exchange: UlyssesExchange,
-    share: GroupShare,
+    call: _Call,
+    place: str,
     tensors: list[Tensor],
     heads_of: list[list[range]],
     num_heads: list[int],
@@ -181,6 +226,7 @@ def _heads_for_tokens(
 
     What several ranks have for the same head is added.
     """
+    share = call.share
     me, rows = share.group_rank, len(share.tokens(share.group_rank))
     results = [
         tensor.new_zeros(num_rows, heads, tensor.shape[2])
@@ -200,7 +246,7 @@ def _heads_for_tokens(
             for tensor, heads in zip(tensors, heads_of, strict=True)
         ]
         incoming[peer] = tensors[0].new_empty(sum(sizes))
-    exchange.swap(share, outgoing, incoming)
+    call.exchange.swap(share, outgoing, incoming, place)
     # In the order of the ranks, so that sums are the same whoever is first.
     for peer in range(share.degree):
         start, tokens = 0, share.tokens(me)
@@ -215,12 +261,31 @@ def _heads_for_tokens(
     return results
 
 
-def _heads_of(share: GroupShare, heads: Heads) -> tuple[list[range], list[range]]:
-    ranks = range(share.degree)
-    return (
-        [heads.queries(share.degree, rank) for rank in ranks],
-        [heads.kvs(share.degree, rank) for rank in ranks],
-    )
+@dataclass(frozen=True)
+class _Call:
+    """The attention of a layer in a micro-batch, as its exchanges need it.
+
+    `queries` and `kvs` are the heads of each group rank.
+    """
+
+    exchange: UlyssesExchange
+    share: GroupShare
+    heads: Heads
+    place: str
+    queries: list[range]
+    kvs: list[range]
+
+    @staticmethod
+    def of(exchange: UlyssesExchange, share: GroupShare, heads: Heads, place: str) -> _Call:
+        ranks = range(share.degree)
+        return _Call(
+            exchange,
+            share,
+            heads,
+            place,
+            [heads.queries(share.degree, rank) for rank in ranks],
+            [heads.kvs(share.degree, rank) for rank in ranks],
+        )
 
 
 class _ToHeads(torch.autograd.Function):
@@ -228,50 +293,38 @@ class _ToHeads(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        share: GroupShare,
-        heads: Heads,
-        exchange: UlyssesExchange,
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, call: _Call
     ) -> tuple[Tensor, ...]:
-        ctx.call = (share, heads, exchange, query.shape[0])
-        queries, kvs = _heads_of(share, heads)
-        return tuple(_tokens_for_heads(exchange, share, [query, key, value], [queries, kvs, kvs]))
+        ctx.call, ctx.num_rows = call, query.shape[0]
+        heads_of = [call.queries, call.kvs, call.kvs]
+        return tuple(_tokens_for_heads(call, call.place, [query, key, value], heads_of))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        share, heads, exchange, num_rows = ctx.call
-        queries, kvs = _heads_of(share, heads)
-        num_heads = [heads.num_query_heads, heads.num_kv_heads, heads.num_kv_heads]
+        call: _Call = ctx.call
+        heads_of = [call.queries, call.kvs, call.kvs]
+        num_heads = [call.heads.num_query_heads, *[call.heads.num_kv_heads] * 2]
+        place = f"the backward of {call.place}"
         returned = _heads_for_tokens(
-            exchange, share, list(gradients), [queries, kvs, kvs], num_heads, num_rows
+            call, place, list(gradients), heads_of, num_heads, ctx.num_rows
         )
-        return (*returned, None, None, None)
+        return (*returned, None)
 
 
 class _ToTokens(torch.autograd.Function):
     """What was attended: from the rank's heads back to its tokens."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        attended: Tensor,
-        share: GroupShare,
-        heads: Heads,
-        exchange: UlyssesExchange,
-        num_rows: int,
-    ) -> Tensor:
-        ctx.call = (share, heads, exchange)
-        queries, _ = _heads_of(share, heads)
-        return _heads_for_tokens(
-            exchange, share, [attended], [queries], [heads.num_query_heads], num_rows
-        )[0]
+    def forward(ctx: Any, attended: Tensor, call: _Call, num_rows: int) -> Tensor:
+        ctx.call = call
+        num_heads = [call.heads.num_query_heads]
+        return _heads_for_tokens(call, call.place, [attended], [call.queries], num_heads, num_rows)[
+            0
+        ]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        share, heads, exchange = ctx.call
-        queries, _ = _heads_of(share, heads)
-        returned = _tokens_for_heads(exchange, share, [gradients[0]], [queries])
-        return (returned[0], None, None, None, None)
+        call: _Call = ctx.call
+        place = f"the backward of {call.place}"
+        returned = _tokens_for_heads(call, place, [gradients[0]], [call.queries])
+        return (returned[0], None, None)

@@ -116,7 +116,7 @@ def open_source(
 
 def _agreed_kind(dataset: Any, rules: BatchRules) -> bool:
     """Return whether items have numbers, once all ranks have been given the same arguments."""
-    given = shared(lambda: (_is_map(dataset), asdict(rules)))
+    given = shared(lambda: (_is_map(dataset), asdict(rules)), "their data sets' kind")
     first_kind, first = given[0]
     for rank, (kind, arguments) in enumerate(given):
         if kind != first_kind:

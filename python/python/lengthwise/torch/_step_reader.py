@@ -79,7 +79,7 @@ class StepReader:
             taken.append(step)
             return None if step is None else _claim(step)
 
-        claims = shared(claim)
+        claims = shared(claim, "what they have of a step")
         step = taken[0]
         for rank, other in enumerate(claims):
             if (other is None) != (claims[0] is None):
@@ -150,7 +150,9 @@ def _claim(step: UpcomingStep) -> _Claim:
 
 def _name_difference(name: str, drawn: DrawnBatch) -> None:
     """Raise what the first difference between the sequences of ranks is; a collective call."""
-    found = shared(lambda: list(zip(drawn.names, drawn.batch.seq_lens, strict=True)))
+    found = shared(
+        lambda: list(zip(drawn.names, drawn.batch.seq_lens, strict=True)), "which sequences differ"
+    )
     for rank, sequences in enumerate(found):
         if sequences == found[0]:
             continue
