@@ -43,7 +43,11 @@ def of_one_process(model: Any, sequences: list[dict[str, list[int]]]) -> tuple[f
         loss = F.cross_entropy(logits[:-1], labels, reduction="sum") / num_labels
         loss.backward()
         total += float(loss.detach())
-    return total, {name: parameter.grad for name, parameter in model.named_parameters()}
+    return total, {
+        name: parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
 
 
 def of_plan(
@@ -69,7 +73,12 @@ def of_plan(
         loss.backward()
         total += loss.detach()
     dist.all_reduce(total)
-    gradients = {name: parameter.grad.full_tensor() for name, parameter in model.named_parameters()}
+    gradients = {
+        name: parameter.grad.full_tensor()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    assert all(each.requires_grad or each.grad is None for each in model.parameters())
     model.zero_grad(set_to_none=True)
     return float(total), gradients, cp.bytes_sent
 

@@ -23,7 +23,7 @@ from lengthwise.torch._check_result import ZERO, CheckResult, ParameterError
 from lengthwise.torch._context_parallel import ContextParallel
 from lengthwise.torch._position_signal import felt_positions
 from lengthwise.torch._random_steps import RandomStep, random_step
-from lengthwise.torch._reference import accumulate_gradients, copied, whole
+from lengthwise.torch._reference import accumulate_gradients, copied, parameters_of, whole
 
 
 class _GivenPlans:
@@ -79,11 +79,14 @@ def check(
         raise InputError(f"max_seq_len is {max_seq_len}; sequences of a check need 8 tokens")
     if num_plans < 1:
         raise InputError(f"num_plans is {num_plans}; a check needs a plan")
+    if hasattr(model, "get_base_model"):
+        msg = f"{type(model).__name__.removeprefix('FSDP')} can't be made anew without its adapter"
+        raise InputError(msg, hint="check the model before peft adds the adapter")
     config: Any = getattr(model, "config", None)
     own_attention: str | None = getattr(config, "_attn_implementation", None)
     planner = _GivenPlans(mesh.size())
     cp = ContextParallel(planner, model, mesh)
-    parameters = {name: whole(tensor.detach()) for name, tensor in model.named_parameters()}
+    parameters = {name: whole(tensor.detach()) for name, tensor in parameters_of(model)}
     causal_model: Any = model
     table: Tensor = whole(causal_model.get_input_embeddings().weight.detach())
     amplitude = float(table.float().std())
@@ -136,7 +139,7 @@ def _planned(
     losses: list[float] = [0.0] * dist.get_world_size()
     dist.all_gather_object(losses, float(total))
     gradients: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters_of(model):
         if parameter.grad is not None:
             gradients[name] = whole(parameter.grad)
     model.zero_grad(set_to_none=True)

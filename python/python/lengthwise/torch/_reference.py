@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,6 +22,12 @@ from lengthwise.torch._loss import NO_LABEL
 def whole(tensor: Tensor) -> Tensor:
     """Return all of a tensor that may be sharded; a collective call of all ranks if it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def parameters_of(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Give names and parameters, under the names that they have without checkpoint_wrapper."""
+    for name, parameter in model.named_parameters():
+        yield name.replace("_checkpoint_wrapped_module.", ""), parameter
 
 
 def copied(model: nn.Module, parameters: Mapping[str, Tensor], attention: str) -> nn.Module:
@@ -46,13 +52,14 @@ def copied(model: nn.Module, parameters: Mapping[str, Tensor], attention: str) -
     device = next(iter(parameters.values())).device
     reference: nn.Module = kind(config).to(device=device)
     own = dict(reference.named_parameters())
+    trained = {name for name, parameter in parameters_of(model) if parameter.requires_grad}
     if own.keys() != parameters.keys():
         odd = sorted(own.keys() ^ parameters.keys())
         msg = f"{kind.__name__} made from its configuration has other parameters: {odd[0]}"
         raise InputError(msg, hint="check the model before its modules are exchanged")
     for name, parameter in own.items():
         parameter.data = parameters[name].detach().clone()
-        parameter.requires_grad_(model.get_parameter(name).requires_grad)
+        parameter.requires_grad_(name in trained)
     return reference.train(model.training)
 
 

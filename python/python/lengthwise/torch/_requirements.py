@@ -83,6 +83,13 @@ def _reasons(model: nn.Module) -> Iterator[str]:
     ):
         yield "it is compiled by torch.compile"
         return
+    adapted: Any = model
+    # What peft makes of a model has no class in common with transformers'.
+    if not isinstance(model, PreTrainedModel) and hasattr(model, "get_base_model"):
+        if adapted.active_peft_config.is_prompt_learning:
+            yield "its adapter (peft) puts tokens of its own before those of a sequence"
+            return
+        model = adapted.get_base_model()
     if not isinstance(model, PreTrainedModel):
         yield "it is no PreTrainedModel of transformers"
         return
