@@ -41,10 +41,10 @@ class World:
         for process in self._processes:
             process.start()
 
-    def run(self, work: Callable[..., Any], *args: Any) -> list[Any]:
+    def run(self, work: Callable[..., Any], *args: Any, **options: Any) -> list[Any]:
         """What `work` returns on each rank."""
         for tasks in self._tasks:
-            tasks.put((work, args))
+            tasks.put((work, args, options))
         found: dict[int, Any] = {}
         failed: dict[int, str] = {}
         while len(found) + len(failed) < self.size:
@@ -77,9 +77,9 @@ def _serve(rank: int, size: int, port: int, tasks: Any, results: Any) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=size)
     while (task := tasks.get()) is not None:
-        work, args = task
+        work, args, options = task
         try:
-            results.put((rank, True, work(*args)))
+            results.put((rank, True, work(*args, **options)))
         except BaseException:
             results.put((rank, False, traceback.format_exc()))
     # Without waiting for the others, some of which may be gone.

@@ -132,7 +132,7 @@ class ContextParallel:
         context: SupportsIndex | str | None = None,
         overlong: str = "split",
         min_tokens: SupportsIndex | str = 1,
-        seed: SupportsIndex = 0,
+        seed: SupportsIndex | None = 0,
         epochs: SupportsIndex | None = None,
         steps: SupportsIndex | None = None,
         lengths: str | Iterable[int] | None = None,
@@ -164,8 +164,9 @@ class ContextParallel:
             looks back across a cut, "truncate" or "skip".
         min_tokens : int or str
             The shortest sequence in tokens; shorter ones are left out.
-        seed : int
-            Of the order, which is another one every epoch.
+        seed : int or None
+            Of the order, which is another one every epoch. With None, sequences come in the order
+            of their documents, as those of a data set that can only be iterated always do.
         epochs : int, optional
             After how many epochs steps end; the last batch is what is left.
         steps : int, optional
@@ -391,12 +392,13 @@ class ContextParallel:
         read = [TokenSequence.read(value, f"sequence {i}") for i, value in enumerate(sequences)]
         if not read:
             raise InputError("the step has no sequence")
+        for index, sequence in enumerate(read):
+            if len(sequence.input_ids) == 0:
+                raise InputError(f"sequence {index} has no token")
         if not any(sequence.num_labels for sequence in read):
             msg = f"none of the {len(read)} sequences of the step has a label, so it has no loss"
             raise InputError(msg, hint="a sequence of one token has nothing to predict")
         for index, sequence in enumerate(read):
-            if len(sequence.input_ids) == 0:
-                raise InputError(f"sequence {index} has no token")
             sequence.check_vocabulary(self._num_ids, f"sequence {index}")
         seq_lens = [len(sequence.input_ids) for sequence in read]
         plan = self._planner.plan(seq_lens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -154,14 +155,13 @@ def _name_difference(name: str, drawn: DrawnBatch) -> None:
         lambda: list(zip(drawn.names, drawn.batch.seq_lens, strict=True)), "which sequences differ"
     )
     for rank, sequences in enumerate(found):
-        if sequences == found[0]:
-            continue
-        if len(sequences) != len(found[0]):
-            what = f"{len(sequences)} sequences on rank {rank} and {len(found[0])} on rank 0"
-        else:
-            pairs = zip(sequences, found[0], strict=True)
-            mine, theirs = next((mine, theirs) for mine, theirs in pairs if mine != theirs)
-            what = f"{mine[0]} with {mine[1]} tokens on rank {rank}, "
-            what += f"and {theirs[0]} with {theirs[1]} tokens on rank 0"
-        msg = f"the data sets of ranks 0 and {rank} differ: {name} has {what}"
-        raise InputError(msg, hint="all ranks must be given the same data set, in the same order")
+        for mine, theirs in itertools.zip_longest(sequences, found[0]):
+            if mine != theirs:
+                msg = f"the data sets of ranks 0 and {rank} differ: {name} has {_text(mine)} on "
+                msg += f"rank {rank} where rank 0 has {_text(theirs)}"
+                hint = "all ranks must be given the same data set, in the same order"
+                raise InputError(msg, hint=hint)
+
+
+def _text(sequence: tuple[str, int] | None) -> str:
+    return "no more sequence" if sequence is None else f"{sequence[0]} with {sequence[1]} tokens"
