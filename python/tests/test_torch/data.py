@@ -17,6 +17,7 @@ from steps import error_of
 
 import lengthwise as lw
 from lengthwise.torch import ContextParallel
+from lengthwise.torch._document_lengths import document_lengths
 from lengthwise.torch._random_steps import plan_of
 
 
@@ -564,3 +565,39 @@ def refused_positions() -> dict[str, str]:
         "other documents": loaded_in(Stream(changed), of_stream),
         "fewer documents": loaded_in(Stream(items[:2]), of_stream),
     }
+
+
+def lengths_found() -> dict[str, Any]:
+    """The lengths of documents, however a data set has them, and how many were read."""
+    import datasets
+
+    ids = [[1] * n for n in (3, 0, 9, 4, 1)]
+    plain = datasets.Dataset.from_dict({"input_ids": ids})
+    chosen = plain.select([4, 2, 0])
+    doubled = plain.with_transform(
+        lambda rows: {"input_ids": [each * 2 for each in rows["input_ids"]]}
+    )
+    text = datasets.Dataset.from_dict({"text": ["a b", "c"]})
+    tokenized = text.with_transform(
+        lambda rows: {"input_ids": [list(range(len(each))) for each in rows["text"]]}
+    )
+    column = datasets.Dataset.from_dict({"input_ids": ids, "num_tokens": [5, 6, 7, 8, 9]})
+    missing = datasets.Dataset.from_dict({"input_ids": [[1], None]})
+    read = Documents(ids)
+    found: dict[str, Any] = {
+        "plain": document_lengths(plain, None).tolist(),
+        "torch": document_lengths(plain.with_format("torch"), None).tolist(),
+        "chosen": document_lengths(chosen, None).tolist(),
+        "doubled": document_lengths(doubled, None).tolist(),
+        "tokenized": document_lengths(tokenized, None).tolist(),
+        "column": document_lengths(column, None).tolist(),
+        "column of numbers": document_lengths(column.with_format("numpy"), None).tolist(),
+        "named": document_lengths(column.rename_column("num_tokens", "n"), "n").tolist(),
+        "given": document_lengths(plain, torch.tensor([1, 2, 3, 4, 5])).tolist(),
+        "read": document_lengths(read, None).tolist(),
+        "missing": error_of(lambda: document_lengths(missing, None)),
+        "no column": error_of(lambda: document_lengths(column, "n")),
+        "no ids": error_of(lambda: document_lengths(text, None)),
+    }
+    found["share"] = read.read
+    return found

@@ -230,3 +230,22 @@ def test_positions_of_other_data_are_refused(world: Callable[[int], World]) -> N
         assert said["another batch size"] == "no error"
         assert "other documents before document" in said["other documents"]
         assert "other documents before document" in said["fewer documents"]
+
+
+def test_lengths_are_found_however_a_data_set_has_them(world: Callable[[int], World]) -> None:
+    pytest.importorskip("datasets")
+    found = world(2).run(data.lengths_found)
+    for of_rank in found:
+        for name in ("plain", "torch", "read"):
+            assert of_rank[name] == [3, 0, 9, 4, 1]
+        assert of_rank["chosen"] == [1, 9, 3]
+        assert of_rank["doubled"] == [6, 0, 18, 8, 2]
+        assert of_rank["tokenized"] == [3, 1]
+        for name in ("column", "column of numbers", "named"):
+            assert of_rank[name] == [5, 6, 7, 8, 9]
+        assert of_rank["given"] == [1, 2, 3, 4, 5]
+        assert "document 1 has no input_ids" in of_rank["missing"]
+        assert "the data set has the columns input_ids, num_tokens" in of_rank["no column"]
+        assert "has no input_ids; it has text" in of_rank["no ids"]
+    # Each a share.
+    assert [of_rank["share"] for of_rank in found] == [[0, 1], [2, 3, 4]]

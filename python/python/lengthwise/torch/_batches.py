@@ -116,6 +116,9 @@ class Batches:
         if state.get("version") != VERSION:
             msg = f"the position has the version {state.get('version')!r}, not {VERSION}"
             raise InputError(msg)
+        missing = {"num_steps", "position", "rules"} - state.keys()
+        if missing:
+            raise InputError(f"the position has no {min(missing)}")
         rules = self._source.rules
         names = {"lengths": "the lengths of the documents"}
         for name, value in state["rules"].items():

@@ -326,8 +326,7 @@ class ContextParallel:
             msg = f"{type(model).__name__.removeprefix('FSDP')} changes its logits after the head"
             raise UnsupportedModelError(msg)
         summed: Tensor = output.logits.float().sum()
-        # A step without any label has no mean, and teaches nothing.
-        return summed / max(1, micro_batch.num_step_labels)
+        return summed / micro_batch.loss_divisor
 
     def inputs(self, micro_batch: MicroBatch) -> dict[str, Any]:
         """Return what the model's forward takes, for losses other than `loss` computes.
@@ -373,7 +372,7 @@ class ContextParallel:
         if logits.ndim != 3 or logits.shape[:2] != (1, len(targets)):
             msg = f"logits have the shape {tuple(logits.shape)}; the rank has {len(targets)} tokens"
             raise InputError(msg, hint="give the logits of model(**cp.inputs(micro_batch))")
-        return summed_cross_entropy(logits[0], targets) / micro_batch.num_step_labels
+        return summed_cross_entropy(logits[0], targets) / micro_batch.loss_divisor
 
     def close(self) -> None:
         """Give up the process group of exchanges, on all ranks, after the last step."""

@@ -57,7 +57,7 @@ def mean_loss(
                 num_labels += step.num_labels
                 for micro_batch in step:
                     part = float(loss(model, micro_batch))
-                    total += part * micro_batch.num_step_labels
+                    total += part * micro_batch.loss_divisor
     finally:
         reader.close()
     # In the order of the ranks, so that the sum is the same on all.

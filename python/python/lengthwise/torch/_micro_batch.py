@@ -46,3 +46,8 @@ class MicroBatch:
     def num_tokens(self) -> int:
         """How many tokens of the step this rank has; 0 if it runs a weightless one."""
         return 0 if self.is_idle else len(self.share.tokens(self.share.group_rank))
+
+    @property
+    def loss_divisor(self) -> int:
+        """What summed token losses are divided by: a step without any label has the loss 0."""
+        return max(1, self.num_step_labels)
