@@ -60,7 +60,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--steps", type=int, default=3, help="that are measured, after one that is not"
     )
-    parser.add_argument("--memory", default="200MiB", help="of a rank, as planners see it")
+    parser.add_argument("--memory-mib", type=int, default=200, help="of a rank, to plan with")
     parser.add_argument(
         "--profile-s", type=float, default=240.0, help="time to measure the profile in"
     )

@@ -141,8 +141,10 @@ def _profile(options: dict[str, Any], model: Any, mesh: Any) -> lw.Profile:
             mesh,
             context=options["context"],
             time_budget=options["profile_s"],
-            memory=options["memory"],
+            memory=options["memory_mib"] << 20,
             devices_per_node=int(os.environ["LOCAL_WORLD_SIZE"]),
+            # Each has its own part of a core.
+            num_cores=dist.get_world_size(),
             name="two-nodes",
         )
         if dist.get_rank() == 0:
