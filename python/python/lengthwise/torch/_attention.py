@@ -108,16 +108,16 @@ def _refuse(
     is_causal = options.get("is_causal")
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
-    asked = {
-        "a mask": attention_mask is not None,
-        "dropout": dropout != 0.0,
-        "attention to later tokens": not is_causal,
-        "a soft cap": options.get("softcap") is not None,
-        "attention sinks": options.get("s_aux") is not None,
-        "a bias of positions": options.get("position_bias") is not None,
-        "a batch of more than one row": query.shape[0] != 1,
-    }
-    for what, is_asked in asked.items():
+    asked = (
+        ("a mask", attention_mask is not None),
+        ("dropout", dropout != 0.0),
+        ("attention to later tokens", not is_causal),
+        ("a soft cap", options.get("softcap") is not None),
+        ("attention sinks", options.get("s_aux") is not None),
+        ("a bias of positions", options.get("position_bias") is not None),
+        ("a batch of more than one row", query.shape[0] != 1),
+    )
+    for what, is_asked in asked:
         if is_asked:
             msg = f"{layer} asks for {what}, which attention of groups doesn't have"
             raise InputError(msg)

@@ -102,9 +102,10 @@ class UlyssesExchange:
         heads = Heads(query.shape[1], key.shape[1])
         kv_of = heads.kv_of(share.degree, share.group_rank)
         if share.degree == 1:
-            num_tokens = share.num_tokens
-            attended = kernel(query[:num_tokens], key[:num_tokens], value[:num_tokens], kv_of)
-            return _padded(attended, query.shape[0])
+            num_tokens, num_rows = share.num_tokens, query.shape[0]
+            if num_tokens < num_rows:
+                query, key, value = query[:num_tokens], key[:num_tokens], value[:num_tokens]
+            return _padded(kernel(query, key, value, kv_of), num_rows)
         call = _Call.of(self, share, heads, place)
         query, key, value = _ToHeads.apply(query, key, value, call)  # pyright: ignore
         attended = kernel(query, key, value, kv_of)

@@ -55,6 +55,9 @@ def packed_causal_attention(
         return _varlen(query, key, value, kv_of, seq_lens, scale, window)
     key, value = _for_each_query_head(key, kv_of), _for_each_query_head(value, kv_of)
     pieces: list[Tensor] = []
+    if len(seq_lens) == 1:
+        pieces = _one_sequence(query, key, value, scale, window)
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
     for q, k, v in zip(
         query.split(list(seq_lens)),
         key.split(list(seq_lens)),
