@@ -4,6 +4,7 @@ use lengthwise_comm::CommError;
 use lengthwise_core::{CoreError, PlanViolation, Rank};
 use lengthwise_cost::{CostError, ProfileError};
 use lengthwise_plan::PlanError;
+use lengthwise_survey::SurveyError;
 use lengthwise_tensor::TensorError;
 use thiserror::Error;
 
@@ -25,6 +26,9 @@ pub enum TrainError {
     /// The measured costs make no model.
     #[error(transparent)]
     Cost(#[from] CostError),
+    /// Nothing can be measured.
+    #[error(transparent)]
+    Survey(#[from] SurveyError),
     /// The profile is not of this run.
     #[error(transparent)]
     Profile(#[from] ProfileError),

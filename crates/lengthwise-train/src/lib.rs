@@ -27,11 +27,12 @@ mod trace;
 mod trainer;
 pub mod volume;
 
-pub use calibration::{Clock, MeasuredCosts, MeasuringProgress, MeasuringRule, calibrate, profile};
+pub use calibration::{Clock, MeasuringProgress, MeasuringRule, calibrate, profile};
 pub use checkpoint::{CheckpointError, CheckpointWriter};
 pub use error::TrainError;
 pub use executor::{Executor, MicroBatchTime, StepOutcome};
 pub use feed::{PlanFeed, PlannedBatch, Planning, PlanningCosts};
+pub use lengthwise_survey::{MeasuredCosts, SurveyRule};
 pub use model::{ModelConfig, ModelError, ModelSpec, ParameterKind, ParameterSpec, UnitSpec};
 pub use options::{InjectedFailure, OptimizerConfig, TrainOptions};
 pub use record::{RankTime, StepRecord, TrainObserver, TrainSummary};

@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use lengthwise_comm::{Communicator, ReduceOp};
-use lengthwise_core::{Bytes, Rank, Seconds, StrategySpace};
+use lengthwise_core::{Rank, Seconds};
+use lengthwise_survey::{MeasuredCosts, Survey, Surveyed};
 
-use super::survey::Survey;
-use super::{MeasuredCosts, MeasuringProgress, MeasuringRule};
+use super::running;
+use super::{MeasuringProgress, MeasuringRule};
 use crate::executor::Executor;
 use crate::timed::Timed;
 use crate::timeline::Timeline;
@@ -21,15 +22,14 @@ pub struct Measuring<'a, C: Communicator> {
     executor: Executor<Timed<C>>,
     rule: MeasuringRule,
     started: Instant,
-    survey: Survey<'a>,
+    survey: Survey,
 }
 
 impl<'a, C: Communicator> Measuring<'a, C> {
     pub fn new(
         options: &'a TrainOptions,
         world: &C,
-        space: &StrategySpace,
-        device_memory: Bytes,
+        surveyed: Surveyed,
         rule: MeasuringRule,
     ) -> Result<Self, TrainError> {
         let started = Instant::now();
@@ -39,7 +39,7 @@ impl<'a, C: Communicator> Measuring<'a, C> {
                 Timed::new(world.clone(), Timeline::default()),
                 0,
             )?,
-            survey: Survey::new(options, space, device_memory, rule)?,
+            survey: Survey::new(surveyed, rule.survey)?,
             options,
             rule,
             started,
@@ -54,19 +54,19 @@ impl<'a, C: Communicator> Measuring<'a, C> {
             let Some(subject) = self.survey.next(elapsed)? else {
                 return Ok(());
             };
-            let trial = self.survey.trial(subject);
-            trial.run(&mut self.executor, self.rule.clock, self.started)?;
+            let trial = self.survey.trial_mut(subject);
+            running::run(trial, &mut self.executor, self.rule.clock, self.started)?;
         }
     }
 
     /// What came of it.
     pub fn finish(mut self) -> Result<MeasuredCosts, TrainError> {
         let step_overhead = match self.survey.shortest() {
-            Some(trial) => trial.step_rest(&mut self.executor, &self.options.optimizer)?,
+            Some(trial) => running::step_rest(trial, &mut self.executor, &self.options.optimizer)?,
             None => 0.0,
         };
         let elapsed = self.elapsed()?;
-        self.survey.finish(Seconds::new(step_overhead)?, elapsed)
+        Ok(self.survey.finish(Seconds::new(step_overhead)?, elapsed)?)
     }
 
     /// Seconds since the beginning, agreed on by all ranks.
@@ -82,7 +82,7 @@ impl<'a, C: Communicator> Measuring<'a, C> {
         if self.executor.world().rank() == Rank(0) {
             progress(MeasuringProgress {
                 elapsed: Seconds::new(elapsed)?,
-                time_budget: self.rule.time_budget.into(),
+                time_budget: self.rule.survey.time_budget.into(),
                 num_trials: self.survey.num_trials(),
                 expected_error: self.survey.expected_error(),
             });

@@ -1,30 +1,20 @@
 //! The costs of this machine, measured: briefly before training starts, or thoroughly for a profile.
 //!
-//! Micro-batches run through the executor itself, on all ranks at once, since ranks may share processors:
-//!
-//! ```text
-//! first          one token a rank, a few short lengths, each degree inside a node and across nodes
-//! then           what tells most of typical micro-batches for the time it takes, or a disturbed run once more
-//! in between     one micro-batch again and again, which shows how the machine's speed drifts
-//! for a profile  mixed groups of mixed lengths, which the fit does not see, spread over the time as well
-//! until          the expected error of typical micro-batches is small, or time is up
-//! ```
-
-mod candidates;
+//! Micro-batches run through the executor itself, on all ranks at once, since ranks may share processors. Which ones,
+//! a [`Survey`](lengthwise_survey::Survey) decides.
+//
 mod clock;
-mod held_out;
-mod layout;
 mod measuring;
 mod profile;
-mod survey;
-mod trial;
+mod running;
 
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use lengthwise_comm::Communicator;
 use lengthwise_core::{Bytes, Degree, Seconds, StrategySpace};
-use lengthwise_cost::{CoreSharing, FitReport, FittedCosts, KindCosts, Measurement, StepModel};
+use lengthwise_cost::{CoreSharing, FittedCosts, KindCosts};
+use lengthwise_survey::{MeasuredCosts, SurveyRule, Surveyed};
 
 use crate::{TrainError, TrainOptions, memory};
 use measuring::Measuring;
@@ -36,21 +26,11 @@ pub use profile::{profile, profiled};
 /// times are meant for.
 const USUAL_CORE_FRACTION: f64 = 0.25;
 
-/// How thoroughly costs are measured.
+/// How thoroughly costs are measured, and by which clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MeasuringRule {
-    /// What measuring should take; it may take a run longer.
-    pub time_budget: Duration,
-    /// Measuring ends where this relative error of typical micro-batches is expected.
-    pub target_error: f64,
-    /// Micro-batches are measured no more often than this to fit costs.
-    pub most_rounds: u32,
-    /// Whether every degree is measured, rather than powers of two.
-    pub every_degree: bool,
-    /// How many mixed micro-batches are held against the fit.
-    pub num_held_out: u32,
-    /// No run is started that may take longer.
-    pub longest_run: Duration,
+    /// How thoroughly.
+    pub survey: SurveyRule,
     /// What time is measured by. By the processor's, ranks must share all of its cores.
     pub clock: Clock,
 }
@@ -58,33 +38,15 @@ pub struct MeasuringRule {
 impl MeasuringRule {
     /// Before training starts: some seconds.
     pub const BRIEF: MeasuringRule = MeasuringRule {
-        time_budget: Duration::from_secs(4),
-        target_error: 0.02,
-        most_rounds: 24,
-        every_degree: false,
-        num_held_out: 0,
-        longest_run: Duration::from_millis(1500),
+        survey: SurveyRule::BRIEF,
         clock: Clock::Wall,
     };
 
     /// For a profile, within a time budget.
     pub fn thorough(time_budget: Duration) -> Self {
         MeasuringRule {
-            time_budget,
-            target_error: 0.005,
-            most_rounds: 400,
-            every_degree: true,
-            num_held_out: 12,
-            longest_run: time_budget / 12,
+            survey: SurveyRule::thorough(time_budget),
             clock: Clock::Wall,
-        }
-    }
-
-    fn slower_by(self, factor: f64) -> Self {
-        MeasuringRule {
-            time_budget: self.time_budget.mul_f64(factor),
-            longest_run: self.longest_run.mul_f64(factor),
-            ..self
         }
     }
 }
@@ -102,21 +64,6 @@ pub struct MeasuringProgress {
     pub expected_error: f64,
 }
 
-/// What was measured, and what follows from it.
-#[derive(Clone, Debug)]
-pub struct MeasuredCosts {
-    /// What steps take.
-    pub model: StepModel,
-    /// How well that fits.
-    pub report: FitReport,
-    /// All that was run.
-    pub measurements: Vec<Measurement>,
-    /// Bytes that a device was seen to hold for each of its own tokens.
-    pub bytes_per_local_token: f64,
-    /// Bytes that a device was seen to hold for each sequence of its group.
-    pub bytes_per_sequence: f64,
-}
-
 /// The costs of a run's model on this world, the same on every rank.
 ///
 /// # Errors
@@ -132,10 +79,43 @@ pub fn calibrate<C: Communicator>(
 ) -> Result<MeasuredCosts, TrainError> {
     let core_fraction = options.emulation.as_ref().map(|e| e.core_fraction());
     let slowness = core_fraction.map_or(1.0, |part| (USUAL_CORE_FRACTION / part).max(1.0));
-    let rule = rule.slower_by(slowness);
-    let mut measuring = Measuring::new(options, world, space, device_memory, rule)?;
+    let rule = MeasuringRule {
+        survey: rule.survey.slower_by(slowness),
+        ..*rule
+    };
+    let surveyed = surveyed(options, space, device_memory, rule.clock);
+    let mut measuring = Measuring::new(options, world, surveyed, rule)?;
     measuring.measure(progress)?;
     measuring.finish()
+}
+
+/// A run, as far as it is known without measuring.
+pub(crate) fn surveyed(
+    options: &TrainOptions,
+    space: &StrategySpace,
+    device_memory: Bytes,
+    clock: Clock,
+) -> Surveyed {
+    let num_ranks = options.cluster.num_devices();
+    let degrees = space.degrees().filter(|degree| degree.get() <= num_ranks);
+    let degrees: Vec<Degree> = degrees.collect();
+    let sharing = core_sharing(options);
+    Surveyed {
+        cluster: options.cluster.clone(),
+        activations: options.activations,
+        context: options.context,
+        // A rank with fewer heads leaves a shared core to the others.
+        num_heads: (!sharing.is_shared()).then_some(options.model.heads as u32),
+        sharing,
+        sharing_by_clock: match clock {
+            // It counts work, whoever does it meanwhile.
+            Clock::Processor { .. } => CoreSharing::new(num_ranks, 1),
+            Clock::Wall => sharing,
+        },
+        device_memory,
+        memory: counted_memory(options, degrees.iter().copied()),
+        degrees,
+    }
 }
 
 /// How the ranks of a run share the cores of this machine; emulated devices have each their own pace.

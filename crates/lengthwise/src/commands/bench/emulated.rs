@@ -17,8 +17,8 @@ use lengthwise_data::TokenBatch;
 use lengthwise_plan::{PlanError, PlannerKind, Problem};
 use lengthwise_sim::{Overlap, ShardedBytes, SimError, StepCosts, simulate};
 use lengthwise_train::{
-    MeasuringRule, StepRecord, TrainError, TrainObserver, TrainOptions, measure_costs, train,
-    volume,
+    MeasuringRule, StepRecord, SurveyRule, TrainError, TrainObserver, TrainOptions, measure_costs,
+    train, volume,
 };
 
 use crate::failure::Failure;
@@ -114,8 +114,11 @@ pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(
 /// What steps cost, measured as before a training.
 fn measure(options: &TrainOptions, time_budget: Duration) -> Result<StepModel, Failure> {
     let rule = MeasuringRule {
-        time_budget,
-        every_degree: true,
+        survey: SurveyRule {
+            time_budget,
+            every_degree: true,
+            ..SurveyRule::BRIEF
+        },
         ..MeasuringRule::BRIEF
     };
     let measured = measure_costs(options, &rule, &|_| {});

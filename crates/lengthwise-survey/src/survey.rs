@@ -1,19 +1,15 @@
-//! What was measured so far, and what is to be measured next. Every rank takes the same decisions, from times that all
-//! have agreed on.
+//! What was measured so far, and what is to be measured next. Where every rank decides for itself, all decide the same
+//! from times that they have agreed on.
 
-use lengthwise_core::{Bytes, Degree, Rank, Seconds, Strategy, StrategySpace, Tokens};
+use lengthwise_core::{Degree, Rank, Seconds, Strategy, Tokens};
 use lengthwise_cost::fitting::{Drift, Fit, Observation, TimeTerms, non_negative};
 use lengthwise_cost::{
-    CoreSharing, CostModel, FitReport, FittedCosts, FittedModel, GroupShape, Measurement, Span,
-    StepModel,
+    CostModel, FitReport, FittedModel, GroupShape, Measurement, Span, StepModel,
 };
 
-use super::candidates::{self, Candidate, Knowledge, RunTerms, SHORT};
-use super::clock::Clock;
-use super::layout::Layout;
-use super::trial::Trial;
-use super::{MeasuredCosts, MeasuringRule, core_sharing, counted_memory, held_out};
-use crate::{TrainError, TrainOptions, memory};
+use crate::candidates::{self, Candidate, Knowledge, RunTerms, SHORT};
+use crate::layout::Layout;
+use crate::{MeasuredCosts, SurveyError, SurveyRule, Surveyed, Trial, held_out};
 
 /// A run that is so far from what the fit says was probably disturbed by other work.
 const DISTURBED: f64 = 0.25;
@@ -69,18 +65,12 @@ struct Spent {
 
 /// What was measured so far. Runs of the reference and of held-out micro-batches are spread over all the time, so that
 /// each is seen at every speed that the machine has.
-pub struct Survey<'a> {
-    options: &'a TrainOptions,
-    rule: MeasuringRule,
-    device_memory: f64,
-    /// What is known without measuring.
-    counted: FittedCosts,
-    degrees: Vec<Degree>,
+pub struct Survey {
+    surveyed: Surveyed,
+    rule: SurveyRule,
     /// Where groups are measured; that of degree 1 is the first.
     layouts: Vec<Layout>,
     terms: TimeTerms,
-    /// How the clock sees ranks share cores.
-    sharing: CoreSharing,
     /// What must be known before a fit makes sense, the last one first.
     first: Vec<Candidate>,
     candidates: Vec<Candidate>,
@@ -116,47 +106,32 @@ impl Point {
     }
 }
 
-impl<'a> Survey<'a> {
+impl Survey {
     /// Nothing is measured yet.
-    pub fn new(
-        options: &'a TrainOptions,
-        space: &StrategySpace,
-        device_memory: Bytes,
-        rule: MeasuringRule,
-    ) -> Result<Self, TrainError> {
-        let num_ranks = options.cluster.num_devices();
-        let degrees: Vec<Degree> = space
-            .degrees()
-            .filter(|degree| degree.get() <= num_ranks)
-            .collect();
+    ///
+    /// # Errors
+    ///
+    /// No micro-batch of such groups can be run.
+    pub fn new(surveyed: Surveyed, rule: SurveyRule) -> Result<Self, SurveyError> {
+        let Surveyed {
+            cluster, degrees, ..
+        } = &surveyed;
         let exchanging = if rule.every_degree {
-            Layout::every(&degrees, &options.cluster)
+            Layout::every(degrees, cluster)
         } else {
-            Layout::exchanging(&degrees, &options.cluster)
+            Layout::exchanging(degrees, cluster)
         };
-        let single = Layout::of(Degree::ONE, &options.cluster);
+        let single = Layout::of(Degree::ONE, cluster);
         let layouts: Vec<Layout> = std::iter::once(single).chain(exchanging).collect();
-        // A rank with fewer heads leaves a shared core to the others.
-        let is_shared = core_sharing(options).is_shared();
-        let num_heads = (!is_shared).then_some(options.model.heads as u32);
-        let activations = options.activations;
         let shapes = layouts.iter().map(|layout| GroupShape {
-            strategy: Strategy::ulysses(layout.degree, activations),
+            strategy: Strategy::ulysses(layout.degree, surveyed.activations),
             span: layout.span,
         });
         let mut survey = Survey {
             rule,
-            device_memory: device_memory.as_f64(),
-            counted: counted_memory(options, degrees.iter().copied()),
-            terms: TimeTerms::new(num_heads, shapes),
-            sharing: match rule.clock {
-                // It counts work, whoever does it meanwhile.
-                Clock::Processor { .. } => CoreSharing::new(num_ranks, 1),
-                Clock::Wall => core_sharing(options),
-            },
+            terms: TimeTerms::new(surveyed.num_heads, shapes),
             layouts,
-            degrees,
-            options,
+            surveyed,
             first: Vec::new(),
             candidates: Vec::new(),
             rows: Vec::new(),
@@ -168,10 +143,11 @@ impl<'a> Survey<'a> {
             expected_error: 1.0,
         };
         survey.first = survey.first();
-        let most = |layout: usize| survey.most_tokens(survey.layouts[layout].degree);
-        survey.candidates = candidates::candidates(&survey.layouts, options.context.0, most);
+        let most = |layout: usize| survey.surveyed.most_tokens(survey.layouts[layout].degree);
+        survey.candidates =
+            candidates::candidates(&survey.layouts, survey.surveyed.context.0, most);
         let candidates = survey.candidates.iter();
-        let rows: Result<Vec<RunTerms>, TrainError> = candidates
+        let rows: Result<Vec<RunTerms>, SurveyError> = candidates
             .map(|one| Ok(survey.row(&survey.trial_of(one)?, one.layout)))
             .collect();
         survey.rows = rows?;
@@ -186,7 +162,10 @@ impl<'a> Survey<'a> {
         };
         let mut first = vec![one(0, 1)];
         for (layout, Layout { degree, .. }) in self.layouts.iter().enumerate() {
-            let most = self.most_tokens(*degree).min(self.options.context.0);
+            let most = self
+                .surveyed
+                .most_tokens(*degree)
+                .min(self.surveyed.context.0);
             let short = (SHORT * u64::from(degree.get())).min(most);
             first.push(one(layout, short));
             if layout == 0 || layout + 1 == self.layouts.len() {
@@ -198,7 +177,11 @@ impl<'a> Survey<'a> {
     }
 
     /// What to measure next, after so many seconds; `None` if enough is known or time is up.
-    pub fn next(&mut self, elapsed_s: f64) -> Result<Option<Subject>, TrainError> {
+    ///
+    /// # Errors
+    ///
+    /// What was recorded makes no costs.
+    pub fn next(&mut self, elapsed_s: f64) -> Result<Option<Subject>, SurveyError> {
         if let Some((subject, since_s)) = self.present.take() {
             let took = elapsed_s - since_s;
             match subject {
@@ -215,7 +198,7 @@ impl<'a> Survey<'a> {
         Ok(next)
     }
 
-    fn next_after_first(&mut self, elapsed_s: f64) -> Result<Option<Subject>, TrainError> {
+    fn next_after_first(&mut self, elapsed_s: f64) -> Result<Option<Subject>, SurveyError> {
         let time_is_up = elapsed_s >= self.rule.time_budget.as_secs_f64();
         let Spent {
             fitted,
@@ -237,7 +220,7 @@ impl<'a> Survey<'a> {
     }
 
     /// The held-out micro-batch that was measured least, if it should be measured again.
-    fn next_held_out(&mut self, time_is_up: bool) -> Result<Option<Subject>, TrainError> {
+    fn next_held_out(&mut self, time_is_up: bool) -> Result<Option<Subject>, SurveyError> {
         let index = self.held_out.len();
         if index < self.rule.num_held_out as usize && (index == 0 || !time_is_up) {
             let trial = self.mixed(index as u64)?;
@@ -252,7 +235,7 @@ impl<'a> Survey<'a> {
     }
 
     /// What tells most of typical micro-batches, or was disturbed; once enough is known, what is left to hold out.
-    fn next_fitted(&mut self) -> Result<Option<Subject>, TrainError> {
+    fn next_fitted(&mut self) -> Result<Option<Subject>, SurveyError> {
         let drift = self.drift();
         let fit = self.fit(&drift)?;
         let errors = self.layout_errors(&fit, &drift);
@@ -314,7 +297,7 @@ impl<'a> Survey<'a> {
     }
 
     /// The micro-batch that shows the machine's speed: the longest of groups of one that is short enough to be run often.
-    fn reference(&mut self) -> Result<usize, TrainError> {
+    fn reference(&mut self) -> Result<usize, SurveyError> {
         if let Some(reference) = self.reference {
             return Ok(reference);
         }
@@ -334,11 +317,11 @@ impl<'a> Survey<'a> {
     }
 
     /// Mixed groups, which hold about as much work as each other by what is known now.
-    fn mixed(&self, index: u64) -> Result<Trial, TrainError> {
+    fn mixed(&self, index: u64) -> Result<Trial, SurveyError> {
         let model = self.model(&self.fit(&self.drift())?, Seconds::ZERO)?;
         let left = HELD_OUT_PART * self.rule.time_budget.as_secs_f64();
         let num_runs = self.rule.num_held_out * HELD_OUT_ROUNDS;
-        let activations = self.options.activations;
+        let activations = self.surveyed.activations;
         let seconds = |degree: Degree, seq_len: u64| {
             let strategy = Strategy::ulysses(degree, activations);
             let span = Span::OneNode;
@@ -347,18 +330,23 @@ impl<'a> Survey<'a> {
         };
         let groups: Vec<(Vec<Rank>, Vec<u64>)> = held_out::mixed_groups(
             index,
-            &self.degrees,
-            &self.options.cluster,
-            self.options.context.0,
-            |degree| self.most_tokens(degree),
+            &self.surveyed.degrees,
+            &self.surveyed.cluster,
+            self.surveyed.context.0,
+            |degree| self.surveyed.most_tokens(degree),
             seconds,
             left / f64::from(num_runs.max(1)),
         );
         Trial::new(groups, activations)
     }
 
+    /// What the survey is of.
+    pub fn surveyed(&self) -> &Surveyed {
+        &self.surveyed
+    }
+
     /// The micro-batch that is meant.
-    pub fn trial(&mut self, subject: Subject) -> &mut Trial {
+    pub fn trial_mut(&mut self, subject: Subject) -> &mut Trial {
         match subject {
             Subject::Fitted(index) | Subject::Reference(index) => &mut self.points[index].trial,
             Subject::HeldOut(index) => &mut self.held_out[index],
@@ -380,31 +368,36 @@ impl<'a> Survey<'a> {
         self.expected_error
     }
 
-    fn model(&self, fit: &Fit, step_overhead: Seconds) -> Result<StepModel, TrainError> {
+    fn model(&self, fit: &Fit, step_overhead: Seconds) -> Result<StepModel, SurveyError> {
         Ok(StepModel {
-            cost: FittedModel::new(fit.costs(&self.counted))?,
+            cost: FittedModel::new(fit.costs(&self.surveyed.memory))?,
             step_overhead,
-            sharing: core_sharing(self.options),
+            sharing: self.surveyed.sharing,
         })
     }
 
-    /// The model that was fitted, how good it is, and all that it was fitted to or held against.
+    /// The model that was fitted, how good it is, and all that it was fitted to or held against; where a step takes
+    /// `step_overhead` beside its micro-batches, and measuring took `elapsed_s` seconds.
+    ///
+    /// # Errors
+    ///
+    /// What was recorded makes no costs.
     pub fn finish(
         self,
         step_overhead: Seconds,
         elapsed_s: f64,
-    ) -> Result<MeasuredCosts, TrainError> {
+    ) -> Result<MeasuredCosts, SurveyError> {
         let drift = self.drift();
         let model = self.model(&self.fit(&drift)?, step_overhead)?;
         // What the clock should have shown.
         let by_clock = StepModel {
-            sharing: self.sharing,
+            sharing: self.surveyed.sharing_by_clock,
             ..model.clone()
         };
         let measured = |trials: &mut dyn Iterator<Item = &Trial>, held_out: bool| {
             trials
-                .map(|trial| trial.measurement(&by_clock, &self.options.cluster, &drift, held_out))
-                .collect::<Result<Vec<Measurement>, TrainError>>()
+                .map(|trial| trial.measurement(&by_clock, &self.surveyed.cluster, &drift, held_out))
+                .collect::<Result<Vec<Measurement>, SurveyError>>()
         };
         let mut measurements = measured(&mut self.points.iter().map(|point| &point.trial), false)?;
         let held_out = measured(&mut self.held_out.iter(), true)?;
@@ -424,6 +417,7 @@ impl<'a> Survey<'a> {
         };
         measurements.extend(held_out);
         Ok(MeasuredCosts {
+            surveyed: self.surveyed,
             model,
             report,
             measurements,
@@ -432,14 +426,18 @@ impl<'a> Survey<'a> {
         })
     }
 
-    fn trial_of(&self, candidate: &Candidate) -> Result<Trial, TrainError> {
+    fn trial_of(&self, candidate: &Candidate) -> Result<Trial, SurveyError> {
         let layout = &self.layouts[candidate.layout];
-        Trial::equal(layout, &candidate.seq_lens, self.options.activations)
+        Trial::equal(layout, &candidate.seq_lens, self.surveyed.activations)
     }
 
     fn row(&self, trial: &Trial, layout: usize) -> RunTerms {
         RunTerms {
-            terms: trial.terms(&self.terms, self.sharing, &self.options.cluster),
+            terms: trial.terms(
+                &self.terms,
+                self.surveyed.sharing_by_clock,
+                &self.surveyed.cluster,
+            ),
             longest: trial.longest(),
             local_tokens: trial.fullest().0,
             layout,
@@ -447,7 +445,7 @@ impl<'a> Survey<'a> {
     }
 
     /// The point of a candidate, perhaps a new one.
-    fn point(&mut self, candidate: &Candidate) -> Result<usize, TrainError> {
+    fn point(&mut self, candidate: &Candidate) -> Result<usize, SurveyError> {
         let mut points = self.points.iter();
         if let Some(index) = points.position(|point| point.candidate == *candidate) {
             return Ok(index);
@@ -466,7 +464,7 @@ impl<'a> Survey<'a> {
         reference.map_or_else(Drift::default, |trial| Drift::of(&trial.rounds))
     }
 
-    fn fit(&self, drift: &Drift) -> Result<Fit, TrainError> {
+    fn fit(&self, drift: &Drift) -> Result<Fit, SurveyError> {
         let measured = self.points.iter().filter(|point| point.rounds() > 0);
         let measured: Vec<(&Point, f64)> = measured
             .map(|point| (point, point.trial.seconds(drift)))
@@ -537,12 +535,12 @@ impl<'a> Survey<'a> {
     }
 
     /// Bytes that devices held for each of their tokens and each sequence, by least squares of relative errors.
-    fn measured_memory(&self) -> Result<(f64, f64), TrainError> {
+    fn measured_memory(&self) -> Result<(f64, f64), SurveyError> {
         let points = self.points.iter().map(|point| &point.trial);
         let (rows, values): (Vec<Vec<f64>>, Vec<f64>) = points
             .map(|trial| {
                 let (tokens, sequences) = trial.fullest();
-                let peak = trial.peak_memory.max(1.0);
+                let peak = trial.peak_memory().max(1.0);
                 (vec![1.0 / peak, tokens / peak, sequences / peak], 1.0)
             })
             .unzip();
@@ -558,16 +556,6 @@ impl<'a> Survey<'a> {
         let points = self.points.iter().enumerate();
         let points = points.filter(|&(index, _)| Some(index) != self.reference);
         points.map(|(_, point)| point.rounds()).sum()
-    }
-
-    /// Tokens that a group of `degree` has room for.
-    fn most_tokens(&self, degree: Degree) -> u64 {
-        let TrainOptions {
-            model, activations, ..
-        } = self.options;
-        let per_token = memory::bytes_per_token(model, degree, *activations);
-        let room = self.device_memory - self.counted.fixed_memory_bytes;
-        ((room / per_token) as u64).max(1)
     }
 }
 

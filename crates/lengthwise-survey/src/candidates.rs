@@ -2,7 +2,7 @@
 
 use lengthwise_cost::fitting::{Features, Fit, Uncertainty};
 
-use super::layout::Layout;
+use crate::layout::Layout;
 
 /// Tokens a rank in the shortest runs.
 pub const SHORT: u64 = 128;

@@ -1,57 +1,44 @@
 //! A simulated machine of wandering speed, surveyed as a real one is.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use lengthwise_core::{Activations, Cluster, Device, Speed};
-use lengthwise_cost::KindCosts;
+use lengthwise_core::{Activations, Bytes, Cluster, Device, Speed, StrategyKind};
+use lengthwise_cost::{CoreSharing, FittedCosts, KindCosts};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::{ModelConfig, OptimizerConfig};
 
 const NUM_RANKS: u32 = 8;
 const NUM_SEEDS: u64 = 24;
 const TIME_BUDGET: Duration = Duration::from_secs(60);
 
-fn options() -> TrainOptions {
-    let device = Device::new(Bytes::from_mib(40), Speed::NOMINAL);
-    TrainOptions {
-        model: ModelConfig {
-            vocab: 257,
-            hidden: 96,
-            layers: 3,
-            heads: 6,
-            kv_heads: 3,
-            ffn: 256,
-            rope_theta: 1e4,
-            norm_epsilon: 1e-5,
-            tied_output: true,
-        },
-        optimizer: OptimizerConfig {
-            learning_rate: 1e-2,
-            min_learning_rate: 1e-3,
-            warmup_steps: 2,
-            beta1: 0.9,
-            beta2: 0.95,
-            epsilon: 1e-8,
-            weight_decay: 0.1,
-            clip_norm: None,
-        },
-        cluster: Cluster::uniform(1, NUM_RANKS, device).unwrap(),
-        emulation: None,
-        costs: None,
-        refinement: None,
-        context: Tokens(1 << 14),
-        steps: 1,
-        seed: 0,
+/// A small decoder on ranks that take turns on two cores.
+fn surveyed_here() -> Surveyed {
+    // Six heads divide unevenly among four or five ranks.
+    let per_local_token = [9368.0, 9496.0, 9368.0, 10272.0, 10152.0, 9752.0];
+    let degrees: Vec<Degree> = (1..=6).map(|of| Degree::new(of).unwrap()).collect();
+    let per_token = degrees.iter().zip(per_local_token);
+    let costs = KindCosts {
+        memory_bytes_per_token: per_token
+            .map(|(&degree, bytes)| (degree, bytes / f64::from(degree.get())))
+            .collect(),
+        ..KindCosts::default()
+    };
+    let memory = Bytes::from_mib(40);
+    Surveyed {
+        cluster: Cluster::uniform(1, NUM_RANKS, Device::new(memory, Speed::NOMINAL)).unwrap(),
+        degrees,
         activations: Activations::Recompute,
-        degrees: None,
-        plan_ahead: 2,
-        checkpoint: None,
-        traced_steps: BTreeSet::new(),
-        injected_failure: None,
+        context: Tokens(1 << 14),
+        num_heads: None,
+        sharing: CoreSharing::new(NUM_RANKS, 2),
+        sharing_by_clock: CoreSharing::new(NUM_RANKS, 2),
+        device_memory: memory,
+        memory: FittedCosts {
+            fixed_memory_bytes: 3_947_496.0,
+            ..FittedCosts::of_kind(StrategyKind::ulysses(Activations::Recompute), costs)
+        },
     }
 }
 
@@ -69,7 +56,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(seed: u64, wandering: f64, jitter: f64, options: &TrainOptions) -> Self {
+    fn new(seed: u64, wandering: f64, jitter: f64, surveyed: &Surveyed) -> Self {
         let degree = |degree| Degree::new(degree).unwrap();
         let costs = KindCosts {
             quadratic_s_per_token2: 1e-8,
@@ -81,14 +68,14 @@ impl Machine {
         };
         let costs = FittedCosts {
             micro_batch_overhead_s: 2e-3,
-            ..FittedCosts::of_kind(options.strategy_kind(), costs)
+            ..FittedCosts::of_kind(surveyed.kind(), costs)
         };
         Machine {
             random: ChaCha8Rng::seed_from_u64(seed),
             model: StepModel {
                 cost: FittedModel::new(costs).unwrap(),
                 step_overhead: Seconds::ZERO,
-                sharing: core_sharing(options),
+                sharing: surveyed.sharing,
             },
             wandering,
             jitter,
@@ -102,7 +89,7 @@ impl Machine {
         2.0 * self.random.random::<f64>() - 1.0
     }
 
-    fn run(&mut self, trial: &Trial, options: &TrainOptions) -> f64 {
+    fn run(&mut self, trial: &Trial, surveyed: &Surveyed) -> f64 {
         if self.clock_s >= self.changes_at_s {
             self.slowness = self.wandering * self.around_0();
             self.changes_at_s = self.clock_s + self.random.random_range(4.0..20.0);
@@ -113,23 +100,22 @@ impl Machine {
             0.0
         };
         let noise = self.slowness + self.jitter * self.around_0() + disturbed;
-        let seconds = trial.predicted(&self.model, &options.cluster).unwrap() * noise.exp();
+        let seconds = trial.predicted(&self.model, &surveyed.cluster).unwrap() * noise.exp();
         self.clock_s += seconds;
         seconds
     }
 }
 
 /// A survey of a machine until it ends.
-fn surveyed<'a>(machine: &mut Machine, options: &'a TrainOptions) -> Survey<'a> {
-    let space = StrategySpace::ulysses_up_to(6, Activations::Recompute).unwrap();
-    let rule = MeasuringRule::thorough(TIME_BUDGET);
-    let mut survey = Survey::new(options, &space, Bytes::from_mib(40), rule).unwrap();
+fn survey_of(machine: &mut Machine, surveyed: &Surveyed) -> Survey {
+    let rule = SurveyRule::thorough(TIME_BUDGET);
+    let mut survey = Survey::new(surveyed.clone(), rule).unwrap();
     while let Some(subject) = survey.next(machine.clock_s).unwrap() {
         let begun = machine.clock_s;
-        let trial = survey.trial(subject);
-        let mut all_seconds = vec![machine.run(trial, options)];
+        let trial = survey.trial_mut(subject);
+        let mut all_seconds = vec![machine.run(trial, surveyed)];
         while all_seconds.len() < 3 && all_seconds[0] < 0.3 {
-            all_seconds.push(machine.run(trial, options));
+            all_seconds.push(machine.run(trial, surveyed));
         }
         // What is around it.
         machine.clock_s += 1e-3;
@@ -141,10 +127,10 @@ fn surveyed<'a>(machine: &mut Machine, options: &'a TrainOptions) -> Survey<'a> 
 
 /// The mean relative error of a fit for what was held out, up to a factor for all: what speed is usual is for the
 /// machine to say.
-fn error_but_for_speed(fit: &Fit, survey: &Survey<'_>, machine: &Machine) -> f64 {
+fn error_but_for_speed(fit: &Fit, survey: &Survey, machine: &Machine) -> f64 {
     let model = survey.model(fit, Seconds::ZERO).unwrap();
     let ratios = survey.held_out.iter().map(|trial| {
-        let cluster = &survey.options.cluster;
+        let cluster = &survey.surveyed.cluster;
         let seconds = |model: &StepModel| trial.predicted(model, cluster).unwrap();
         seconds(&model) / seconds(&machine.model)
     });
@@ -155,7 +141,7 @@ fn error_but_for_speed(fit: &Fit, survey: &Survey<'_>, machine: &Machine) -> f64
 
 /// The error of what came before: each micro-batch is measured at one time, its fastest run counts, and what is held
 /// out is measured at the end.
-fn error_at_single_times(survey: &Survey<'_>) -> f64 {
+fn error_at_single_times(survey: &Survey) -> f64 {
     let points = survey.points.iter().filter(|point| point.rounds() > 0);
     let observed: Vec<Observation> = points
         .map(|point| Observation {
@@ -168,7 +154,7 @@ fn error_at_single_times(survey: &Survey<'_>) -> f64 {
     let model = survey.model(&fit, Seconds::ZERO).unwrap();
     let errors = survey.held_out.iter().map(|trial| {
         let measured = trial.rounds.last().unwrap().took.get();
-        let predicted = trial.predicted(&model, &survey.options.cluster).unwrap();
+        let predicted = trial.predicted(&model, &survey.surveyed.cluster).unwrap();
         (predicted / measured - 1.0).abs()
     });
     mean(errors).unwrap()
@@ -176,12 +162,12 @@ fn error_at_single_times(survey: &Survey<'_>) -> f64 {
 
 #[test]
 fn what_a_machine_of_wandering_speed_takes_is_known_to_little_more_than_its_noise() {
-    let options = options();
+    let surveyed = surveyed_here();
     let (mut errors, mut errors_at_single_times) = (Vec::new(), Vec::new());
     let mut num_failed_at_single_times = 0;
     for seed in 0..NUM_SEEDS {
-        let mut machine = Machine::new(seed, 0.3, 0.05, &options);
-        let survey = surveyed(&mut machine, &options);
+        let mut machine = Machine::new(seed, 0.3, 0.05, &surveyed);
+        let survey = survey_of(&mut machine, &surveyed);
         let fit = survey.fit(&survey.drift()).unwrap();
         let scaled = error_but_for_speed(&fit, &survey, &machine);
         assert!(scaled < 0.05, "{scaled} of seed {seed}");
@@ -206,10 +192,10 @@ fn what_a_machine_of_wandering_speed_takes_is_known_to_little_more_than_its_nois
 
 #[test]
 fn on_a_quiet_machine_no_noise_is_seen_and_the_fit_is_good() {
-    let options = options();
+    let surveyed = surveyed_here();
     for seed in 0..4 {
-        let mut machine = Machine::new(seed, 0.0, 0.005, &options);
-        let survey = surveyed(&mut machine, &options);
+        let mut machine = Machine::new(seed, 0.0, 0.005, &surveyed);
+        let survey = survey_of(&mut machine, &surveyed);
         let report = survey.finish(Seconds::ZERO, 60.0).unwrap().report;
         assert!(
             report.held_out_error.unwrap() < 0.03 && !report.is_limited_by_noise(),
@@ -220,9 +206,9 @@ fn on_a_quiet_machine_no_noise_is_seen_and_the_fit_is_good() {
 
 #[test]
 fn repeats_are_spread_over_all_the_time() {
-    let options = options();
-    let mut machine = Machine::new(1, 0.3, 0.05, &options);
-    let survey = surveyed(&mut machine, &options);
+    let surveyed = surveyed_here();
+    let mut machine = Machine::new(1, 0.3, 0.05, &surveyed);
+    let survey = survey_of(&mut machine, &surveyed);
     let reference = &survey.points[survey.reference.unwrap()].trial.rounds;
     for (earlier, later) in reference.iter().zip(&reference[1..]) {
         assert!((later.at.get() - earlier.at.get()) < 0.15 * machine.clock_s);

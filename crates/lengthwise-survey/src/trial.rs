@@ -1,33 +1,23 @@
 //! Micro-batches that are run to be timed.
 
-use std::sync::Arc;
-use std::time::Instant;
-
-use lengthwise_comm::{Communicator, ReduceOp};
 use lengthwise_core::{
-    Activations, Cluster, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex,
-    Speed, Strategy, Tokens,
+    Activations, Cluster, Degree, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds,
+    SequenceIndex, Speed, Strategy, Tokens,
 };
 use lengthwise_cost::fitting::{Drift, Load, Repeat, TimeTerms};
 use lengthwise_cost::format::StrategyRecord;
 use lengthwise_cost::{
     CoreSharing, GroupShape, MeasuredGroup, MeasuredParts, Measurement, StepModel, slowest_speed,
 };
-use lengthwise_tensor::Backend;
 
-use super::clock::{Clock, Moment};
-use super::layout::Layout;
-use crate::executor::Executor;
-use crate::stopwatch::Stopwatch;
-use crate::timed::Timed;
-use crate::{OptimizerConfig, TrainError};
-use lengthwise_data::{TokenBatch, TokenSequence};
+use crate::SurveyError;
+use crate::layout::Layout;
 
-/// Runs shorter than this are repeated at once, and the median counts.
-const REPEATED_BELOW_S: f64 = 0.3;
+/// Runs shorter than this, in seconds, are repeated at once, and the median counts.
+pub const REPEATED_BELOW_S: f64 = 0.3;
 
 /// How often short runs are repeated.
-const REPEATS: u32 = 3;
+pub const REPEATS: u32 = 3;
 
 /// A micro-batch to time, and what came of it so far.
 #[derive(Clone, Debug)]
@@ -40,26 +30,27 @@ pub struct Trial {
     /// How often it has run.
     runs: u32,
     /// What it took each time it was measured, on the slowest rank.
-    pub rounds: Vec<Repeat>,
-    fastest_s: f64,
+    pub(crate) rounds: Vec<Repeat>,
     /// The most that a device held, in bytes.
-    pub peak_memory: f64,
+    peak_memory: f64,
+    /// Of the run that `parts` is of.
+    fastest_s: f64,
     parts: MeasuredParts,
 }
 
 impl Trial {
     /// Groups of these ranks with sequences of these lengths.
-    pub fn new(
+    pub(crate) fn new(
         groups: Vec<(Vec<Rank>, Vec<u64>)>,
         activations: Activations,
-    ) -> Result<Self, TrainError> {
+    ) -> Result<Self, SurveyError> {
         let num_active = groups.iter().map(|(ranks, _)| ranks.len() as u32).sum();
         let mut all_lens = Vec::new();
         let mut planned = Vec::with_capacity(groups.len());
         for (ranks, seq_lens) in groups {
             let first = all_lens.len() as u32;
             all_lens.extend(&seq_lens);
-            let degree = lengthwise_core::Degree::new(ranks.len() as u32)?;
+            let degree = Degree::new(ranks.len() as u32)?;
             planned.push(Group {
                 strategy: Strategy::ulysses(degree, activations),
                 ranks,
@@ -72,25 +63,30 @@ impl Trial {
             num_active,
             runs: 0,
             rounds: Vec::new(),
-            fastest_s: f64::INFINITY,
             peak_memory: 0.0,
+            fastest_s: f64::INFINITY,
             parts: MeasuredParts::default(),
         })
     }
 
     /// The same sequences in each group of a layout.
-    pub fn equal(
+    pub(crate) fn equal(
         layout: &Layout,
         seq_lens: &[u64],
         activations: Activations,
-    ) -> Result<Self, TrainError> {
+    ) -> Result<Self, SurveyError> {
         let groups = layout.groups.iter();
         let groups = groups.map(|ranks| (ranks.clone(), seq_lens.to_vec()));
         Self::new(groups.collect(), activations)
     }
 
     /// What each coefficient is multiplied by in the time of equal groups: that of the one with the slowest device.
-    pub fn terms(&self, terms: &TimeTerms, sharing: CoreSharing, cluster: &Cluster) -> Vec<f64> {
+    pub(crate) fn terms(
+        &self,
+        terms: &TimeTerms,
+        sharing: CoreSharing,
+        cluster: &Cluster,
+    ) -> Vec<f64> {
         let load = self.groups().next().map(|group| self.load(group, cluster));
         let speeds = self.groups().map(|group| slowest_speed(group, cluster));
         let slowest = speeds.reduce(Speed::min).unwrap_or(Speed::NOMINAL);
@@ -106,7 +102,8 @@ impl Trial {
         )
     }
 
-    fn groups(&self) -> impl Iterator<Item = &Group> {
+    /// Its groups.
+    pub fn groups(&self) -> impl Iterator<Item = &Group> {
         self.plan
             .micro_batches()
             .iter()
@@ -121,7 +118,11 @@ impl Trial {
     }
 
     /// What a model makes of it, in seconds.
-    pub fn predicted(&self, model: &StepModel, cluster: &Cluster) -> Result<f64, TrainError> {
+    pub(crate) fn predicted(
+        &self,
+        model: &StepModel,
+        cluster: &Cluster,
+    ) -> Result<f64, SurveyError> {
         let batch = GlobalBatch::from_lens(self.seq_lens.iter().copied())?;
         let micro_batches = self.plan.micro_batches().iter();
         let predicted = micro_batches
@@ -129,52 +130,27 @@ impl Trial {
         Ok(predicted.map(|seconds| seconds.get()).sum())
     }
 
-    /// Runs it on all ranks, which agree on what it took; a short one several times.
-    pub fn run<C: Communicator>(
-        &mut self,
-        executor: &mut Executor<Timed<C>>,
-        clock: Clock,
-        started: Instant,
-    ) -> Result<(), TrainError> {
-        let batch = self.batch(executor.config().vocab);
-        let world = executor.world().clone();
-        let mut all_seconds = Vec::new();
-        let begun_s = started.elapsed().as_secs_f64();
-        for _ in 0..REPEATS {
-            world.barrier()?;
-            world.backend().reset_peak_memory();
-            let (start, stopwatch) = (Moment::now(), Stopwatch::start(&world));
-            let (calls_before, _) = world.time_in_calls();
-            executor.accumulate_gradients(&self.plan, &batch)?;
-            let in_calls = world.time_in_calls().0 - calls_before;
-            // By its clock, an emulated device takes no longer where the machine is busy.
-            let emulated = stopwatch.emulated(&world);
-            world.barrier()?;
-            let seconds = emulated.map_or_else(|| clock.seconds_since(start), |time| time.get());
-            let peak = world.backend().memory().peak.as_f64();
-            let most = world.all_reduce_values(&[seconds, peak], ReduceOp::Max)?;
-            let parts = self.mean_parts(executor, in_calls)?;
-            executor.discard_gradients();
-            self.peak_memory = self.peak_memory.max(most[1]);
-            // The clock's resolution is the least that anything takes.
-            let seconds = most[0].max(1e-9);
-            all_seconds.push(seconds);
-            if seconds < self.fastest_s {
-                self.fastest_s = seconds;
-                self.parts = parts;
-            }
-            if self.fastest_s > REPEATED_BELOW_S {
-                break;
-            }
-        }
-        let half_done_s = (begun_s + started.elapsed().as_secs_f64()) / 2.0;
-        let at = world.all_reduce_values(&[half_done_s], ReduceOp::Max)?[0];
-        self.record(at, &all_seconds)?;
-        Ok(())
+    /// How it is run.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
-    /// Notes that it took so long each time it ran, around this time since measuring began.
-    pub fn record(&mut self, at_s: f64, all_seconds: &[f64]) -> Result<(), TrainError> {
+    /// The lengths of its sequences in tokens, in the order of the plan.
+    pub fn seq_lens(&self) -> &[u64] {
+        &self.seq_lens
+    }
+
+    /// Ranks that have work.
+    pub fn num_active(&self) -> u32 {
+        self.num_active
+    }
+
+    /// Notes that it took so many seconds each time it ran, around this time since measuring began.
+    ///
+    /// # Errors
+    ///
+    /// A time is negative or no number.
+    pub fn record(&mut self, at_s: f64, all_seconds: &[f64]) -> Result<(), SurveyError> {
         let mut sorted = all_seconds.to_vec();
         sorted.sort_by(f64::total_cmp);
         if let Some(&median) = sorted.get(sorted.len().saturating_sub(1) / 2) {
@@ -187,84 +163,32 @@ impl Trial {
         Ok(())
     }
 
+    /// Notes what a device held at most, in bytes.
+    pub fn record_peak_memory(&mut self, bytes: f64) {
+        self.peak_memory = self.peak_memory.max(bytes);
+    }
+
+    /// What a device held at most, in bytes.
+    pub(crate) fn peak_memory(&self) -> f64 {
+        self.peak_memory
+    }
+
+    /// Notes what the time of a run of so many seconds went into; that of its fastest run counts.
+    pub fn record_parts(&mut self, parts: MeasuredParts, seconds: f64) {
+        if seconds < self.fastest_s {
+            self.fastest_s = seconds;
+            self.parts = parts;
+        }
+    }
+
     /// Seconds it takes at the machine's median speed; infinite if it has not run.
-    pub fn seconds(&self, drift: &Drift) -> f64 {
+    pub(crate) fn seconds(&self, drift: &Drift) -> f64 {
         let typical = drift.typical(&self.rounds);
         typical.map_or(f64::INFINITY, Seconds::get)
     }
 
-    /// Seconds that a step with this micro-batch takes beside it: the least of several.
-    pub fn step_rest<C: Communicator>(
-        &self,
-        executor: &mut Executor<C>,
-        optimizer: &OptimizerConfig,
-    ) -> Result<f64, TrainError> {
-        let batch = self.batch(executor.config().vocab);
-        let world = executor.world().clone();
-        let mut least = f64::INFINITY;
-        for _ in 0..REPEATS {
-            world.barrier()?;
-            let stopwatch = Stopwatch::start(&world);
-            executor.step(&self.plan, &batch, optimizer, u64::from(REPEATS))?;
-            let whole = stopwatch.elapsed(&world).get();
-            let micro_batches = executor.micro_batch_times().iter();
-            let micro_batches: f64 = micro_batches.map(|time| time.whole.get()).sum();
-            // As in training: the step of the slowest rank, without the longest micro-batches.
-            let most = world.all_reduce_values(&[whole, micro_batches], ReduceOp::Max)?;
-            least = least.min((most[0] - most[1]).max(0.0));
-        }
-        Ok(least)
-    }
-
-    fn batch(&self, vocab: usize) -> TokenBatch {
-        let sequence = |&seq_len: &u64| {
-            let ids = 0..=seq_len;
-            let ids: Arc<[u32]> = ids
-                .map(|place| (place * 7919 % vocab as u64) as u32)
-                .collect();
-            TokenSequence::new(ids)
-        };
-        TokenBatch::new(self.seq_lens.iter().map(sequence).collect())
-    }
-
-    /// The mean over the ranks that have work, one of which is told how long it was in calls to others.
-    fn mean_parts<C: Communicator>(
-        &self,
-        executor: &Executor<Timed<C>>,
-        in_calls: Seconds,
-    ) -> Result<MeasuredParts, TrainError> {
-        let world = executor.world();
-        let is_active = self
-            .groups()
-            .any(|group| group.ranks.contains(&world.rank()));
-        let mut mine = [0.0; 6];
-        for time in executor.micro_batch_times().iter().filter(|_| is_active) {
-            let parts = [
-                time.forward,
-                time.backward,
-                time.ends,
-                time.gather,
-                time.scatter,
-                // All other calls are exchanges.
-                in_calls - time.gather - time.scatter,
-            ];
-            for (sum, part) in mine.iter_mut().zip(parts) {
-                *sum += part.get() / f64::from(self.num_active);
-            }
-        }
-        let sums = world.all_reduce_values(&mine, ReduceOp::Sum)?;
-        Ok(MeasuredParts {
-            forward_s: sums[0],
-            backward_s: sums[1],
-            ends_s: sums[2],
-            gather_s: sums[3],
-            scatter_s: sums[4],
-            exchange_s: sums[5],
-        })
-    }
-
     /// The tokens of the longest sequence.
-    pub fn longest(&self) -> f64 {
+    pub(crate) fn longest(&self) -> f64 {
         self.seq_lens.iter().copied().max().unwrap_or(0) as f64
     }
 
@@ -281,13 +205,13 @@ impl Trial {
     }
 
     /// As a profile records it.
-    pub fn measurement(
+    pub(crate) fn measurement(
         &self,
         model: &StepModel,
         cluster: &Cluster,
         drift: &Drift,
         held_out: bool,
-    ) -> Result<Measurement, TrainError> {
+    ) -> Result<Measurement, SurveyError> {
         let mut groups: Vec<MeasuredGroup> = Vec::new();
         for group in self.groups() {
             let seq_lens_tokens: Vec<u64> = self.lens_of(group).collect();

@@ -1,0 +1,120 @@
+//! What came of a survey.
+
+use lengthwise_core::{Bytes, Degree, StrategyKind};
+use lengthwise_cost::format::FormatVersion;
+use lengthwise_cost::{
+    ClusterProfile, CostModel, FitReport, KindProfile, MeasuredFor, Measurement, ModelProfile,
+    OverheadProfile, PerDegree, Profile, StepModel,
+};
+
+use crate::Surveyed;
+
+/// What was measured, and what follows from it.
+#[derive(Clone, Debug)]
+pub struct MeasuredCosts {
+    /// What it is of.
+    pub surveyed: Surveyed,
+    /// What steps take.
+    pub model: StepModel,
+    /// How well that fits.
+    pub report: FitReport,
+    /// All that was run.
+    pub measurements: Vec<Measurement>,
+    /// Bytes that a device was seen to hold for each of its own tokens.
+    pub bytes_per_local_token: f64,
+    /// Bytes that a device was seen to hold for each sequence of its group.
+    pub bytes_per_sequence: f64,
+}
+
+/// What a profile says beside what was measured.
+#[derive(Clone, Debug)]
+pub struct ProfileHeader {
+    /// What reports call it.
+    pub name: String,
+    /// What it holds for.
+    pub measured_for: MeasuredFor,
+    /// The degrees that were asked for, if any were.
+    pub degrees: Option<Vec<Degree>>,
+    /// What groups exchange for a token, all ranks together.
+    pub exchanged_bytes_per_token: f64,
+    /// What all ranks together hold of parameters, gradients and moments.
+    pub sharded: Bytes,
+}
+
+impl MeasuredCosts {
+    /// The same as a profile's file holds it.
+    pub fn profile(&self, header: ProfileHeader) -> Profile {
+        let surveyed = &self.surveyed;
+        let kind: StrategyKind = surveyed.kind();
+        let all = self.model.cost.costs();
+        let costs = all.kinds.get(&kind).cloned().unwrap_or_default();
+        let num_ranks = surveyed.cluster.num_devices();
+        let exchanged = header.exchanged_bytes_per_token;
+        let bandwidths = |table: &[(Degree, f64)]| {
+            let bandwidth = table.iter().map(|&(degree, seconds)| {
+                (degree, exchanged / (f64::from(degree.get()) * seconds))
+            });
+            PerDegree::new(bandwidth.filter(|(_, bandwidth)| bandwidth.is_finite()))
+        };
+        let sharded = header.sharded.as_f64();
+        let together = costs.memory_bytes_per_token.iter();
+        let together: Vec<(Degree, f64)> = together
+            .map(|&(degree, bytes)| (degree, bytes * f64::from(degree.get())))
+            .collect();
+        Profile {
+            version: FormatVersion,
+            name: header.name,
+            context_tokens: surveyed.context.0,
+            cluster: cluster_profile(surveyed),
+            model: ModelProfile {
+                num_heads: Some(header.measured_for.heads as u32),
+                degrees: header
+                    .degrees
+                    .map(|degrees| degrees.iter().map(|degree| degree.get()).collect()),
+                attention_divides_evenly: all.num_heads.is_none(),
+                sharded_bytes: sharded,
+                fixed_bytes: (all.fixed_memory_bytes - sharded / f64::from(num_ranks)).max(0.0),
+            },
+            overhead: OverheadProfile {
+                micro_batch_s: self.model.cost.micro_batch_overhead().get(),
+                step_s: self.model.step_overhead.get(),
+            },
+            costs: vec![KindProfile {
+                quadratic_s_per_token2: costs.quadratic_s_per_token2,
+                linear_s_per_token: costs.linear_s_per_token,
+                exchanged_bytes_per_token: exchanged,
+                one_node_bandwidth_bytes_per_s: bandwidths(&costs.exchange_s_per_token),
+                many_nodes_bandwidth_bytes_per_s: bandwidths(
+                    &costs.many_nodes_exchange_s_per_token,
+                ),
+                memory_bytes_per_token: together.first().map_or(0.0, |&(_, bytes)| bytes),
+                memory_bytes_per_token_by_degree: PerDegree::new(together),
+                measured_bytes_per_local_token: Some(self.bytes_per_local_token),
+                measured_bytes_per_sequence: Some(self.bytes_per_sequence),
+                ..KindProfile::new(kind)
+            }],
+            measured_for: Some(header.measured_for),
+            fit: Some(self.report.clone()),
+            measurements: self.measurements.clone(),
+        }
+    }
+}
+
+/// The devices that costs were measured on.
+fn cluster_profile(surveyed: &Surveyed) -> ClusterProfile {
+    let cluster = &surveyed.cluster;
+    let first = cluster.devices()[0];
+    let nodes = || (0..cluster.num_nodes()).filter_map(|node| cluster.node_ranks(node));
+    let per_node = nodes().next().map_or(0, |ranks| ranks.len());
+    let are_alike = cluster.devices().iter().all(|device| *device == first);
+    if !are_alike || nodes().any(|ranks| ranks.len() != per_node) {
+        return ClusterProfile::mixed(cluster);
+    }
+    let sharing = surveyed.sharing;
+    ClusterProfile::Equal {
+        num_devices: cluster.num_devices(),
+        devices_per_node: per_node as u32,
+        memory_gib: first.memory().as_f64() / Bytes::from_mib(1024).as_f64(),
+        num_cores: sharing.is_shared().then(|| sharing.num_cores()),
+    }
+}
