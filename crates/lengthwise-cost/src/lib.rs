@@ -32,6 +32,7 @@ mod model;
 mod per_degree;
 mod predict;
 mod profile;
+mod recent_errors;
 mod refinement;
 mod ring_costs;
 mod step_model;
@@ -51,6 +52,7 @@ pub use predict::{predict_group, predict_micro_batch, predict_step, slowest_spee
 pub use profile::{
     ClusterProfile, DeviceProfile, KindProfile, ModelProfile, NodeProfile, OverheadProfile, Profile,
 };
+pub use recent_errors::RecentErrors;
 pub use refinement::{MeasuredMicroBatch, MeasuredStep, Refinement, RefinementRule};
 pub use ring_costs::{HopCosts, RingCosts};
 pub use step_model::StepModel;

@@ -20,10 +20,10 @@ pub struct MeasuredCosts {
     pub report: FitReport,
     /// All that was run.
     pub measurements: Vec<Measurement>,
-    /// Bytes that a device was seen to hold for each of its own tokens.
-    pub bytes_per_local_token: f64,
+    /// Bytes that a device was seen to hold for each of its own tokens; none where no peak was recorded.
+    pub bytes_per_local_token: Option<f64>,
     /// Bytes that a device was seen to hold for each sequence of its group.
-    pub bytes_per_sequence: f64,
+    pub bytes_per_sequence: Option<f64>,
 }
 
 /// What a profile says beside what was measured.
@@ -89,8 +89,8 @@ impl MeasuredCosts {
                 ),
                 memory_bytes_per_token: together.first().map_or(0.0, |&(_, bytes)| bytes),
                 memory_bytes_per_token_by_degree: PerDegree::new(together),
-                measured_bytes_per_local_token: Some(self.bytes_per_local_token),
-                measured_bytes_per_sequence: Some(self.bytes_per_sequence),
+                measured_bytes_per_local_token: self.bytes_per_local_token,
+                measured_bytes_per_sequence: self.bytes_per_sequence,
                 ..KindProfile::new(kind)
             }],
             measured_for: Some(header.measured_for),

@@ -401,7 +401,7 @@ impl Survey {
         };
         let mut measurements = measured(&mut self.points.iter().map(|point| &point.trial), false)?;
         let held_out = measured(&mut self.held_out.iter(), true)?;
-        let (bytes_per_local_token, bytes_per_sequence) = self.measured_memory()?;
+        let measured_memory = self.measured_memory()?;
         let report = FitReport {
             fitted_error: mean(measurements.iter().map(relative_error)).unwrap_or(0.0),
             held_out_error: mean(held_out.iter().map(relative_error)),
@@ -421,8 +421,8 @@ impl Survey {
             model,
             report,
             measurements,
-            bytes_per_local_token,
-            bytes_per_sequence,
+            bytes_per_local_token: measured_memory.map(|(per_token, _)| per_token),
+            bytes_per_sequence: measured_memory.map(|(_, per_sequence)| per_sequence),
         })
     }
 
@@ -534,9 +534,13 @@ impl Survey {
         (off(furthest) > DISTURBED).then(|| furthest.candidate.clone())
     }
 
-    /// Bytes that devices held for each of their tokens and each sequence, by least squares of relative errors.
-    fn measured_memory(&self) -> Result<(f64, f64), SurveyError> {
+    /// Bytes that devices held for each of their tokens and each sequence, by least squares of relative errors; `None`
+    /// where no device tells what it holds.
+    fn measured_memory(&self) -> Result<Option<(f64, f64)>, SurveyError> {
         let points = self.points.iter().map(|point| &point.trial);
+        if points.clone().all(|trial| trial.peak_memory() == 0.0) {
+            return Ok(None);
+        }
         let (rows, values): (Vec<Vec<f64>>, Vec<f64>) = points
             .map(|trial| {
                 let (tokens, sequences) = trial.fullest();
@@ -546,8 +550,8 @@ impl Survey {
             .unzip();
         let fitted = non_negative(&rows, &values)?;
         match fitted[..] {
-            [_, per_token, per_sequence] => Ok((per_token, per_sequence)),
-            _ => Ok((0.0, 0.0)),
+            [_, per_token, per_sequence] => Ok(Some((per_token, per_sequence))),
+            _ => Ok(None),
         }
     }
 

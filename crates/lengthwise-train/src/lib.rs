@@ -17,7 +17,6 @@ mod feed;
 pub mod memory;
 mod model;
 mod options;
-mod recent_errors;
 mod record;
 mod schedule;
 mod stopwatch;

@@ -34,7 +34,7 @@ mod cli;
 mod commands;
 mod exit;
 mod failure;
-mod metrics;
+pub mod metrics;
 mod output;
 mod quantity;
 mod settings;

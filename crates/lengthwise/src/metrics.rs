@@ -1,6 +1,6 @@
 //! The steps of a run, one JSON object a line: what `train --metrics` writes and `report` reads.
 
-use lengthwise_core::Cluster;
+use lengthwise_core::{Cluster, Plan, Seconds, Tokens};
 use lengthwise_cost::format::{FormatVersion, StrategyRecord};
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,42 @@ pub struct MicroBatchMetrics {
     pub predicted_s: f64,
     /// Its groups.
     pub groups: Vec<GroupMetrics>,
+}
+
+impl MicroBatchMetrics {
+    /// The micro-batches of a plan, with what each of their groups was predicted to take, and every micro-batch beside
+    /// them.
+    pub fn of_plan(
+        plan: &Plan,
+        seq_lens: &[Tokens],
+        predicted_groups: &[Vec<Seconds>],
+        predicted_overhead: Seconds,
+    ) -> Vec<Self> {
+        let with_times = plan.micro_batches().iter().zip(predicted_groups);
+        let metrics = with_times.map(|(micro_batch, times)| {
+            let slowest = times.iter().copied().fold(Seconds::ZERO, Seconds::max);
+            let groups = micro_batch.groups.iter().zip(times);
+            let groups = groups.map(|(group, &time)| GroupMetrics {
+                ranks: group.ranks.iter().map(|rank| rank.0).collect(),
+                strategy: Some(StrategyRecord(group.strategy)),
+                predicted_s: microseconds(time),
+                seq_lens: (group.sequences.iter())
+                    .filter_map(|sequence| seq_lens.get(sequence.index()))
+                    .map(|seq_len| seq_len.0)
+                    .collect(),
+            });
+            MicroBatchMetrics {
+                predicted_s: microseconds(slowest + predicted_overhead),
+                groups: groups.collect(),
+            }
+        });
+        metrics.collect()
+    }
+}
+
+/// Seconds to the microsecond: clocks say no more, and files of long runs stay smaller.
+pub fn microseconds(time: Seconds) -> f64 {
+    (time.get() * 1e6).round() / 1e6
 }
 
 /// A group, with the lengths of its sequences: those of all groups are the batch.

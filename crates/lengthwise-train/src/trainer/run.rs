@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use lengthwise_comm::{Communicator, ThreadCommunicator};
 use lengthwise_core::{Rank, Seconds};
-use lengthwise_cost::{CostModel, MeasuredStep, Refinement, StepModel};
+use lengthwise_cost::{CostModel, MeasuredStep, RecentErrors, Refinement, StepModel};
 use lengthwise_tensor::{Backend, CpuBackend};
 
 use super::predictions::{predicted_groups, predicted_peak_memory};
@@ -14,7 +14,6 @@ use super::step_times::{AllTimes, OwnTimes, measured_micro_batches, share_times}
 use crate::executor::Executor;
 use crate::feed::PlanFeed;
 use crate::options::InjectedFailure;
-use crate::recent_errors::RecentErrors;
 use crate::stopwatch::Stopwatch;
 use crate::timed::Timed;
 use crate::timeline::{RankNotes, Timeline};

@@ -5,12 +5,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use lengthwise_core::{Degree, Seconds};
-use lengthwise_cost::format::StrategyRecord;
 use lengthwise_plan::PlannerKind;
 use lengthwise_train::{RankTime, StepRecord};
 
 use crate::failure::Failure;
-use crate::metrics::{GroupMetrics, MicroBatchMetrics, RankMetrics, StepMetrics, VERSION};
+use crate::metrics::{MicroBatchMetrics, RankMetrics, StepMetrics, VERSION, microseconds};
 use crate::settings::Setting;
 
 fn rank_metrics(times: &[RankTime]) -> RankMetrics {
@@ -25,32 +24,9 @@ fn rank_metrics(times: &[RankTime]) -> RankMetrics {
     }
 }
 
-/// Seconds to the microsecond: clocks say no more, and files of long runs stay smaller.
-fn microseconds(time: Seconds) -> f64 {
-    (time.get() * 1e6).round() / 1e6
-}
-
 fn plan_metrics(record: &StepRecord) -> Vec<MicroBatchMetrics> {
-    let micro_batches = record.plan.micro_batches().iter();
-    let with_times = micro_batches.zip(&record.predicted_groups);
-    let metrics = with_times.map(|(micro_batch, times)| {
-        let slowest = times.iter().copied().fold(Seconds::ZERO, Seconds::max);
-        let groups = micro_batch.groups.iter().zip(times);
-        let groups = groups.map(|(group, &time)| GroupMetrics {
-            ranks: group.ranks.iter().map(|rank| rank.0).collect(),
-            strategy: Some(StrategyRecord(group.strategy)),
-            predicted_s: microseconds(time),
-            seq_lens: (group.sequences.iter())
-                .filter_map(|&sequence| record.batch.seq_len(sequence))
-                .map(|seq_len| seq_len.0)
-                .collect(),
-        });
-        MicroBatchMetrics {
-            predicted_s: microseconds(slowest + record.predicted_overhead),
-            groups: groups.collect(),
-        }
-    });
-    metrics.collect()
+    let (groups, overhead) = (&record.predicted_groups, record.predicted_overhead);
+    MicroBatchMetrics::of_plan(&record.plan, record.batch.seq_lens(), groups, overhead)
 }
 
 fn step_metrics(record: &StepRecord, planner: &str) -> StepMetrics {

@@ -7,11 +7,11 @@ const MOST: usize = 16;
 
 /// The relative errors of the last predictions.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RecentErrors(VecDeque<f64>);
+pub struct RecentErrors(VecDeque<f64>);
 
 impl RecentErrors {
     /// Adds an error; the median of the sizes of all recent ones.
-    pub(crate) fn add(&mut self, error: f64) -> f64 {
+    pub fn add(&mut self, error: f64) -> f64 {
         if self.0.len() == MOST {
             self.0.pop_front();
         }
