@@ -10,6 +10,7 @@
 //! Simulation     a simulated step
 //! Profile        measured costs
 //! Rules          what plans have to keep
+//! Survey, Refinement, MetricsFile   what lengthwise.torch measures: costs before a training, and its steps
 //! lengths        batches of lengths: lists, arrays, tensors, buffers
 //! BatchSchedule  which sequences make which batch, for lengthwise.torch; BatchStream, where lengths arrive one by one
 //!                batch_arguments, scheduled_batch, census   what these take and return
@@ -42,10 +43,13 @@ mod planning_arguments;
 mod profile;
 mod promise;
 mod rank_work;
+mod refinement;
 mod rules;
 mod scheduled_batch;
 mod simulation;
+mod step_metrics;
 mod strategy;
+mod survey;
 mod token_budget;
 mod values;
 
@@ -67,11 +71,14 @@ fn _lengthwise(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<planner::Planner>()?;
     module.add_class::<profile::Profile>()?;
     module.add_class::<rank_work::RankWork>()?;
+    module.add_class::<refinement::Refinement>()?;
     module.add_class::<rules::Rules>()?;
     module.add_class::<scheduled_batch::ScheduledBatch>()?;
     module.add_class::<simulation::SimulatedMicroBatch>()?;
     module.add_class::<simulation::Simulation>()?;
+    module.add_class::<step_metrics::MetricsFile>()?;
     module.add_class::<strategy::Strategy>()?;
+    module.add_class::<survey::Survey>()?;
     module.add_class::<token_budget::TokenBudget>()?;
     Ok(())
 }

@@ -342,6 +342,7 @@ impl Planner {
             costs,
             of_costs,
             arguments,
+            ..
         } = &*self.0;
         let num_devices = costs.num_devices();
         let (context, kind) = (costs.context, arguments.kind);

@@ -1,6 +1,7 @@
 //! A planner's work, without Python: what runs with the GIL released, or on threads of its own.
 
-use lengthwise_core::{Degree, Tokens};
+use lengthwise_core::{Degree, Seconds, Tokens};
+use lengthwise_cost::{CoreSharing, StepModel};
 use lengthwise_inputs::{Costs, Lengths, OwnedProblem, PlanFile};
 use lengthwise_plan::Setting;
 
@@ -16,6 +17,15 @@ pub(crate) struct Planning {
     pub(crate) costs: Costs,
     pub(crate) of_costs: CostArguments,
     pub(crate) arguments: PlanningArguments,
+    /// What measured steps have made of the costs.
+    refined: Option<Refined>,
+}
+
+/// What measured steps have made of costs.
+struct Refined {
+    model: StepModel,
+    /// How often they have.
+    num_steps: u64,
 }
 
 impl Planning {
@@ -28,7 +38,47 @@ impl Planning {
             costs: Fault::catch(|| of_costs.costs())?,
             of_costs,
             arguments,
+            refined: None,
         })
+    }
+
+    /// What a step takes by these costs.
+    pub(crate) fn step_model(&self) -> StepModel {
+        if let Some(refined) = &self.refined {
+            return refined.model.clone();
+        }
+        let cluster = &self.costs.cluster;
+        let of_profile = self.costs.profile().step_model(cluster).ok();
+        let cost = self.costs.model.clone();
+        match of_profile {
+            Some(model) => StepModel { cost, ..model },
+            // A described cluster that no profile can hold: its devices have all they need for themselves.
+            None => StepModel {
+                cost,
+                step_overhead: Seconds::ZERO,
+                sharing: CoreSharing::apart(cluster.num_devices()),
+            },
+        }
+    }
+
+    /// How often measured steps have refined the costs.
+    pub(crate) fn costs_version(&self) -> u64 {
+        self.refined.as_ref().map_or(0, |refined| refined.num_steps)
+    }
+
+    /// The same planner after another measured step.
+    pub(crate) fn refined(&self, model: StepModel) -> Self {
+        let mut costs = self.costs.clone();
+        costs.model = model.cost.clone();
+        Planning {
+            costs,
+            of_costs: self.of_costs.clone(),
+            arguments: self.arguments,
+            refined: Some(Refined {
+                model,
+                num_steps: self.costs_version() + 1,
+            }),
+        }
     }
 
     /// What planners are given for these lengths.

@@ -219,6 +219,24 @@ impl Profile {
         self.0.profile.fit.as_ref()?.held_out_error
     }
 
+    /// dict or None: The model and the ranks that were measured, with the keys of a profile's file.
+    #[getter]
+    fn measured_for<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(measured_for) = &self.0.profile.measured_for else {
+            return Ok(None);
+        };
+        let text = serde_json::to_string(measured_for);
+        let text = text.map_err(|error| Fault::input(error.to_string()).raise(py))?;
+        py.import("json")?.call_method1("loads", (text,)).map(Some)
+    }
+
+    /// float or None: The mean deviation of the times of one micro-batch that was run again and again while measuring,
+    /// from their median.
+    #[getter]
+    fn noise(&self) -> Option<f64> {
+        self.0.profile.fit.as_ref()?.noise
+    }
+
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
         let other = other.cast::<Profile>();
         other.is_ok_and(|other| self.0.profile == other.get().0.profile)

@@ -1,6 +1,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, ClassVar, Generic, SupportsIndex, TypeVar, final
+from typing import Any, ClassVar, Final, Generic, SupportsIndex, TypeVar, final
 
 from lengthwise.lengths import Lengths
 from lengthwise.measurement import Measurement
@@ -13,16 +13,19 @@ __all__ = [
     "Choice",
     "Explanation",
     "Group",
+    "MetricsFile",
     "MicroBatch",
     "Plan",
     "Planner",
     "Profile",
     "RankWork",
+    "Refinement",
     "Rules",
     "ScheduledBatch",
     "SimulatedMicroBatch",
     "Simulation",
     "Strategy",
+    "Survey",
     "TokenBudget",
     "__version__",
     "run_command",
@@ -372,6 +375,10 @@ class Profile:
     def fitted_error(self) -> float | None: ...
     @property
     def held_out_error(self) -> float | None: ...
+    @property
+    def measured_for(self) -> dict[str, Any] | None: ...
+    @property
+    def noise(self) -> float | None: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
@@ -413,5 +420,30 @@ class Planner:
     @property
     def profile(self) -> Profile: ...
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class Refinement:
+    def __new__(cls, planner: Planner, /) -> Refinement: ...
+    def observe(self, plan: Plan, micro_batches_s: list[float], rest_s: float, /) -> Planner: ...
+
+@final
+class MetricsFile:
+    def __new__(cls, path: str | PathLike[str], /) -> MetricsFile: ...
+    def write(self, plan: Plan, measured: str, /) -> None: ...
+
+@final
+class Survey:
+    REPEATED_BELOW_S: Final[float]
+    REPEATS: Final[int]
+    def __new__(cls, settings: str, /) -> Survey: ...
+    def next(self, elapsed_s: float, /) -> Plan | None: ...
+    def record(
+        self, at_s: float, all_s: list[float], peak_memory_bytes: float, exchange_s: float, /
+    ) -> None: ...
+    @property
+    def num_trials(self) -> int: ...
+    @property
+    def expected_error(self) -> float: ...
+    def finish(self, step_s: float, elapsed_s: float, /) -> Profile: ...
 
 def run_command(words: Sequence[str]) -> int: ...

@@ -28,7 +28,9 @@ from lengthwise.torch._check import check  # noqa: E402
 from lengthwise.torch._check_result import CheckResult, ParameterError  # noqa: E402
 from lengthwise.torch._context_parallel import ContextParallel, StepPlanner  # noqa: E402
 from lengthwise.torch._exchange import Exchange, UlyssesExchange  # noqa: E402
+from lengthwise.torch._memory_error import DeviceMemoryError  # noqa: E402
 from lengthwise.torch._micro_batch import MicroBatch  # noqa: E402
+from lengthwise.torch._profile import profile  # noqa: E402
 from lengthwise.torch._rank_failure import RankFailedError  # noqa: E402
 from lengthwise.torch._requirements import UnsupportedModelError  # noqa: E402
 from lengthwise.torch._step import Step  # noqa: E402
@@ -37,6 +39,7 @@ __all__ = [
     "Batches",
     "CheckResult",
     "ContextParallel",
+    "DeviceMemoryError",
     "Exchange",
     "MicroBatch",
     "ParameterError",
@@ -46,4 +49,5 @@ __all__ = [
     "UlyssesExchange",
     "UnsupportedModelError",
     "check",
+    "profile",
 ]

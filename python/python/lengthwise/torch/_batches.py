@@ -33,6 +33,8 @@ class Batches:
         make_step: MakeStep,
         num_heads: int,
         *,
+        begin_step: Callable[[Step], Step],
+        end_step: Callable[[], None],
         steps: SupportsIndex | None,
         depth: SupportsIndex,
     ) -> None:
@@ -40,6 +42,8 @@ class Batches:
         self._planner = planner
         self._make_step = make_step
         self._num_heads = num_heads
+        self._begin_step = begin_step
+        self._end_step = end_step
         self._steps = None if steps is None else at_least("steps", steps, 0)
         self._depth = at_least("depth", depth, 1)
         self._position = source.start
@@ -145,6 +149,8 @@ class Batches:
         try:
             while self._steps is None or self._num_steps < self._steps:
                 self._check_current(iteration)
+                # Before the next is drawn, whose plan follows from what the last one took.
+                self._end_step()
                 taken = reader.take(f"step {self._num_steps + 1}")
                 if taken is None:
                     return
@@ -152,7 +158,8 @@ class Batches:
                 made = of_reader(step, num_labels, self._make_step)
                 self._position = step.planned.drawn.position
                 self._num_steps += 1
-                yield made
+                yield self._begin_step(made)
+            self._end_step()
         finally:
             reader.close()
 

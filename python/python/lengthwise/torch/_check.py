@@ -15,27 +15,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from lengthwise import Plan
 from lengthwise.errors import InputError
 from lengthwise.torch._agreement import from_rank_0
 from lengthwise.torch._attention import NAME
 from lengthwise.torch._check_result import ZERO, CheckResult, ParameterError
 from lengthwise.torch._context_parallel import ContextParallel
+from lengthwise.torch._given_plan import GivenPlan
 from lengthwise.torch._position_signal import felt_positions
 from lengthwise.torch._random_steps import RandomStep, random_step
 from lengthwise.torch._reference import accumulate_gradients, copied, parameters_of, whole
-
-
-class _GivenPlans:
-    """Has the plan that it was given."""
-
-    def __init__(self, num_ranks: int) -> None:
-        self.num_ranks = num_ranks
-        self.next: Plan | None = None
-
-    def plan(self, lengths: list[int], /) -> Plan:
-        assert self.next is not None, f"no plan of {len(lengths)} sequences was given"
-        return self.next
 
 
 def check(
@@ -84,7 +72,7 @@ def check(
         raise InputError(msg, hint="check the model before peft adds the adapter")
     config: Any = getattr(model, "config", None)
     own_attention: str | None = getattr(config, "_attn_implementation", None)
-    planner = _GivenPlans(mesh.size())
+    planner = GivenPlan(mesh.size())
     cp = ContextParallel(planner, model, mesh)
     parameters = {name: whole(tensor.detach()) for name, tensor in parameters_of(model)}
     causal_model: Any = model

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Mapping
+from os import PathLike
 from typing import Any, Protocol, SupportsIndex
 
 import torch
@@ -13,7 +16,8 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 
-from lengthwise import Plan
+from lengthwise import Plan, Planner
+from lengthwise._lengthwise import Refinement
 from lengthwise.errors import InputError
 from lengthwise.torch import _attention
 from lengthwise.torch._agreement import agreed
@@ -21,6 +25,10 @@ from lengthwise.torch._batches import Batches, at_least
 from lengthwise.torch._evaluation import TOKENS, mean_loss
 from lengthwise.torch._exchange import UlyssesExchange
 from lengthwise.torch._loss import head_computes_loss, summed_cross_entropy
+from lengthwise.torch._marks import marks
+from lengthwise.torch._measured_for import check_measured_for
+from lengthwise.torch._measured_steps import MeasuredSteps
+from lengthwise.torch._memory_error import out_of_memory_is_ours
 from lengthwise.torch._micro_batch import MicroBatch
 from lengthwise.torch._open_source import BatchRules, open_source
 from lengthwise.torch._plan_limits import check_plan
@@ -59,22 +67,40 @@ class ContextParallel:
         becomes ``lengthwise``, and FSDP2 is set to sum gradients rather than to average them.
     mesh : DeviceMesh
         All ranks of the world: one dimension, or two for hybrid sharding.
+    refine : bool
+        Whether measured steps refine the costs of a `lengthwise.Planner`, as in ``lengthwise
+        train``; another planner is left as it is.
+    metrics : str or os.PathLike, optional
+        A file to which rank 0 adds a line for each step, as ``lengthwise train --metrics`` does;
+        ``lengthwise report`` shows it.
 
     Raises
     ------
     UnsupportedModelError
         The model, or how it is sharded, is such that gradients would be wrong.
     InputError
-        The planner plans for another number of ranks.
+        The planner plans for another number of ranks, or by a profile of another model; or the
+        file of metrics can't be written.
     """
 
-    def __init__(self, planner: StepPlanner, model: nn.Module, mesh: DeviceMesh) -> None:
+    def __init__(
+        self,
+        planner: StepPlanner,
+        model: nn.Module,
+        mesh: DeviceMesh,
+        *,
+        refine: bool = True,
+        metrics: str | PathLike[str] | None = None,
+    ) -> None:
         check_model(model)
         check_shards(model, mesh)
         if planner.num_ranks != mesh.size():
             msg = f"the planner has {planner.num_ranks} ranks and the mesh {mesh.size()}"
             raise InputError(msg, hint="give the planner devices=" + str(mesh.size()))
+        if isinstance(planner, Planner):
+            check_measured_for(planner.profile, model, mesh)
         self._planner = planner
+        self._refinement = Refinement(planner) if refine and isinstance(planner, Planner) else None
         self._device = _device(mesh)
         config: Any = model.config
         self._num_heads: int = config.num_attention_heads
@@ -90,6 +116,18 @@ class ContextParallel:
         self._batches: Batches | None = None
         # A position that was loaded before there was data to go on in.
         self._loaded_position = ""
+        self._steps = MeasuredSteps(marks(self._device), group, self._device, metrics)
+        self._exchange.clock = self._steps.exchange_clock
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this rank."""
+        return self._device
+
+    @property
+    def exchange(self) -> UlyssesExchange:
+        """How the ranks of a group exchange."""
+        return self._exchange
 
     @property
     def bytes_sent(self) -> int:
@@ -117,11 +155,15 @@ class ContextParallel:
             A sequence is no sequence, no token has a label, a plan can't be run, or ranks were
             given different sequences: on every rank.
         """
+        self._end_step()
+        begun = time.perf_counter()
         plan, read = agreed(
             lambda: self._planned(sequences), _digest, "the sequences or the plans of a step"
         )
         num_labels = sum(sequence.num_labels for sequence in read)
-        return self._step_of(plan, dict(enumerate(read)), num_labels)
+        waited_s = time.perf_counter() - begun
+        step = self._scattered(plan, dict(enumerate(read)), num_labels)
+        return self._steps.begin(dataclasses.replace(step, plan_wait_s=waited_s))
 
     def batches(
         self,
@@ -195,8 +237,10 @@ class ContextParallel:
         batches = Batches(
             source,
             lambda: self._planner,
-            self._step_of,
+            self._scattered,
             self._num_heads,
+            begin_step=self._steps.begin,
+            end_step=self._end_step,
             steps=steps,
             depth=depth,
         )
@@ -246,6 +290,8 @@ class ContextParallel:
         InputError, InputTypeError, InfeasibleError
             As for `batches`, or no token has a label.
         """
+        # Evaluating takes no part in a step of training.
+        self._end_step()
         if tokens is None and sequences is None:
             tokens = TOKENS
         rules = BatchRules(context, overlong, min_tokens, tokens, sequences, seed=None, epochs=1)
@@ -270,6 +316,8 @@ class ContextParallel:
         dict
             Text by its name: the position in what `batches` returned last.
         """
+        # Who saves has done the step, and what saving takes is no part of it.
+        self._steps.stop_clock()
         position = self._loaded_position
         if self._batches is not None:
             position = json.dumps(self._batches.state_dict())
@@ -315,6 +363,7 @@ class ContextParallel:
         causal_model: Any = model
         with (
             waiting_for(f"all ranks in the forward of {_name(micro_batch)}"),
+            out_of_memory_is_ours(self._planner, micro_batch),
             head_computes_loss(
                 causal_model.get_output_embeddings(), micro_batch.targets
             ) as computed,
@@ -326,7 +375,9 @@ class ContextParallel:
             msg = f"{type(model).__name__.removeprefix('FSDP')} changes its logits after the head"
             raise UnsupportedModelError(msg)
         summed: Tensor = output.logits.float().sum()
-        return summed / micro_batch.loss_divisor
+        loss = summed / micro_batch.loss_divisor
+        self._steps.note_loss(micro_batch, loss)
+        return loss
 
     def inputs(self, micro_batch: MicroBatch) -> dict[str, Any]:
         """Return what the model's forward takes, for losses other than `loss` computes.
@@ -372,20 +423,31 @@ class ContextParallel:
         if logits.ndim != 3 or logits.shape[:2] != (1, len(targets)):
             msg = f"logits have the shape {tuple(logits.shape)}; the rank has {len(targets)} tokens"
             raise InputError(msg, hint="give the logits of model(**cp.inputs(micro_batch))")
-        return summed_cross_entropy(logits[0], targets) / micro_batch.loss_divisor
+        loss = summed_cross_entropy(logits[0], targets) / micro_batch.loss_divisor
+        self._steps.note_loss(micro_batch, loss)
+        return loss
 
     def close(self) -> None:
-        """Give up the process group of exchanges, on all ranks, after the last step."""
+        """End the last step, and give up the process group of exchanges; on all ranks."""
+        self._end_step()
         dist.destroy_process_group(self._exchange.process_group)
-
-    def _step_of(self, plan: Plan, sequences: Mapping[int, TokenSequence], num_labels: int) -> Step:
-        """Return what this rank runs of a step of training."""
-        return self._scattered(plan, sequences, num_labels)
 
     def _scattered(
         self, plan: Plan, sequences: Mapping[int, TokenSequence], num_labels: int
     ) -> Step:
         return scatter(plan, sequences, num_labels, dist.get_rank(), self._device)
+
+    def _end_step(self) -> None:
+        """Agree on what the step before took, and refine costs; a collective call of all ranks.
+
+        Belongs to where the next step is asked for, and to where there is none any more.
+        """
+        ended = self._steps.end()
+        if ended is not None and self._refinement is not None:
+            plan, times = ended
+            self._planner = self._refinement.observe(
+                plan, list(times.micro_batches_s), times.rest_s
+            )
 
     def _planned(self, sequences: Iterable[Any]) -> tuple[Plan, list[TokenSequence]]:
         read = [TokenSequence.read(value, f"sequence {i}") for i, value in enumerate(sequences)]

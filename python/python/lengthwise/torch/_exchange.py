@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from lengthwise.torch._exchange_clock import ExchangeClock
 from lengthwise.torch._rank_failure import RankFailedError
 from lengthwise.torch._shards import GroupShare, Heads
 
@@ -86,6 +87,10 @@ class UlyssesExchange:
     def __init__(self, process_group: dist.ProcessGroup) -> None:
         self.process_group = process_group
         self.bytes_sent = 0
+        #: Bytes of a number that was sent last.
+        self.element_bytes = 0
+        #: Times exchanges, where somebody asks for it.
+        self.clock: ExchangeClock | None = None
         # Gloo sends from host memory only.
         self._is_staged = dist.get_backend(process_group) == "gloo"
 
@@ -127,12 +132,14 @@ class UlyssesExchange:
         RankFailedError
             Another rank is gone, or did not answer; `place` says where.
         """
+        begun = None if self.clock is None else self.clock.begin()
         operations: list[dist.P2POp] = []
         landed: list[tuple[Tensor, Tensor]] = []
         for group_rank, tensor in outgoing.items():
             if tensor.numel() == 0:
                 continue
             wire = tensor.cpu() if self._is_staged else tensor
+            self.element_bytes = wire.element_size()
             self.bytes_sent += wire.numel() * wire.element_size()
             operations.append(
                 dist.P2POp(dist.isend, wire, share.ranks[group_rank], self.process_group)
@@ -151,6 +158,8 @@ class UlyssesExchange:
             _wait_for(operations, share, place)
         for tensor, wire in landed:
             tensor.copy_(wire)
+        if self.clock is not None:
+            self.clock.end(begun)
 
 
 def _wait_for(operations: list[dist.P2POp], share: GroupShare, place: str) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from lengthwise import Plan
 from lengthwise.torch._micro_batch import MicroBatch
+from lengthwise.torch._step_notes import StepNotes
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,33 @@ class Step:
     num_cut_tokens: int = 0
     plan_wait_s: float = 0.0
     data_wait_s: float = 0.0
+    notes: StepNotes | None = field(default=None, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[MicroBatch]:
-        """Give the micro-batches in order."""
-        return iter(self.micro_batches)
+        """Give the micro-batches in order, and time what is done with each until the next."""
+        if self.notes is not None:
+            self.notes.begin()
+        for micro_batch in self.micro_batches:
+            yield micro_batch
+            if self.notes is not None:
+                self.notes.next()
 
     def __len__(self) -> int:
         """Return how many micro-batches there are."""
         return len(self.micro_batches)
+
+    def record(
+        self, *, gradient_norm: Tensor | float | None = None, learning_rate: float | None = None
+    ) -> None:
+        """Say what metrics are to have of the step; before the next step, on every rank.
+
+        Parameters
+        ----------
+        gradient_norm : Tensor or float, optional
+            What ``clip_grad_norm_`` has returned. A sharded one is made whole, which is a
+            collective call.
+        learning_rate : float, optional
+            That of this step.
+        """
+        if self.notes is not None:
+            self.notes.record(gradient_norm, learning_rate)

@@ -1,0 +1,313 @@
+"""What sequences cost on the user's own devices, measured."""
+
+# PyTorch leaves parts of the types of its methods open.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
+
+from lengthwise import Plan, Profile
+from lengthwise._lengthwise import Survey
+from lengthwise.errors import InputError
+from lengthwise.torch._agreement import agreed, from_rank_0
+from lengthwise.torch._measured_for import data_type, dimensions
+from lengthwise.torch._memory_probe import TokenMemory, probe
+from lengthwise.torch._memory_use import gathered_bytes, logits_bytes, state_bytes
+from lengthwise.torch._micro_batch_runs import MicroBatchRuns
+from lengthwise.torch._nodes import device_memory, ranks_by_node, shared_cores
+
+#: Mixed micro-batches that the fit does not see.
+_NUM_HELD_OUT = 12
+
+#: Numbers by the bytes they have, where nothing else is known of them.
+_TYPES = {4: torch.float32, 2: torch.bfloat16}
+
+
+def profile(
+    model: nn.Module,
+    mesh: DeviceMesh,
+    *,
+    context: int,
+    degrees: Sequence[int] | None = None,
+    time_budget: float = 60.0,
+    memory: int | None = None,
+    devices_per_node: int | None = None,
+    num_cores: int | None = None,
+    gradient_sync: Literal["every", "last"] = "every",
+    name: str | None = None,
+    progress: bool = True,
+) -> Profile:
+    """Measure what sequences cost at each degree; a collective call of all ranks.
+
+    Micro-batches of random tokens run forward and backward through the whole model, as
+    `ContextParallel` runs them. Which ones is decided as ``lengthwise profile`` decides it: what
+    tells most of typical micro-batches comes next, one is run again and again to see how the
+    speed of the machine drifts, and 12 mixed ones are held against the fit. The model's parameters
+    stay as they are, and its gradients are dropped.
+
+    Parameters
+    ----------
+    model : Module
+        As `ContextParallel` takes it, and as it will be trained: its precision, recomputation and
+        sharding are part of what is measured.
+    mesh : DeviceMesh
+        As `ContextParallel` takes it.
+    context : int
+        The longest sequence in tokens.
+    degrees : sequence of int, optional
+        The degrees that groups may have; by default all up to the number of heads.
+    time_budget : float, default 60
+        What measuring should take, in seconds, after a few micro-batches that show what tokens
+        need of memory.
+    memory : int, optional
+        Bytes that a rank may use. By default nine tenths of an accelerator, or of a rank's part of
+        the memory of its host.
+    devices_per_node : int, optional
+        The ranks of a node; by default what torchrun says, or else ranks of equal host names.
+    num_cores : int, optional
+        On CPUs, the cores that all ranks share; by default those of the machine if all ranks are
+        on one. Give the number of ranks if each has cores of its own.
+    gradient_sync : {"every", "last"}
+        Whether gradients are reduced after every micro-batch or after the last of a step
+        (``set_requires_gradient_sync``). The latter keeps whole gradients.
+    name : str, optional
+        What reports call the profile.
+    progress : bool, default True
+        Whether rank 0 says on stderr how far measuring has come, if that is a terminal, and how
+        good the fit is.
+
+    Returns
+    -------
+    Profile
+        The same on all ranks; its `fitted_error`, `held_out_error` and `noise` say how good it is.
+    """
+    chosen = agreed(
+        lambda: _chosen_degrees(model, mesh, degrees, context, time_budget, gradient_sync),
+        lambda found: (found, context, time_budget, memory, gradient_sync),
+        "the arguments of a profile",
+    )
+    nodes = ranks_by_node(devices_per_node)
+    runs = MicroBatchRuns(model, mesh, syncs_gradients=gradient_sync == "every")
+    try:
+        settings = _settings(runs, model, nodes, chosen, context, memory, num_cores, gradient_sync)
+        settings |= {
+            "name": name or _name(model, mesh, gradient_sync),
+            "degrees": None if degrees is None else [int(each) for each in degrees],
+            "time_budget_s": float(time_budget),
+            "num_held_out": _NUM_HELD_OUT,
+        }
+        measured = _surveyed(runs, settings, _Progress(time_budget, progress))
+    finally:
+        runs.close()
+    return measured
+
+
+def _chosen_degrees(
+    model: nn.Module,
+    mesh: DeviceMesh,
+    degrees: Sequence[int] | None,
+    context: int,
+    time_budget: float,
+    gradient_sync: str,
+) -> list[int]:
+    most = min(mesh.size(), dimensions(model)["heads"])
+    if degrees is None:
+        chosen = list(range(1, most + 1))
+    else:
+        # A rank alone is what all others are compared with.
+        chosen = sorted({1, *(int(each) for each in degrees)})
+    if chosen[0] < 1 or chosen[-1] > most:
+        odd = chosen[0] if chosen[0] < 1 else chosen[-1]
+        msg = f"degrees has {odd}; {mesh.size()} ranks and the heads allow 1 to {most}"
+        raise InputError(msg)
+    if context < 1:
+        raise InputError(f"context is {context}; a sequence has a token")
+    if not time_budget > 0.0:
+        raise InputError(f"time_budget is {time_budget}; it must be above 0 seconds")
+    if gradient_sync not in ("every", "last"):
+        raise InputError(f"gradient_sync is {gradient_sync!r}; it must be 'every' or 'last'")
+    return chosen
+
+
+def _name(model: nn.Module, mesh: DeviceMesh, gradient_sync: str) -> str:
+    config: Any = model.config
+    kind = str(getattr(config, "model_type", "model"))
+    last = "" if gradient_sync == "every" else ", gradients reduced at the last micro-batch"
+    return f"{kind} on {mesh.size()} {mesh.device_type}{last}"
+
+
+def _settings(
+    runs: MicroBatchRuns,
+    model: nn.Module,
+    nodes: list[int],
+    degrees: list[int],
+    context: int,
+    memory: int | None,
+    num_cores: int | None,
+    gradient_sync: str,
+) -> dict[str, Any]:
+    """Return what is known without timing anything."""
+    of_tokens = probe(runs, degrees, context)
+    budget = device_memory(runs.device, nodes) if memory is None else int(memory)
+    fixed = _fixed_bytes(runs, model, of_tokens, gradient_sync)
+    state, fixed = runs.most([float(state_bytes(model)), fixed])
+    budget = -int(runs.most([-float(budget)])[0])
+    room = budget - fixed - of_tokens.per_token[degrees[-1]]
+    if room < 0.0:
+        msg = (
+            f"the model and a token take {(budget - room) / 2**30:.2f} GiB of a rank; "
+            f"{budget / 2**30:.2f} GiB may be used"
+        )
+        raise InputError(msg, hint="shard the model over more ranks, or give more memory=")
+    dims = dimensions(model)
+    recomputes = _recomputes(model)
+    element_bytes = runs.element_bytes or _parameter_bytes(model)
+    head_dim = _head_dim(model, dims)
+    passes = 3 if recomputes else 2
+    heads = 2 * dims["heads"] + 2 * dims["kv_heads"]
+    return {
+        "ranks_by_node": nodes,
+        "num_cores": shared_cores(nodes, runs.device, num_cores),
+        "context_tokens": int(context),
+        "recomputes": recomputes,
+        "device_memory_bytes": budget,
+        "fixed_memory_bytes": fixed,
+        "memory_bytes_per_token": sorted(of_tokens.per_token.items()),
+        "sharded_bytes": int(state * sum(nodes)),
+        "exchanged_bytes_per_token": float(
+            element_bytes * passes * dims["layers"] * heads * head_dim
+        ),
+        "measured_for": {
+            **dims,
+            "ranks": sum(nodes),
+            "devices_per_node": nodes[0],
+            "data_type": data_type(_TYPES.get(element_bytes, torch.float32)),
+            "emulated": "none",
+        },
+    }
+
+
+def _fixed_bytes(
+    runs: MicroBatchRuns, model: nn.Module, of_tokens: TokenMemory, gradient_sync: str
+) -> float:
+    state = state_bytes(model)
+    if runs.device.type == "cuda":
+        # Seen were parameters and their gradients; the moments are still to come.
+        trainable = sum(_local_bytes(each) for each in model.parameters() if each.requires_grad)
+        return of_tokens.without_tokens + 2.0 * trainable
+    config: Any = model.config
+    gathered = gathered_bytes(model, keeps_gradients=gradient_sync == "last")
+    return float(state + gathered + logits_bytes(int(config.vocab_size)))
+
+
+def _local_bytes(parameter: nn.Parameter) -> int:
+    local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+    return local.numel() * local.element_size()
+
+
+def _parameter_bytes(model: nn.Module) -> int:
+    return next(model.parameters()).element_size()
+
+
+def _head_dim(model: nn.Module, dims: dict[str, Any]) -> int:
+    config: Any = model.config
+    return int(getattr(config, "head_dim", None) or dims["hidden"] // dims["heads"])
+
+
+def _recomputes(model: nn.Module) -> bool:
+    """Whether layers are run again in the backward, by transformers or by PyTorch's wrapper."""
+    # Each module that transformers recomputes says so; the model's own property was renamed.
+    return any(
+        getattr(module, "gradient_checkpointing", False) is True
+        or type(module).__name__.removeprefix("FSDP") == "CheckpointWrapper"
+        for module in model.modules()
+    )
+
+
+def _surveyed(runs: MicroBatchRuns, settings: dict[str, Any], progress: _Progress) -> Profile:
+    """Run what the survey of rank 0 asks for, until it has enough."""
+    surveys: list[Survey] = []
+    from_rank_0(lambda: surveys.append(Survey(json.dumps(settings))))
+    survey = surveys[0] if surveys else None
+    started = time.perf_counter()
+    shortest: Plan | None = None
+    while (plan := from_rank_0(lambda: _next(survey, started, progress))) is not None:
+        read = Plan.from_json(plan)
+        shortest = shortest or read
+        begun = time.perf_counter()
+        all_s, peak, exchange_s = runs.timed(read, Survey.REPEATS, Survey.REPEATED_BELOW_S)
+        at_s = (begun + time.perf_counter()) / 2.0 - started
+        from_rank_0(partial(_record, survey, at_s, all_s, peak, exchange_s))
+    step_s = runs.optimizer_s()
+    if shortest is not None and not runs.syncs_gradients:
+        step_s += runs.gradient_sync_s(shortest)
+    text = from_rank_0(lambda: _finished(survey, started, step_s, progress))
+    return Profile.from_toml(text, str(settings["name"]))
+
+
+def _next(survey: Survey | None, started: float, progress: _Progress) -> str | None:
+    assert survey is not None, "rank 0 has the survey"
+    elapsed_s = time.perf_counter() - started
+    progress.show(survey, elapsed_s)
+    plan = survey.next(elapsed_s)
+    return None if plan is None else plan.to_json()
+
+
+def _record(
+    survey: Survey | None, at_s: float, all_s: list[float], peak: float, exchange_s: float
+) -> None:
+    assert survey is not None, "rank 0 has the survey"
+    survey.record(at_s, all_s, peak, exchange_s)
+
+
+def _finished(survey: Survey | None, started: float, step_s: float, progress: _Progress) -> str:
+    assert survey is not None, "rank 0 has the survey"
+    measured = survey.finish(step_s, time.perf_counter() - started)
+    progress.end(measured)
+    return measured.to_toml()
+
+
+class _Progress:
+    """Says on stderr how far measuring has come."""
+
+    def __init__(self, time_budget_s: float, is_shown: bool) -> None:
+        self._time_budget_s = time_budget_s
+        self._is_shown = is_shown
+        self._is_line = is_shown and sys.stderr.isatty()
+
+    def show(self, survey: Survey, elapsed_s: float) -> None:
+        """Show it in place of what was shown before."""
+        if self._is_line:
+            part = min(1.0, elapsed_s / self._time_budget_s)
+            text = (
+                f"measuring {part:4.0%}  {survey.num_trials} micro-batches, expected error "
+                f"{survey.expected_error:.1%}"
+            )
+            sys.stderr.write(f"\r{text:<78}")
+            sys.stderr.flush()
+
+    def end(self, measured: Profile) -> None:
+        """Say how good the fit is."""
+        if self._is_line:
+            sys.stderr.write(f"\r{'':<78}\r")
+        if self._is_shown:
+            fitted, held_out = measured.fitted_error or 0.0, measured.held_out_error
+            unseen = (
+                "nothing was held out"
+                if held_out is None
+                else (f"{held_out:.1%} on micro-batches it has not seen")
+            )
+            noise = measured.noise
+            between = "" if noise is None else f"; {noise:.1%} noise between runs of the same"
+            sys.stderr.write(f"error {fitted:.1%} on what was fitted, {unseen}{between}\n")
