@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from models import VOCAB, GivenPlan, mesh, sharded, whole_model
 from steps import error_of
+from torch.distributed.device_mesh import init_device_mesh
 
 import lengthwise as lw
 from lengthwise.torch import ContextParallel, profile
@@ -64,14 +65,6 @@ def refused_profiles() -> dict[str, str]:
         "other ranks": running(toml.replace("ranks = 2", "ranks = 8")),
         "the same": running(toml),
     }
-
-
-def described(**options: Any) -> lw.Planner:
-    """A planner of described devices, whose times are not those of this machine."""
-    num_ranks = dist.get_world_size()
-    return lw.Planner(
-        model="llama-3.1-8b", cluster="h100-1x8", devices=num_ranks, context="4k", **options
-    )
 
 
 def batch(index: int) -> list[list[int]]:
@@ -158,3 +151,24 @@ def out_of_memory() -> str:
     model.model.layers[0].register_forward_pre_hook(fail)
     step = cp.step(batch(0))
     return error_of(lambda: cp.loss(model, next(iter(step))))
+
+
+def refused_metrics(path: str) -> str:
+    """What is said of a file that is no file of metrics."""
+    model = sharded(whole_model("llama"))
+    return error_of(lambda: ContextParallel(given_profile_planner(), model, mesh(), metrics=path))
+
+
+def out_of_cuda_memory() -> str:
+    """What is said where a GPU has no memory left for a micro-batch."""
+    ranks = init_device_mesh("cuda", (1,))
+    model = sharded(whole_model("llama").to("cuda"), ranks)
+    cp = ContextParallel(given_profile_planner(), model, ranks)
+    step = cp.step([[1] * 250])
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties("cuda").total_memory
+    torch.cuda.set_per_process_memory_fraction(torch.cuda.memory_allocated() / total)
+    try:
+        return error_of(lambda: cp.loss(model, next(iter(step))))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)

@@ -117,6 +117,7 @@ class ContextParallel:
         # A position that was loaded before there was data to go on in.
         self._loaded_position = ""
         self._steps = MeasuredSteps(marks(self._device), group, self._device, metrics)
+        self._is_first_step = True
         self._exchange.clock = self._steps.exchange_clock
 
     @property
@@ -443,7 +444,9 @@ class ContextParallel:
         Belongs to where the next step is asked for, and to where there is none any more.
         """
         ended = self._steps.end()
-        if ended is not None and self._refinement is not None:
+        is_first, self._is_first_step = self._is_first_step, self._is_first_step and ended is None
+        # The first step sets up memory, kernels and connections, which no other does.
+        if ended is not None and self._refinement is not None and not is_first:
             plan, times = ended
             self._planner = self._refinement.observe(
                 plan, list(times.micro_batches_s), times.rest_s
