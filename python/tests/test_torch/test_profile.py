@@ -62,7 +62,9 @@ def test_gradients_that_are_reduced_at_the_last_micro_batch_are_kept_whole(
     budgets: dict[str, int] = {}
     for sync in ("every", "last"):
         options = {"gradient_sync": sync, "degrees": [1]}
-        (measured, *_), *_ = world(2).run(timing.profiled, str(tmp_path / "p.toml"), options)
+        ranks = world(2).run(timing.profiled, str(tmp_path / "p.toml"), options)
+        assert all(is_as_before for _, _, is_as_before in ranks)
+        measured = ranks[0][0]
         assert ("last micro-batch" in measured.name) == (sync == "last")
         budgets[sync] = lw.Planner(profile=measured).token_budget(1).tokens_per_device
     assert budgets["last"] < budgets["every"]
@@ -75,6 +77,7 @@ def test_what_makes_no_profile_and_profiles_of_something_else_are_refused_on_eve
         assert "degrees has 7; 2 ranks and the heads allow 1 to 2" in said["degree"]
         assert "context is 0" in said["context"]
         assert "the arguments of a profile" in said["different"]
+        assert "time_budget is 0.0; it must be above 0 s" in said["time_budget"]
         assert "GiB may be used" in said["memory"]
         assert "'never'; it must be 'every' or 'last'" in said["gradient_sync"]
         assert "measured for hidden 64, and the model has 48" in said["other model"]

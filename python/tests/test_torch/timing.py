@@ -33,8 +33,20 @@ def profiled(path: str, options: dict[str, Any]) -> tuple[lw.Profile, bool, bool
     )
     if dist.get_rank() == 0:
         measured.save(path, overwrite=True)
-    plan = lw.Planner(profile=measured).plan([200, 30, 30, 30])
+    planner = lw.Planner(profile=measured)
+    # Nor does FSDP2 keep what was not reduced.
+    after, fresh = (_gradients(each, planner) for each in (model, sharded(whole_model("llama"))))
+    is_as_before &= all(torch.allclose(*pair) for pair in zip(after, fresh, strict=True))
+    plan = planner.plan([200, 30, 30, 30])
     return measured, plan.predicted_step_s is not None, is_as_before
+
+
+def _gradients(model: Any, planner: lw.Planner) -> list[torch.Tensor]:
+    cp = ContextParallel(planner, model, mesh())
+    for micro_batch in cp.step(batch(0)):
+        cp.loss(model, micro_batch).backward()
+    cp.close()
+    return [parameter.grad.full_tensor() for parameter in model.parameters()]
 
 
 def refused_profiles() -> dict[str, str]:
@@ -59,6 +71,7 @@ def refused_profiles() -> dict[str, str]:
         "degree": profiling(degrees=[7]),
         "context": profiling(context=0),
         "different": profiling(context=64 + rank),
+        "time_budget": profiling(time_budget=0.0),
         "memory": profiling(memory=1000),
         "gradient_sync": profiling(gradient_sync="never"),
         "other model": running(toml.replace("hidden = 48", "hidden = 64")),

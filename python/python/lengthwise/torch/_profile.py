@@ -30,6 +30,9 @@ from lengthwise.torch._nodes import device_memory, ranks_by_node, shared_cores
 #: Mixed micro-batches that the fit does not see.
 _NUM_HELD_OUT = 12
 
+#: A day, beyond which nobody measures.
+_LONGEST_S = 86_400
+
 #: Numbers by the bytes they have, where nothing else is known of them.
 _TYPES = {4: torch.float32, 2: torch.bfloat16}
 
@@ -108,8 +111,9 @@ def profile(
             "num_held_out": _NUM_HELD_OUT,
         }
         measured = _surveyed(runs, settings, _Progress(time_budget, progress))
-    finally:
         runs.close()
+    finally:
+        runs.restore()
     return measured
 
 
@@ -133,8 +137,9 @@ def _chosen_degrees(
         raise InputError(msg)
     if context < 1:
         raise InputError(f"context is {context}; a sequence has a token")
-    if not time_budget > 0.0:
-        raise InputError(f"time_budget is {time_budget}; it must be above 0 seconds")
+    if not 0.0 < time_budget <= _LONGEST_S:
+        msg = f"time_budget is {time_budget}; it must be above 0 s and at most {_LONGEST_S} s"
+        raise InputError(msg)
     if gradient_sync not in ("every", "last"):
         raise InputError(f"gradient_sync is {gradient_sync!r}; it must be 'every' or 'last'")
     return chosen
