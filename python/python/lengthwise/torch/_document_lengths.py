@@ -145,7 +145,7 @@ def _counted_in_column(dataset: Any, documents: range) -> array[int] | None:
     if isinstance(form, Mapping) and form.get("type") == "custom":
         # What a transform makes of a row has other lengths.
         return None
-    import pyarrow.compute as compute  # pyright: ignore[reportMissingTypeStubs]
+    import pyarrow.compute as compute  # type: ignore[import-untyped]
 
     rows = dataset.select_columns(["input_ids"]).with_format("arrow").select(documents)
     found = array("q")
