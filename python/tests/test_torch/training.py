@@ -170,7 +170,8 @@ def evaluated(seq_lens: list[int], micro_batches: list[Any]) -> tuple[float, flo
         for micro_batch in cp.step(sequences):
             total += cp.loss(model, micro_batch)
     dist.all_reduce(total)
-    # And training goes on.
+    # And training goes on, by another one, though FSDP2 has kept parameters whole.
+    cp = ContextParallel(GivenPlan(plan_of(micro_batches, seq_lens)), model, mesh())
     for micro_batch in cp.step(sequences):
         cp.loss(model.train(), micro_batch).backward()
     has_gradients = all(parameter.grad is not None for parameter in model.parameters())

@@ -93,6 +93,7 @@ class ContextParallel:
         metrics: str | PathLike[str] | None = None,
     ) -> None:
         check_model(model)
+        _reshard(model)
         check_shards(model, mesh)
         if planner.num_ranks != mesh.size():
             msg = f"the planner has {planner.num_ranks} ranks and the mesh {mesh.size()}"
@@ -481,6 +482,13 @@ def sum_gradients(model: nn.Module) -> None:
 
 def _name(micro_batch: MicroBatch) -> str:
     return f"micro-batch {micro_batch.index}"
+
+
+def _reshard(model: nn.Module) -> None:
+    """Let go of parameters that FSDP2 has kept whole after a forward without a backward."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _set_attention(model: nn.Module) -> None:
