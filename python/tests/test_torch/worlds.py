@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 #: A world without an answer for this long has hung.
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 
 
 class World:
