@@ -178,10 +178,11 @@ def out_of_cuda_memory() -> str:
     model = sharded(whole_model("llama").to("cuda"), ranks)
     cp = ContextParallel(given_profile_planner(), model, ranks)
     step = cp.step([[1] * 250])
-    torch.cuda.empty_cache()
-    total = torch.cuda.get_device_properties("cuda").total_memory
-    torch.cuda.set_per_process_memory_fraction(torch.cuda.memory_allocated() / total)
+    cuda: Any = torch.cuda
+    cuda.empty_cache()
+    total = cuda.get_device_properties("cuda").total_memory
+    cuda.set_per_process_memory_fraction(cuda.memory_allocated() / total)
     try:
         return error_of(lambda: cp.loss(model, next(iter(step))))
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
+        cuda.set_per_process_memory_fraction(1.0)
