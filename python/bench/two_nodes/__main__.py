@@ -41,7 +41,7 @@ def main() -> None:
         output = Path(directory) / "result.json"
         profile = options.profile or Path(directory) / "profile.toml"
         work = {**vars(options), "output": str(output), "profile": str(profile.absolute())}
-        _run_ranks(cluster, shape, json.dumps(work))
+        _run_ranks(cluster, shape, json.dumps(work, default=str))
         result = json.loads(output.read_text())
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=1))
@@ -51,7 +51,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="two_nodes", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--ranks-per-node", type=int, default=4)
-    parser.add_argument("--link-mbit", type=int, default=200, help="of the link, in each direction")
+    parser.add_argument("--link-mbit", type=int, default=120, help="of the link, in each direction")
     parser.add_argument("--cores-per-rank", type=float, default=0.2)
     parser.add_argument("--hidden", type=int, default=256, help="width of the model")
     parser.add_argument("--layers", type=int, default=4)
