@@ -27,6 +27,12 @@ def test_a_trainer_has_the_losses_of_one_rank(
         assert found["losses"][1] > 1.05 * found["eval"]
         assert found["epoch"] == 2.0
         assert all(0.0 < norm < 100.0 for norm in found["norms"])
+        assert [each["loss"] for each in found["metrics"]] == pytest.approx(
+            list(found["losses"].values()), rel=1e-4
+        )
+        assert [each["gradient_norm"] for each in found["metrics"]] == pytest.approx(
+            found["norms"], rel=1e-4
+        )
         assert found["work"] == pytest.approx(2 * sum(trainers.SEQ_LENS))
 
 
@@ -76,3 +82,15 @@ def test_what_plans_cannot_do_is_refused_by_name(
         assert "max_steps is missing" in said["endless"]
         assert "logits of whole sequences" in said["predict"]
         assert "has no checkpoint to go on from" in said["nothing saved"]
+
+
+def test_a_loop_with_accelerate_has_the_losses_of_one_rank(world: Callable[[int], World]) -> None:
+    for found in world(2).run(trainers.accelerated):
+        assert found["losses"] == pytest.approx(found["plain"], rel=1e-4)
+
+
+def test_a_model_that_accelerate_has_sharded_has_the_losses_of_one_rank(
+    world: Callable[[int], World],
+) -> None:
+    for found in world(2).run(trainers.sharded_by_accelerate):
+        assert found["losses"] == pytest.approx(found["plain"], rel=1e-4)

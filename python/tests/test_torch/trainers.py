@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from datasets import Dataset
 from gradients import sequences_of
-from models import whole_model
+from models import mesh, sharded, whole_model
 from steps import error_of
 from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.utils import logging
 
 import lengthwise as lw
 from lengthwise._lengthwise import BatchSchedule
+from lengthwise.torch import ContextParallel
 from lengthwise.torch._reference import accumulate_gradients
 from lengthwise.torch.trainer import TrainerMixin
 
@@ -71,7 +74,7 @@ def arguments(directory: Path, **options: Any) -> TrainingArguments:
     return TrainingArguments(str(directory), **given)
 
 
-def trainer_of(directory: Path, **options: Any) -> PlannedTrainer:
+def trainer_of(directory: Path, metrics: Path | None = None, **options: Any) -> PlannedTrainer:
     """A trainer of a tiny model."""
     begin()
     return PlannedTrainer(
@@ -80,6 +83,7 @@ def trainer_of(directory: Path, **options: Any) -> PlannedTrainer:
         train_dataset=documents(),
         eval_dataset=documents(),
         planner=planner(),
+        metrics=metrics,
         **RULES,
     )
 
@@ -131,8 +135,10 @@ def _piece(row: Any, start: int, stop: int) -> dict[str, list[int]]:
 
 def trained(directory: Path) -> dict[str, Any]:
     """What a trainer logs, and what one rank comes to."""
-    trainer = trainer_of(directory)
+    metrics = directory / "metrics.jsonl"
+    trainer = trainer_of(directory, metrics=metrics)
     trainer.train()
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     expected, expected_eval = of_one_rank(list(documents()), trainer.args.seed, epochs=2)
     tokens = trainer.floating_point_ops({"input_ids": torch.zeros(1)})
     return {
@@ -142,6 +148,7 @@ def trained(directory: Path) -> dict[str, Any]:
         "expected_eval": expected_eval,
         "epoch": trainer.state.epoch,
         "norms": [each["grad_norm"] for each in trainer.state.log_history if "grad_norm" in each],
+        "metrics": lines,
         "work": trainer.state.total_flos / tokens,
     }
 
@@ -244,3 +251,72 @@ def refused(directory: Path) -> dict[str, str]:
     found["predict"] = error_of(lambda: trainer.predict(documents()))
     found["nothing saved"] = error_of(lambda: trainer.train(resume_from_checkpoint=True))
     return found
+
+
+def accelerated() -> dict[str, Any]:
+    """Losses of a loop of one's own with accelerate, and what one rank comes to."""
+    begin()
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=True)
+    model = sharded(whole_model("llama"))
+    model = accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    schedule = get_scheduler("constant", optimizer)
+    optimizer, schedule = accelerator.prepare(optimizer, schedule)
+    cp = ContextParallel(planner(), model, mesh())
+    return {"losses": _accelerated_loop(accelerator, cp, model, optimizer), "plain": _plain_loop()}
+
+
+def sharded_by_accelerate() -> dict[str, Any]:
+    """Losses where accelerate has sharded the model, as it does on accelerators alone."""
+    begin()
+    from accelerate import Accelerator
+    from accelerate.utils import FullyShardedDataParallelPlugin, fsdp2_prepare_model
+
+    accelerator = Accelerator(cpu=True)
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2, auto_wrap_policy="transformer_based_wrap", reshard_after_forward=True
+    )
+    model = whole_model("llama")
+    on_accelerators = SimpleNamespace(
+        state=SimpleNamespace(fsdp_plugin=plugin),
+        mixed_precision="no",
+        is_main_process=accelerator.is_main_process,
+        device=accelerator.device,
+    )
+    model = fsdp2_prepare_model(on_accelerators, model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    cp = ContextParallel(planner(), model, mesh())
+    return {"losses": _accelerated_loop(accelerator, cp, model, optimizer), "plain": _plain_loop()}
+
+
+def _accelerated_loop(
+    accelerator: Any, cp: ContextParallel, model: Any, optimizer: Any
+) -> list[float]:
+    losses: list[float] = []
+    for step in cp.batches(documents(), **RULES, seed=1, epochs=1):
+        total = torch.zeros(())
+        for micro_batch in step:
+            loss = cp.loss(model, micro_batch)
+            accelerator.backward(loss)
+            total += loss.detach()
+        accelerator.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(accelerator.reduce(total, "sum")))
+    return losses
+
+
+def _plain_loop() -> list[float]:
+    rows: list[Any] = list(documents())
+    model = whole_model("llama")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    losses: list[float] = []
+    for batch in BatchSchedule(SEQ_LENS, **RULES, seed=1, epochs=1):
+        pieces = [_piece(rows[document], start, stop) for document, start, stop in batch.excerpts]
+        losses.append(accumulate_gradients(model, pieces, torch.device("cpu")))
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+    return losses

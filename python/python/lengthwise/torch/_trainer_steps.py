@@ -60,6 +60,11 @@ class StepLoader:
             if self.batches.num_steps % len(self) == 0:
                 return
 
+    def finish(self) -> None:
+        """End the last step, if it was that of the run; a collective call of all ranks."""
+        if self._steps is not None and self.batches.num_steps == self.num_steps:
+            next(self._steps, None)
+
     def close(self) -> None:
         """Let nothing be read ahead any longer."""
         steps: Any = self._steps

@@ -45,6 +45,7 @@ from transformers.trainer_utils import get_last_checkpoint, speed_metrics
 from lengthwise.errors import InputError
 from lengthwise.torch._agreement import from_rank_0
 from lengthwise.torch._context_parallel import ContextParallel, StepPlanner
+from lengthwise.torch._step import Step
 from lengthwise.torch._trainer_arguments import check_trainer_arguments, token_columns
 from lengthwise.torch._trainer_steps import STEP, StepLoader
 from lengthwise.torch._whole_sharding import mesh_of, shard
@@ -88,6 +89,8 @@ class TrainerMixin(_Base):
     tokens, sequences, context, overlong, min_tokens, lengths : optional
         As `ContextParallel.batches` takes them. The seed is ``data_seed`` or ``seed`` of the
         trainer's arguments.
+    refine, metrics : optional
+        As `ContextParallel` takes them.
 
     Attributes
     ----------
@@ -114,6 +117,8 @@ class TrainerMixin(_Base):
         overlong: str = "split",
         min_tokens: SupportsIndex | str = 1,
         lengths: str | Iterable[int] | None = None,
+        refine: bool = True,
+        metrics: str | PathLike[str] | None = None,
         **kwargs: Any,
     ) -> None:
         # Bound methods leave themselves out.
@@ -133,6 +138,7 @@ class TrainerMixin(_Base):
         self._lengths = lengths
         self._loader: StepLoader | None = None
         self._resumed_from: Path | None = None
+        self._step: Step | None = None
         model: Any = self.model
         mesh = mesh_of(model)
         if mesh is None:
@@ -142,7 +148,9 @@ class TrainerMixin(_Base):
             mesh = init_device_mesh(self.args.device.type, (dist.get_world_size(),))
         # What is prepared is not wrapped by DistributedDataParallel.
         model._is_accelerate_prepared = True
-        self.context_parallel = ContextParallel(planner, model, mesh)
+        self.context_parallel = ContextParallel(
+            planner, model, mesh, refine=refine, metrics=metrics
+        )
         self.add_callback(_PositionCallback(self))
 
     def train(
@@ -160,7 +168,9 @@ class TrainerMixin(_Base):
         self.args.max_steps, self.args.ignore_data_skip = loader.num_steps, True
         self._loader = loader
         try:
-            return super().train(resume_from_checkpoint or None, *args, **kwargs)
+            outcome = super().train(resume_from_checkpoint or None, *args, **kwargs)
+            loader.finish()
+            return outcome
         finally:
             self.args.max_steps, self.args.ignore_data_skip = own
             self._loader = None
@@ -199,7 +209,9 @@ class TrainerMixin(_Base):
         if callable(getattr(optimizer, "train", None)):
             optimizer.train()
         total = torch.zeros((), device=self.args.device)
-        for micro_batch in inputs[STEP]:
+        step: Step = inputs[STEP]
+        self._step = step
+        for micro_batch in step:
             loss = self.context_parallel.loss(model, micro_batch)
             self.accelerator.backward(loss)
             total += loss.detach()
@@ -290,7 +302,11 @@ class TrainerMixin(_Base):
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         norm: Any = super()._get_grad_norm(model, grad_norm)
         # Some versions of PyTorch return each rank's part.
-        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if self._step is not None:
+            self._step.record(gradient_norm=norm, learning_rate=self._get_learning_rate())
+            self._step = None
+        return norm
 
     @property
     def _own_model(self) -> nn.Module:
