@@ -7,6 +7,8 @@ use std::time::Instant;
 use lengthwise_core::{Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Strategy};
 use lengthwise_cost::{GroupShape, Span, predict_step};
 
+use crate::bound::{Effort, Keep, longest_first_bound};
+use crate::certificate::Certified;
 use crate::deadline::Deadline;
 use crate::instance::{Instance, budget_of};
 use crate::placement::needs_runs;
@@ -33,6 +35,16 @@ impl Planner for Exhaustive {
     }
 
     fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        self.plan_keeping(problem, Keep::Bound)
+    }
+
+    fn plan_certified(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        self.plan_keeping(problem, Keep::Proof)
+    }
+}
+
+impl Exhaustive {
+    fn plan_keeping(&self, problem: Problem<'_>, keep: Keep) -> Result<Planned, PlanError> {
         let num_sequences = problem.batch.num_sequences();
         let num_devices = problem.cluster.num_devices();
         let too_large = PlanError::TooLargeToEnumerate {
@@ -44,7 +56,7 @@ impl Planner for Exhaustive {
         if num_sequences > Self::MAX_SEQUENCES || num_devices > Self::MAX_DEVICES {
             return Err(too_large);
         }
-        let planned = plan_until(problem, Deadline::default())?;
+        let planned = plan_until(problem, Deadline::default(), keep)?;
         planned.ok_or(too_large)
     }
 }
@@ -53,6 +65,7 @@ impl Planner for Exhaustive {
 pub(crate) fn plan_until(
     problem: Problem<'_>,
     deadline: Deadline,
+    keep: Keep,
 ) -> Result<Option<Planned>, PlanError> {
     let started = Instant::now();
     let instance = Instance::new(problem)?;
@@ -62,6 +75,12 @@ pub(crate) fn plan_until(
         Enumerated::OutOfTime => return Ok(None),
     };
     let predicted_step = predict_step(&plan, problem.batch, problem.cluster, problem.cost);
+    // That everything was tried is no proof that could be checked in less time.
+    let certified = (keep == Keep::Proof).then(|| {
+        let found = longest_first_bound(&instance, predicted_step.get(), Effort::for_proof());
+        let proof = found.proof?;
+        Some(Box::new(Certified::new(&instance, found.bound, proof)))
+    });
     Ok(Some(Planned {
         plan,
         report: PlanReport {
@@ -73,6 +92,7 @@ pub(crate) fn plan_until(
             // Everything is, in no order that could be counted.
             tried: Attempts::default(),
         },
+        certified: certified.flatten(),
     }))
 }
 

@@ -8,6 +8,7 @@ mod arrangement;
 mod balanced_cuts;
 mod batch_adaptive;
 mod bound;
+mod certificate;
 mod communicators;
 mod completion;
 mod deadline;

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use lengthwise_certificate::Certificate;
 use lengthwise_core::{Cluster, Degree, GlobalBatch, Plan, PlanRules, Seconds, StrategySpace};
 use lengthwise_cost::{CostModel, predict_step};
 
 use crate::PlanError;
-use crate::bound::{Effort, lower_bound};
+use crate::bound::{Effort, LowerBound, lower_bound};
+use crate::certificate::Certified;
 use crate::draft::Draft;
 use crate::instance::Instance;
 
@@ -36,6 +38,15 @@ pub trait Planner: Send + Sync {
     ///
     /// The batch can't be planned: some sequence fits no group of the cluster.
     fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError>;
+
+    /// The same plan, with the certificate of its bound ([`Planned::certificate`]) where the planner keeps proofs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Planner::plan`].
+    fn plan_certified(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        self.plan(problem)
+    }
 }
 
 /// A plan and what is known of it.
@@ -45,6 +56,8 @@ pub struct Planned {
     pub plan: Plan,
     /// How good it is and how it came about.
     pub report: PlanReport,
+    /// What a certificate holds beyond these, if that was asked for.
+    pub(crate) certified: Option<Box<Certified>>,
 }
 
 impl Planned {
@@ -60,24 +73,24 @@ impl Planned {
         Self::with_bound(draft, instance, num_drafts, bound, started)
     }
 
-    /// The same with a bound found otherwise, given the step time, and the number of sets of plans that it took.
+    /// The same with a bound found otherwise, given the step time.
     pub(crate) fn with_bound(
         draft: Draft,
         instance: &Instance<'_>,
         num_drafts: usize,
-        bound: impl FnOnce(f64) -> (f64, usize),
+        bound: impl FnOnce(f64) -> LowerBound,
         started: Instant,
     ) -> Self {
         let plan = draft.into_plan(instance);
-        Self::of_plan(plan, instance.problem, num_drafts, bound, started)
+        Self::of_plan(plan, instance, num_drafts, bound, started)
     }
 
     /// The same for a plan that is no draft.
     pub(crate) fn of_plan(
         plan: Plan,
-        problem: Problem<'_>,
+        instance: &Instance<'_>,
         num_drafts: usize,
-        bound: impl FnOnce(f64) -> (f64, usize),
+        bound: impl FnOnce(f64) -> LowerBound,
         started: Instant,
     ) -> Self {
         let Problem {
@@ -85,9 +98,13 @@ impl Planned {
             cluster,
             cost,
             ..
-        } = problem;
+        } = instance.problem;
         let predicted_step = predict_step(&plan, batch, cluster, cost);
-        let (bound, num_bounds) = bound(predicted_step.get());
+        let LowerBound {
+            bound,
+            num_bounds,
+            proof,
+        } = bound(predicted_step.get());
         let is_optimal = bound >= predicted_step.get() * (1.0 - OPTIMAL);
         Planned {
             plan,
@@ -107,7 +124,18 @@ impl Planned {
                     ..Attempts::default()
                 },
             },
+            certified: proof.map(|proof| Box::new(Certified::new(instance, bound, proof))),
         }
+    }
+
+    /// The plan with its bound and why that holds, for [`lengthwise_certificate::verify`]; `None` unless it was planned by
+    /// [`Planner::plan_certified`].
+    ///
+    /// The bound is the reported one. Only of plans that were found by enumeration, which is no proof that could be checked in
+    /// less time, it may be lower.
+    pub fn certificate(&self) -> Option<Certificate> {
+        let certified = self.certified.as_ref()?;
+        Some(certified.certificate(&self.plan, self.report.predicted_step))
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use lengthwise_core::Degree;
 
-use crate::bound::Effort;
+use crate::bound::{Effort, Keep};
 use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::homogeneous::pack_degree;
@@ -57,10 +57,20 @@ impl Planner for Static {
     }
 
     fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        self.plan_keeping(problem, Keep::Bound)
+    }
+
+    fn plan_certified(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        self.plan_keeping(problem, Keep::Proof)
+    }
+}
+
+impl Static {
+    fn plan_keeping(&self, problem: Problem<'_>, keep: Keep) -> Result<Planned, PlanError> {
         let started = Instant::now();
         let instance = Instance::new(problem)?;
         let draft = self.pack(&instance)?;
-        let effort = Effort::until(Deadline::default());
+        let effort = Effort::until(Deadline::default()).keeping(keep);
         let planned = Planned::of(draft, &instance, 1, effort, started);
         keeping_rules(planned, problem, self.name())
     }

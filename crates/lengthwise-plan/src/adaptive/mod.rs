@@ -20,7 +20,7 @@ use self::lanes::{NUM_LANES, in_lanes};
 use self::polish::Polish;
 use self::search::{NUM_TRADES, Search, Tried};
 use self::sketch::sketch;
-use crate::bound::{Effort, longest_first_bound};
+use crate::bound::{Effort, Keep, longest_first_bound};
 use crate::communicators::affordable;
 use crate::completion::{climbed, complete};
 use crate::deadline::Deadline;
@@ -75,9 +75,19 @@ impl Planner for Adaptive {
     }
 
     fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        self.plan_keeping(problem, Keep::Bound)
+    }
+
+    fn plan_certified(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        self.plan_keeping(problem, Keep::Proof)
+    }
+}
+
+impl Adaptive {
+    fn plan_keeping(&self, problem: Problem<'_>, keep: Keep) -> Result<Planned, PlanError> {
         let started = Instant::now();
         let Some(max_communicators) = self.options.max_communicators else {
-            let planned = self.plan_with_start(problem, started)?;
+            let planned = self.plan_with_start(problem, started, keep)?;
             return keeping_rules(planned, problem, self.name());
         };
         let allowed = allowed_strategies(problem)?;
@@ -88,25 +98,24 @@ impl Planner for Adaptive {
             space: &space,
             ..problem
         };
-        let mut planned = self.plan_with_start(restricted, started)?;
+        let mut planned = self.plan_with_start(restricted, started, keep)?;
         planned.report.bounded_degrees = leaves_some_out.then_some(degrees);
         keeping_rules(planned, problem, self.name())
     }
-}
 
-impl Adaptive {
     /// Plans from the plan of Megatron-Core's rule as well, where the rules of the problem ask for what it goes by, aligned
     /// groups or tokens per rank: so no plan is slower than the one that it takes the place of.
     fn plan_with_start(
         &self,
         problem: Problem<'_>,
         started: Instant,
+        keep: Keep,
     ) -> Result<Planned, PlanError> {
         if !problem.rules.aligned_powers_of_two && problem.rules.token_cap.is_none() {
-            return self.plan_all(problem, None, started);
+            return self.plan_all(problem, None, started, keep);
         }
         let start = megatron::plan_for(problem).ok();
-        let mut planned = self.plan_all(problem, start.as_ref(), started)?;
+        let mut planned = self.plan_all(problem, start.as_ref(), started, keep)?;
         if let Some(start) = start {
             // Its groups may lie better than those of a draft where nodes differ.
             planned.improve_by(start, problem);
@@ -121,8 +130,10 @@ impl Adaptive {
         problem: Problem<'_>,
         start: Option<&Plan>,
         started: Instant,
+        keep: Keep,
     ) -> Result<Planned, PlanError> {
-        let mut planned = self.plan_together(problem, start, started, Effort::until)?;
+        let effort = |deadline| Effort::until(deadline).keeping(keep);
+        let mut planned = self.plan_together(problem, start, started, effort)?;
         for space in spaces_of_kinds(problem.space) {
             if planned.report.stop_reason == StopReason::Optimal {
                 break;
@@ -146,14 +157,15 @@ impl Adaptive {
         problem: Problem<'_>,
         start: Option<&Plan>,
         started: Instant,
-        effort: fn(Deadline) -> Effort,
+        effort: impl Fn(Deadline) -> Effort,
     ) -> Result<Planned, PlanError> {
         let deadline = |share| Deadline::after(started, self.options.time_budget, share);
+        let keep = effort(Deadline::default()).keep;
         // The enumeration knows of no communicators.
         if self.options.max_communicators.is_none()
             && !self.searches_always
             && is_tiny(problem)
-            && let Some(planned) = plan_until(problem, deadline(SKETCH_SHARE))?
+            && let Some(planned) = plan_until(problem, deadline(SKETCH_SHARE), keep)?
         {
             return Ok(planned);
         }
@@ -256,7 +268,7 @@ fn plan_deep(
     start: Option<&Plan>,
     deadline: impl Fn(f64) -> Deadline,
     started: Instant,
-    effort: fn(Deadline) -> Effort,
+    effort: impl Fn(Deadline) -> Effort,
 ) -> Result<Planned, PlanError> {
     let prices = PatternPrices::of(instance, deadline(SKETCH_SHARE));
     let mut out_of_time = deadline(SKETCH_SHARE).has_passed();
@@ -264,9 +276,8 @@ fn plan_deep(
     let draft = improved(instance, draft, start, deadline(SEARCH_SHARE))?;
     let effort = effort(deadline(BOUND_SHARE));
     let bound = |known| {
-        let (bound, num_bounds) = longest_first_bound(instance, known, effort);
-        let bound = bound.max(prices.bound).min(known);
-        (bound, num_bounds + prices.num_rounds)
+        let found = longest_first_bound(instance, known, effort);
+        found.or_by_patterns(instance, &prices, known, effort.keep)
     };
     let mut planned = Planned::with_bound(draft, instance, 1, bound, started);
     out_of_time |= deadline(BOUND_SHARE).has_passed();

@@ -1,4 +1,4 @@
-//! What is decided of a plan, and what its places charge.
+//! The decisions that a node of the search stands for, and the dual prices of its places.
 
 use super::relaxation::Relaxation;
 
@@ -27,7 +27,7 @@ pub(crate) struct Committed {
     pub(crate) memory: f64,
 }
 
-/// What a place charges: for each device-second, and for each device's whole budget. Places are the committed groups,
+/// The dual prices of places: of a device-second, and of the whole budget of a device. Places are the committed groups,
 /// then the free devices of each opened micro-batch, then the micro-batches that are not opened.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Prices {
@@ -139,7 +139,7 @@ impl Prices {
     }
 }
 
-/// Lowers time prices until no micro-batch is paid more than its makespan, so that it need not be bounded above.
+/// Projects time prices onto those that pay no micro-batch more than its makespan, so that it need not be bounded above.
 pub(super) fn project(decisions: &Decisions, devices: &[f64], prices: &mut Prices) {
     let num_micro_batches = devices.len() - decisions.groups.len();
     for micro_batch in 0..num_micro_batches {

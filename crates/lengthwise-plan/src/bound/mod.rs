@@ -1,8 +1,18 @@
-//! Best-first search over where the longest sequences go, for the lower bound.
+//! The lower bound: best-first branch and bound over where the longest sequences go, with a Lagrangian relaxation of the rest.
+//!
+//! | part | where |
+//! | --- | --- |
+//! | decisions of a node, dual prices of its places | [`decisions`] |
+//! | the Lagrangian bound of a node; subgradient steps to better prices | [`relaxation`] |
+//! | sequences that are not decided, similar ones merged to look for prices with | [`items`] |
+//! | the nodes that prove the bound, for a certificate | [`record`] |
+//!
+//! `docs/bound.md` proves that it is one.
 
 mod decisions;
 mod items;
 mod least_micro_batches;
+mod record;
 mod relaxation;
 mod usable_devices;
 
@@ -12,8 +22,12 @@ use std::collections::BinaryHeap;
 use self::decisions::{Committed, Decisions, Prices};
 use self::items::MAX_DEPTH;
 pub(crate) use self::least_micro_batches::{least_micro_batches, micro_batches_by};
+pub(crate) use self::record::capacity;
+use self::record::{Record, Step};
 use self::relaxation::{Bound, Relaxation};
 pub(crate) use self::usable_devices::usable_devices;
+use lengthwise_certificate::{Decision, Proof};
+
 use crate::deadline::Deadline;
 use crate::instance::Instance;
 use crate::patterns::{PatternPrices, is_deep};
@@ -29,6 +43,8 @@ struct Node {
     ascended: bool,
     /// Breaks ties, so that the order does not depend on the heap.
     number: usize,
+    /// Its number in the record, if there is one.
+    recorded: usize,
 }
 
 /// How hard to search.
@@ -39,6 +55,27 @@ pub(crate) struct Effort {
     /// Steps of each.
     pub(crate) num_steps: usize,
     pub(crate) deadline: Deadline,
+    pub(crate) keep: Keep,
+}
+
+/// What is kept of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// The bound alone.
+    Bound,
+    /// Why it holds, too.
+    Proof,
+}
+
+/// A bound that was found.
+#[derive(Clone, Debug)]
+pub(crate) struct LowerBound {
+    /// No plan takes less.
+    pub(crate) bound: f64,
+    /// How many sets of plans it was found by.
+    pub(crate) num_bounds: usize,
+    /// Why it holds, if that was asked for.
+    pub(crate) proof: Option<Proof>,
 }
 
 impl Effort {
@@ -48,6 +85,7 @@ impl Effort {
             num_ascents: 24,
             num_steps: 32,
             deadline,
+            keep: Keep::Bound,
         }
     }
 
@@ -57,28 +95,65 @@ impl Effort {
             num_ascents: 0,
             num_steps: 0,
             deadline,
+            keep: Keep::Bound,
+        }
+    }
+
+    /// What a proof alone is worth, where a plan is known to be best: for tiny batches.
+    pub(crate) fn for_proof() -> Self {
+        Effort {
+            num_ascents: 2000,
+            num_steps: 32,
+            deadline: Deadline::default(),
+            keep: Keep::Proof,
+        }
+    }
+
+    /// The same, for this to be kept.
+    pub(crate) fn keeping(self, keep: Keep) -> Self {
+        Effort { keep, ..self }
+    }
+}
+
+/// The least time of any plan, given one that takes `known`, or less.
+pub(crate) fn lower_bound(instance: &Instance<'_>, known: f64, effort: Effort) -> LowerBound {
+    let found = longest_first_bound(instance, known, effort);
+    if found.bound >= known || !is_deep(instance) {
+        return found;
+    }
+    let prices = PatternPrices::of(instance, effort.deadline);
+    found.or_by_patterns(instance, &prices, known, effort.keep)
+}
+
+impl LowerBound {
+    /// This bound, or that of patterns if it is higher.
+    pub(crate) fn or_by_patterns(
+        self,
+        instance: &Instance<'_>,
+        prices: &PatternPrices,
+        known: f64,
+        keep: Keep,
+    ) -> Self {
+        let num_bounds = self.num_bounds + prices.num_rounds;
+        let is_higher = prices.bound > self.bound;
+        if !is_higher {
+            return LowerBound { num_bounds, ..self };
+        }
+        LowerBound {
+            bound: prices.bound.min(known),
+            num_bounds,
+            proof: (keep == Keep::Proof).then(|| prices.proof(instance)),
         }
     }
 }
 
-/// The least time of any plan, given one that takes `known`, or less; and how many sets of plans it was found by.
-pub(crate) fn lower_bound(instance: &Instance<'_>, known: f64, effort: Effort) -> (f64, usize) {
-    let (bound, num_bounds) = longest_first_bound(instance, known, effort);
-    if bound >= known || !is_deep(instance) {
-        return (bound, num_bounds);
-    }
-    let prices = PatternPrices::of(instance, effort.deadline);
-    let bound = bound.max(prices.bound).min(known);
-    (bound, num_bounds + prices.num_rounds)
-}
-
 /// The least time of any plan, given one that takes `known`: exact once every set of plans is either decided or bounded
-/// by `known`, else the least bound of those left when the effort is spent. Tells how often it evaluated a set, too.
+/// by `known`, else the least bound of those left when the effort is spent.
 pub(crate) fn longest_first_bound(
     instance: &Instance<'_>,
     known: f64,
     effort: Effort,
-) -> (f64, usize) {
+) -> LowerBound {
     if instance.num_sequences() > FEW_SEQUENCES {
         return bound_below(instance, known, effort);
     }
@@ -86,13 +161,23 @@ pub(crate) fn longest_first_bound(
         num_ascents: effort.num_ascents * 2,
         ..effort
     };
-    let (bound, num_evaluated) = bound_below(instance, known, more);
-    if bound >= known * (1.0 - 1e-9) {
-        return (bound, num_evaluated);
+    let found = bound_below(instance, known, more);
+    if found.bound >= known * (1.0 - 1e-9) {
+        return found;
     }
     // Prices rise in steps that lead towards what is known, and may be too short where that is near.
-    let (other, num_more) = bound_below(instance, known * FARTHER, effort);
-    (bound.max(other.min(known)), num_evaluated + num_more)
+    let other = bound_below(instance, known * FARTHER, effort);
+    let num_bounds = found.num_bounds + other.num_bounds;
+    let (bound, proof) = if other.bound.min(known) > found.bound {
+        (other.bound.min(known), other.proof)
+    } else {
+        (found.bound, found.proof)
+    };
+    LowerBound {
+        bound,
+        num_bounds,
+        proof,
+    }
 }
 
 /// Up to so many sequences, single ones decide what the bound comes to, and each evaluation takes little time.
@@ -105,38 +190,31 @@ const FARTHER: f64 = 1.2;
 ///
 /// The plans are split by their number of micro-batches, then by where the longest sequence goes (which shape of group,
 /// with which longer sequences, in which micro-batch), then the second longest and so on.
-fn bound_below(instance: &Instance<'_>, known: f64, effort: Effort) -> (f64, usize) {
-    let relaxation = Relaxation::new(instance);
+fn bound_below(instance: &Instance<'_>, known: f64, effort: Effort) -> LowerBound {
     let mut search = Search {
         open: BinaryHeap::new(),
         num_nodes: 0,
         num_evaluated: 0,
         known,
-        relaxation,
+        relaxation: Relaxation::new(instance),
+        record: (effort.keep == Keep::Proof).then(Record::default),
     };
-    let least = least_micro_batches(instance) as usize;
-    search.push_root(least, true);
-    let mut ascents = effort.num_ascents;
-    while let Some(mut node) = search.open.pop() {
-        if node.bound >= known * (1.0 - 1e-9) {
-            return (known, search.num_evaluated);
-        }
-        if node.evaluated.is_some() && ascents == 0 || effort.deadline.has_passed() {
-            return (node.bound, search.num_evaluated);
-        }
-        if node.evaluated.is_none() {
-            search.evaluate(&mut node);
-            search.open.push(node);
-        } else if !node.ascended {
-            ascents -= 1;
-            search.ascend(&mut node, effort);
-            search.open.push(node);
-        } else if !search.split(&node) {
-            return (node.bound, search.num_evaluated);
-        }
+    let bound = search.run(effort);
+    let speed = search.relaxation.speed;
+    let proof = search.record.map(|record| {
+        // Sets of plans that come that near to what is known are not looked at further.
+        let leaves = record.leaves(bound.min(known * CLOSE), speed);
+        record::proof(instance, known, leaves)
+    });
+    LowerBound {
+        bound,
+        num_bounds: search.num_evaluated,
+        proof,
     }
-    (known, search.num_evaluated)
 }
+
+/// Bounds within this part of what is known are as good as that.
+const CLOSE: f64 = 1.0 - 1e-9;
 
 struct Search<'a, 'p> {
     open: BinaryHeap<Node>,
@@ -144,9 +222,35 @@ struct Search<'a, 'p> {
     num_evaluated: usize,
     known: f64,
     relaxation: Relaxation<'a, 'p>,
+    record: Option<Record>,
 }
 
 impl Search<'_, '_> {
+    fn run(&mut self, effort: Effort) -> f64 {
+        let least = least_micro_batches(self.relaxation.instance) as usize;
+        self.push_root(None, least, true);
+        let mut ascents = effort.num_ascents;
+        while let Some(mut node) = self.open.pop() {
+            if node.bound >= self.known * CLOSE {
+                return self.known;
+            }
+            if node.evaluated.is_some() && ascents == 0 || effort.deadline.has_passed() {
+                return node.bound;
+            }
+            if node.evaluated.is_none() {
+                self.evaluate(&mut node);
+                self.open.push(node);
+            } else if !node.ascended {
+                ascents -= 1;
+                self.ascend(&mut node, effort);
+                self.open.push(node);
+            } else if !self.split(&node) {
+                return node.bound;
+            }
+        }
+        self.known
+    }
+
     /// What the makespans together may take in a better plan.
     fn limit(&self, decisions: &Decisions) -> f64 {
         self.known - decisions.num_micro_batches as f64 * self.relaxation.instance.overhead
@@ -169,8 +273,12 @@ impl Search<'_, '_> {
         self.num_evaluated += 1;
         let limit = self.limit(&node.decisions);
         let bound = self.relaxation.bound(&node.decisions, &node.prices, limit);
-        node.bound = node.bound.max(self.step(bound.makespans, limit));
+        let step = self.step(bound.makespans, limit);
+        node.bound = node.bound.max(step);
         node.evaluated = Some(bound);
+        if let Some(record) = &mut self.record {
+            record.improve(node.recorded, step, &node.prices);
+        }
     }
 
     /// The step time that goes with a sum of makespans.
@@ -179,7 +287,7 @@ impl Search<'_, '_> {
         makespans * (1.0 - 1e-10) + self.known - limit
     }
 
-    fn push_root(&mut self, num_micro_batches: usize, or_more: bool) {
+    fn push_root(&mut self, parent: Option<&Node>, num_micro_batches: usize, or_more: bool) {
         let decisions = Decisions {
             num_micro_batches,
             or_more,
@@ -189,11 +297,21 @@ impl Search<'_, '_> {
         let prices = self.relaxation.first_prices();
         // Told at once, so that there is a bound however little time there is.
         let bound = self.relaxation.bound(&decisions, &prices, limit);
-        self.push(self.step(bound.makespans, limit), decisions, prices);
+        let bound = self.step(bound.makespans, limit);
+        let num = num_micro_batches;
+        let step = Step::MicroBatches { num, or_more };
+        let recorded = self.recorded(parent, step, bound, &decisions, &prices);
+        self.push(bound, decisions, prices, recorded);
     }
 
     /// Adds a child whose decisions go one sequence further than its parent's.
-    fn push_child(&mut self, parent: &Node, decisions: Decisions, prices: Prices) {
+    fn push_child(
+        &mut self,
+        parent: &Node,
+        decision: Decision,
+        decisions: Decisions,
+        prices: Prices,
+    ) {
         let limit = self.limit(&decisions);
         let bound = parent.evaluated.map_or(0.0, |before| {
             let makespans = self
@@ -201,11 +319,31 @@ impl Search<'_, '_> {
                 .bound_after(before, &decisions, &prices, limit);
             self.step(makespans, limit)
         });
-        self.push(parent.bound.max(bound), decisions, prices);
+        let step = Step::Sequence(decision);
+        let recorded = self.recorded(Some(parent), step, bound, &decisions, &prices);
+        self.push(parent.bound.max(bound), decisions, prices, recorded);
     }
 
-    fn push(&mut self, bound: f64, decisions: Decisions, prices: Prices) {
-        if self.limit(&decisions) > 0.0 && bound < self.known * (1.0 - 1e-9) {
+    /// The number of a new node in the record.
+    fn recorded(
+        &mut self,
+        parent: Option<&Node>,
+        step: Step,
+        bound: f64,
+        decisions: &Decisions,
+        prices: &Prices,
+    ) -> usize {
+        // So many overheads alone take as long as what is known.
+        let is_too_long = self.limit(decisions) <= 0.0;
+        let Some(record) = &mut self.record else {
+            return 0;
+        };
+        let bound = if is_too_long { f64::INFINITY } else { bound };
+        record.add(parent.map(|parent| parent.recorded), step, bound, prices)
+    }
+
+    fn push(&mut self, bound: f64, decisions: Decisions, prices: Prices, recorded: usize) {
+        if self.limit(&decisions) > 0.0 && bound < self.known * CLOSE {
             self.num_nodes += 1;
             self.open.push(Node {
                 bound,
@@ -214,6 +352,7 @@ impl Search<'_, '_> {
                 evaluated: None,
                 ascended: false,
                 number: self.num_nodes,
+                recorded,
             });
         }
     }
@@ -224,8 +363,8 @@ impl Search<'_, '_> {
         if decisions.or_more {
             let rules = &self.relaxation.instance.problem.rules;
             let next = decisions.num_micro_batches + rules.micro_batches_multiple_of.get() as usize;
-            self.push_root(decisions.num_micro_batches, false);
-            self.push_root(next, true);
+            self.push_root(Some(node), decisions.num_micro_batches, false);
+            self.push_root(Some(node), next, true);
             return true;
         }
         let instance = self.relaxation.instance;
@@ -239,7 +378,8 @@ impl Search<'_, '_> {
                 && group.memory + memory <= 1.0 + 1e-9
             {
                 let child = decisions.with_sequence(index, time, memory);
-                self.push_child(node, child, node.prices.clone());
+                let decision = Decision::Join(index as u32);
+                self.push_child(node, decision, child, node.prices.clone());
             }
         }
         let newly_opened = (decisions.num_opened + 1).min(decisions.num_micro_batches);
@@ -264,7 +404,11 @@ impl Search<'_, '_> {
                     });
                     let all_opened = child.num_opened == child.num_micro_batches;
                     let prices = node.prices.with_group(decisions, micro_batch, all_opened);
-                    self.push_child(node, child, prices);
+                    let decision = Decision::Open {
+                        micro_batch: micro_batch as u32,
+                        shape: shape as u32,
+                    };
+                    self.push_child(node, decision, child, prices);
                 }
             }
         }

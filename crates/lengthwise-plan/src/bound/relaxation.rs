@@ -2,17 +2,18 @@
 //!
 //! Some of the longest sequences are decided: they sit in *committed* groups. The others may be split over
 //! places: the committed groups, the devices that are free beside them, and the micro-batches not opened yet.
-//! Each place has device-seconds and device-memory to give; prices for both turn the limits into costs:
+//! Each place has device-seconds and device-memory to give; dual prices `y` and `z` of both turn the limits into costs:
 //!
 //! ```text
-//! bound(prices) = sum over sequences of the least price of any place and shape
+//! bound(y, z)   = sum over sequences of the least price of any place and shape
 //!               + what the committed sequences pay for their time
 //!               - memory given, at its price
 //!               + sum over micro-batches of min over T of T (1 - devices x time price)
 //! ```
 //!
 //! For any prices that are not negative this is at most the sum of makespans of any plan that agrees with
-//! the decisions: a plan pays no more than the limits it keeps are worth. [`Relaxation::ascend`] looks for good ones.
+//! the decisions: weak duality, as a plan pays no more than the limits it keeps are worth. [`Relaxation::ascend`] looks for
+//! good ones.
 
 use super::decisions::{Decisions, Prices, project};
 use super::items::{Items, MAX_DEPTH};
@@ -29,6 +30,8 @@ pub(crate) struct Relaxation<'a, 'p> {
     coarse: Items,
     /// For every number of devices how many of them groups can use.
     usable: Vec<u32>,
+    /// The speed that times are for: that of equal devices, or 1.
+    pub(super) speed: f64,
     /// Equal devices that groups can use, or the speeds of unequal ones together.
     pub(super) num_devices: f64,
     /// Budgets of the devices that groups can use, in largest budgets.
@@ -89,6 +92,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
             exact,
             coarse,
             usable,
+            speed,
             num_devices,
             total_memory: instance.total_share(num_usable),
             fastest,

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use lengthwise_core::Tokens;
 
 use crate::balanced_cuts::balanced_cuts;
-use crate::bound::Effort;
-use crate::bound::least_micro_batches;
+use crate::bound::{Effort, Keep, least_micro_batches};
 use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::homogeneous::pack_best;
@@ -65,6 +64,16 @@ impl Planner for FlexSp {
     }
 
     fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        self.plan_keeping(problem, Keep::Bound)
+    }
+
+    fn plan_certified(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        self.plan_keeping(problem, Keep::Proof)
+    }
+}
+
+impl FlexSp {
+    fn plan_keeping(&self, problem: Problem<'_>, keep: Keep) -> Result<Planned, PlanError> {
         let started = Instant::now();
         let instance = Instance::new(problem)?;
         let deadline = Deadline::after(started, self.options.time_budget, 1.0);
@@ -73,7 +82,8 @@ impl Planner for FlexSp {
             .or_else(|| pack_best(&instance))
             .or_else(|| one_at_a_time(&instance))
             .ok_or_else(|| instance.does_not_fit_degree(instance.largest_degree()))?;
-        let effort = Effort::until(Deadline::after(started, self.options.time_budget, 1.0));
+        let effort =
+            Effort::until(Deadline::after(started, self.options.time_budget, 1.0)).keeping(keep);
         let mut planned = Planned::of(draft, &instance, NUM_TRIED, effort, started);
         planned.report.tried.num_stopped_milps = num_stopped;
         planned.report.note_time_budget(deadline.has_passed());

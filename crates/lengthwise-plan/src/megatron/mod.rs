@@ -14,7 +14,7 @@ use lengthwise_core::{
 };
 use lengthwise_cost::predict_group;
 
-use crate::bound::{Effort, lower_bound};
+use crate::bound::{Effort, Keep, lower_bound};
 use crate::deadline::Deadline;
 use crate::instance::Instance;
 use crate::{PlanError, Planned, Planner, Problem};
@@ -43,12 +43,22 @@ impl Planner for Megatron {
     }
 
     fn plan(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        self.plan_keeping(problem, Keep::Bound)
+    }
+
+    fn plan_certified(&self, problem: Problem<'_>) -> Result<Planned, PlanError> {
+        self.plan_keeping(problem, Keep::Proof)
+    }
+}
+
+impl Megatron {
+    fn plan_keeping(&self, problem: Problem<'_>, keep: Keep) -> Result<Planned, PlanError> {
         let started = Instant::now();
         let instance = Instance::new(problem)?;
         let plan = plan_for(problem)?;
-        let effort = Effort::until(Deadline::default());
+        let effort = Effort::until(Deadline::default()).keeping(keep);
         let bound = |known| lower_bound(&instance, known, effort);
-        Ok(Planned::of_plan(plan, problem, 1, bound, started))
+        Ok(Planned::of_plan(plan, &instance, 1, bound, started))
     }
 }
 

@@ -20,7 +20,9 @@ pub(crate) use self::lots::GroupKind;
 use self::lots::Lots;
 use self::master::{Master, Pattern};
 pub(crate) use self::worth::Worth;
-use crate::bound::least_micro_batches;
+use lengthwise_certificate::{Bucket, Proof};
+
+use crate::bound::{capacity, least_micro_batches};
 use crate::deadline::Deadline;
 use crate::instance::Instance;
 
@@ -82,6 +84,19 @@ impl PatternPrices {
             of_lots: best.1,
             lots,
             num_rounds,
+        }
+    }
+
+    /// Why no plan takes less than the bound.
+    pub(crate) fn proof(&self, instance: &Instance<'_>) -> Proof {
+        let lots = self.lots.starts.iter().zip(&self.of_lots);
+        let buckets = lots.map(|(&start, &price_s)| Bucket {
+            from_tokens: instance.class_lens[start].0,
+            price_s,
+        });
+        Proof::Patterns {
+            capacity: capacity(instance),
+            buckets: buckets.collect(),
         }
     }
 }

@@ -1,0 +1,118 @@
+//! What a search for a bound leaves behind, as a proof of it.
+
+use lengthwise_certificate::{Capacity, Decision, Leaf, Proof};
+
+use super::decisions::Prices;
+use crate::instance::{Instance, Limit};
+
+/// Every node that a search made, each after the one that it came from.
+#[derive(Default)]
+pub(super) struct Record {
+    nodes: Vec<RecordedNode>,
+}
+
+struct RecordedNode {
+    parent: Option<usize>,
+    step: Step,
+    /// The best bound that was evaluated for it and its own decisions, and the prices of that.
+    bound: f64,
+    prices: Prices,
+}
+
+/// What a node decides beyond the one that it came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    MicroBatches { num: usize, or_more: bool },
+    Sequence(Decision),
+}
+
+impl Record {
+    /// Adds a node and tells its number.
+    pub(super) fn add(
+        &mut self,
+        parent: Option<usize>,
+        step: Step,
+        bound: f64,
+        prices: &Prices,
+    ) -> usize {
+        self.nodes.push(RecordedNode {
+            parent,
+            step,
+            bound,
+            prices: prices.clone(),
+        });
+        self.nodes.len() - 1
+    }
+
+    /// Notes another bound of a node.
+    pub(super) fn improve(&mut self, node: usize, bound: f64, prices: &Prices) {
+        let node = &mut self.nodes[node];
+        if bound > node.bound {
+            node.bound = bound;
+            node.prices.clone_from(prices);
+        }
+    }
+
+    /// The leaves that prove `bound`: on every path from the root the first node whose own bound is no less. Time prices are
+    /// of seconds of devices of this speed.
+    pub(super) fn leaves(&self, bound: f64, speed: f64) -> Vec<Leaf> {
+        let mut is_covered = vec![false; self.nodes.len()];
+        let mut leaves = Vec::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            if node.parent.is_some_and(|parent| is_covered[parent]) {
+                is_covered[index] = true;
+            } else if node.bound >= bound {
+                is_covered[index] = true;
+                leaves.push(self.leaf(index, speed));
+            }
+        }
+        leaves
+    }
+
+    fn leaf(&self, index: usize, speed: f64) -> Leaf {
+        let prices = &self.nodes[index].prices;
+        let mut leaf = Leaf {
+            num_micro_batches: 0,
+            or_more: false,
+            decisions: Vec::new(),
+            time_prices: prices.time.iter().map(|price| price / speed).collect(),
+            capacity_prices: prices.memory.clone(),
+        };
+        let mut at = index;
+        loop {
+            match self.nodes[at].step {
+                Step::Sequence(decision) => leaf.decisions.push(decision),
+                // Where that number came from says nothing more.
+                Step::MicroBatches { num, or_more } => {
+                    leaf.num_micro_batches = num as u32;
+                    leaf.or_more = or_more;
+                    break;
+                }
+            }
+            let Some(parent) = self.nodes[at].parent else {
+                break;
+            };
+            at = parent;
+        }
+        leaf.decisions.reverse();
+        leaf
+    }
+}
+
+/// A proof by leaves that were found with this limit.
+pub(super) fn proof(instance: &Instance<'_>, limit_s: f64, leaves: Vec<Leaf>) -> Proof {
+    Proof::Tree {
+        limit_s,
+        capacity: capacity(instance),
+        leaves,
+    }
+}
+
+/// The limit of groups that bounds go by.
+pub(crate) fn capacity(instance: &Instance<'_>) -> Capacity {
+    match instance.limit {
+        Limit::Memory => Capacity::Memory,
+        Limit::Tokens => Capacity::Tokens,
+        Limit::Sequences => Capacity::Sequences,
+    }
+}
