@@ -30,7 +30,7 @@ pub(crate) struct Committed {
 /// The dual prices of places: of a device-second, and of the whole budget of a device. Places are the committed groups,
 /// then the free devices of each opened micro-batch, then the micro-batches that are not opened.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Prices {
+pub(crate) struct DualPrices {
     pub(super) time: Vec<f64>,
     pub(super) memory: Vec<f64>,
 }
@@ -112,8 +112,8 @@ impl Decisions {
     }
 }
 
-impl Prices {
-    /// Prices for decisions that open the group at place `group` in `micro_batch`: those of where its devices were.
+impl DualPrices {
+    /// DualPrices for decisions that open the group at place `group` in `micro_batch`: those of where its devices were.
     pub(crate) fn with_group(
         &self,
         before: &Decisions,
@@ -140,7 +140,7 @@ impl Prices {
 }
 
 /// Projects time prices onto those that pay no micro-batch more than its makespan, so that it need not be bounded above.
-pub(super) fn project(decisions: &Decisions, devices: &[f64], prices: &mut Prices) {
+pub(super) fn project(decisions: &Decisions, devices: &[f64], prices: &mut DualPrices) {
     let num_micro_batches = devices.len() - decisions.groups.len();
     for micro_batch in 0..num_micro_batches {
         let places = decisions.places_of(micro_batch);

@@ -19,7 +19,7 @@ mod usable_devices;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use self::decisions::{Committed, Decisions, Prices};
+use self::decisions::{Committed, Decisions, DualPrices};
 use self::items::MAX_DEPTH;
 pub(crate) use self::least_micro_batches::{least_micro_batches, micro_batches_by};
 pub(crate) use self::record::capacity;
@@ -36,7 +36,7 @@ use crate::patterns::{PatternPrices, is_deep};
 struct Node {
     bound: f64,
     decisions: Decisions,
-    prices: Prices,
+    prices: DualPrices,
     /// What its own prices say, once they have been asked; before, its bound is a cheaper one.
     evaluated: Option<Bound>,
     /// Whether its prices are its own, not yet those of the node it came from.
@@ -165,7 +165,7 @@ pub(crate) fn longest_first_bound(
     if found.bound >= known * (1.0 - 1e-9) {
         return found;
     }
-    // Prices rise in steps that lead towards what is known, and may be too short where that is near.
+    // DualPrices rise in steps that lead towards what is known, and may be too short where that is near.
     let other = bound_below(instance, known * FARTHER, effort);
     let num_bounds = found.num_bounds + other.num_bounds;
     let (bound, proof) = if other.bound.min(known) > found.bound {
@@ -310,7 +310,7 @@ impl Search<'_, '_> {
         parent: &Node,
         decision: Decision,
         decisions: Decisions,
-        prices: Prices,
+        prices: DualPrices,
     ) {
         let limit = self.limit(&decisions);
         let bound = parent.evaluated.map_or(0.0, |before| {
@@ -331,7 +331,7 @@ impl Search<'_, '_> {
         step: Step,
         bound: f64,
         decisions: &Decisions,
-        prices: &Prices,
+        prices: &DualPrices,
     ) -> usize {
         // So many overheads alone take as long as what is known.
         let is_too_long = self.limit(decisions) <= 0.0;
@@ -342,7 +342,7 @@ impl Search<'_, '_> {
         record.add(parent.map(|parent| parent.recorded), step, bound, prices)
     }
 
-    fn push(&mut self, bound: f64, decisions: Decisions, prices: Prices, recorded: usize) {
+    fn push(&mut self, bound: f64, decisions: Decisions, prices: DualPrices, recorded: usize) {
         if self.limit(&decisions) > 0.0 && bound < self.known * CLOSE {
             self.num_nodes += 1;
             self.open.push(Node {

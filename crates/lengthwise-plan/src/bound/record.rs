@@ -2,7 +2,7 @@
 
 use lengthwise_certificate::{Capacity, Decision, Leaf, Proof};
 
-use super::decisions::Prices;
+use super::decisions::DualPrices;
 use crate::instance::{Instance, Limit};
 
 /// Every node that a search made, each after the one that it came from.
@@ -16,7 +16,7 @@ struct RecordedNode {
     step: Step,
     /// The best bound that was evaluated for it and its own decisions, and the prices of that.
     bound: f64,
-    prices: Prices,
+    prices: DualPrices,
 }
 
 /// What a node decides beyond the one that it came from.
@@ -33,7 +33,7 @@ impl Record {
         parent: Option<usize>,
         step: Step,
         bound: f64,
-        prices: &Prices,
+        prices: &DualPrices,
     ) -> usize {
         self.nodes.push(RecordedNode {
             parent,
@@ -45,7 +45,7 @@ impl Record {
     }
 
     /// Notes another bound of a node.
-    pub(super) fn improve(&mut self, node: usize, bound: f64, prices: &Prices) {
+    pub(super) fn improve(&mut self, node: usize, bound: f64, prices: &DualPrices) {
         let node = &mut self.nodes[node];
         if bound > node.bound {
             node.bound = bound;

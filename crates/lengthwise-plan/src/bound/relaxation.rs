@@ -15,7 +15,7 @@
 //! the decisions: weak duality, as a plan pays no more than the limits it keeps are worth. [`Relaxation::ascend`] looks for
 //! good ones.
 
-use super::decisions::{Decisions, Prices, project};
+use super::decisions::{Decisions, DualPrices, project};
 use super::items::{Items, MAX_DEPTH};
 use super::usable_devices::usable_devices;
 use crate::deadline::Deadline;
@@ -116,7 +116,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
     }
 
     /// The least sum of makespans that agrees with the decisions by `prices`, given that it is below `limit`.
-    pub(crate) fn bound(&self, decisions: &Decisions, prices: &Prices, limit: f64) -> Bound {
+    pub(crate) fn bound(&self, decisions: &Decisions, prices: &DualPrices, limit: f64) -> Bound {
         self.evaluate(&self.exact, decisions, prices, limit).bound
     }
 
@@ -126,7 +126,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         &self,
         before: Bound,
         decisions: &Decisions,
-        prices: &Prices,
+        prices: &DualPrices,
         limit: f64,
     ) -> f64 {
         let devices = decisions.devices(self);
@@ -139,7 +139,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
     fn decided(
         &self,
         decisions: &Decisions,
-        prices: &Prices,
+        prices: &DualPrices,
         devices: &[f64],
         limit: f64,
         mut add_time_excess: impl FnMut(usize, f64),
@@ -174,9 +174,9 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         bound
     }
 
-    /// Prices that a partly decided plan starts with: time costs the same everywhere, memory nothing.
-    pub(crate) fn first_prices(&self) -> Prices {
-        Prices {
+    /// DualPrices that a partly decided plan starts with: time costs the same everywhere, memory nothing.
+    pub(crate) fn first_prices(&self) -> DualPrices {
+        DualPrices {
             time: vec![1.0 / self.num_devices],
             memory: vec![0.0],
         }
@@ -186,7 +186,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
     pub(crate) fn ascend(
         &self,
         decisions: &Decisions,
-        prices: &mut Prices,
+        prices: &mut DualPrices,
         limit: f64,
         num_steps: usize,
         deadline: Deadline,
@@ -251,7 +251,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         &self,
         items: &Items,
         decisions: &Decisions,
-        prices: &Prices,
+        prices: &DualPrices,
         limit: f64,
     ) -> Evaluation {
         let num_items = items.counts.len() - decisions.num_decided;
@@ -317,7 +317,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         &self,
         items: &Items,
         decisions: &Decisions,
-        prices: &Prices,
+        prices: &DualPrices,
         devices: &[f64],
         least: &[f64],
         slack: f64,
