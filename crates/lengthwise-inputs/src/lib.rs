@@ -35,6 +35,7 @@
 
 #![forbid(unsafe_code)]
 
+mod certificate_file;
 mod cluster_source;
 mod costs;
 mod degrees;
@@ -50,10 +51,10 @@ mod other_sizes;
 mod plan_file;
 mod plan_json;
 mod problem;
-mod rules_json;
 mod source;
 mod suggestion;
 
+pub use certificate_file::read_certificate;
 pub use costs::{CostChanges, CostSource, Costs, Transport};
 pub use distribution::{Draw, LengthDistribution};
 pub use duration::duration;

@@ -1,12 +1,12 @@
 //! The keys of a plan as JSON.
 
+use lengthwise_certificate::RulesRecord;
 use lengthwise_core::{
     Activations, Bytes, Degree, Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Strategy,
 };
 use lengthwise_cost::format::{ActivationsName, FormatVersion};
 use serde::{Deserialize, Serialize};
 
-use crate::rules_json::RulesJson;
 use crate::{GroupPrediction, InputError, MicroBatchPrediction, PlanFile, PlanPredictions};
 
 /// A plan and its predictions.
@@ -17,7 +17,7 @@ pub(crate) struct PlanJson {
     #[serde(default)]
     pub(crate) planner: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) rules: Option<RulesJson>,
+    pub(crate) rules: Option<RulesRecord>,
     predicted_step_s: Option<f64>,
     lower_bound_s: Option<f64>,
     gap: Option<f64>,
@@ -75,7 +75,7 @@ impl PlanJson {
         PlanJson {
             version: Some(FormatVersion::NUMBER),
             planner: file.planner.clone(),
-            rules: RulesJson::of(file.rules),
+            rules: RulesRecord::of(file.rules),
             predicted_step_s: predictions.map(|predictions| predictions.predicted_step.get()),
             lower_bound_s: lower_bound.map(Seconds::get),
             gap: predictions.and_then(|predictions| predictions.gap),

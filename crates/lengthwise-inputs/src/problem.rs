@@ -74,4 +74,14 @@ impl OwnedProblem {
         let planned = planner.plan(self.problem());
         planned.map_err(|error| self.unplannable(error))
     }
+
+    /// The same, with the certificate of its bound.
+    ///
+    /// # Errors
+    ///
+    /// As [`OwnedProblem::plan`].
+    pub fn plan_certified(&self, planner: &dyn Planner) -> Result<Planned, InputError> {
+        let planned = planner.plan_certified(self.problem());
+        planned.map_err(|error| self.unplannable(error))
+    }
 }
