@@ -12,6 +12,7 @@ use crate::commands::profile::ProfileArgs;
 use crate::commands::report::ReportArgs;
 use crate::commands::simulate::SimulateArgs;
 use crate::commands::train::TrainArgs;
+use crate::commands::verify::VerifyArgs;
 
 /// Trains large language models on long, wildly uneven sequences, with plans that adapt to every batch.
 #[derive(Debug, Parser)]
@@ -39,6 +40,8 @@ pub enum Command {
     Simulate(Box<SimulateArgs>),
     /// Trains a decoder as a settings file describes.
     Train(TrainArgs),
+    /// Checks the certificate of a plan: that no plan takes less than its bound.
+    Verify(Box<VerifyArgs>),
 }
 
 /// Warnings of variables that look like settings and are none.

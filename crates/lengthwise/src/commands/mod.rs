@@ -7,6 +7,7 @@ pub mod profile;
 pub mod report;
 pub mod simulate;
 pub mod train;
+pub mod verify;
 
 use crate::cli::Command;
 use crate::failure::Failure;
@@ -22,5 +23,6 @@ pub fn run(command: Command, output: &mut Output<'_>) -> Result<(), Failure> {
         Command::Report(args) => report::run(&args, output),
         Command::Simulate(args) => simulate::run(*args, output),
         Command::Train(args) => train::run(args, output),
+        Command::Verify(args) => verify::run(*args, output),
     }
 }

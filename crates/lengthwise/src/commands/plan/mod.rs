@@ -1,5 +1,6 @@
 //! `lengthwise plan`: lengths and costs in, a plan out.
 
+mod certificate_file;
 mod table;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use clap::Args;
 use lengthwise_inputs::{Lengths, OwnedProblem, PlanFile};
 use lengthwise_plan::PlannerKind;
 
+use self::certificate_file::CertificateFile;
 use crate::arguments::{CostArgs, PlanningLimits, RuleArgs};
 use crate::failure::Failure;
 use crate::output::Output;
@@ -35,6 +37,9 @@ pub struct PlanArgs {
     /// Print the plan as JSON.
     #[arg(long)]
     pub json: bool,
+    /// Write why no plan takes less than the bound, as JSON that `lengthwise verify` checks.
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<PathBuf>,
     /// What plans have to keep.
     #[command(flatten)]
     pub rules: RuleArgs,
@@ -45,7 +50,18 @@ pub fn run(args: PlanArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let lengths = Lengths::read(&args.lengths)?;
     let problem = OwnedProblem::new(args.costs.costs()?, lengths)?.with_rules(args.rules.rules());
     let planner = args.planner.planner_with(args.limits.options());
-    let planned = problem.plan(planner.as_ref())?;
+    let certificate = args.certificate.map(CertificateFile::new).transpose()?;
+    let planned = match &certificate {
+        Some(file) => {
+            file.check_differs("lengths", &args.lengths)?;
+            for profile in &args.costs.profile {
+                file.check_differs("profile", profile)?;
+            }
+            problem.plan_certified(planner.as_ref())?
+        }
+        None => problem.plan(planner.as_ref())?,
+    };
+    let note = certificate.map(|file| file.write(&planned)).transpose()?;
     if args.json {
         let json = PlanFile::new(args.planner, planned, &problem).to_json();
         output.result_line(&json.map_err(|error| {
@@ -55,6 +71,9 @@ pub fn run(args: PlanArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         for line in table::lines(args.planner, &planned, &problem) {
             output.result_line(&line);
         }
+    }
+    if let Some(note) = note {
+        output.note(&note);
     }
     Ok(())
 }
