@@ -22,6 +22,22 @@
 //! ```
 //!
 //! Each module gives its part of the argument; together they are all of it.
+//!
+//! ```
+//! use lengthwise_certificate::{Certificate, verify};
+//!
+//! // What `lengthwise plan --certificate` wrote.
+//! let json = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tree.json"));
+//! let mut certificate = Certificate::parse(json)?;
+//! let verified = verify(&certificate)?;
+//! assert_eq!((verified.num_sequences, verified.num_leaves), (10, 34));
+//! assert!(verified.bound <= verified.plan_step);
+//!
+//! certificate.bound_s *= 1.01;
+//! let refusal = verify(&certificate).unwrap_err().to_string();
+//! assert!(refusal.starts_with("bound_s is 10.12"), "{refusal}");
+//! # Ok::<(), lengthwise_certificate::Refusal>(())
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -329,7 +329,7 @@ fn mangled(text: &str, num: usize) -> impl Iterator<Item = Vec<u8>> {
 #[test]
 fn nothing_that_is_read_ends_the_checker() {
     let (mut num_read, mut num_verified) = (0, 0);
-    for bytes in mangled(TREE, 20_000).chain(mangled(PATTERNS, 1000)) {
+    for bytes in mangled(TREE, 2000).chain(mangled(PATTERNS, 200)) {
         let Ok(certificate) = Certificate::parse(&bytes) else {
             continue;
         };
@@ -341,7 +341,7 @@ fn nothing_that_is_read_ends_the_checker() {
     }
     // Both happen often: most digits of a price may be others.
     assert!(
-        num_read > 5000 && num_verified > 1000,
+        num_read > 100 && num_verified > 50,
         "{num_read} read, {num_verified} verified"
     );
 }
