@@ -115,8 +115,8 @@ impl Ahead {
             Some(Entry::Planned { lengths, plan }) => (lengths, plan),
         };
         match plan.wait(py) {
-            Ok(Ok(file)) => {
-                let plan = Plan::new(file, Some(Arc::clone(&self.planning)));
+            Ok(Ok(made)) => {
+                let plan = Plan::made(made, Arc::clone(&self.planning));
                 Ok(Some((lengths, plan)))
             }
             Ok(Err(fault)) => Err(fault.raise(py)),
@@ -188,6 +188,6 @@ fn work(planning: &Planning, queue: &Mutex<Receiver<Job>>, are_dropped: &AtomicB
             return;
         }
         // Nobody may wait for it any longer.
-        let _ = done.send(planning.plan(seq_lens));
+        let _ = done.send(planning.plan(seq_lens, false));
     }
 }

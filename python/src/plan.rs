@@ -13,7 +13,7 @@ use crate::group::Group;
 use crate::micro_batch::MicroBatch;
 use crate::picture;
 use crate::planner::Planner;
-use crate::planning::Planning;
+use crate::planning::{Made, Planning};
 use crate::rank_work::RankWork;
 use crate::rules::Rules;
 use crate::simulation::Simulation;
@@ -22,6 +22,7 @@ use crate::values;
 /// A plan, which its parts share, and what it was planned with, if that is known.
 pub(crate) struct PlanData {
     pub(crate) file: PlanFile,
+    certificate: Option<String>,
     pub(crate) planning: Option<Arc<Planning>>,
 }
 
@@ -49,8 +50,22 @@ impl PlanData {
 pub(crate) struct Plan(pub(crate) Arc<PlanData>);
 
 impl Plan {
-    pub(crate) fn new(file: PlanFile, planning: Option<Arc<Planning>>) -> Self {
-        Plan(Arc::new(PlanData { file, planning }))
+    /// A plan that was read.
+    pub(crate) fn read(file: PlanFile) -> Self {
+        Plan(Arc::new(PlanData {
+            file,
+            certificate: None,
+            planning: None,
+        }))
+    }
+
+    /// A plan that was made here.
+    pub(crate) fn made(made: Made, planning: Arc<Planning>) -> Self {
+        Plan(Arc::new(PlanData {
+            file: made.file,
+            certificate: made.certificate,
+            planning: Some(planning),
+        }))
     }
 }
 
@@ -219,6 +234,29 @@ impl Plan {
         })
     }
 
+    /// Why no plan takes less than the bound, as JSON that ``lengthwise verify`` checks.
+    ///
+    /// Returns
+    /// -------
+    /// str
+    ///     The problem with its costs as tables, the plan, and a proof of its bound.
+    ///
+    /// Raises
+    /// ------
+    /// InputError
+    ///     The plan was made without a certificate, was read from JSON, or unpickled.
+    fn certificate(&self, py: Python<'_>) -> PyResult<&str> {
+        self.0.certificate.as_deref().ok_or_else(|| {
+            let origin = match self.0.planning {
+                Some(_) => "planned without one",
+                None => "read from JSON, which holds none",
+            };
+            let fault = Fault::input(format!("the plan has no certificate: it was {origin}"));
+            let hint = "ask for it as planner.plan(lengths, certificate=True)";
+            fault.with_hint(hint).raise(py)
+        })
+    }
+
     /// Read a plan from JSON.
     ///
     /// Parameters
@@ -249,7 +287,7 @@ impl Plan {
             }
         };
         let file = py.detach(|| Fault::catch(|| Ok(PlanFile::parse(&bytes, "text")?)));
-        Ok(Plan::new(file.map_err(|fault| fault.raise(py))?, None))
+        Ok(Plan::read(file.map_err(|fault| fault.raise(py))?))
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {

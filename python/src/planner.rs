@@ -156,6 +156,8 @@ impl Planner {
     /// lengths : sequence of int, array or tensor
     ///     The lengths of the global batch in tokens, shape (num_sequences,): a list, a NumPy array of any integer type,
     ///     a PyTorch tensor, or anything with the buffer protocol.
+    /// certificate : bool, default False
+    ///     Whether to keep why no plan takes less than the bound, for `Plan.certificate`.
     ///
     /// Returns
     /// -------
@@ -174,8 +176,13 @@ impl Planner {
     /// Notes
     /// -----
     /// Other Python threads run meanwhile, and Ctrl-C ends the call. What was being planned is then dropped once it is done.
-    #[pyo3(signature = (lengths, /))]
-    fn plan(&self, py: Python<'_>, lengths: &Bound<'_, PyAny>) -> PyResult<Plan> {
+    #[pyo3(signature = (lengths, /, *, certificate = false))]
+    fn plan(
+        &self,
+        py: Python<'_>,
+        lengths: &Bound<'_, PyAny>,
+        certificate: bool,
+    ) -> PyResult<Plan> {
         let seq_lens = lengths::read(lengths)?;
         let (done, plan) = Promise::new();
         let planning = Arc::clone(&self.0);
@@ -183,10 +190,10 @@ impl Planner {
         let thread = Builder::new().name("lengthwise-plan".to_owned());
         thread.spawn(move || {
             // Nobody may wait for it any longer.
-            let _ = done.send(planning.plan(seq_lens));
+            let _ = done.send(planning.plan(seq_lens, certificate));
         })?;
-        let file = plan.wait(py)?.map_err(|fault| fault.raise(py))?;
-        Ok(Plan::new(file, Some(Arc::clone(&self.0))))
+        let made = plan.wait(py)?.map_err(|fault| fault.raise(py))?;
+        Ok(Plan::made(made, Arc::clone(&self.0)))
     }
 
     /// Plan batches ahead, on threads of their own, while the caller trains.

@@ -12,6 +12,12 @@ use crate::lengths;
 use crate::planning_arguments::PlanningArguments;
 use crate::token_budget::TokenBudget;
 
+/// A plan that was made, and the certificate of its bound as JSON, if that was asked for.
+pub(crate) struct Made {
+    pub(crate) file: PlanFile,
+    pub(crate) certificate: Option<String>,
+}
+
 /// All that plans follow from, but lengths.
 pub(crate) struct Planning {
     pub(crate) costs: Costs,
@@ -88,14 +94,27 @@ impl Planning {
         Ok(problem.with_rules(self.arguments.rules))
     }
 
-    /// A plan for these lengths, which keeps the rules.
-    pub(crate) fn plan(&self, seq_lens: Vec<Tokens>) -> Result<PlanFile, Fault> {
+    /// A plan for these lengths, which keeps the rules; with the certificate of its bound or without.
+    pub(crate) fn plan(&self, seq_lens: Vec<Tokens>, certified: bool) -> Result<Made, Fault> {
         Fault::catch(|| {
             let problem = self.problem(seq_lens)?;
             let PlanningArguments { kind, options, .. } = self.arguments;
-            let planned = kind.planner_with(options).plan(problem.problem());
+            let planner = kind.planner_with(options);
+            let planned = if certified {
+                planner.plan_certified(problem.problem())
+            } else {
+                planner.plan(problem.problem())
+            };
             let planned = planned.map_err(|error| Fault::unplannable(&problem, error))?;
-            Ok(PlanFile::new(kind, planned, &problem))
+            let certificate = planned.certificate();
+            let certificate = certificate.map(|certificate| certificate.to_json());
+            let certificate = certificate.transpose().map_err(|error| {
+                Fault::input(format!("the certificate can't be written as JSON: {error}"))
+            })?;
+            Ok(Made {
+                file: PlanFile::new(kind, planned, &problem),
+                certificate,
+            })
         })
     }
 
@@ -107,7 +126,7 @@ impl Planning {
             let reason = if is_possible {
                 None
             } else {
-                let alone = self.plan(vec![seq_len]);
+                let alone = self.plan(vec![seq_len], false);
                 alone.err().map(|fault| fault.message().to_owned())
             };
             Ok(Explanation::new(seq_len, choices, reason))

@@ -4,16 +4,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use lengthwise_inputs::PlanFile;
 use pyo3::prelude::*;
 
 use crate::fault::Fault;
+use crate::planning::Made;
 
 /// How often waiting looks for Ctrl-C.
 const SIGNALS: Duration = Duration::from_millis(50);
 
 /// A plan, or why there is none.
-pub(crate) type Outcome = Result<PlanFile, Fault>;
+pub(crate) type Outcome = Result<Made, Fault>;
 
 /// A plan under way. Python objects are shared between threads, and a receiver belongs to one at a time.
 pub(crate) struct Promise(Mutex<Receiver<Outcome>>);

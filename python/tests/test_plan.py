@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -208,3 +210,36 @@ def test_any_plan_can_be_shown_and_written(written: dict[str, Any]) -> None:
     except lw.LengthwiseError as error:
         told = error
         assert type(told) is lw.InputError
+
+
+def test_a_certificate_is_what_the_command_verifies(
+    profile_path: Path, batch: list[int], tmp_path: Path
+) -> None:
+    plan = lw.Planner(profile=profile_path).plan(batch, certificate=True)
+    certificate = json.loads(plan.certificate())
+    assert certificate["bound_s"] == pytest.approx(plan.lower_bound_s, rel=1e-9)
+    assert certificate["plan_step_s"] == plan.predicted_step_s
+    assert lw.Plan.from_json(json.dumps(certificate["plan"])) == plan
+    path = tmp_path / "certificate.json"
+    path.write_text(plan.certificate())
+    words = ["verify", str(path), "--profile", str(profile_path)]
+    command = [sys.executable, "-m", "lengthwise", *words]
+    verified = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert verified.stdout.startswith("verified: ")
+    certificate["bound_s"] *= 1.01
+    path.write_text(json.dumps(certificate))
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "bound_s is " in refused.stderr
+
+
+def test_a_plan_without_a_certificate_says_why(planner: lw.Planner) -> None:
+    plan = planner.plan([9000, 500])
+    with pytest.raises(lw.InputError, match="no certificate: it was planned without one"):
+        plan.certificate()
+    certified = planner.plan([9000, 500], certificate=True)
+    assert certified == plan
+    assert certified.certificate()
+    for copy in [lw.Plan.from_json(plan.to_json()), pickle.loads(pickle.dumps(certified))]:
+        with pytest.raises(lw.InputError, match="no certificate: it was read from JSON"):
+            copy.certificate()
