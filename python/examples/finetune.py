@@ -66,11 +66,6 @@ def read_arguments() -> argparse.Namespace:
             raise argparse.ArgumentTypeError(msg)
         return text
 
-    def profile(text: str) -> Path:
-        if not Path(text).is_file():
-            raise argparse.ArgumentTypeError(f"there is no file {text}")
-        return Path(text)
-
     def new(text: str) -> Path:
         if Path(text).exists():
             raise argparse.ArgumentTypeError(f"{text} exists")
@@ -86,13 +81,15 @@ def read_arguments() -> argparse.Namespace:
     add("--steps", type=tokens)
     add("--epochs", type=tokens)
     add("--planner", type=planner, default="adaptive")
-    add("--profile", type=profile, required=True, help="what sequences cost on these ranks")
+    add("--profile", type=Path, help="what sequences cost; measured and written if it is missing")
+    add("--profile-seconds", type=float, default=60.0)
     add("--learning-rate", type=float, default=1e-5)
     add("--warmup", type=int, default=20, help="in steps")
     add("--clip", type=float, default=1.0, help="the largest norm of the gradient")
     add("--recompute", action="store_true", help="compute layers again in the backward")
     add("--checkpoint", type=Path, help="a directory of checkpoints")
     add("--checkpoint-every", type=tokens, default=100, help="in steps")
+    add("--metrics", type=Path, help="a file for lengthwise report")
     add("--export", type=new, help="a directory for the tuned model")
     add("--seed", type=int, default=0)
     add("--processes", type=int, default=min(8, os.cpu_count() or 1), help="to tokenise by")
@@ -103,6 +100,8 @@ def read_arguments() -> argparse.Namespace:
         parser.error("--data: all files must be of one format")
     if "WORLD_SIZE" not in os.environ:
         parser.error("start it by torchrun, on one rank too")
+    if arguments.profile is None:
+        arguments.profile = Path(f"profile-{os.environ['WORLD_SIZE']}-ranks.toml")
     return arguments
 
 
@@ -172,6 +171,22 @@ def sharded_model(arguments: argparse.Namespace, mesh: DeviceMesh) -> Any:
     return fully_shard(model, mesh=mesh, mp_policy=policy)
 
 
+def read_or_measure_profile(
+    arguments: argparse.Namespace, model: Any, mesh: DeviceMesh
+) -> lw.Profile:
+    """Return what sequences cost on these ranks."""
+    is_there = [arguments.profile.exists()]
+    dist.broadcast_object_list(is_there, src=0)
+    if is_there[0]:
+        return lw.Profile.read(arguments.profile)
+    profile = lw.torch.profile(
+        model, mesh, context=arguments.context, time_budget=arguments.profile_seconds
+    )
+    if mesh.get_rank() == 0:
+        profile.save(arguments.profile)
+    return profile
+
+
 def rate(num_done: int, num_steps: int, num_warmup: int) -> float:
     """Return the share of the learning rate: a rise, then half a cosine."""
     if num_done < num_warmup:
@@ -232,13 +247,14 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     documents = read_documents(arguments, tokenizer)
     model = sharded_model(arguments, mesh)
+    profile = read_or_measure_profile(arguments, model, mesh)
     planner = lw.Planner(
-        profile=arguments.profile,
+        profile=profile,
         devices=mesh.size(),
         context=arguments.context,
         planner=arguments.planner,
     )
-    cp = lw.torch.ContextParallel(planner, model, mesh)
+    cp = lw.torch.ContextParallel(planner, model, mesh, metrics=arguments.metrics)
     batches = cp.batches(
         documents,
         tokens=arguments.tokens,
@@ -263,7 +279,8 @@ def main() -> None:
             part = cp.loss(model, micro_batch)
             part.backward()
             loss += part.detach()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), arguments.clip)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), arguments.clip)
+        step.record(gradient_norm=norm, learning_rate=schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
@@ -276,6 +293,7 @@ def main() -> None:
 
     if arguments.export is not None:
         export(model, tokenizer, arguments.export)
+    cp.close()
     dist.destroy_process_group()
 
 

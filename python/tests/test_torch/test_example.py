@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -90,7 +91,7 @@ def losses(said: str) -> dict[int, float]:
 
 def training(place: Path, checkpoint: str, *words: Any) -> list[Any]:
     """What is said of a run of a few steps."""
-    data = ["--data", place / "data.jsonl", "--steps", NUM_STEPS, "--profile", COSTS]
+    data = ["--data", place / "data.jsonl", "--steps", NUM_STEPS]
     return [*data, "--checkpoint", place / checkpoint, "--checkpoint-every", 4, *words]
 
 
@@ -108,7 +109,9 @@ def assert_is_last(exported: Path, losses_by_step: dict[int, float]) -> None:
 
 
 def test_a_run_that_is_killed_goes_on_with_other_ranks(place: Path) -> None:
-    words = training(place, "whole", "--export", "tuned")
+    words = training(place, "whole", "--export", "tuned", "--metrics", "metrics.jsonl")
+    # On these ranks nothing was measured so far.
+    words += ["--profile-seconds", 2]
     code, said = ended(start(place, 3, *words))
     assert code == 0, said
     uninterrupted = losses(said)
@@ -118,8 +121,16 @@ def test_a_run_that_is_killed_goes_on_with_other_ranks(place: Path) -> None:
     assert kept == [f"step-{NUM_STEPS}", "step-8"]
 
     assert_is_last(place / "tuned", uninterrupted)
+    assert lw.Profile.read(place / "profile-3-ranks.toml").context == 120
+    lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in lines] == pytest.approx(list(uninterrupted.values()), rel=1e-4)
+    assert all(line["gradient_norm"] > 0.0 for line in lines)
+    command = [sys.executable, "-m", "lengthwise", "report", place / "metrics.jsonl"]
+    subprocess.run([*command, "-o", place / "report.html"], check=True, timeout=60)
+    assert "<html" in (place / "report.html").read_text()
 
-    run = start(place, 3, *training(place, "killed"))
+    words = training(place, "killed", "--profile", COSTS)
+    run = start(place, 3, *words)
     until = time.monotonic() + TIMEOUT_S
     while not (place / "killed" / "step-4").exists() and time.monotonic() < until:
         time.sleep(0.005)
@@ -128,7 +139,7 @@ def test_a_run_that_is_killed_goes_on_with_other_ranks(place: Path) -> None:
     assert code != 0
     before = losses(said)
     assert 4 <= len(before) < NUM_STEPS
-    code, said = ended(start(place, 2, *training(place, "killed")))
+    code, said = ended(start(place, 2, *words))
     assert code == 0, said
     resumed = losses(said)
     assert list(resumed) == list(range(min(resumed), NUM_STEPS + 1))
@@ -184,7 +195,6 @@ def test_only_answers_are_learnt_of_messages(place: Path, script: Any) -> None:
         ({"--tokens": "some"}, "some is not a number such as 4096, 128k or 4M"),
         ({"--context": "0"}, "0 is not a number such as"),
         ({"--planner": "static"}, "static is none of adaptive, static:DEGREE"),
-        ({"--profile": "costs.toml"}, "there is no file costs.toml"),
         ({"--export": "model"}, "model exists"),
         ({"--steps": None}, "--steps or --epochs is needed"),
     ],
@@ -205,7 +215,6 @@ def test_what_cannot_be_run_is_refused_before_work_starts(
         "--tokens": "4k",
         "--context": "1k",
         "--steps": "3",
-        "--profile": str(COSTS),
     }
     pairs = [(name, value) for name, value in {**given, **words}.items() if value is not None]
     monkeypatch.setattr(sys, "argv", ["finetune.py", *(word for pair in pairs for word in pair)])
