@@ -26,31 +26,37 @@ struct Row {
     token: usize,
 }
 
-/// For every head and token: the probabilities of the keys from its sequence's start on, and the log-sum-exp.
-fn rows(q: &[f64], k: &[f64], layout: &AttentionLayout) -> Vec<(usize, Row, Vec<f64>, f64)> {
+/// For every head and token: the probabilities of the keys from its sequence's start on, and the log-sum-exp. One row at a
+/// time: all of a long sequence are more than memory holds.
+fn rows<'a>(
+    q: &'a [f64],
+    k: &'a [f64],
+    layout: &'a AttentionLayout,
+) -> impl Iterator<Item = (usize, Row, Vec<f64>, f64)> + 'a {
     let (heads, dim) = (layout.num_heads(), layout.head_dim);
     let (q_cols, kv_cols) = (heads * dim, layout.num_kv_heads * dim);
-    let mut rows = Vec::new();
-    for sequence in &layout.sequences {
-        for head in 0..heads {
-            for token in sequence.clone() {
-                let query = &q[token * q_cols + head * dim..][..dim];
-                let scores: Vec<f64> = (sequence.start..=token)
-                    .map(|key| {
-                        let key = &k[key * kv_cols + layout.kv_head_of[head] * dim..][..dim];
-                        let product: f64 = query.iter().zip(key).map(|(a, b)| a * b).sum();
-                        product / (dim as f64).sqrt()
-                    })
-                    .collect();
-                let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let lse = max + scores.iter().map(|s| (s - max).exp()).sum::<f64>().ln();
-                let probabilities = scores.iter().map(|s| (s - lse).exp()).collect();
-                let start = sequence.start;
-                rows.push((head, Row { start, token }, probabilities, lse));
-            }
-        }
-    }
-    rows
+    let places = layout.sequences.iter().flat_map(move |sequence| {
+        let start = sequence.start;
+        (0..heads).flat_map(move |head| {
+            sequence
+                .clone()
+                .map(move |token| (head, Row { start, token }))
+        })
+    });
+    places.map(move |(head, row)| {
+        let query = &q[row.token * q_cols + head * dim..][..dim];
+        let scores: Vec<f64> = (row.start..=row.token)
+            .map(|key| {
+                let key = &k[key * kv_cols + layout.kv_head_of[head] * dim..][..dim];
+                let product: f64 = query.iter().zip(key).map(|(a, b)| a * b).sum();
+                product / (dim as f64).sqrt()
+            })
+            .collect();
+        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let lse = max + scores.iter().map(|s| (s - max).exp()).sum::<f64>().ln();
+        let probabilities = scores.iter().map(|s| (s - lse).exp()).collect();
+        (head, row, probabilities, lse)
+    })
 }
 
 fn attention_backward(
@@ -195,9 +201,14 @@ fn usual_head_sizes_match() {
     }
 }
 
+/// Keys are packed in blocks of 2,304, queries of the backward in blocks of 1,920; what is carried from one block to the
+/// next is kept per head.
 #[test]
-fn a_sequence_longer_than_all_blocks_matches() {
-    check(&layout(&[3, 5000], vec![0], 1, 5), 12);
+fn several_heads_over_several_blocks_match() {
+    // One token more than a block of either kind, one less, and both blocks again after them.
+    check(&layout(&[2305, 1921, 2303, 1919], vec![1, 0, 1], 2, 16), 13);
+    // Three blocks of either kind, after a start that is no multiple of anything.
+    check(&layout(&[3, 5000], vec![0, 2, 1, 0], 3, 5), 12);
 }
 
 #[test]
