@@ -1,4 +1,4 @@
-//! The constructive half of the adaptive planner: from makespans to aim at to a draft.
+//! The constructive heuristic of the adaptive planner: a draft is filled up to target makespans.
 
 use std::ops::Range;
 
@@ -10,9 +10,10 @@ use crate::instance::Instance;
 
 /// Fills micro-batches up to given makespans, from the longest sequences to the shortest.
 ///
+/// This is best-fit-decreasing bin packing: groups are the bins, with two capacities, the makespan and the memory budget.
 /// Each sequence goes to the shape that costs the fewest device-seconds, there to the micro-batch with the longest
-/// makespan, and in that to the group that it fills best. So long sequences come together, in as
-/// small groups as their makespan allows, and the short ones fill the gaps like sand.
+/// makespan, and in that to the group that it fills best. So long sequences come together, in as small groups as their
+/// makespan allows, and short sequences fill the gaps.
 pub(crate) struct Filler<'a, 'p> {
     instance: &'a Instance<'p>,
     /// For each class the shapes it fits, by device-seconds.
@@ -22,19 +23,19 @@ pub(crate) struct Filler<'a, 'p> {
     pools: Vec<Pool>,
 }
 
-/// What a sequence is willing to cost.
+/// How shapes and groups are chosen for a sequence.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Taste {
-    /// How much more than the least device-seconds, to be together with longer ones.
+pub(crate) struct FillPolicy {
+    /// A sequence may take up to this many times its least device-seconds to share a micro-batch with longer ones.
     pub(crate) tolerance: f64,
     /// Whether it takes room in any group that is open, of a tolerated shape, before a new group is opened for it.
     /// That packs the long ones tightly and leaves more devices to the short ones.
     pub(crate) open_groups_first: bool,
 }
 
-impl Taste {
-    /// Fills the cheapest shapes alone.
-    pub(crate) const FRUGAL: Taste = Taste {
+impl FillPolicy {
+    /// Every sequence in its cheapest shape only.
+    pub(crate) const CHEAPEST: FillPolicy = FillPolicy {
         tolerance: 1.0,
         open_groups_first: false,
     };
@@ -84,7 +85,7 @@ impl<'a, 'p> Filler<'a, 'p> {
         &mut self,
         targets: &[f64],
         absorber: usize,
-        taste: Taste,
+        policy: FillPolicy,
     ) -> (Draft, usize) {
         let mut targets = targets.to_vec();
         let everything = self.all_classes();
@@ -92,7 +93,7 @@ impl<'a, 'p> Filler<'a, 'p> {
             let mut descending = targets.clone();
             descending.sort_by(|a, b| b.total_cmp(a));
             let mut draft = Draft::default();
-            let left_over = self.fill_from(&mut draft, &descending, 0, &everything, taste);
+            let left_over = self.fill_from(&mut draft, &descending, 0, &everything, policy);
             let count: u32 = left_over.iter().map(|&(_, count)| count).sum();
             if count == 0 || count <= MAX_SQUEEZED && self.squeeze_in(&mut draft, &left_over) {
                 return (draft, attempt);
@@ -122,7 +123,8 @@ impl<'a, 'p> Filler<'a, 'p> {
                 self.target_of(&left_over)
             });
             let placed = draft.placed.len();
-            left_over = self.fill_from(&mut draft, &targets, from, &left_over, Taste::FRUGAL);
+            left_over =
+                self.fill_from(&mut draft, &targets, from, &left_over, FillPolicy::CHEAPEST);
             is_stuck = draft.placed.len() == placed;
         }
         draft
@@ -161,7 +163,7 @@ impl<'a, 'p> Filler<'a, 'p> {
         targets: &[f64],
         from: usize,
         classes: &[(u32, u32)],
-        taste: Taste,
+        policy: FillPolicy,
     ) -> Vec<(u32, u32)> {
         for _ in from..targets.len() {
             draft.open_micro_batch(self.instance);
@@ -176,13 +178,13 @@ impl<'a, 'p> Filler<'a, 'p> {
         let mut left_over = Vec::new();
         for &(class, count) in classes {
             let order = &self.orders[class as usize];
-            let num_tolerated = self.num_tolerated(class, taste.tolerance);
+            let num_tolerated = self.num_tolerated(class, policy.tolerance);
             if (order.as_slice(), num_tolerated) != ways_of {
                 ways_of = (order, num_tolerated);
                 list_ways(order, num_tolerated, from..targets.len(), &mut ways);
             }
             let mut left = count;
-            if taste.open_groups_first {
+            if policy.open_groups_first {
                 let tolerated = ways.iter().take_while(|way| way.is_tolerated);
                 for way in tolerated {
                     let pool =

@@ -1,6 +1,6 @@
 //! The search for makespans to fill up to.
 
-use super::fill::{Filler, Taste};
+use super::fill::{FillPolicy, Filler};
 use super::lanes::NUM_LANES;
 use super::noise::Noise;
 use super::polish::Polish;
@@ -12,9 +12,13 @@ use crate::draft::Draft;
 use crate::homogeneous::pack;
 use crate::instance::Instance;
 
-/// What first makespans are filled with, in each lane.
-const TASTES: [[Taste; 3]; NUM_LANES] = [
-    [Taste::FRUGAL, tolerant(1.15), tolerant(f64::INFINITY)],
+/// The policies that first makespans are filled with, in each lane.
+const POLICIES: [[FillPolicy; 3]; NUM_LANES] = [
+    [
+        FillPolicy::CHEAPEST,
+        tolerant(1.15),
+        tolerant(f64::INFINITY),
+    ],
     [packing(1.1), packing(1.3), packing(1.8)],
 ];
 
@@ -24,7 +28,7 @@ const PROMISING: f64 = 1.005;
 /// First makespans that hope for a step this much longer than the best one are not tried.
 const HOPELESS: f64 = 1.03;
 
-/// How many first makespans are tried with all tastes.
+/// How many first makespans are tried with all policies.
 const NUM_STARTS: usize = 3;
 
 /// Trades to polish a draft with.
@@ -36,15 +40,15 @@ const NUM_BISECTIONS: usize = 6;
 /// Degrees times sequences up to which drafts with a single degree are tried.
 const MAX_SINGLE_DEGREES: usize = 1 << 11;
 
-const fn tolerant(tolerance: f64) -> Taste {
-    Taste {
+const fn tolerant(tolerance: f64) -> FillPolicy {
+    FillPolicy {
         tolerance,
         open_groups_first: false,
     }
 }
 
-const fn packing(tolerance: f64) -> Taste {
-    Taste {
+const fn packing(tolerance: f64) -> FillPolicy {
+    FillPolicy {
         tolerance,
         open_groups_first: true,
     }
@@ -80,7 +84,7 @@ pub(crate) struct Found {
 #[derive(Clone, Debug)]
 struct Aims {
     targets: Vec<f64>,
-    taste: Taste,
+    policy: FillPolicy,
 }
 
 /// Aims and the step time that came of them.
@@ -92,13 +96,13 @@ pub(crate) struct Tried {
 
 impl Tried {
     /// A draft, with its own makespans to aim at.
-    fn of(draft: &Draft, instance: &Instance<'_>, taste: Taste) -> Self {
+    fn of(draft: &Draft, instance: &Instance<'_>, policy: FillPolicy) -> Self {
         let mut targets = draft.makespans();
         targets.retain(|&makespan| makespan > 0.0);
         targets.sort_by(|a, b| b.total_cmp(a));
         Tried {
             time: draft.step_time(instance),
-            aims: Aims { targets, taste },
+            aims: Aims { targets, policy },
         }
     }
 
@@ -135,8 +139,8 @@ impl<'a, 'p> Search<'a, 'p> {
     pub(crate) fn explore(mut self, num_fills: usize) -> (Vec<Tried>, usize) {
         self.fills_left = num_fills / 2;
         self.try_least_levels();
-        // All first makespans with one taste, then those that came to most with the others.
-        let [first, others @ ..] = TASTES[self.lane];
+        // All first makespans with one policy, then those that came to most with the others.
+        let [first, others @ ..] = POLICIES[self.lane];
         let mut came_to: Vec<(f64, Vec<f64>)> = Vec::new();
         for start in starts(self.instance) {
             let best = self.best.as_ref();
@@ -149,8 +153,8 @@ impl<'a, 'p> Search<'a, 'p> {
         }
         came_to.sort_by(|a, b| a.0.total_cmp(&b.0));
         for (_, targets) in came_to.iter().take(NUM_STARTS) {
-            for taste in others {
-                self.try_start(targets, taste);
+            for policy in others {
+                self.try_start(targets, policy);
             }
         }
         self.fills_left += num_fills / 2;
@@ -161,11 +165,11 @@ impl<'a, 'p> Search<'a, 'p> {
     }
 
     /// The step time of a draft with these makespans; `None` once there are no fills left.
-    fn try_start(&mut self, targets: &[f64], taste: Taste) -> Option<f64> {
+    fn try_start(&mut self, targets: &[f64], policy: FillPolicy) -> Option<f64> {
         let before = self.num_filled;
         let aims = Aims {
             targets: targets.to_vec(),
-            taste,
+            policy,
         };
         self.attempt(aims, targets.len() - 1);
         (self.num_filled > before).then_some(self.last_time)
@@ -177,10 +181,10 @@ impl<'a, 'p> Search<'a, 'p> {
         self.fills_left = num_fills;
         if self.lane == 0 && self.deadline.has_passed() {
             let first = tried.first().map(|tried| &tried.aims);
-            let (targets, taste) = first.map_or((&[][..], Taste::FRUGAL), |aims| {
-                (aims.targets.as_slice(), aims.taste)
+            let (targets, policy) = first.map_or((&[][..], FillPolicy::CHEAPEST), |aims| {
+                (aims.targets.as_slice(), aims.policy)
             });
-            let (draft, _) = self.filler.fill(targets, targets.len(), taste);
+            let (draft, _) = self.filler.fill(targets, targets.len(), policy);
             let found = complete(self.instance, draft).map(|draft| Found {
                 time: draft.step_time(self.instance),
                 draft,
@@ -196,9 +200,9 @@ impl<'a, 'p> Search<'a, 'p> {
         }
         self.vary();
         if self.lane == 0 && self.best.is_none() {
-            let (draft, _) = self.filler.fill(&[], 0, Taste::FRUGAL);
+            let (draft, _) = self.filler.fill(&[], 0, FillPolicy::CHEAPEST);
             if let Some(draft) = complete(self.instance, draft) {
-                self.polish(draft, Taste::FRUGAL);
+                self.polish(draft, FillPolicy::CHEAPEST);
             }
         }
         (self.best, self.num_filled)
@@ -214,7 +218,7 @@ impl<'a, 'p> Search<'a, 'p> {
         for &strategy in strategies {
             let packed = pack(self.instance, strategy);
             if let Some(draft) = packed.and_then(|draft| complete(self.instance, draft)) {
-                self.polish(draft, Taste::FRUGAL);
+                self.polish(draft, FillPolicy::CHEAPEST);
             }
         }
     }
@@ -245,7 +249,7 @@ impl<'a, 'p> Search<'a, 'p> {
                 return;
             }
             let level = 0.5 * (low + high);
-            let (draft, _) = self.filler.fill(&targets(level), num, Taste::FRUGAL);
+            let (draft, _) = self.filler.fill(&targets(level), num, FillPolicy::CHEAPEST);
             self.fills_left = self.fills_left.saturating_sub(1);
             self.num_filled += 1;
             if draft.free.len() > num {
@@ -254,9 +258,9 @@ impl<'a, 'p> Search<'a, 'p> {
                 high = level;
             }
         }
-        for taste in [Taste::FRUGAL, tolerant(1.15)] {
+        for policy in [FillPolicy::CHEAPEST, tolerant(1.15)] {
             let targets = targets(high);
-            self.attempt(Aims { targets, taste }, num);
+            self.attempt(Aims { targets, policy }, num);
         }
     }
 
@@ -272,7 +276,7 @@ impl<'a, 'p> Search<'a, 'p> {
             self.fills_left = 0;
             return false;
         }
-        let (draft, attempts) = self.filler.fill(&aims.targets, absorber, aims.taste);
+        let (draft, attempts) = self.filler.fill(&aims.targets, absorber, aims.policy);
         self.fills_left = self.fills_left.saturating_sub(attempts);
         self.num_filled += attempts;
         // Other numbers of micro-batches than the rules ask for take long to mend, which is worth it for want of a draft.
@@ -284,7 +288,7 @@ impl<'a, 'p> Search<'a, 'p> {
             self.last_time = f64::INFINITY;
             return false;
         };
-        let filled = Tried::of(&draft, self.instance, aims.taste);
+        let filled = Tried::of(&draft, self.instance, aims.policy);
         let time = filled.time;
         self.last_time = time;
         let mut improves = filled.improve(&mut self.filled);
@@ -295,15 +299,15 @@ impl<'a, 'p> Search<'a, 'p> {
                 time,
                 aims: aims.clone(),
             });
-            improves |= self.polish(draft, aims.taste);
+            improves |= self.polish(draft, aims.policy);
         }
         improves
     }
 
     /// Polishes a draft; whether it is the best one then.
-    fn polish(&mut self, draft: Draft, taste: Taste) -> bool {
+    fn polish(&mut self, draft: Draft, policy: FillPolicy) -> bool {
         let draft = Polish::new(self.instance, draft).run(NUM_TRADES);
-        let polished = Tried::of(&draft, self.instance, taste);
+        let polished = Tried::of(&draft, self.instance, policy);
         let best = self.best.as_ref();
         if best.is_none_or(|best| polished.time < best.time) {
             self.best = Some(Found {
@@ -348,7 +352,7 @@ impl<'a, 'p> Search<'a, 'p> {
                     *target *= 1.0 + amplitude * (2.0 * noise.next() - 1.0);
                 }
                 if noise.next() < 0.5 {
-                    aims.taste = Taste {
+                    aims.policy = FillPolicy {
                         tolerance: 1.0 + 0.3 * noise.next(),
                         open_groups_first: noise.next() < 0.5,
                     };
