@@ -18,7 +18,7 @@ use lengthwise_core::{Degree, Plan, StrategyKind, StrategySpace};
 
 use self::lanes::{NUM_LANES, in_lanes};
 use self::polish::Polish;
-use self::search::{NUM_TRADES, Search, Tried};
+use self::search::{Evaluated, NUM_TRADES, Search};
 use self::sketch::sketch;
 use crate::bound::{Effort, Keep, longest_first_bound};
 use crate::communicators::affordable;
@@ -191,11 +191,11 @@ impl Adaptive {
         });
         let mut out_of_time = deadline(SKETCH_SHARE).has_passed();
         let mut num_drafts: usize = explored.iter().map(|(_, num_drafts)| num_drafts).sum();
-        let tried = deal(explored.map(|(tried, _)| tried));
+        let evaluated = deal(explored.map(|(evaluated, _)| evaluated));
         let found = in_lanes(num_threads, |lane| {
             let share = SKETCH_SHARE + (SEARCH_SHARE - SKETCH_SHARE) * lane_share(lane);
             let search = Search::new(&instance, lane, deadline(share));
-            search.refine(tried[lane].clone(), num_refined(&instance) / NUM_LANES)
+            search.refine(evaluated[lane].clone(), num_refined(&instance) / NUM_LANES)
         });
         num_drafts += found
             .iter()
@@ -285,16 +285,16 @@ fn plan_deep(
     Ok(planned)
 }
 
-/// How many of the best aims are tried on the batch itself.
+/// The number of best candidates of the sketch that are tried on the batch itself.
 const NUM_HANDED_ON: usize = 8;
 
-/// Deals the best of what was tried to the lanes.
-fn deal(explored: [Vec<Tried>; NUM_LANES]) -> [Vec<Tried>; NUM_LANES] {
-    let mut tried: Vec<Tried> = explored.into_iter().flatten().collect();
-    tried.sort_by(|a, b| a.time.total_cmp(&b.time));
+/// Deals the best candidates to the lanes.
+fn deal(explored: [Vec<Evaluated>; NUM_LANES]) -> [Vec<Evaluated>; NUM_LANES] {
+    let mut evaluated: Vec<Evaluated> = explored.into_iter().flatten().collect();
+    evaluated.sort_by(|a, b| a.time.total_cmp(&b.time));
     let mut dealt = [const { Vec::new() }; NUM_LANES];
-    for (index, tried) in tried.into_iter().take(NUM_HANDED_ON).enumerate() {
-        dealt[index % NUM_LANES].push(tried);
+    for (index, evaluated) in evaluated.into_iter().take(NUM_HANDED_ON).enumerate() {
+        dealt[index % NUM_LANES].push(evaluated);
     }
     dealt
 }

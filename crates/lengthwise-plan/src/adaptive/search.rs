@@ -25,8 +25,8 @@ const POLICIES: [[FillPolicy; 3]; NUM_LANES] = [
 /// Drafts that take at most this much longer than the best one are polished.
 const PROMISING: f64 = 1.005;
 
-/// First makespans that hope for a step this much longer than the best one are not tried.
-const HOPELESS: f64 = 1.03;
+/// First makespans whose estimated step is this much longer than the best one are not tried.
+const MAX_ESTIMATE: f64 = 1.03;
 
 /// How many first makespans are tried with all policies.
 const NUM_STARTS: usize = 3;
@@ -54,19 +54,19 @@ const fn packing(tolerance: f64) -> FillPolicy {
     }
 }
 
-/// Tries aims, each by filling a draft, and keeps the best.
+/// Evaluates candidates, each by filling a draft, and keeps the best.
 pub(crate) struct Search<'a, 'p> {
     instance: &'a Instance<'p>,
     lane: usize,
     filler: Filler<'a, 'p>,
     /// The best draft as it was filled and the best as it was polished. Polishing may reach makespans that filling
     /// can't, so that variations of each find what those of the other miss.
-    filled: Option<Tried>,
-    polished: Option<Tried>,
+    filled: Option<Evaluated>,
+    polished: Option<Evaluated>,
     /// The best draft of all, polished.
     best: Option<Found>,
-    /// Aims of the drafts that were worth polishing.
-    promising: Vec<Tried>,
+    /// The candidates whose drafts were worth polishing.
+    promising: Vec<Evaluated>,
     fills_left: usize,
     num_filled: usize,
     /// The step time of the latest draft as it was filled.
@@ -80,34 +80,34 @@ pub(crate) struct Found {
     pub(crate) draft: Draft,
 }
 
-/// What a draft is filled up to, and how.
+/// A point of the search: the makespans that a draft is filled up to, and the policy that it is filled by.
 #[derive(Clone, Debug)]
-struct Aims {
+struct Candidate {
     targets: Vec<f64>,
     policy: FillPolicy,
 }
 
-/// Aims and the step time that came of them.
+/// A candidate and the step time of its draft.
 #[derive(Clone)]
-pub(crate) struct Tried {
+pub(crate) struct Evaluated {
     pub(crate) time: f64,
-    aims: Aims,
+    candidate: Candidate,
 }
 
-impl Tried {
-    /// A draft, with its own makespans to aim at.
+impl Evaluated {
+    /// A draft, with its own makespans as the targets.
     fn of(draft: &Draft, instance: &Instance<'_>, policy: FillPolicy) -> Self {
         let mut targets = draft.makespans();
         targets.retain(|&makespan| makespan > 0.0);
         targets.sort_by(|a, b| b.total_cmp(a));
-        Tried {
+        Evaluated {
             time: draft.step_time(instance),
-            aims: Aims { targets, policy },
+            candidate: Candidate { targets, policy },
         }
     }
 
     /// Takes the place of what takes longer; whether it does.
-    fn improve(self, best: &mut Option<Tried>) -> bool {
+    fn improve(self, best: &mut Option<Evaluated>) -> bool {
         let improves = best
             .as_ref()
             .is_none_or(|best| self.time < best.time * (1.0 - 1e-9));
@@ -135,8 +135,8 @@ impl<'a, 'p> Search<'a, 'p> {
         }
     }
 
-    /// The aims of about `num_fills` drafts that came near the best one, best first, and how many drafts there were.
-    pub(crate) fn explore(mut self, num_fills: usize) -> (Vec<Tried>, usize) {
+    /// Of about `num_fills` candidates those whose drafts came near the best one, best first; and the number of drafts.
+    pub(crate) fn explore(mut self, num_fills: usize) -> (Vec<Evaluated>, usize) {
         self.fills_left = num_fills / 2;
         self.try_least_levels();
         // All first makespans with one policy, then those that came to most with the others.
@@ -144,7 +144,7 @@ impl<'a, 'p> Search<'a, 'p> {
         let mut came_to: Vec<(f64, Vec<f64>)> = Vec::new();
         for start in starts(self.instance) {
             let best = self.best.as_ref();
-            if best.is_some_and(|best| start.estimate > HOPELESS * best.time) {
+            if best.is_some_and(|best| start.estimate > MAX_ESTIMATE * best.time) {
                 break;
             }
             if let Some(time) = self.try_start(&start.targets, first) {
@@ -167,22 +167,26 @@ impl<'a, 'p> Search<'a, 'p> {
     /// The step time of a draft with these makespans; `None` once there are no fills left.
     fn try_start(&mut self, targets: &[f64], policy: FillPolicy) -> Option<f64> {
         let before = self.num_filled;
-        let aims = Aims {
+        let candidate = Candidate {
             targets: targets.to_vec(),
             policy,
         };
-        self.attempt(aims, targets.len() - 1);
+        self.attempt(candidate, targets.len() - 1);
         (self.num_filled > before).then_some(self.last_time)
     }
 
-    /// The best draft of about `num_fills`, first with these aims, then with variations. The first lane has one even where
-    /// there is no time for any.
-    pub(crate) fn refine(mut self, tried: Vec<Tried>, num_fills: usize) -> (Option<Found>, usize) {
+    /// The best draft of about `num_fills`, first of these candidates, then of their variations. The first lane has one
+    /// even where there is no time for any.
+    pub(crate) fn refine(
+        mut self,
+        evaluated: Vec<Evaluated>,
+        num_fills: usize,
+    ) -> (Option<Found>, usize) {
         self.fills_left = num_fills;
         if self.lane == 0 && self.deadline.has_passed() {
-            let first = tried.first().map(|tried| &tried.aims);
-            let (targets, policy) = first.map_or((&[][..], FillPolicy::CHEAPEST), |aims| {
-                (aims.targets.as_slice(), aims.policy)
+            let first = evaluated.first().map(|evaluated| &evaluated.candidate);
+            let (targets, policy) = first.map_or((&[][..], FillPolicy::CHEAPEST), |candidate| {
+                (candidate.targets.as_slice(), candidate.policy)
             });
             let (draft, _) = self.filler.fill(targets, targets.len(), policy);
             let found = complete(self.instance, draft).map(|draft| Found {
@@ -191,9 +195,9 @@ impl<'a, 'p> Search<'a, 'p> {
             });
             return (found, 1);
         }
-        for Tried { aims, .. } in tried {
-            let absorber = aims.targets.len() - 1;
-            self.attempt(aims, absorber);
+        for Evaluated { candidate, .. } in evaluated {
+            let absorber = candidate.targets.len() - 1;
+            self.attempt(candidate, absorber);
         }
         if self.lane == 0 {
             self.try_single_degrees();
@@ -260,14 +264,14 @@ impl<'a, 'p> Search<'a, 'p> {
         }
         for policy in [FillPolicy::CHEAPEST, tolerant(1.15)] {
             let targets = targets(high);
-            self.attempt(Aims { targets, policy }, num);
+            self.attempt(Candidate { targets, policy }, num);
         }
     }
 
     /// Fills a draft; whether it is the best one so far, as filled or as polished.
-    fn attempt(&mut self, aims: Aims, absorber: usize) -> bool {
+    fn attempt(&mut self, candidate: Candidate, absorber: usize) -> bool {
         let at_least = self.instance.least_work() / self.instance.total_speed;
-        let at_least = at_least + self.instance.overhead * aims.targets.len() as f64;
+        let at_least = at_least + self.instance.overhead * candidate.targets.len() as f64;
         let best = self.best.as_ref().map_or(f64::INFINITY, |best| best.time);
         if at_least >= best || self.fills_left == 0 {
             return false;
@@ -276,7 +280,9 @@ impl<'a, 'p> Search<'a, 'p> {
             self.fills_left = 0;
             return false;
         }
-        let (draft, attempts) = self.filler.fill(&aims.targets, absorber, aims.policy);
+        let (draft, attempts) = self
+            .filler
+            .fill(&candidate.targets, absorber, candidate.policy);
         self.fills_left = self.fills_left.saturating_sub(attempts);
         self.num_filled += attempts;
         // Other numbers of micro-batches than the rules ask for take long to mend, which is worth it for want of a draft.
@@ -288,18 +294,21 @@ impl<'a, 'p> Search<'a, 'p> {
             self.last_time = f64::INFINITY;
             return false;
         };
-        let filled = Tried::of(&draft, self.instance, aims.policy);
+        let filled = Evaluated::of(&draft, self.instance, candidate.policy);
         let time = filled.time;
         self.last_time = time;
         let mut improves = filled.improve(&mut self.filled);
         // The same time means the same draft, which was polished before.
-        let is_new = self.promising.iter().all(|tried| tried.time != time);
+        let is_new = self
+            .promising
+            .iter()
+            .all(|evaluated| evaluated.time != time);
         if time <= best * PROMISING && is_new {
-            self.promising.push(Tried {
+            self.promising.push(Evaluated {
                 time,
-                aims: aims.clone(),
+                candidate: candidate.clone(),
             });
-            improves |= self.polish(draft, aims.policy);
+            improves |= self.polish(draft, candidate.policy);
         }
         improves
     }
@@ -307,7 +316,7 @@ impl<'a, 'p> Search<'a, 'p> {
     /// Polishes a draft; whether it is the best one then.
     fn polish(&mut self, draft: Draft, policy: FillPolicy) -> bool {
         let draft = Polish::new(self.instance, draft).run(NUM_TRADES);
-        let polished = Tried::of(&draft, self.instance, policy);
+        let polished = Evaluated::of(&draft, self.instance, policy);
         let best = self.best.as_ref();
         if best.is_none_or(|best| polished.time < best.time) {
             self.best = Some(Found {
@@ -318,8 +327,8 @@ impl<'a, 'p> Search<'a, 'p> {
         polished.improve(&mut self.polished)
     }
 
-    /// Varies the best aims for as many fills as are left: shortens one makespan, with another to take up what no longer
-    /// fits, by steps that grow with success; or changes all a little at once, for the gaps between whole
+    /// Varies the best candidate for as many fills as are left: shortens one makespan, with another to take up what no
+    /// longer fits, by steps that grow with success; or changes all a little at once, for the gaps between whole
     /// sequences that no single step leads across.
     fn vary(&mut self) {
         let mut noise = Noise::new(self.lane);
@@ -330,11 +339,11 @@ impl<'a, 'p> Search<'a, 'p> {
             } else {
                 &self.polished
             };
-            let Some(Tried { aims, .. }) = base else {
+            let Some(Evaluated { candidate, .. }) = base else {
                 return;
             };
-            let mut aims = aims.clone();
-            let num = aims.targets.len();
+            let mut candidate = candidate.clone();
+            let num = candidate.targets.len();
             if num == 0 {
                 // Nothing takes any time.
                 return;
@@ -342,24 +351,24 @@ impl<'a, 'p> Search<'a, 'p> {
             let mut absorber = noise.below(num + 1);
             if noise.next() < 0.6 {
                 let shortened = noise.below(num);
-                aims.targets[shortened] *= 1.0 - step * 2.0 * noise.next();
+                candidate.targets[shortened] *= 1.0 - step * 2.0 * noise.next();
                 if absorber == shortened {
                     absorber = num;
                 }
             } else {
                 let amplitude = 0.03 * noise.next();
-                for target in &mut aims.targets {
+                for target in &mut candidate.targets {
                     *target *= 1.0 + amplitude * (2.0 * noise.next() - 1.0);
                 }
                 if noise.next() < 0.5 {
-                    aims.policy = FillPolicy {
+                    candidate.policy = FillPolicy {
                         tolerance: 1.0 + 0.3 * noise.next(),
                         open_groups_first: noise.next() < 0.5,
                     };
                 }
             }
             let before = self.fills_left;
-            if self.attempt(aims, absorber) {
+            if self.attempt(candidate, absorber) {
                 step = (step * 1.3).min(0.12);
             } else {
                 step = (step * 0.96).max(0.004);

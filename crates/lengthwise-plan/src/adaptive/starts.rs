@@ -7,12 +7,12 @@ use crate::instance::Instance;
 
 /// Makespans to begin with.
 pub(crate) struct Start {
-    /// The step time they hope for.
+    /// The step time if they hold the batch.
     pub(crate) estimate: f64,
     pub(crate) targets: Vec<f64>,
 }
 
-/// First makespans, the most hopeful first: the longest sequence decides that of its micro-batch, the others share the
+/// First makespans, those of the shortest estimated step first: the longest sequence decides that of its micro-batch, the others share the
 /// rest.
 pub(crate) fn starts(instance: &Instance<'_>) -> Vec<Start> {
     let longest = instance.num_classes() - 1;
