@@ -3,10 +3,10 @@
 mod deep;
 mod few;
 mod fill;
-mod lanes;
 mod noise;
 mod polish;
 mod pool;
+mod portfolio;
 mod search;
 mod sketch;
 mod starts;
@@ -16,8 +16,8 @@ use std::time::Instant;
 
 use lengthwise_core::{Degree, Plan, StrategyKind, StrategySpace};
 
-use self::lanes::{NUM_LANES, in_lanes};
 use self::polish::Polish;
+use self::portfolio::{NUM_SEARCHES, in_portfolio};
 use self::search::{Evaluated, NUM_TRADES, Search};
 use self::sketch::sketch;
 use crate::bound::{Effort, Keep, longest_first_bound};
@@ -176,26 +176,29 @@ impl Adaptive {
             return Ok(planned);
         }
         let num_threads = self.options.num_threads.get();
-        // One after the other, each lane has its part of the time.
-        let lane_share = |lane| {
-            if num_threads < NUM_LANES {
-                (lane + 1) as f64 / NUM_LANES as f64
+        // One after the other, each search has its part of the time.
+        let share_of_search = |member| {
+            if num_threads < NUM_SEARCHES {
+                (member + 1) as f64 / NUM_SEARCHES as f64
             } else {
                 1.0
             }
         };
         let sketch = sketch(&instance);
-        let explored = in_lanes(num_threads, |lane| {
-            let deadline = deadline(SKETCH_SHARE * lane_share(lane));
-            Search::new(&sketch, lane, deadline).explore(num_explored(&instance) / NUM_LANES)
+        let explored = in_portfolio(num_threads, |member| {
+            let deadline = deadline(SKETCH_SHARE * share_of_search(member));
+            Search::new(&sketch, member, deadline).explore(num_explored(&instance) / NUM_SEARCHES)
         });
         let mut out_of_time = deadline(SKETCH_SHARE).has_passed();
         let mut num_drafts: usize = explored.iter().map(|(_, num_drafts)| num_drafts).sum();
         let evaluated = deal(explored.map(|(evaluated, _)| evaluated));
-        let found = in_lanes(num_threads, |lane| {
-            let share = SKETCH_SHARE + (SEARCH_SHARE - SKETCH_SHARE) * lane_share(lane);
-            let search = Search::new(&instance, lane, deadline(share));
-            search.refine(evaluated[lane].clone(), num_refined(&instance) / NUM_LANES)
+        let found = in_portfolio(num_threads, |member| {
+            let share = SKETCH_SHARE + (SEARCH_SHARE - SKETCH_SHARE) * share_of_search(member);
+            let search = Search::new(&instance, member, deadline(share));
+            search.refine(
+                evaluated[member].clone(),
+                num_refined(&instance) / NUM_SEARCHES,
+            )
         });
         num_drafts += found
             .iter()
@@ -288,13 +291,13 @@ fn plan_deep(
 /// The number of best candidates of the sketch that are tried on the batch itself.
 const NUM_HANDED_ON: usize = 8;
 
-/// Deals the best candidates to the lanes.
-fn deal(explored: [Vec<Evaluated>; NUM_LANES]) -> [Vec<Evaluated>; NUM_LANES] {
+/// Deals the best candidates to the searches of the portfolio.
+fn deal(explored: [Vec<Evaluated>; NUM_SEARCHES]) -> [Vec<Evaluated>; NUM_SEARCHES] {
     let mut evaluated: Vec<Evaluated> = explored.into_iter().flatten().collect();
     evaluated.sort_by(|a, b| a.time.total_cmp(&b.time));
-    let mut dealt = [const { Vec::new() }; NUM_LANES];
+    let mut dealt = [const { Vec::new() }; NUM_SEARCHES];
     for (index, evaluated) in evaluated.into_iter().take(NUM_HANDED_ON).enumerate() {
-        dealt[index % NUM_LANES].push(evaluated);
+        dealt[index % NUM_SEARCHES].push(evaluated);
     }
     dealt
 }

@@ -4,9 +4,9 @@
 pub(crate) struct Noise(u64);
 
 impl Noise {
-    /// The sequence of a lane.
-    pub(crate) fn new(lane: usize) -> Self {
-        Noise(0x9E37_79B9_7F4A_7C15_u64.rotate_left(lane as u32))
+    /// The sequence of a member.
+    pub(crate) fn new(member: usize) -> Self {
+        Noise(0x9E37_79B9_7F4A_7C15_u64.rotate_left(member as u32))
     }
 
     /// The next number.

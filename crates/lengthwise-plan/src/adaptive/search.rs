@@ -1,9 +1,9 @@
 //! The search for makespans to fill up to.
 
 use super::fill::{FillPolicy, Filler};
-use super::lanes::NUM_LANES;
 use super::noise::Noise;
 use super::polish::Polish;
+use super::portfolio::NUM_SEARCHES;
 use super::starts::starts;
 use crate::bound::least_micro_batches;
 use crate::completion::{complete, has_right_count};
@@ -12,8 +12,8 @@ use crate::draft::Draft;
 use crate::homogeneous::pack;
 use crate::instance::Instance;
 
-/// The policies that first makespans are filled with, in each lane.
-const POLICIES: [[FillPolicy; 3]; NUM_LANES] = [
+/// The policies that first makespans are filled with, for each member of the portfolio.
+const POLICIES: [[FillPolicy; 3]; NUM_SEARCHES] = [
     [
         FillPolicy::CHEAPEST,
         tolerant(1.15),
@@ -57,7 +57,8 @@ const fn packing(tolerance: f64) -> FillPolicy {
 /// Evaluates candidates, each by filling a draft, and keeps the best.
 pub(crate) struct Search<'a, 'p> {
     instance: &'a Instance<'p>,
-    lane: usize,
+    /// Its index in the portfolio.
+    member: usize,
     filler: Filler<'a, 'p>,
     /// The best draft as it was filled and the best as it was polished. Polishing may reach makespans that filling
     /// can't, so that variations of each find what those of the other miss.
@@ -119,10 +120,10 @@ impl Evaluated {
 }
 
 impl<'a, 'p> Search<'a, 'p> {
-    pub(crate) fn new(instance: &'a Instance<'p>, lane: usize, deadline: Deadline) -> Self {
+    pub(crate) fn new(instance: &'a Instance<'p>, member: usize, deadline: Deadline) -> Self {
         Search {
             instance,
-            lane,
+            member,
             filler: Filler::new(instance),
             filled: None,
             polished: None,
@@ -140,7 +141,7 @@ impl<'a, 'p> Search<'a, 'p> {
         self.fills_left = num_fills / 2;
         self.try_least_levels();
         // All first makespans with one policy, then those that came to most with the others.
-        let [first, others @ ..] = POLICIES[self.lane];
+        let [first, others @ ..] = POLICIES[self.member];
         let mut came_to: Vec<(f64, Vec<f64>)> = Vec::new();
         for start in starts(self.instance) {
             let best = self.best.as_ref();
@@ -175,7 +176,7 @@ impl<'a, 'p> Search<'a, 'p> {
         (self.num_filled > before).then_some(self.last_time)
     }
 
-    /// The best draft of about `num_fills`, first of these candidates, then of their variations. The first lane has one
+    /// The best draft of about `num_fills`, first of these candidates, then of their variations. The first search has one
     /// even where there is no time for any.
     pub(crate) fn refine(
         mut self,
@@ -183,7 +184,7 @@ impl<'a, 'p> Search<'a, 'p> {
         num_fills: usize,
     ) -> (Option<Found>, usize) {
         self.fills_left = num_fills;
-        if self.lane == 0 && self.deadline.has_passed() {
+        if self.member == 0 && self.deadline.has_passed() {
             let first = evaluated.first().map(|evaluated| &evaluated.candidate);
             let (targets, policy) = first.map_or((&[][..], FillPolicy::CHEAPEST), |candidate| {
                 (candidate.targets.as_slice(), candidate.policy)
@@ -199,11 +200,11 @@ impl<'a, 'p> Search<'a, 'p> {
             let absorber = candidate.targets.len() - 1;
             self.attempt(candidate, absorber);
         }
-        if self.lane == 0 {
+        if self.member == 0 {
             self.try_single_degrees();
         }
         self.vary();
-        if self.lane == 0 && self.best.is_none() {
+        if self.member == 0 && self.best.is_none() {
             let (draft, _) = self.filler.fill(&[], 0, FillPolicy::CHEAPEST);
             if let Some(draft) = complete(self.instance, draft) {
                 self.polish(draft, FillPolicy::CHEAPEST);
@@ -331,7 +332,7 @@ impl<'a, 'p> Search<'a, 'p> {
     /// longer fits, by steps that grow with success; or changes all a little at once, for the gaps between whole
     /// sequences that no single step leads across.
     fn vary(&mut self) {
-        let mut noise = Noise::new(self.lane);
+        let mut noise = Noise::new(self.member);
         let mut step: f64 = 0.06;
         while self.fills_left > 0 {
             let base = if noise.next() < 0.4 {
