@@ -3,10 +3,10 @@
 mod deep;
 mod few;
 mod fill;
-mod noise;
 mod polish;
 mod pool;
 mod portfolio;
+mod random;
 mod search;
 mod sketch;
 mod starts;

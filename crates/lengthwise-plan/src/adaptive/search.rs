@@ -1,9 +1,9 @@
 //! The search for makespans to fill up to.
 
 use super::fill::{FillPolicy, Filler};
-use super::noise::Noise;
 use super::polish::Polish;
 use super::portfolio::NUM_SEARCHES;
+use super::random::Random;
 use super::starts::starts;
 use crate::bound::least_micro_batches;
 use crate::completion::{complete, has_right_count};
@@ -332,10 +332,10 @@ impl<'a, 'p> Search<'a, 'p> {
     /// longer fits, by steps that grow with success; or changes all a little at once, for the gaps between whole
     /// sequences that no single step leads across.
     fn vary(&mut self) {
-        let mut noise = Noise::new(self.member);
+        let mut random = Random::new(self.member);
         let mut step: f64 = 0.06;
         while self.fills_left > 0 {
-            let base = if noise.next() < 0.4 {
+            let base = if random.next() < 0.4 {
                 &self.filled
             } else {
                 &self.polished
@@ -349,22 +349,22 @@ impl<'a, 'p> Search<'a, 'p> {
                 // Nothing takes any time.
                 return;
             }
-            let mut absorber = noise.below(num + 1);
-            if noise.next() < 0.6 {
-                let shortened = noise.below(num);
-                candidate.targets[shortened] *= 1.0 - step * 2.0 * noise.next();
+            let mut absorber = random.below(num + 1);
+            if random.next() < 0.6 {
+                let shortened = random.below(num);
+                candidate.targets[shortened] *= 1.0 - step * 2.0 * random.next();
                 if absorber == shortened {
                     absorber = num;
                 }
             } else {
-                let amplitude = 0.03 * noise.next();
+                let amplitude = 0.03 * random.next();
                 for target in &mut candidate.targets {
-                    *target *= 1.0 + amplitude * (2.0 * noise.next() - 1.0);
+                    *target *= 1.0 + amplitude * (2.0 * random.next() - 1.0);
                 }
-                if noise.next() < 0.5 {
+                if random.next() < 0.5 {
                     candidate.policy = FillPolicy {
-                        tolerance: 1.0 + 0.3 * noise.next(),
-                        open_groups_first: noise.next() < 0.5,
+                        tolerance: 1.0 + 0.3 * random.next(),
+                        open_groups_first: random.next() < 0.5,
                     };
                 }
             }

@@ -4,7 +4,7 @@ use lengthwise_cost::Span;
 
 use super::layout::{Bay, Layout};
 use super::table::{MAX_NODE_SIZE, MAX_NODES, Table};
-use crate::adaptive::noise::Noise;
+use crate::adaptive::random::Random;
 
 impl Layout {
     fn allows(&self, table: &Table<'_, '_>, group: u32, shape: usize, target: f64) -> bool {
@@ -147,21 +147,21 @@ impl Layout {
     }
 
     /// Takes out of a micro-batch what keeps its makespan no longer.
-    pub(super) fn evict(&mut self, table: &Table<'_, '_>, micro_batch: u32, noise: &mut Noise) {
+    pub(super) fn evict(&mut self, table: &Table<'_, '_>, micro_batch: u32, random: &mut Random) {
         let target = self.micro_batches[micro_batch as usize].target;
         for group in self.groups_of(micro_batch) {
             let mut members = self.members(group);
             while !members.is_empty()
                 && !(0..table.shapes.len()).any(|shape| self.allows(table, group, shape, target))
             {
-                let out = members.swap_remove(noise.below(members.len()));
+                let out = members.swap_remove(random.below(members.len()));
                 self.group_of[out] = None;
                 self.sum_up(table, group);
             }
         }
         while !self.reshape(table, micro_batch) {
             let groups = self.groups_of(micro_batch);
-            self.empty_group(table, groups[noise.below(groups.len())]);
+            self.empty_group(table, groups[random.below(groups.len())]);
         }
     }
 }

@@ -19,8 +19,8 @@ use self::rebuild::rebuild;
 use self::search::search;
 use self::spread::spread;
 use self::table::Table;
-use super::noise::Noise;
 use super::polish::Polish;
+use super::random::Random;
 use super::starts::starts;
 use crate::bound::least_micro_batches;
 use crate::completion::complete;
@@ -105,11 +105,11 @@ fn best_layout(table: &Table<'_, '_>, first: Option<Layout>, deadline: Deadline)
     if first.as_ref().is_some_and(|first| table.is_optimal(first)) {
         return None;
     }
-    let mut noise = Noise::new(0);
+    let mut random = Random::new(0);
     let mut candidates: Vec<Layout> = first.into_iter().collect();
     candidates.extend(spreads(table, deadline));
     for start in starts(table.instance).into_iter().take(NUM_STARTS) {
-        candidates.extend(fill(table, start.targets, &mut noise, deadline));
+        candidates.extend(fill(table, start.targets, &mut random, deadline));
     }
     let step_time = |layout: &Layout| layout.step_time(table);
     candidates.sort_by(|a, b| step_time(a).total_cmp(&step_time(b)));
@@ -118,7 +118,7 @@ fn best_layout(table: &Table<'_, '_>, first: Option<Layout>, deadline: Deadline)
     let num_rounds = num_rounds(table) / candidates.len().max(1);
     let searched = candidates
         .into_iter()
-        .map(|layout| search(table, layout, num_rounds, &mut noise, deadline));
+        .map(|layout| search(table, layout, num_rounds, &mut random, deadline));
     shortest(table, searched.collect())
 }
 
@@ -131,7 +131,7 @@ fn num_rounds(table: &Table<'_, '_>) -> usize {
 fn fill(
     table: &Table<'_, '_>,
     mut targets: Vec<f64>,
-    noise: &mut Noise,
+    random: &mut Random,
     deadline: Deadline,
 ) -> Option<Layout> {
     for _ in 0..MAX_PROLONGED {
@@ -140,7 +140,7 @@ fn fill(
                 return None;
             }
             let mut layout = Layout::empty(table, &targets);
-            rebuild(&mut layout, table, thrift, noise);
+            rebuild(&mut layout, table, thrift, random);
             if layout.is_complete(table) {
                 layout.tighten(table);
                 return Some(layout);

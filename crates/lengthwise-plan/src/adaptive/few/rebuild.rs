@@ -2,7 +2,7 @@
 
 use super::layout::{Layout, Way};
 use super::table::Table;
-use crate::adaptive::noise::Noise;
+use crate::adaptive::random::Random;
 use crate::load::Load;
 
 /// How often a way is overlooked, so that no two attempts are the same.
@@ -13,17 +13,17 @@ const MAX_GROUPS_OUT: usize = 3;
 const MAX_SEQUENCES_OUT: usize = 6;
 
 /// Takes out whole groups or single sequences.
-pub(super) fn take_apart(layout: &mut Layout, table: &Table<'_, '_>, noise: &mut Noise) {
+pub(super) fn take_apart(layout: &mut Layout, table: &Table<'_, '_>, random: &mut Random) {
     let num = table.sequences.len();
     let mut out = Vec::new();
-    if noise.next() < 0.5 {
-        for _ in 0..=noise.below(MAX_GROUPS_OUT) {
-            if let Some(group) = layout.group_of[noise.below(num)] {
+    if random.next() < 0.5 {
+        for _ in 0..=random.below(MAX_GROUPS_OUT) {
+            if let Some(group) = layout.group_of[random.below(num)] {
                 out.extend(layout.members(group));
             }
         }
     } else {
-        out.extend((0..=noise.below(MAX_SEQUENCES_OUT)).map(|_| noise.below(num)));
+        out.extend((0..=random.below(MAX_SEQUENCES_OUT)).map(|_| random.below(num)));
     }
     layout.remove(table, &out);
 }
@@ -32,7 +32,12 @@ pub(super) fn take_apart(layout: &mut Layout, table: &Table<'_, '_>, noise: &mut
 ///
 /// Each sequence goes where it costs least: by the part `thrift` the device-seconds that it takes there, by the rest the
 /// devices that its group gets for it, until the micro-batch ends.
-pub(super) fn rebuild(layout: &mut Layout, table: &Table<'_, '_>, thrift: f64, noise: &mut Noise) {
+pub(super) fn rebuild(
+    layout: &mut Layout,
+    table: &Table<'_, '_>,
+    thrift: f64,
+    random: &mut Random,
+) {
     for sequence in 0..table.sequences.len() {
         if layout.group_of[sequence].is_none() {
             let mut offers = Offers {
@@ -45,7 +50,7 @@ pub(super) fn rebuild(layout: &mut Layout, table: &Table<'_, '_>, thrift: f64, n
                 thrift,
                 best: None,
             };
-            offers.collect(noise);
+            offers.collect(random);
             if let Some((_, way)) = offers.best {
                 layout.place(table, sequence, way);
             }
@@ -68,21 +73,21 @@ struct Offers<'a, 'i, 'p> {
 }
 
 impl Offers<'_, '_, '_> {
-    fn collect(&mut self, noise: &mut Noise) {
+    fn collect(&mut self, random: &mut Random) {
         let open = (0u32..).zip(&self.layout.groups);
         let open = open.filter(|(_, group)| group.num_sequences > 0);
         for (group, _) in open.clone() {
-            if noise.next() >= OVERLOOKED {
+            if random.next() >= OVERLOOKED {
                 self.offer_room(group);
             }
         }
         for (index, group) in open {
-            if noise.next() >= OVERLOOKED {
+            if random.next() >= OVERLOOKED {
                 self.offer_devices(group.micro_batch, Some(index));
             }
         }
         for micro_batch in 0..self.layout.micro_batches.len() as u32 {
-            if noise.next() >= OVERLOOKED {
+            if random.next() >= OVERLOOKED {
                 self.offer_devices(micro_batch, None);
             }
         }

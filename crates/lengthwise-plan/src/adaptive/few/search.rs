@@ -3,7 +3,7 @@
 use super::layout::Layout;
 use super::rebuild::{rebuild, take_apart};
 use super::table::Table;
-use crate::adaptive::noise::Noise;
+use crate::adaptive::random::Random;
 use crate::deadline::Deadline;
 
 /// The part that makespans are shortened by: at first and at most, and where it begins anew.
@@ -27,7 +27,7 @@ pub(super) fn search(
     table: &Table<'_, '_>,
     mut best: Layout,
     num_rounds: usize,
-    noise: &mut Noise,
+    random: &mut Random,
     deadline: Deadline,
 ) -> Layout {
     let mut step = FIRST_STEP;
@@ -38,15 +38,15 @@ pub(super) fn search(
         if deadline.has_passed() || table.is_optimal(&best) {
             break;
         }
-        let detour = 1.0 + DETOUR * noise.next() * noise.next();
+        let detour = 1.0 + DETOUR * random.next() * random.next();
         let limit = home.step_time(table) * detour;
         trial.clone_from(&home);
-        shorten(&mut trial, table, step, noise);
+        shorten(&mut trial, table, step, random);
         trial.scale_targets(detour);
         if trial.step_time(table) >= limit * (1.0 - 1e-7) || !trial.has_devices_enough(table) {
             continue;
         }
-        mend(&mut trial, &mut spare, table, noise);
+        mend(&mut trial, &mut spare, table, random);
         if trial.is_complete(table) {
             trial.tighten(table);
             if trial.step_time(table) < limit {
@@ -73,21 +73,21 @@ pub(super) fn search(
 }
 
 /// Takes out what does not keep the makespans and looks for places elsewhere; now and then in vain.
-fn mend(layout: &mut Layout, spare: &mut Layout, table: &Table<'_, '_>, noise: &mut Noise) {
+fn mend(layout: &mut Layout, spare: &mut Layout, table: &Table<'_, '_>, random: &mut Random) {
     for micro_batch in 0..layout.micro_batches.len() as u32 {
-        layout.evict(table, micro_batch, noise);
+        layout.evict(table, micro_batch, random);
     }
-    rebuild(layout, table, noise.next(), noise);
+    rebuild(layout, table, random.next(), random);
     let mut missing = layout.missing_work(table);
     for _ in 0..NUM_MENDS {
         if layout.is_complete(table) {
             return;
         }
         spare.clone_from(layout);
-        take_apart(spare, table, noise);
-        rebuild(spare, table, noise.next(), noise);
+        take_apart(spare, table, random);
+        rebuild(spare, table, random.next(), random);
         let missing_now = spare.missing_work(table);
-        if missing_now <= missing * (1.0 + 0.2 * noise.next()) {
+        if missing_now <= missing * (1.0 + 0.2 * random.next()) {
             missing = missing_now;
             std::mem::swap(layout, spare);
         }
@@ -95,46 +95,46 @@ fn mend(layout: &mut Layout, spare: &mut Layout, table: &Table<'_, '_>, noise: &
 }
 
 /// Lets the step take less by about the part `step`, or its micro-batches share their time otherwise.
-fn shorten(layout: &mut Layout, table: &Table<'_, '_>, step: f64, noise: &mut Noise) {
+fn shorten(layout: &mut Layout, table: &Table<'_, '_>, step: f64, random: &mut Random) {
     let num = layout.micro_batches.len();
     let overhead = table.instance.overhead;
     let saved = step
-        * noise.next()
+        * random.next()
         * layout
             .micro_batches
             .iter()
             .map(|bay| bay.target)
             .sum::<f64>();
-    let kind = noise.next();
-    if noise.next() < LEAST_STEPS {
+    let kind = random.next();
+    if random.next() < LEAST_STEPS {
         layout.scale_targets(1.0 - LEAST_STEP);
     } else if num > 1 && kind < 0.15 && table.num_is_free() {
         // One micro-batch less, another one longer.
-        let closed = noise.below(num);
+        let closed = random.below(num);
         let gained = layout.micro_batches[closed].target + overhead;
         layout.close(table, closed as u32);
-        layout.micro_batches[noise.below(num - 1)].target += gained - saved;
+        layout.micro_batches[random.below(num - 1)].target += gained - saved;
     } else if kind < 0.25 && table.num_is_free() {
         // One micro-batch more, out of the time of another one.
-        let split = noise.below(num);
+        let split = random.below(num);
         let rest = layout.micro_batches[split].target - overhead - saved;
         if rest > 0.0 {
-            let share = 0.1 + 0.8 * noise.next();
+            let share = 0.1 + 0.8 * random.next();
             layout.micro_batches[split].target = rest * share;
             layout.open(table, rest * (1.0 - share));
         }
     } else if num > 1 && kind < 0.7 {
         // One micro-batch shorter, another one longer by a part of that.
-        let shortened = &mut layout.micro_batches[noise.below(num)];
-        let taken = shortened.target * (4.0 * step * noise.next()).min(0.9);
+        let shortened = &mut layout.micro_batches[random.below(num)];
+        let taken = shortened.target * (4.0 * step * random.next()).min(0.9);
         shortened.target -= taken;
-        if noise.next() < 0.7 {
-            let given = taken * noise.next() * noise.next();
-            layout.micro_batches[noise.below(num)].target += given;
+        if random.next() < 0.7 {
+            let given = taken * random.next() * random.next();
+            layout.micro_batches[random.below(num)].target += given;
         }
     } else {
         for bay in &mut layout.micro_batches {
-            bay.target *= 1.0 - step * noise.next();
+            bay.target *= 1.0 - step * random.next();
         }
     }
 }

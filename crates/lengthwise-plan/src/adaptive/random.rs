@@ -1,15 +1,15 @@
-//! Numbers without pattern.
+//! Pseudo-random numbers.
 
-/// Fixed sequences of numbers in 0..1 (xorshift), so that the same input gives the same plan.
-pub(crate) struct Noise(u64);
+/// Xorshift generators of fixed seeds, so that the same input gives the same plan.
+pub(crate) struct Random(u64);
 
-impl Noise {
-    /// The sequence of a member.
+impl Random {
+    /// The generator of a member of the portfolio.
     pub(crate) fn new(member: usize) -> Self {
-        Noise(0x9E37_79B9_7F4A_7C15_u64.rotate_left(member as u32))
+        Random(0x9E37_79B9_7F4A_7C15_u64.rotate_left(member as u32))
     }
 
-    /// The next number.
+    /// The next number in 0..1.
     pub(crate) fn next(&mut self) -> f64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
