@@ -1,5 +1,6 @@
 //! The planner that mixes degrees inside every micro-batch.
 
+mod coarsening;
 mod deep;
 mod few;
 mod fill;
@@ -8,7 +9,6 @@ mod pool;
 mod portfolio;
 mod random;
 mod search;
-mod sketch;
 mod starts;
 
 use std::collections::BTreeSet;
@@ -16,10 +16,10 @@ use std::time::Instant;
 
 use lengthwise_core::{Degree, Plan, StrategyKind, StrategySpace};
 
+use self::coarsening::coarsened;
 use self::polish::Polish;
 use self::portfolio::{NUM_SEARCHES, in_portfolio};
 use self::search::{Evaluated, NUM_TRADES, Search};
-use self::sketch::sketch;
 use crate::bound::{Effort, Keep, longest_first_bound};
 use crate::communicators::affordable;
 use crate::completion::{climbed, complete};
@@ -45,9 +45,9 @@ pub struct Adaptive {
     searches_always: bool,
 }
 
-/// The part of a time budget that the search for a plan may use, and where its bound must be found; the rest is for
-/// writing both down.
-const SKETCH_SHARE: f64 = 0.3;
+/// The parts of a time budget at the end of which the search on the coarsened problem, the search on the problem itself and
+/// the bound have to be done; the rest is for writing the plan down.
+const COARSE_SHARE: f64 = 0.3;
 const SEARCH_SHARE: f64 = 0.55;
 const BOUND_SHARE: f64 = 0.85;
 
@@ -165,7 +165,7 @@ impl Adaptive {
         if self.options.max_communicators.is_none()
             && !self.searches_always
             && is_tiny(problem)
-            && let Some(planned) = plan_until(problem, deadline(SKETCH_SHARE), keep)?
+            && let Some(planned) = plan_until(problem, deadline(COARSE_SHARE), keep)?
         {
             return Ok(planned);
         }
@@ -184,16 +184,16 @@ impl Adaptive {
                 1.0
             }
         };
-        let sketch = sketch(&instance);
+        let coarse = coarsened(&instance);
         let explored = in_portfolio(num_threads, |member| {
-            let deadline = deadline(SKETCH_SHARE * share_of_search(member));
-            Search::new(&sketch, member, deadline).explore(num_explored(&instance) / NUM_SEARCHES)
+            let deadline = deadline(COARSE_SHARE * share_of_search(member));
+            Search::new(&coarse, member, deadline).explore(num_explored(&instance) / NUM_SEARCHES)
         });
-        let mut out_of_time = deadline(SKETCH_SHARE).has_passed();
+        let mut out_of_time = deadline(COARSE_SHARE).has_passed();
         let mut num_drafts: usize = explored.iter().map(|(_, num_drafts)| num_drafts).sum();
         let evaluated = deal(explored.map(|(evaluated, _)| evaluated));
         let found = in_portfolio(num_threads, |member| {
-            let share = SKETCH_SHARE + (SEARCH_SHARE - SKETCH_SHARE) * share_of_search(member);
+            let share = COARSE_SHARE + (SEARCH_SHARE - COARSE_SHARE) * share_of_search(member);
             let search = Search::new(&instance, member, deadline(share));
             search.refine(
                 evaluated[member].clone(),
@@ -273,8 +273,8 @@ fn plan_deep(
     started: Instant,
     effort: impl Fn(Deadline) -> Effort,
 ) -> Result<Planned, PlanError> {
-    let prices = PatternPrices::of(instance, deadline(SKETCH_SHARE));
-    let mut out_of_time = deadline(SKETCH_SHARE).has_passed();
+    let prices = PatternPrices::of(instance, deadline(COARSE_SHARE));
+    let mut out_of_time = deadline(COARSE_SHARE).has_passed();
     let draft = complete(instance, deep::draft(instance, &prices));
     let draft = improved(instance, draft, start, deadline(SEARCH_SHARE))?;
     let effort = effort(deadline(BOUND_SHARE));
@@ -288,7 +288,7 @@ fn plan_deep(
     Ok(planned)
 }
 
-/// The number of best candidates of the sketch that are tried on the batch itself.
+/// The number of best candidates of the coarse instance that are tried on the batch itself.
 const NUM_HANDED_ON: usize = 8;
 
 /// Deals the best candidates to the searches of the portfolio.
@@ -302,7 +302,7 @@ fn deal(explored: [Vec<Evaluated>; NUM_SEARCHES]) -> [Vec<Evaluated>; NUM_SEARCH
     dealt
 }
 
-/// How many drafts of the sketch are filled: fewer on large clusters, where a single one takes long.
+/// The number of drafts of the coarse instance that are filled: fewer on large clusters, where a single one takes long.
 fn num_explored(instance: &Instance<'_>) -> usize {
     let devices = f64::from(instance.problem.cluster.num_devices()).max(1024.0);
     ((64.0 * (1024.0 / devices).powf(0.2)) as usize).max(32)

@@ -1,4 +1,4 @@
-//! A coarser problem to search for makespans in.
+//! Coarsening: a smaller problem to search for makespans in.
 
 use crate::instance::Instance;
 
@@ -10,9 +10,9 @@ const NUM_LONGEST: usize = 24;
 
 /// The problem with similar lengths merged, so that drafts of it are made quickly.
 ///
-/// All lengths of a class fit the same shapes and cost their mean, so that makespans that hold the sketch nearly hold the
-/// problem itself. Its drafts are no plans.
-pub(crate) fn sketch<'p>(instance: &Instance<'p>) -> Instance<'p> {
+/// All lengths of a class fit the same shapes and cost their mean, so that makespans that hold the coarse instance nearly
+/// hold the problem itself. Its drafts are no plans.
+pub(crate) fn coarsened<'p>(instance: &Instance<'p>) -> Instance<'p> {
     let starts = class_starts(instance);
     let num_classes = starts.len() - 1;
     let mut time = Vec::with_capacity(instance.shapes.len() * num_classes);
