@@ -343,7 +343,7 @@ impl<'a> Instance<'a> {
         Ok(())
     }
 
-    /// Time and memory must not fall with length: drafts, trades and bounds rest on it.
+    /// Time and memory must not fall with length: drafts, swaps and bounds rest on it.
     fn check_costs_rise(&self) -> Result<(), PlanError> {
         for (index, shape) in self.shapes.iter().enumerate() {
             let lens = self.class_lens.windows(2);

@@ -4,7 +4,7 @@ mod coarsening;
 mod deep;
 mod few;
 mod fill;
-mod polish;
+mod local_search;
 mod pool;
 mod portfolio;
 mod random;
@@ -17,9 +17,9 @@ use std::time::Instant;
 use lengthwise_core::{Degree, Plan, StrategyKind, StrategySpace};
 
 use self::coarsening::coarsened;
-use self::polish::Polish;
+use self::local_search::LocalSearch;
 use self::portfolio::{NUM_SEARCHES, in_portfolio};
-use self::search::{Evaluated, NUM_TRADES, Search};
+use self::search::{Evaluated, NUM_SWAPS, Search};
 use crate::bound::{Effort, Keep, longest_first_bound};
 use crate::communicators::affordable;
 use crate::completion::{climbed, complete};
@@ -35,7 +35,7 @@ use crate::{PlanError, Planned, Planner, PlannerOptions, Problem, StopReason};
 
 /// Chooses micro-batches, groups and assignment together.
 ///
-/// Drafts are filled up to makespans that a search varies, the promising ones polished by trades; then a
+/// Drafts are filled up to makespans that a search varies, the promising ones improved by local search; then a
 /// branch-and-bound over the longest sequences proves a lower bound. The effort of both depends on the size of the
 /// problem alone (tiny ones are enumerated), so the same input gives the same plan; only a time budget can cut it short.
 /// Where memory asks for dozens of micro-batches, groups follow from the prices of patterns that recur instead.
@@ -254,7 +254,7 @@ fn improved(
     deadline: Deadline,
 ) -> Result<Draft, PlanError> {
     let start = start.and_then(|start| Draft::of_plan(instance, start));
-    let start = start.map(|start| Polish::new(instance, start).run(NUM_TRADES));
+    let start = start.map(|start| LocalSearch::new(instance, start).run(NUM_SWAPS));
     let step_time = |draft: &Draft| draft.step_time(instance);
     let drafts = [draft, start].into_iter().flatten();
     let draft = drafts.min_by(|a, b| step_time(a).total_cmp(&step_time(b)));

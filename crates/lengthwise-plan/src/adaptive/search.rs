@@ -1,7 +1,7 @@
 //! The search for makespans to fill up to.
 
 use super::fill::{FillPolicy, Filler};
-use super::polish::Polish;
+use super::local_search::LocalSearch;
 use super::portfolio::NUM_SEARCHES;
 use super::random::Random;
 use super::starts::starts;
@@ -22,7 +22,7 @@ const POLICIES: [[FillPolicy; 3]; NUM_SEARCHES] = [
     [packing(1.1), packing(1.3), packing(1.8)],
 ];
 
-/// Drafts that take at most this much longer than the best one are polished.
+/// Drafts that take at most this much longer than the best one are improved by local search.
 const PROMISING: f64 = 1.005;
 
 /// First makespans whose estimated step is this much longer than the best one are not tried.
@@ -31,8 +31,8 @@ const MAX_ESTIMATE: f64 = 1.03;
 /// How many first makespans are tried with all policies.
 const NUM_STARTS: usize = 3;
 
-/// Trades to polish a draft with.
-pub(super) const NUM_TRADES: usize = 60;
+/// The most swaps of a local search.
+pub(super) const NUM_SWAPS: usize = 60;
 
 /// Halvings of the range in which the least level is looked for.
 const NUM_BISECTIONS: usize = 6;
@@ -60,13 +60,13 @@ pub(crate) struct Search<'a, 'p> {
     /// Its index in the portfolio.
     member: usize,
     filler: Filler<'a, 'p>,
-    /// The best draft as it was filled and the best as it was polished. Polishing may reach makespans that filling
+    /// The best draft as it was filled and the best after local search. That may reach makespans that filling
     /// can't, so that variations of each find what those of the other miss.
     filled: Option<Evaluated>,
-    polished: Option<Evaluated>,
-    /// The best draft of all, polished.
+    improved: Option<Evaluated>,
+    /// The best draft of all, after local search.
     best: Option<Found>,
-    /// The candidates whose drafts were worth polishing.
+    /// The candidates whose drafts were worth a local search.
     promising: Vec<Evaluated>,
     fills_left: usize,
     num_filled: usize,
@@ -75,7 +75,7 @@ pub(crate) struct Search<'a, 'p> {
     deadline: Deadline,
 }
 
-/// A draft, polished, and its step time.
+/// A draft after local search, and its step time.
 pub(crate) struct Found {
     pub(crate) time: f64,
     pub(crate) draft: Draft,
@@ -126,7 +126,7 @@ impl<'a, 'p> Search<'a, 'p> {
             member,
             filler: Filler::new(instance),
             filled: None,
-            polished: None,
+            improved: None,
             best: None,
             promising: Vec::new(),
             fills_left: 0,
@@ -207,7 +207,7 @@ impl<'a, 'p> Search<'a, 'p> {
         if self.member == 0 && self.best.is_none() {
             let (draft, _) = self.filler.fill(&[], 0, FillPolicy::CHEAPEST);
             if let Some(draft) = complete(self.instance, draft) {
-                self.polish(draft, FillPolicy::CHEAPEST);
+                self.search_locally(draft, FillPolicy::CHEAPEST);
             }
         }
         (self.best, self.num_filled)
@@ -223,7 +223,7 @@ impl<'a, 'p> Search<'a, 'p> {
         for &strategy in strategies {
             let packed = pack(self.instance, strategy);
             if let Some(draft) = packed.and_then(|draft| complete(self.instance, draft)) {
-                self.polish(draft, FillPolicy::CHEAPEST);
+                self.search_locally(draft, FillPolicy::CHEAPEST);
             }
         }
     }
@@ -269,7 +269,7 @@ impl<'a, 'p> Search<'a, 'p> {
         }
     }
 
-    /// Fills a draft; whether it is the best one so far, as filled or as polished.
+    /// Fills a draft; whether it is the best one so far, as filled or after local search.
     fn attempt(&mut self, candidate: Candidate, absorber: usize) -> bool {
         let at_least = self.instance.least_work() / self.instance.total_speed;
         let at_least = at_least + self.instance.overhead * candidate.targets.len() as f64;
@@ -299,7 +299,7 @@ impl<'a, 'p> Search<'a, 'p> {
         let time = filled.time;
         self.last_time = time;
         let mut improves = filled.improve(&mut self.filled);
-        // The same time means the same draft, which was polished before.
+        // The same time means the same draft, which was searched around before.
         let is_new = self
             .promising
             .iter()
@@ -309,23 +309,23 @@ impl<'a, 'p> Search<'a, 'p> {
                 time,
                 candidate: candidate.clone(),
             });
-            improves |= self.polish(draft, candidate.policy);
+            improves |= self.search_locally(draft, candidate.policy);
         }
         improves
     }
 
-    /// Polishes a draft; whether it is the best one then.
-    fn polish(&mut self, draft: Draft, policy: FillPolicy) -> bool {
-        let draft = Polish::new(self.instance, draft).run(NUM_TRADES);
-        let polished = Evaluated::of(&draft, self.instance, policy);
+    /// Improves a draft by local search; whether it is the best one then.
+    fn search_locally(&mut self, draft: Draft, policy: FillPolicy) -> bool {
+        let draft = LocalSearch::new(self.instance, draft).run(NUM_SWAPS);
+        let improved = Evaluated::of(&draft, self.instance, policy);
         let best = self.best.as_ref();
-        if best.is_none_or(|best| polished.time < best.time) {
+        if best.is_none_or(|best| improved.time < best.time) {
             self.best = Some(Found {
-                time: polished.time,
+                time: improved.time,
                 draft,
             });
         }
-        polished.improve(&mut self.polished)
+        improved.improve(&mut self.improved)
     }
 
     /// Varies the best candidate for as many fills as are left: shortens one makespan, with another to take up what no
@@ -338,7 +338,7 @@ impl<'a, 'p> Search<'a, 'p> {
             let base = if random.next() < 0.4 {
                 &self.filled
             } else {
-                &self.polished
+                &self.improved
             };
             let Some(Evaluated { candidate, .. }) = base else {
                 return;

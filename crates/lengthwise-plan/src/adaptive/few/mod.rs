@@ -19,7 +19,7 @@ use self::rebuild::rebuild;
 use self::search::search;
 use self::spread::spread;
 use self::table::Table;
-use super::polish::Polish;
+use super::local_search::LocalSearch;
 use super::random::Random;
 use super::starts::starts;
 use crate::bound::least_micro_batches;
@@ -43,8 +43,8 @@ const NUM_SPREAD: usize = 4;
 /// Layouts that are searched from.
 const NUM_CANDIDATES: usize = 3;
 
-/// Trades to polish the best one with.
-const NUM_TRADES: usize = 60;
+/// The most swaps of the local search on the best one.
+const NUM_SWAPS: usize = 60;
 
 /// By so much makespans are prolonged for what they did not hold, at most so often.
 const PROLONGED: f64 = 1.04;
@@ -70,7 +70,7 @@ pub(super) fn improve(instance: &Instance<'_>, draft: Draft, deadline: Deadline)
         if deadline.has_passed() {
             return draft;
         }
-        Polish::new(instance, draft).run(NUM_TRADES)
+        LocalSearch::new(instance, draft).run(NUM_SWAPS)
     });
     match improved {
         Some(improved) if improved.step_time(instance) < draft.step_time(instance) => improved,

@@ -1,4 +1,4 @@
-//! Local search on a filled draft: groups trade sequences until no makespan shrinks.
+//! Local search on a filled draft: groups swap sequences until no makespan shrinks.
 
 use std::collections::BTreeSet;
 
@@ -7,14 +7,14 @@ use crate::draft::{Draft, Placed};
 use crate::instance::Instance;
 use crate::load::Load;
 
-/// Groups of each micro-batch that are looked at as partners of a slowest group: the fastest ones.
+/// The number of groups of each micro-batch, the fastest ones, that are looked at as partners of a slowest group.
 const NUM_PARTNERS: usize = 48;
 
 /// The same where several sequences come back for one.
-const NUM_BUNDLE_PARTNERS: usize = 16;
+const NUM_PARTNERS_FOR_SEVERAL: usize = 16;
 
-/// Trades that shorten the slowest group of a micro-batch without prolonging any other micro-batch.
-pub(crate) struct Polish<'a, 'p> {
+/// Swaps that shorten the slowest group of a micro-batch without prolonging any other micro-batch.
+pub(crate) struct LocalSearch<'a, 'p> {
     instance: &'a Instance<'p>,
     draft: Draft,
     /// The classes that each group holds, increasing, and how many of each.
@@ -25,7 +25,7 @@ pub(crate) struct Polish<'a, 'p> {
 
 /// A sequence that leaves the slowest group, and what comes back for it.
 #[derive(Clone)]
-struct Trade {
+struct Swap {
     /// What the two groups take at most; less is better.
     slowest: f64,
     away: u32,
@@ -33,7 +33,7 @@ struct Trade {
     partner: u32,
 }
 
-/// The two groups of a trade and what they may take.
+/// The two groups of a swap and what they may take.
 #[derive(Clone, Copy)]
 struct Pair {
     source: u32,
@@ -46,7 +46,7 @@ struct Pair {
     same: bool,
 }
 
-impl<'a, 'p> Polish<'a, 'p> {
+impl<'a, 'p> LocalSearch<'a, 'p> {
     pub(crate) fn new(instance: &'a Instance<'p>, draft: Draft) -> Self {
         let mut contents: Vec<Vec<(u32, u32)>> = vec![Vec::new(); draft.groups.len()];
         // Mostly from the longest to the shortest, so that from the end on classes increase.
@@ -61,7 +61,7 @@ impl<'a, 'p> Polish<'a, 'p> {
         for (index, group) in (0u32..).zip(&draft.groups) {
             by_time[group.micro_batch as usize].insert((group.time.to_bits(), index));
         }
-        Polish {
+        LocalSearch {
             instance,
             draft,
             contents,
@@ -69,9 +69,9 @@ impl<'a, 'p> Polish<'a, 'p> {
         }
     }
 
-    /// Trades until nothing helps or `num_trades` are spent.
-    pub(crate) fn run(mut self, num_trades: usize) -> Draft {
-        let mut left = num_trades;
+    /// Swaps until nothing helps or `num_swaps` are spent.
+    pub(crate) fn run(mut self, num_swaps: usize) -> Draft {
+        let mut left = num_swaps;
         let mut stuck = 0;
         let num = self.by_time.len();
         let mut micro_batch = 0;
@@ -99,25 +99,31 @@ impl<'a, 'p> Polish<'a, 'p> {
 
     /// Makes the slowest group of a micro-batch faster, if that is possible.
     fn shorten(&mut self, micro_batch: usize) -> bool {
-        for (num_partners, bundles) in [(NUM_PARTNERS, false), (NUM_BUNDLE_PARTNERS, true)] {
-            if let Some(trade) = self.best_trade(micro_batch, num_partners, bundles) {
+        for (num_partners, for_several) in [(NUM_PARTNERS, false), (NUM_PARTNERS_FOR_SEVERAL, true)]
+        {
+            if let Some(swap) = self.best_swap(micro_batch, num_partners, for_several) {
                 let Some(&(_, source)) = self.by_time[micro_batch].last() else {
                     return false;
                 };
-                self.carry_out(source, &trade);
+                self.carry_out(source, &swap);
                 return true;
             }
         }
         false
     }
 
-    fn best_trade(&self, micro_batch: usize, num_partners: usize, bundles: bool) -> Option<Trade> {
+    fn best_swap(
+        &self,
+        micro_batch: usize,
+        num_partners: usize,
+        for_several: bool,
+    ) -> Option<Swap> {
         let &(slowest, source) = self.by_time[micro_batch].last()?;
         let limit = f64::from_bits(slowest) * (1.0 - 1e-7);
         // Once the two groups end before the second slowest, they can't make the micro-batch any faster.
         let second = self.by_time[micro_batch].iter().nth_back(1);
         let enough = second.map_or(0.0, |&(time, _)| f64::from_bits(time));
-        let mut best: Option<Trade> = None;
+        let mut best: Option<Swap> = None;
         for (other, groups) in self.by_time.iter().enumerate() {
             let makespan = groups.last().map_or(0.0, |&(time, _)| f64::from_bits(time));
             let same = other == micro_batch;
@@ -137,10 +143,10 @@ impl<'a, 'p> Polish<'a, 'p> {
                     if least >= limit || best.as_ref().is_some_and(|best| best.slowest <= least) {
                         continue;
                     }
-                    if bundles {
-                        self.trade_bundles(pair, &mut best);
+                    if for_several {
+                        self.swap_for_several(pair, &mut best);
                     } else {
-                        self.trade_singles(pair, &mut best);
+                        self.swap_singles(pair, &mut best);
                     }
                 }
             }
@@ -148,7 +154,7 @@ impl<'a, 'p> Polish<'a, 'p> {
         best
     }
 
-    /// About the best that trades of a pair can come to: what relieves the source burdens the partner, by the ratio
+    /// About the best that swaps of a pair can come to: what relieves the source burdens the partner, by the ratio
     /// that their shapes have for the shortest or the longest sequence.
     fn least_slowest(&self, pair: Pair) -> f64 {
         let instance = self.instance;
@@ -167,7 +173,7 @@ impl<'a, 'p> Polish<'a, 'p> {
     }
 
     /// One sequence for none or for one.
-    fn trade_singles(&self, pair: Pair, best: &mut Option<Trade>) {
+    fn swap_singles(&self, pair: Pair, best: &mut Option<Swap>) {
         let instance = self.instance;
         let source = &self.draft.groups[pair.source as usize];
         let partner = &self.draft.groups[pair.partner as usize];
@@ -220,7 +226,7 @@ impl<'a, 'p> Polish<'a, 'p> {
 
     /// One sequence for so many shorter ones as make room for it. Where memory is full, this is what evens out
     /// times: short sequences take less time for the same memory.
-    fn trade_bundles(&self, pair: Pair, best: &mut Option<Trade>) {
+    fn swap_for_several(&self, pair: Pair, best: &mut Option<Swap>) {
         let instance = self.instance;
         let source = &self.draft.groups[pair.source as usize];
         let partner = &self.draft.groups[pair.partner as usize];
@@ -273,17 +279,17 @@ impl<'a, 'p> Polish<'a, 'p> {
         !completion::is_needed(self.instance)
     }
 
-    fn carry_out(&mut self, source: u32, trade: &Trade) {
-        for group in [source, trade.partner] {
+    fn carry_out(&mut self, source: u32, swap: &Swap) {
+        for group in [source, swap.partner] {
             let entry = &self.draft.groups[group as usize];
             self.by_time[entry.micro_batch as usize].remove(&(entry.time.to_bits(), group));
         }
-        self.transfer(trade.away, 1, source, trade.partner);
-        for &(back, count) in &trade.back {
-            self.transfer(back, count, trade.partner, source);
+        self.transfer(swap.away, 1, source, swap.partner);
+        for &(back, count) in &swap.back {
+            self.transfer(back, count, swap.partner, source);
         }
-        for group in [source, trade.partner] {
-            // Sums anew, so that errors of many trades do not add up.
+        for group in [source, swap.partner] {
+            // Sums anew, so that errors of many swaps do not add up.
             let content = self.contents[group as usize].iter();
             let entry = &mut self.draft.groups[group as usize];
             let (mut time, mut load) = (0.0, Load::default());
@@ -316,7 +322,7 @@ impl Pair {
         partner_time: f64,
         away: u32,
         back: &[(u32, u32)],
-        best: &mut Option<Trade>,
+        best: &mut Option<Swap>,
     ) {
         if source_time >= self.limit || partner_time > self.cap {
             return;
@@ -327,7 +333,7 @@ impl Pair {
             source_time
         };
         if best.as_ref().is_none_or(|best| slowest < best.slowest) {
-            *best = Some(Trade {
+            *best = Some(Swap {
                 slowest,
                 away,
                 back: back.to_vec(),
