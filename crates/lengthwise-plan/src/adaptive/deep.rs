@@ -52,22 +52,22 @@ impl<'a, 'p> Bundles<'a, 'p> {
             instance,
             prices,
             bundles: Vec::new(),
-            by_room: vec![BTreeSet::new(); prices.lots.kinds.len()],
+            by_room: vec![BTreeSet::new(); prices.buckets.kinds.len()],
         }
     }
 
     fn fill(mut self) -> Vec<Bundle> {
-        let lots = &self.prices.lots;
+        let buckets = &self.prices.buckets;
         let mut worths = worths(self.prices);
-        for lot in (0..lots.num_lots()).rev() {
-            for class in (lots.starts[lot]..lots.starts[lot + 1]).rev() {
+        for bucket in (0..buckets.num_buckets()).rev() {
+            for class in (buckets.starts[bucket]..buckets.starts[bucket + 1]).rev() {
                 for _ in self.instance.members(class) {
                     self.place(class, &worths);
                 }
             }
             // From here on only shorter ones are left to fill room with.
-            for (worths, kind) in worths.iter_mut().zip(&lots.kinds) {
-                worths.truncate(lot.min(kind.num_fitting()));
+            for (worths, kind) in worths.iter_mut().zip(&buckets.kinds) {
+                worths.truncate(bucket.min(kind.num_fitting()));
             }
         }
         self.bundles
@@ -76,7 +76,7 @@ impl<'a, 'p> Bundles<'a, 'p> {
     /// Puts a sequence where it takes the least, with the room at what it is worth to others.
     fn place(&mut self, class: usize, worths: &[Vec<Rc<Worth>>]) {
         let instance = self.instance;
-        let kinds = self.prices.lots.kinds.iter().zip(worths).enumerate();
+        let kinds = self.prices.buckets.kinds.iter().zip(worths).enumerate();
         let choices = kinds.filter_map(|(index, (kind, worths))| {
             let worth = worths.last()?;
             let fits = instance.fits(kind.shape, class);
@@ -84,7 +84,7 @@ impl<'a, 'p> Bundles<'a, 'p> {
         });
         let choice = choices.min_by(|a, b| a.cost.total_cmp(&b.cost));
         let choice = choice.expect("every sequence fits some shape");
-        let shape = self.prices.lots.kinds[choice.kind].shape;
+        let shape = self.prices.buckets.kinds[choice.kind].shape;
         let (room, position) = choice.bundle.unwrap_or_else(|| {
             self.bundles.push(Bundle {
                 shape,
@@ -124,7 +124,7 @@ impl<'a, 'p> Bundles<'a, 'p> {
 
     /// The cheapest group of a kind: a new one, or the one with the least or the most room.
     fn cheapest(&self, kind: usize, class: usize, worth: &Worth) -> Choice {
-        let GroupKind { shape, opening, .. } = &self.prices.lots.kinds[kind];
+        let GroupKind { shape, opening, .. } = &self.prices.buckets.kinds[kind];
         let instance = self.instance;
         let budget = instance.measure(self.capacity(*shape));
         let load = instance.load(*shape, class);
@@ -154,20 +154,20 @@ impl<'a, 'p> Bundles<'a, 'p> {
     }
 }
 
-/// For each kind of groups what room is worth to the first lot, to the first two, and so on.
+/// For each kind of groups what room is worth to the first bucket, to the first two, and so on.
 fn worths(prices: &PatternPrices) -> Vec<Vec<Rc<Worth>>> {
     let of_kind = |kind| {
         let mut latest = Rc::new(Worth::of_nothing());
-        let with_lot = |lot| {
+        let with_bucket = |bucket| {
             let mut worth = Worth::clone(&latest);
-            if worth.add(kind, &prices.of_lots, lot) {
+            if worth.add(kind, &prices.of_buckets, bucket) {
                 latest = Rc::new(worth);
             }
             Rc::clone(&latest)
         };
-        (0..GroupKind::num_fitting(kind)).map(with_lot).collect()
+        (0..GroupKind::num_fitting(kind)).map(with_bucket).collect()
     };
-    prices.lots.kinds.iter().map(of_kind).collect()
+    prices.buckets.kinds.iter().map(of_kind).collect()
 }
 
 /// Puts each group, the slowest first, into the first micro-batch that has devices left for it.

@@ -4,7 +4,7 @@
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {
     pub(super) cost: f64,
-    /// Lots and how many sequences of each, possibly a part of one.
+    /// Buckets and how many sequences of each, possibly a part of one.
     pub(super) content: Vec<(usize, f64)>,
 }
 
@@ -16,7 +16,7 @@ pub(super) struct Master {
     amounts: Vec<f64>,
     /// The inverse of the basis, row by row of basic variables.
     inverse: Vec<Vec<f64>>,
-    /// What one more sequence of each lot would cost.
+    /// What one more sequence of each bucket would cost.
     pub(super) prices: Vec<f64>,
     /// Patterns that are not in the basis.
     others: Vec<Pattern>,
@@ -26,16 +26,18 @@ pub(super) struct Master {
 const TOLERANCE: f64 = 1e-9;
 
 impl Master {
-    /// With a pattern for each lot that holds it alone.
+    /// With a pattern for each bucket that holds it alone.
     pub(super) fn new(alone: Vec<Pattern>, counts: &[f64]) -> Self {
         let num = alone.len();
-        let held = |lot: usize| alone[lot].content[0].1;
+        let held = |bucket: usize| alone[bucket].content[0].1;
         let mut inverse = vec![vec![0.0; num]; num];
-        for (lot, row) in inverse.iter_mut().enumerate() {
-            row[lot] = 1.0 / held(lot);
+        for (bucket, row) in inverse.iter_mut().enumerate() {
+            row[bucket] = 1.0 / held(bucket);
         }
         let mut master = Master {
-            amounts: (0..num).map(|lot| counts[lot] / held(lot)).collect(),
+            amounts: (0..num)
+                .map(|bucket| counts[bucket] / held(bucket))
+                .collect(),
             prices: Vec::new(),
             others: Vec::new(),
             inverse,
@@ -72,7 +74,7 @@ impl Master {
     pub(super) fn gain(&self, pattern: &Pattern) -> f64 {
         let worth = pattern.content.iter();
         worth
-            .map(|&(lot, count)| count * self.prices[lot])
+            .map(|&(bucket, count)| count * self.prices[bucket])
             .sum::<f64>()
             - pattern.cost
     }
@@ -89,7 +91,7 @@ impl Master {
                 pattern
                     .content
                     .iter()
-                    .map(|&(lot, count)| count * row[lot])
+                    .map(|&(bucket, count)| count * row[bucket])
                     .sum()
             })
             .collect();

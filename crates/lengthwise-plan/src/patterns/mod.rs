@@ -12,12 +12,12 @@
 //! parts of groups this is cutting stock with stock of several sizes (Gilmore and Gomory): prices of sequences by which no
 //! group's content, its *pattern*, is worth more than it costs add up to a bound.
 
-mod lots;
+mod buckets;
 mod master;
 mod worth;
 
-pub(crate) use self::lots::GroupKind;
-use self::lots::Lots;
+use self::buckets::Buckets;
+pub(crate) use self::buckets::GroupKind;
 use self::master::{Master, Pattern};
 pub(crate) use self::worth::Worth;
 use lengthwise_certificate::{Bucket, Proof};
@@ -40,9 +40,9 @@ const STEP: f64 = 0.2;
 
 /// What sequences are worth in the best patterns.
 pub(crate) struct PatternPrices {
-    pub(crate) lots: Lots,
-    /// Of a sequence of each lot, in seconds of the step.
-    pub(crate) of_lots: Vec<f64>,
+    pub(crate) buckets: Buckets,
+    /// Of a sequence of each bucket, in seconds of the step.
+    pub(crate) of_buckets: Vec<f64>,
     /// No plan takes less.
     pub(crate) bound: f64,
     /// How often prices were improved.
@@ -57,21 +57,23 @@ pub(crate) fn is_deep(instance: &Instance<'_>) -> bool {
 impl PatternPrices {
     /// The prices of an instance, the better the more time there is.
     pub(crate) fn of(instance: &Instance<'_>, deadline: Deadline) -> Self {
-        let lots = Lots::of(instance);
-        let alone = (0..lots.num_lots()).map(|lot| alone(&lots, lot)).collect();
-        let mut master = Master::new(alone, &lots.counts);
+        let buckets = Buckets::of(instance);
+        let alone = (0..buckets.num_buckets())
+            .map(|bucket| alone(&buckets, bucket))
+            .collect();
+        let mut master = Master::new(alone, &buckets.counts);
         let mut prices = master.prices.clone();
         let mut best = (f64::NEG_INFINITY, prices.clone());
         let mut num_rounds = 0;
         while num_rounds < MAX_ROUNDS {
             num_rounds += 1;
-            let (excess, patterns) = overpriced(&lots, &prices);
-            let bound = total(&lots, &prices) / excess;
+            let (excess, patterns) = overpriced(&buckets, &prices);
+            let bound = total(&buckets, &prices) / excess;
             if bound > best.0 {
                 prices.iter_mut().for_each(|price| *price /= excess);
                 best = (bound, prices);
             }
-            let least = total(&lots, &master.prices);
+            let least = total(&buckets, &master.prices);
             if best.0 >= least * (1.0 - CONVERGED) || deadline.has_passed() {
                 break;
             }
@@ -80,17 +82,17 @@ impl PatternPrices {
             prices = best.1.iter().zip(&master.prices).map(towards).collect();
         }
         PatternPrices {
-            bound: best.0 + lots.surcharge,
-            of_lots: best.1,
-            lots,
+            bound: best.0 + buckets.surcharge,
+            of_buckets: best.1,
+            buckets,
             num_rounds,
         }
     }
 
     /// Why no plan takes less than the bound.
     pub(crate) fn proof(&self, instance: &Instance<'_>) -> Proof {
-        let lots = self.lots.starts.iter().zip(&self.of_lots);
-        let buckets = lots.map(|(&start, &price_s)| Bucket {
+        let buckets = self.buckets.starts.iter().zip(&self.of_buckets);
+        let buckets = buckets.map(|(&start, &price_s)| Bucket {
             from_tokens: instance.class_lens[start].0,
             price_s,
         });
@@ -101,19 +103,24 @@ impl PatternPrices {
     }
 }
 
-fn total(lots: &Lots, prices: &[f64]) -> f64 {
-    let all = lots.counts.iter().zip(prices);
+fn total(buckets: &Buckets, prices: &[f64]) -> f64 {
+    let all = buckets.counts.iter().zip(prices);
     all.map(|(count, price)| count * price).sum()
 }
 
-/// The cheapest pattern that holds one lot alone.
-fn alone(lots: &Lots, lot: usize) -> Pattern {
-    let kinds = lots.kinds.iter().filter(|kind| lot < kind.num_fitting());
+/// The cheapest pattern that holds one bucket alone.
+fn alone(buckets: &Buckets, bucket: usize) -> Pattern {
+    let kinds = buckets
+        .kinds
+        .iter()
+        .filter(|kind| bucket < kind.num_fitting());
     let patterns = kinds.map(|kind| {
-        let count = (1.0 / kind.memory[lot].max(f64::EPSILON)).floor().max(1.0);
+        let count = (1.0 / kind.memory[bucket].max(f64::EPSILON))
+            .floor()
+            .max(1.0);
         Pattern {
-            cost: kind.opening + count * kind.charge[lot],
-            content: vec![(lot, count)],
+            cost: kind.opening + count * kind.charge[bucket],
+            content: vec![(bucket, count)],
         }
     });
     let cost = |pattern: &Pattern| pattern.cost / pattern.content[0].1;
@@ -123,10 +130,10 @@ fn alone(lots: &Lots, lot: usize) -> Pattern {
 }
 
 /// By what prices must be divided for no pattern to be worth more than it costs, and the patterns that are now.
-fn overpriced(lots: &Lots, prices: &[f64]) -> (f64, Vec<Pattern>) {
+fn overpriced(buckets: &Buckets, prices: &[f64]) -> (f64, Vec<Pattern>) {
     let mut excess: f64 = 1.0;
     let mut patterns = Vec::new();
-    for kind in &lots.kinds {
+    for kind in &buckets.kinds {
         let worth = Worth::of_all(kind, prices);
         if worth.of_budget() <= kind.opening {
             continue;
@@ -134,7 +141,9 @@ fn overpriced(lots: &Lots, prices: &[f64]) -> (f64, Vec<Pattern>) {
         // A pattern costs its opening and its charges. So dividing by this much is enough, if more than is needed.
         excess = excess.max(worth.of_budget() / kind.opening);
         let content = worth.best_content(kind);
-        let charges = content.iter().map(|&(lot, count)| count * kind.charge[lot]);
+        let charges = content
+            .iter()
+            .map(|&(bucket, count)| count * kind.charge[bucket]);
         patterns.push(Pattern {
             cost: kind.opening + charges.sum::<f64>(),
             content,

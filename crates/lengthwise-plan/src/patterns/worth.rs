@@ -1,6 +1,6 @@
 //! What the room of a group is worth: the knapsack of a pattern.
 
-use super::lots::GroupKind;
+use super::buckets::GroupKind;
 
 /// Parts that a budget is divided into.
 const NUM_UNITS: usize = 1024;
@@ -16,14 +16,14 @@ const SAND: f64 = 1.0 / 32.0;
 pub(crate) struct Worth {
     /// By units of room.
     values: Vec<f64>,
-    /// The lot whose sequence comes last; none where there is sand alone.
+    /// The bucket whose sequence comes last; none where there is sand alone.
     last: Vec<Option<u32>>,
     sand: Option<Sand>,
 }
 
 #[derive(Clone, Copy)]
 struct Sand {
-    lot: usize,
+    bucket: usize,
     /// What a whole budget of it is worth.
     density: f64,
 }
@@ -41,21 +41,21 @@ impl Worth {
     /// With all that fit.
     pub(super) fn of_all(kind: &GroupKind, prices: &[f64]) -> Self {
         let mut worth = Worth::of_nothing();
-        for lot in 0..kind.num_fitting() {
-            worth.add(kind, prices, lot);
+        for bucket in 0..kind.num_fitting() {
+            worth.add(kind, prices, bucket);
         }
         worth
     }
 
-    /// Allows sequences of one more lot, none of them shorter than those before; whether that changes anything.
-    pub(crate) fn add(&mut self, kind: &GroupKind, prices: &[f64], lot: usize) -> bool {
-        let profit = prices[lot] - kind.charge[lot];
-        let memory = kind.memory[lot];
+    /// Allows sequences of one more bucket, none of them shorter than those before; whether that changes anything.
+    pub(crate) fn add(&mut self, kind: &GroupKind, prices: &[f64], bucket: usize) -> bool {
+        let profit = prices[bucket] - kind.charge[bucket];
+        let memory = kind.memory[bucket];
         if memory < SAND {
             let density = profit / memory.max(f64::EPSILON);
             let is_best = density > self.sand.map_or(0.0, |sand| sand.density);
             if is_best {
-                self.sand = Some(Sand { lot, density });
+                self.sand = Some(Sand { bucket, density });
                 for (units, value) in self.values.iter_mut().enumerate() {
                     *value = units as f64 / NUM_UNITS as f64 * density;
                 }
@@ -71,7 +71,7 @@ impl Worth {
             let value = self.values[room - size] + profit;
             if value > self.values[room] {
                 self.values[room] = value;
-                self.last[room] = Some(lot as u32);
+                self.last[room] = Some(bucket as u32);
             }
         }
         true
@@ -87,21 +87,24 @@ impl Worth {
         self.values[units(part)]
     }
 
-    /// The sequences that are worth the most in a whole budget: how many of each lot.
+    /// The sequences that are worth the most in a whole budget: how many of each bucket.
     pub(super) fn best_content(&self, kind: &GroupKind) -> Vec<(usize, f64)> {
         let mut content: Vec<(usize, f64)> = Vec::new();
         let mut room = NUM_UNITS;
-        while let Some(lot) = self.last[room] {
-            let lot = lot as usize;
-            match content.iter_mut().find(|(held, _)| *held == lot) {
+        while let Some(bucket) = self.last[room] {
+            let bucket = bucket as usize;
+            match content.iter_mut().find(|(held, _)| *held == bucket) {
                 Some((_, count)) => *count += 1.0,
-                None => content.push((lot, 1.0)),
+                None => content.push((bucket, 1.0)),
             }
-            room -= units(kind.memory[lot]);
+            room -= units(kind.memory[bucket]);
         }
         if let Some(sand) = self.sand.filter(|_| room > 0) {
             let part = room as f64 / NUM_UNITS as f64;
-            content.push((sand.lot, part / kind.memory[sand.lot].max(f64::EPSILON)));
+            content.push((
+                sand.bucket,
+                part / kind.memory[sand.bucket].max(f64::EPSILON),
+            ));
         }
         content
     }
@@ -119,15 +122,15 @@ mod tests {
 
     use super::*;
 
-    /// The most that sequences from `lot` on are worth in so much room, each lot as often as it fits.
-    fn most(kind: &GroupKind, prices: &[f64], lot: usize, room: f64) -> f64 {
-        let Some(&memory) = kind.memory.get(lot) else {
+    /// The most that sequences from `bucket` on are worth in so much room, each bucket as often as it fits.
+    fn most(kind: &GroupKind, prices: &[f64], bucket: usize, room: f64) -> f64 {
+        let Some(&memory) = kind.memory.get(bucket) else {
             return 0.0;
         };
-        let mut best = most(kind, prices, lot + 1, room);
+        let mut best = most(kind, prices, bucket + 1, room);
         if memory <= room {
-            let profit = prices[lot] - kind.charge[lot];
-            best = best.max(profit + most(kind, prices, lot, room - memory));
+            let profit = prices[bucket] - kind.charge[bucket];
+            best = best.max(profit + most(kind, prices, bucket, room - memory));
         }
         best
     }
@@ -158,7 +161,7 @@ mod tests {
             let part = worth.of_room(part);
             prop_assert!(part <= all);
             let content = worth.best_content(&kind);
-            let sum: f64 = content.iter().map(|&(lot, count)| count * (prices[lot] - kind.charge[lot])).sum();
+            let sum: f64 = content.iter().map(|&(bucket, count)| count * (prices[bucket] - kind.charge[bucket])).sum();
             prop_assert!((sum - all).abs() < 1e-9);
         }
     }

@@ -2,22 +2,23 @@
 
 use crate::instance::Instance;
 
-/// At most so many lots, unless lengths differ more than [`MAX_RATIO`].
-const MAX_LOTS: usize = 80;
+/// The most buckets, unless lengths differ more than [`MAX_RATIO`].
+const MAX_BUCKETS: usize = 80;
 
-/// Lengths of a lot are within this ratio at first, and within this one at last.
+/// Lengths of a bucket are within this ratio at first, and within this one at last.
 const MIN_RATIO: f64 = 1.02;
 const MAX_RATIO: f64 = 2.0;
 
-/// Runs of classes. Each counts for its shortest sequence, with what the others take beyond that told apart.
-pub(crate) struct Lots {
-    /// The first class of each lot, then the number of classes.
+/// Runs of classes with similar lengths. Each sequence of a bucket counts as its shortest one; the cost of the others beyond
+/// that is in `surcharge`, so that a bound stays one.
+pub(crate) struct Buckets {
+    /// The first class of each bucket, then the number of classes.
     pub(crate) starts: Vec<usize>,
-    /// The number of sequences of each lot.
+    /// The number of sequences of each bucket.
     pub(super) counts: Vec<f64>,
     /// The groups that there can be.
     pub(crate) kinds: Vec<GroupKind>,
-    /// What sequences are charged at least beyond the shortest of their lots, all together: seconds of the step.
+    /// What sequences are charged at least beyond the shortest of their buckets, all together: seconds of the step.
     pub(super) surcharge: f64,
 }
 
@@ -27,27 +28,27 @@ pub(crate) struct GroupKind {
     pub(crate) shape: usize,
     /// Its devices' part of an overhead.
     pub(crate) opening: f64,
-    /// Seconds of the step that one sequence takes: its device-seconds, spread over all devices. By lot, as far as they
+    /// Seconds of the step that one sequence takes: its device-seconds, spread over all devices. By bucket, as far as they
     /// fit.
     pub(super) charge: Vec<f64>,
     /// The part of the budget that it takes.
     pub(super) memory: Vec<f64>,
 }
 
-impl Lots {
+impl Buckets {
     pub(super) fn of(instance: &Instance<'_>) -> Self {
         let mut ratio = MIN_RATIO;
         let mut starts = starts(instance, ratio);
-        while starts.len() > MAX_LOTS + 1 && ratio < MAX_RATIO {
+        while starts.len() > MAX_BUCKETS + 1 && ratio < MAX_RATIO {
             ratio = 1.0 + (ratio - 1.0) * 1.2;
             starts = self::starts(instance, ratio);
         }
-        let counts = starts.windows(2).map(|lot| {
-            let members = (lot[0]..lot[1]).map(|class| instance.members(class).len());
+        let counts = starts.windows(2).map(|bucket| {
+            let members = (bucket[0]..bucket[1]).map(|class| instance.members(class).len());
             members.sum::<usize>() as f64
         });
         let shapes = (0..instance.shapes.len()).filter(|&shape| !is_outdone(instance, shape));
-        Lots {
+        Buckets {
             counts: counts.collect(),
             kinds: shapes
                 .map(|shape| GroupKind::of(instance, shape, &starts))
@@ -58,7 +59,7 @@ impl Lots {
     }
 
     /// How many there are.
-    pub(crate) fn num_lots(&self) -> usize {
+    pub(crate) fn num_buckets(&self) -> usize {
         self.counts.len()
     }
 }
@@ -84,13 +85,13 @@ impl GroupKind {
         }
     }
 
-    /// How many lots, the shortest first, fit such a group.
+    /// The number of buckets, from the shortest on, that fit such a group.
     pub(crate) fn num_fitting(&self) -> usize {
         self.charge.len()
     }
 }
 
-/// The first class of each lot, then the number of classes. Lengths of a lot fit the same shapes.
+/// The first class of each bucket, then the number of classes. Lengths of a bucket fit the same shapes.
 fn starts(instance: &Instance<'_>, ratio: f64) -> Vec<usize> {
     let num_fitting = |class| {
         let shapes = 0..instance.shapes.len();
@@ -124,13 +125,13 @@ fn is_outdone(instance: &Instance<'_>, shape: usize) -> bool {
 
 fn surcharge(instance: &Instance<'_>, starts: &[usize]) -> f64 {
     let mut sum = 0.0;
-    for lot in starts.windows(2) {
+    for bucket in starts.windows(2) {
         let fitting: Vec<usize> = (0..instance.shapes.len())
-            .filter(|&shape| instance.fits(shape, lot[0]))
+            .filter(|&shape| instance.fits(shape, bucket[0]))
             .collect();
-        for class in lot[0] + 1..lot[1] {
+        for class in bucket[0] + 1..bucket[1] {
             let beyond =
-                |&shape: &usize| instance.work(shape, class) - instance.work(shape, lot[0]);
+                |&shape: &usize| instance.work(shape, class) - instance.work(shape, bucket[0]);
             let least = fitting.iter().map(beyond).fold(f64::INFINITY, f64::min);
             sum += least * instance.members(class).len() as f64;
         }
