@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::draft::Draft;
 use crate::instance::Instance;
 use crate::load::Load;
-use crate::patterns::{GroupKind, PatternPrices, Worth};
+use crate::patterns::{GroupKind, KnapsackValues, PatternPrices};
 
 /// Micro-batches that wait for groups to fill them: after so many others their devices hardly suit any.
 const MAX_WAITING: usize = 32;
@@ -58,29 +58,29 @@ impl<'a, 'p> Bundles<'a, 'p> {
 
     fn fill(mut self) -> Vec<Bundle> {
         let buckets = &self.prices.buckets;
-        let mut worths = worths(self.prices);
+        let mut values = values(self.prices);
         for bucket in (0..buckets.num_buckets()).rev() {
             for class in (buckets.starts[bucket]..buckets.starts[bucket + 1]).rev() {
                 for _ in self.instance.members(class) {
-                    self.place(class, &worths);
+                    self.place(class, &values);
                 }
             }
             // From here on only shorter ones are left to fill room with.
-            for (worths, kind) in worths.iter_mut().zip(&buckets.kinds) {
-                worths.truncate(bucket.min(kind.num_fitting()));
+            for (values, kind) in values.iter_mut().zip(&buckets.kinds) {
+                values.truncate(bucket.min(kind.num_fitting()));
             }
         }
         self.bundles
     }
 
-    /// Puts a sequence where it takes the least, with the room at what it is worth to others.
-    fn place(&mut self, class: usize, worths: &[Vec<Rc<Worth>>]) {
+    /// Puts a sequence where it takes the least; the room that it takes costs what others would fill it with.
+    fn place(&mut self, class: usize, values: &[Vec<Rc<KnapsackValues>>]) {
         let instance = self.instance;
-        let kinds = self.prices.buckets.kinds.iter().zip(worths).enumerate();
-        let choices = kinds.filter_map(|(index, (kind, worths))| {
-            let worth = worths.last()?;
+        let kinds = self.prices.buckets.kinds.iter().zip(values).enumerate();
+        let choices = kinds.filter_map(|(index, (kind, values))| {
+            let values = values.last()?;
             let fits = instance.fits(kind.shape, class);
-            fits.then(|| self.cheapest(index, class, worth))
+            fits.then(|| self.cheapest(index, class, values))
         });
         let choice = choices.min_by(|a, b| a.cost.total_cmp(&b.cost));
         let choice = choice.expect("every sequence fits some shape");
@@ -123,16 +123,16 @@ impl<'a, 'p> Bundles<'a, 'p> {
     }
 
     /// The cheapest group of a kind: a new one, or the one with the least or the most room.
-    fn cheapest(&self, kind: usize, class: usize, worth: &Worth) -> Choice {
+    fn cheapest(&self, kind: usize, class: usize, values: &KnapsackValues) -> Choice {
         let GroupKind { shape, opening, .. } = &self.prices.buckets.kinds[kind];
         let instance = self.instance;
         let budget = instance.measure(self.capacity(*shape));
         let load = instance.load(*shape, class);
         let needed = instance.measure(load);
         let charge = instance.work(*shape, class) / instance.total_speed;
-        let worth = |room: u64| worth.of_room(room as f64 / budget as f64);
+        let value = |room: u64| values.of_room(room as f64 / budget as f64);
         let mut best = Choice {
-            cost: charge + opening - worth(budget - needed),
+            cost: charge + opening - value(budget - needed),
             kind,
             bundle: None,
         };
@@ -141,7 +141,7 @@ impl<'a, 'p> Bundles<'a, 'p> {
         let tightest = roomy().find(has_room);
         let roomiest = roomy().rev().find(has_room);
         for &(room, position) in [tightest, roomiest].into_iter().flatten() {
-            let cost = charge + worth(room) - worth(room - needed);
+            let cost = charge + value(room) - value(room - needed);
             if cost <= best.cost {
                 best = Choice {
                     cost,
@@ -154,14 +154,14 @@ impl<'a, 'p> Bundles<'a, 'p> {
     }
 }
 
-/// For each kind of groups what room is worth to the first bucket, to the first two, and so on.
-fn worths(prices: &PatternPrices) -> Vec<Vec<Rc<Worth>>> {
+/// For each kind of groups the knapsack values with the sequences of the first bucket, of the first two, and so on.
+fn values(prices: &PatternPrices) -> Vec<Vec<Rc<KnapsackValues>>> {
     let of_kind = |kind| {
-        let mut latest = Rc::new(Worth::of_nothing());
+        let mut latest = Rc::new(KnapsackValues::of_nothing());
         let with_bucket = |bucket| {
-            let mut worth = Worth::clone(&latest);
-            if worth.add(kind, &prices.of_buckets, bucket) {
-                latest = Rc::new(worth);
+            let mut values = KnapsackValues::clone(&latest);
+            if values.add(kind, &prices.of_buckets, bucket) {
+                latest = Rc::new(values);
             }
             Rc::clone(&latest)
         };

@@ -4,7 +4,7 @@ use super::bundle::Bundle;
 use super::{Bay, within_rules};
 use crate::instance::Instance;
 
-/// Batches of more sequences are not climbed: there is sand enough to even them out.
+/// Batches of more sequences are not climbed: their short sequences even them out.
 const MAX_SEQUENCES: usize = 24;
 
 /// How many changes are tried.

@@ -72,8 +72,8 @@ impl Master {
 
     /// By how much its sequences' prices exceed its cost.
     pub(super) fn gain(&self, pattern: &Pattern) -> f64 {
-        let worth = pattern.content.iter();
-        worth
+        let values = pattern.content.iter();
+        values
             .map(|&(bucket, count)| count * self.prices[bucket])
             .sum::<f64>()
             - pattern.cost

@@ -13,13 +13,13 @@
 //! group's content, its *pattern*, is worth more than it costs add up to a bound.
 
 mod buckets;
+mod knapsack;
 mod master;
-mod worth;
 
 use self::buckets::Buckets;
 pub(crate) use self::buckets::GroupKind;
+pub(crate) use self::knapsack::KnapsackValues;
 use self::master::{Master, Pattern};
-pub(crate) use self::worth::Worth;
 use lengthwise_certificate::{Bucket, Proof};
 
 use crate::bound::{capacity, least_micro_batches};
@@ -134,13 +134,13 @@ fn overpriced(buckets: &Buckets, prices: &[f64]) -> (f64, Vec<Pattern>) {
     let mut excess: f64 = 1.0;
     let mut patterns = Vec::new();
     for kind in &buckets.kinds {
-        let worth = Worth::of_all(kind, prices);
-        if worth.of_budget() <= kind.opening {
+        let values = KnapsackValues::of_all(kind, prices);
+        if values.of_budget() <= kind.opening {
             continue;
         }
         // A pattern costs its opening and its charges. So dividing by this much is enough, if more than is needed.
-        excess = excess.max(worth.of_budget() / kind.opening);
-        let content = worth.best_content(kind);
+        excess = excess.max(values.of_budget() / kind.opening);
+        let content = values.best_content(kind);
         let charges = content
             .iter()
             .map(|&(bucket, count)| count * kind.charge[bucket]);

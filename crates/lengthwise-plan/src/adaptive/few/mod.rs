@@ -1,4 +1,5 @@
-//! The search for few sequences, where single groups decide and the sand is lacking that fills the gaps of large batches.
+//! The search for few sequences, where single groups decide: the many short sequences are missing that fill the gaps of large
+//! batches.
 //!
 //! Filling up to makespans decides a group's degree by the first sequence that comes, and those of the others are what is
 //! left. Here the sequences of a group come first and its degree follows from them and the makespan:

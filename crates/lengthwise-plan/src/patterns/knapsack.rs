@@ -1,61 +1,62 @@
-//! What the room of a group is worth: the knapsack of a pattern.
+//! The pricing problem of column generation: the pattern of the most reduced cost is a knapsack of sequences.
 
 use super::buckets::GroupKind;
 
-/// Parts that a budget is divided into.
+/// The number of units that a budget is divided into: the knapsack is solved by dynamic programming over them.
 const NUM_UNITS: usize = 1024;
 
-/// Sequences that take less than this part of a budget are poured in like sand.
-const SAND: f64 = 1.0 / 32.0;
+/// Sequences that take less than this part of a budget are small items: they may be split.
+const SMALL: f64 = 1.0 / 32.0;
 
-/// The most that sequences are worth that fill so many units of a group's budget, at given prices.
+/// The optimal values of knapsacks of every size up to a group's budget.
 ///
-/// A sequence is worth its price less what the group charges for it. Sizes are rounded down, and sand may be split, so that
-/// no group holds more.
+/// A sequence is worth its price less what it costs the group. Sizes are rounded down and small items may be split, so that
+/// no group's content is worth more: the values are upper bounds.
 #[derive(Clone)]
-pub(crate) struct Worth {
-    /// By units of room.
+pub(crate) struct KnapsackValues {
+    /// By units of capacity.
     values: Vec<f64>,
-    /// The bucket whose sequence comes last; none where there is sand alone.
+    /// The bucket whose sequence comes last, to trace the solution back; none where there are small items alone.
     last: Vec<Option<u32>>,
-    sand: Option<Sand>,
+    /// The small item that is worth the most for its size.
+    small: Option<SmallItem>,
 }
 
 #[derive(Clone, Copy)]
-struct Sand {
+struct SmallItem {
     bucket: usize,
     /// What a whole budget of it is worth.
     density: f64,
 }
 
-impl Worth {
+impl KnapsackValues {
     /// Without any sequences to fill room with.
     pub(crate) fn of_nothing() -> Self {
-        Worth {
+        KnapsackValues {
             values: vec![0.0; NUM_UNITS + 1],
             last: vec![None; NUM_UNITS + 1],
-            sand: None,
+            small: None,
         }
     }
 
     /// With all that fit.
     pub(super) fn of_all(kind: &GroupKind, prices: &[f64]) -> Self {
-        let mut worth = Worth::of_nothing();
+        let mut values = KnapsackValues::of_nothing();
         for bucket in 0..kind.num_fitting() {
-            worth.add(kind, prices, bucket);
+            values.add(kind, prices, bucket);
         }
-        worth
+        values
     }
 
     /// Allows sequences of one more bucket, none of them shorter than those before; whether that changes anything.
     pub(crate) fn add(&mut self, kind: &GroupKind, prices: &[f64], bucket: usize) -> bool {
         let profit = prices[bucket] - kind.charge[bucket];
         let memory = kind.memory[bucket];
-        if memory < SAND {
+        if memory < SMALL {
             let density = profit / memory.max(f64::EPSILON);
-            let is_best = density > self.sand.map_or(0.0, |sand| sand.density);
+            let is_best = density > self.small.map_or(0.0, |small| small.density);
             if is_best {
-                self.sand = Some(Sand { bucket, density });
+                self.small = Some(SmallItem { bucket, density });
                 for (units, value) in self.values.iter_mut().enumerate() {
                     *value = units as f64 / NUM_UNITS as f64 * density;
                 }
@@ -77,17 +78,17 @@ impl Worth {
         true
     }
 
-    /// The worth of a whole budget.
+    /// The value of a knapsack of the whole budget.
     pub(super) fn of_budget(&self) -> f64 {
         self.values[NUM_UNITS]
     }
 
-    /// The worth of a part of the budget.
+    /// The value of a knapsack of a part of the budget.
     pub(crate) fn of_room(&self, part: f64) -> f64 {
         self.values[units(part)]
     }
 
-    /// The sequences that are worth the most in a whole budget: how many of each bucket.
+    /// The optimal content of a knapsack of the whole budget: buckets and the number of sequences of each.
     pub(super) fn best_content(&self, kind: &GroupKind) -> Vec<(usize, f64)> {
         let mut content: Vec<(usize, f64)> = Vec::new();
         let mut room = NUM_UNITS;
@@ -99,11 +100,11 @@ impl Worth {
             }
             room -= units(kind.memory[bucket]);
         }
-        if let Some(sand) = self.sand.filter(|_| room > 0) {
+        if let Some(small) = self.small.filter(|_| room > 0) {
             let part = room as f64 / NUM_UNITS as f64;
             content.push((
-                sand.bucket,
-                part / kind.memory[sand.bucket].max(f64::EPSILON),
+                small.bucket,
+                part / kind.memory[small.bucket].max(f64::EPSILON),
             ));
         }
         content
@@ -152,30 +153,30 @@ mod tests {
                 memory,
             };
             let prices: Vec<f64> = figures.iter().map(|figures| figures.0).collect();
-            let worth = Worth::of_all(&kind, &prices);
+            let values = KnapsackValues::of_all(&kind, &prices);
             // Sizes are rounded down: at most what fits into that much more room, and at least what fits.
             let more = 1.0 + 10.0 / NUM_UNITS as f64;
-            let all = worth.of_budget();
+            let all = values.of_budget();
             prop_assert!(all >= most(&kind, &prices, 0, 1.0) - 1e-9);
             prop_assert!(all <= most(&kind, &prices, 0, more) + 1e-9);
-            let part = worth.of_room(part);
+            let part = values.of_room(part);
             prop_assert!(part <= all);
-            let content = worth.best_content(&kind);
+            let content = values.best_content(&kind);
             let sum: f64 = content.iter().map(|&(bucket, count)| count * (prices[bucket] - kind.charge[bucket])).sum();
             prop_assert!((sum - all).abs() < 1e-9);
         }
     }
 
     #[test]
-    fn sand_fills_what_others_leave() {
+    fn small_items_fill_what_others_leave() {
         let kind = GroupKind {
             shape: 0,
             opening: 1.0,
             charge: vec![0.0, 0.0],
             memory: vec![0.01, 0.75],
         };
-        let worth = Worth::of_all(&kind, &[0.02, 3.0]);
-        assert!((worth.of_budget() - 3.5).abs() < 1e-9);
-        assert_eq!(worth.best_content(&kind), [(1, 1.0), (0, 25.0)]);
+        let values = KnapsackValues::of_all(&kind, &[0.02, 3.0]);
+        assert!((values.of_budget() - 3.5).abs() < 1e-9);
+        assert_eq!(values.best_content(&kind), [(1, 1.0), (0, 25.0)]);
     }
 }
