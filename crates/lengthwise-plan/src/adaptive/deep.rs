@@ -1,4 +1,4 @@
-//! Drafts of very many micro-batches: groups by the prices of their patterns, then micro-batches of groups that end
+//! Drafts of very many micro-batches: groups by the dual prices of column generation, then micro-batches of groups that end
 //! together.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -31,8 +31,8 @@ struct Choice {
 }
 
 /// The draft of an instance whose devices are equal, in time that grows with its sequences alone.
-pub(crate) fn draft(instance: &Instance<'_>, prices: &PatternPrices) -> Draft {
-    let mut bundles = Bundles::new(instance, prices).fill();
+pub(crate) fn draft(instance: &Instance<'_>, duals: &PatternPrices) -> Draft {
+    let mut bundles = Bundles::new(instance, duals).fill();
     bundles.sort_by(|a, b| b.time.total_cmp(&a.time));
     assemble(instance, &bundles)
 }
@@ -40,25 +40,25 @@ pub(crate) fn draft(instance: &Instance<'_>, prices: &PatternPrices) -> Draft {
 /// Sequences on their way into groups, the longest first.
 struct Bundles<'a, 'p> {
     instance: &'a Instance<'p>,
-    prices: &'a PatternPrices,
+    duals: &'a PatternPrices,
     bundles: Vec<Bundle>,
     /// The room that groups of each kind have left.
     by_room: Vec<BTreeSet<(u64, u32)>>,
 }
 
 impl<'a, 'p> Bundles<'a, 'p> {
-    fn new(instance: &'a Instance<'p>, prices: &'a PatternPrices) -> Self {
+    fn new(instance: &'a Instance<'p>, duals: &'a PatternPrices) -> Self {
         Bundles {
             instance,
-            prices,
+            duals,
             bundles: Vec::new(),
-            by_room: vec![BTreeSet::new(); prices.buckets.kinds.len()],
+            by_room: vec![BTreeSet::new(); duals.buckets.kinds.len()],
         }
     }
 
     fn fill(mut self) -> Vec<Bundle> {
-        let buckets = &self.prices.buckets;
-        let mut values = values(self.prices);
+        let buckets = &self.duals.buckets;
+        let mut values = values(self.duals);
         for bucket in (0..buckets.num_buckets()).rev() {
             for class in (buckets.starts[bucket]..buckets.starts[bucket + 1]).rev() {
                 for _ in self.instance.members(class) {
@@ -76,7 +76,7 @@ impl<'a, 'p> Bundles<'a, 'p> {
     /// Puts a sequence where it takes the least; the room that it takes costs what others would fill it with.
     fn place(&mut self, class: usize, values: &[Vec<Rc<KnapsackValues>>]) {
         let instance = self.instance;
-        let kinds = self.prices.buckets.kinds.iter().zip(values).enumerate();
+        let kinds = self.duals.buckets.kinds.iter().zip(values).enumerate();
         let choices = kinds.filter_map(|(index, (kind, values))| {
             let values = values.last()?;
             let fits = instance.fits(kind.shape, class);
@@ -84,7 +84,7 @@ impl<'a, 'p> Bundles<'a, 'p> {
         });
         let choice = choices.min_by(|a, b| a.cost.total_cmp(&b.cost));
         let choice = choice.expect("every sequence fits some shape");
-        let shape = self.prices.buckets.kinds[choice.kind].shape;
+        let shape = self.duals.buckets.kinds[choice.kind].shape;
         let (room, position) = choice.bundle.unwrap_or_else(|| {
             self.bundles.push(Bundle {
                 shape,
@@ -124,15 +124,17 @@ impl<'a, 'p> Bundles<'a, 'p> {
 
     /// The cheapest group of a kind: a new one, or the one with the least or the most room.
     fn cheapest(&self, kind: usize, class: usize, values: &KnapsackValues) -> Choice {
-        let GroupKind { shape, opening, .. } = &self.prices.buckets.kinds[kind];
+        let GroupKind {
+            shape, fixed_cost, ..
+        } = &self.duals.buckets.kinds[kind];
         let instance = self.instance;
         let budget = instance.measure(self.capacity(*shape));
         let load = instance.load(*shape, class);
         let needed = instance.measure(load);
-        let charge = instance.work(*shape, class) / instance.total_speed;
+        let sequence_cost = instance.work(*shape, class) / instance.total_speed;
         let value = |room: u64| values.of_room(room as f64 / budget as f64);
         let mut best = Choice {
-            cost: charge + opening - value(budget - needed),
+            cost: sequence_cost + fixed_cost - value(budget - needed),
             kind,
             bundle: None,
         };
@@ -141,7 +143,7 @@ impl<'a, 'p> Bundles<'a, 'p> {
         let tightest = roomy().find(has_room);
         let roomiest = roomy().rev().find(has_room);
         for &(room, position) in [tightest, roomiest].into_iter().flatten() {
-            let cost = charge + value(room) - value(room - needed);
+            let cost = sequence_cost + value(room) - value(room - needed);
             if cost <= best.cost {
                 best = Choice {
                     cost,
@@ -155,19 +157,19 @@ impl<'a, 'p> Bundles<'a, 'p> {
 }
 
 /// For each kind of groups the knapsack values with the sequences of the first bucket, of the first two, and so on.
-fn values(prices: &PatternPrices) -> Vec<Vec<Rc<KnapsackValues>>> {
+fn values(duals: &PatternPrices) -> Vec<Vec<Rc<KnapsackValues>>> {
     let of_kind = |kind| {
         let mut latest = Rc::new(KnapsackValues::of_nothing());
         let with_bucket = |bucket| {
             let mut values = KnapsackValues::clone(&latest);
-            if values.add(kind, &prices.of_buckets, bucket) {
+            if values.add(kind, &duals.of_buckets, bucket) {
                 latest = Rc::new(values);
             }
             Rc::clone(&latest)
         };
         (0..GroupKind::num_fitting(kind)).map(with_bucket).collect()
     };
-    prices.buckets.kinds.iter().map(of_kind).collect()
+    duals.buckets.kinds.iter().map(of_kind).collect()
 }
 
 /// Puts each group, the slowest first, into the first micro-batch that has devices left for it.

@@ -38,7 +38,7 @@ use crate::{PlanError, Planned, Planner, PlannerOptions, Problem, StopReason};
 /// Drafts are filled up to makespans that a search varies, the promising ones improved by local search; then a
 /// branch-and-bound over the longest sequences proves a lower bound. The effort of both depends on the size of the
 /// problem alone (tiny ones are enumerated), so the same input gives the same plan; only a time budget can cut it short.
-/// Where memory asks for dozens of micro-batches, groups follow from the prices of patterns that recur instead.
+/// Where memory asks for dozens of micro-batches, groups follow from the dual prices of column generation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Adaptive {
     options: PlannerOptions,
@@ -265,7 +265,7 @@ fn improved(
     Ok(climbed(instance, improved))
 }
 
-/// Plans micro-batches by the prices of the groups that recur in them, which bound all plans, too.
+/// Plans many micro-batches by the dual prices of column generation, which bound all plans, too.
 fn plan_deep(
     instance: &Instance<'_>,
     start: Option<&Plan>,
@@ -273,14 +273,14 @@ fn plan_deep(
     started: Instant,
     effort: impl Fn(Deadline) -> Effort,
 ) -> Result<Planned, PlanError> {
-    let prices = PatternPrices::of(instance, deadline(COARSE_SHARE));
+    let duals = PatternPrices::of(instance, deadline(COARSE_SHARE));
     let mut out_of_time = deadline(COARSE_SHARE).has_passed();
-    let draft = complete(instance, deep::draft(instance, &prices));
+    let draft = complete(instance, deep::draft(instance, &duals));
     let draft = improved(instance, draft, start, deadline(SEARCH_SHARE))?;
     let effort = effort(deadline(BOUND_SHARE));
     let bound = |known| {
         let found = longest_first_bound(instance, known, effort);
-        found.or_by_patterns(instance, &prices, known, effort.keep)
+        found.or_by_patterns(instance, &duals, known, effort.keep)
     };
     let mut planned = Planned::with_bound(draft, instance, 1, bound, started);
     out_of_time |= deadline(BOUND_SHARE).has_passed();

@@ -1,4 +1,4 @@
-//! The sequences of a batch with similar lengths merged, and what groups charge for them.
+//! The sequences of a batch with similar lengths merged, and their costs in groups of each shape.
 
 use crate::instance::Instance;
 
@@ -18,19 +18,19 @@ pub(crate) struct Buckets {
     pub(super) counts: Vec<f64>,
     /// The groups that there can be.
     pub(crate) kinds: Vec<GroupKind>,
-    /// What sequences are charged at least beyond the shortest of their buckets, all together: seconds of the step.
+    /// The least that all sequences together cost beyond the shortest of their buckets: seconds of the step.
     pub(super) surcharge: f64,
 }
 
-/// What groups of a shape charge for sequences, and the room that they have.
+/// The costs and sizes of sequences in groups of one shape.
 pub(crate) struct GroupKind {
     /// Its position in [`Instance::shapes`].
     pub(crate) shape: usize,
     /// Its devices' part of an overhead.
-    pub(crate) opening: f64,
+    pub(crate) fixed_cost: f64,
     /// Seconds of the step that one sequence takes: its device-seconds, spread over all devices. By bucket, as far as they
     /// fit.
-    pub(super) charge: Vec<f64>,
+    pub(super) sequence_cost: Vec<f64>,
     /// The part of the budget that it takes.
     pub(super) memory: Vec<f64>,
 }
@@ -73,21 +73,21 @@ impl GroupKind {
         let fitting: Vec<usize> = shortest
             .take_while(|&class| instance.fits(shape, class))
             .collect();
-        let charge = |&class: &usize| instance.work(shape, class) / instance.total_speed;
+        let sequence_cost = |&class: &usize| instance.work(shape, class) / instance.total_speed;
         let memory = |&class: &usize| {
             instance.measure(instance.load(shape, class)) as f64 / capacity.max(1.0)
         };
         GroupKind {
             shape,
-            opening: instance.overhead * f64::from(figures.degree) / num_devices,
-            charge: fitting.iter().map(charge).collect(),
+            fixed_cost: instance.overhead * f64::from(figures.degree) / num_devices,
+            sequence_cost: fitting.iter().map(sequence_cost).collect(),
             memory: fitting.iter().map(memory).collect(),
         }
     }
 
     /// The number of buckets, from the shortest on, that fit such a group.
     pub(crate) fn num_fitting(&self) -> usize {
-        self.charge.len()
+        self.sequence_cost.len()
     }
 }
 

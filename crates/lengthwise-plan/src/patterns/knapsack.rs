@@ -10,7 +10,7 @@ const SMALL: f64 = 1.0 / 32.0;
 
 /// The optimal values of knapsacks of every size up to a group's budget.
 ///
-/// A sequence is worth its price less what it costs the group. Sizes are rounded down and small items may be split, so that
+/// A sequence is worth its dual price less what it costs the group. Sizes are rounded down and small items may be split, so that
 /// no group's content is worth more: the values are upper bounds.
 #[derive(Clone)]
 pub(crate) struct KnapsackValues {
@@ -40,17 +40,17 @@ impl KnapsackValues {
     }
 
     /// With all that fit.
-    pub(super) fn of_all(kind: &GroupKind, prices: &[f64]) -> Self {
+    pub(super) fn of_all(kind: &GroupKind, duals: &[f64]) -> Self {
         let mut values = KnapsackValues::of_nothing();
         for bucket in 0..kind.num_fitting() {
-            values.add(kind, prices, bucket);
+            values.add(kind, duals, bucket);
         }
         values
     }
 
     /// Allows sequences of one more bucket, none of them shorter than those before; whether that changes anything.
-    pub(crate) fn add(&mut self, kind: &GroupKind, prices: &[f64], bucket: usize) -> bool {
-        let profit = prices[bucket] - kind.charge[bucket];
+    pub(crate) fn add(&mut self, kind: &GroupKind, duals: &[f64], bucket: usize) -> bool {
+        let profit = duals[bucket] - kind.sequence_cost[bucket];
         let memory = kind.memory[bucket];
         if memory < SMALL {
             let density = profit / memory.max(f64::EPSILON);
@@ -124,14 +124,14 @@ mod tests {
     use super::*;
 
     /// The most that sequences from `bucket` on are worth in so much room, each bucket as often as it fits.
-    fn most(kind: &GroupKind, prices: &[f64], bucket: usize, room: f64) -> f64 {
+    fn most(kind: &GroupKind, duals: &[f64], bucket: usize, room: f64) -> f64 {
         let Some(&memory) = kind.memory.get(bucket) else {
             return 0.0;
         };
-        let mut best = most(kind, prices, bucket + 1, room);
+        let mut best = most(kind, duals, bucket + 1, room);
         if memory <= room {
-            let profit = prices[bucket] - kind.charge[bucket];
-            best = best.max(profit + most(kind, prices, bucket, room - memory));
+            let profit = duals[bucket] - kind.sequence_cost[bucket];
+            best = best.max(profit + most(kind, duals, bucket, room - memory));
         }
         best
     }
@@ -148,21 +148,21 @@ mod tests {
             memory.sort_by(f64::total_cmp);
             let kind = GroupKind {
                 shape: 0,
-                opening: 1.0,
-                charge: figures[..memory.len()].iter().map(|figures| figures.1).collect(),
+                fixed_cost: 1.0,
+                sequence_cost: figures[..memory.len()].iter().map(|figures| figures.1).collect(),
                 memory,
             };
-            let prices: Vec<f64> = figures.iter().map(|figures| figures.0).collect();
-            let values = KnapsackValues::of_all(&kind, &prices);
+            let duals: Vec<f64> = figures.iter().map(|figures| figures.0).collect();
+            let values = KnapsackValues::of_all(&kind, &duals);
             // Sizes are rounded down: at most what fits into that much more room, and at least what fits.
             let more = 1.0 + 10.0 / NUM_UNITS as f64;
             let all = values.of_budget();
-            prop_assert!(all >= most(&kind, &prices, 0, 1.0) - 1e-9);
-            prop_assert!(all <= most(&kind, &prices, 0, more) + 1e-9);
+            prop_assert!(all >= most(&kind, &duals, 0, 1.0) - 1e-9);
+            prop_assert!(all <= most(&kind, &duals, 0, more) + 1e-9);
             let part = values.of_room(part);
             prop_assert!(part <= all);
             let content = values.best_content(&kind);
-            let sum: f64 = content.iter().map(|&(bucket, count)| count * (prices[bucket] - kind.charge[bucket])).sum();
+            let sum: f64 = content.iter().map(|&(bucket, count)| count * (duals[bucket] - kind.sequence_cost[bucket])).sum();
             prop_assert!((sum - all).abs() < 1e-9);
         }
     }
@@ -171,8 +171,8 @@ mod tests {
     fn small_items_fill_what_others_leave() {
         let kind = GroupKind {
             shape: 0,
-            opening: 1.0,
-            charge: vec![0.0, 0.0],
+            fixed_cost: 1.0,
+            sequence_cost: vec![0.0, 0.0],
             memory: vec![0.01, 0.75],
         };
         let values = KnapsackValues::of_all(&kind, &[0.02, 3.0]);

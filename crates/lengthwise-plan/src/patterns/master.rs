@@ -1,4 +1,4 @@
-//! How often each pattern is used: a linear programme that patterns are added to.
+//! The restricted master problem: the cheapest use of the patterns so far, a linear programme that patterns are added to.
 
 /// A group's content and what it takes of the step.
 #[derive(Clone, Debug)]
@@ -8,7 +8,7 @@ pub(super) struct Pattern {
     pub(super) content: Vec<(usize, f64)>,
 }
 
-/// The cheapest way to cover all sequences with the patterns so far: the simplex method on a dense inverse.
+/// The linear programme that covers all sequences with the patterns so far: the simplex method on a dense inverse.
 pub(super) struct Master {
     /// The pattern of each basic variable.
     basis: Vec<Pattern>,
@@ -16,8 +16,8 @@ pub(super) struct Master {
     amounts: Vec<f64>,
     /// The inverse of the basis, row by row of basic variables.
     inverse: Vec<Vec<f64>>,
-    /// What one more sequence of each bucket would cost.
-    pub(super) prices: Vec<f64>,
+    /// The dual price of each bucket: what one more of its sequences would cost.
+    pub(super) duals: Vec<f64>,
     /// Patterns that are not in the basis.
     others: Vec<Pattern>,
 }
@@ -38,12 +38,12 @@ impl Master {
             amounts: (0..num)
                 .map(|bucket| counts[bucket] / held(bucket))
                 .collect(),
-            prices: Vec::new(),
+            duals: Vec::new(),
             others: Vec::new(),
             inverse,
             basis: alone,
         };
-        master.set_prices();
+        master.set_duals();
         master
     }
 
@@ -70,11 +70,11 @@ impl Master {
         }
     }
 
-    /// By how much its sequences' prices exceed its cost.
+    /// Its reduced cost, negated: by how much its sequences' dual prices exceed its cost.
     pub(super) fn gain(&self, pattern: &Pattern) -> f64 {
         let values = pattern.content.iter();
         values
-            .map(|&(bucket, count)| count * self.prices[bucket])
+            .map(|&(bucket, count)| count * self.duals[bucket])
             .sum::<f64>()
             - pattern.cost
     }
@@ -123,18 +123,18 @@ impl Master {
         self.inverse[leaving] = pivot_row;
         self.amounts[leaving] = amount;
         let left = std::mem::replace(&mut self.basis[leaving], pattern);
-        self.set_prices();
+        self.set_duals();
         left
     }
 
-    fn set_prices(&mut self) {
-        let mut prices = vec![0.0; self.basis.len()];
+    fn set_duals(&mut self) {
+        let mut duals = vec![0.0; self.basis.len()];
         for (pattern, row) in self.basis.iter().zip(&self.inverse) {
-            for (price, entry) in prices.iter_mut().zip(row) {
-                *price += pattern.cost * entry;
+            for (dual, entry) in duals.iter_mut().zip(row) {
+                *dual += pattern.cost * entry;
             }
         }
-        self.prices = prices;
+        self.duals = duals;
     }
 }
 
@@ -157,8 +157,8 @@ mod tests {
         let counts = [30.0, 20.0, 10.0];
         let mut master = Master::new(alone, &counts);
         let total = |master: &Master| -> f64 {
-            let all = counts.iter().zip(&master.prices);
-            all.map(|(count, price)| count * price).sum()
+            let all = counts.iter().zip(&master.duals);
+            all.map(|(count, dual)| count * dual).sum()
         };
         assert!((total(&master) - 30.0).abs() < 1e-9);
         // As dear as what it replaces.

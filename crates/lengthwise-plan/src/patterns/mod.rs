@@ -1,4 +1,4 @@
-//! Batches of many micro-batches as patterns of groups that recur: a bound, and prices to plan by.
+//! Column generation for batches of many micro-batches: a lower bound, and the dual prices to plan by.
 //!
 //! Where memory asks for dozens of micro-batches, there are so many groups that those of a micro-batch can be chosen to
 //! end together. Then a group of degree `d` takes `d / N` of an overhead and of its own time, whatever else there is, and
@@ -8,9 +8,22 @@
 //! minimise  sum over groups g of  d_g / N (overhead + time of g)   s.t.  every sequence in one group, memory within budget
 //! ```
 //!
-//! No plan takes less: the degrees of a micro-batch add up to `N` at most, and none of its groups outlasts it. Relaxed to
-//! parts of groups this is cutting stock with stock of several sizes (Gilmore and Gomory): prices of sequences by which no
-//! group's content, its *pattern*, is worth more than it costs add up to a bound.
+//! No plan takes less: the degrees of a micro-batch add up to `N` at most, and none of its groups outlasts it. The linear
+//! relaxation, in which a group may exist in part, is cutting stock with stock of several sizes (Gilmore and Gomory). Its
+//! columns are *patterns*, the contents that a group can have:
+//!
+//! ```text
+//! minimise  sum over patterns p of  cost_p x_p   s.t.  sum over p of  count_pk x_p >= n_k  for each length k,  x >= 0
+//! ```
+//!
+//! | part | where |
+//! | --- | --- |
+//! | lengths `k`, similar ones merged | [`buckets`] |
+//! | restricted master problem: the patterns so far, by the simplex method; its dual prices | [`master`] |
+//! | pricing problem: the pattern that is worth the most more than it costs, a knapsack | [`knapsack`] |
+//!
+//! Dual prices by which no pattern is worth more than it costs are feasible for the dual, so `sum of n_k dual_k` is a lower
+//! bound. Others are scaled down until they are (as in Farley's bound).
 
 mod buckets;
 mod knapsack;
@@ -32,20 +45,20 @@ const DEEP: f64 = 24.0;
 /// How often better patterns are looked for at most.
 const MAX_ROUNDS: usize = 300;
 
-/// PatternPrices are good enough once the bound is within this part of what the patterns take.
+/// The dual prices are good enough once the bound is within this part of the restricted master problem's value.
 const CONVERGED: f64 = 1e-3;
 
-/// How far prices go from the best so far towards those of the patterns so far, which overshoot.
+/// Dual prices are smoothed: they go this part of the way from the best so far to those of the master problem, which oscillate.
 const STEP: f64 = 0.2;
 
-/// What sequences are worth in the best patterns.
+/// The dual prices of sequences, feasible for the dual.
 pub(crate) struct PatternPrices {
     pub(crate) buckets: Buckets,
     /// Of a sequence of each bucket, in seconds of the step.
     pub(crate) of_buckets: Vec<f64>,
     /// No plan takes less.
     pub(crate) bound: f64,
-    /// How often prices were improved.
+    /// The number of pricing rounds.
     pub(crate) num_rounds: usize,
 }
 
@@ -55,31 +68,31 @@ pub(crate) fn is_deep(instance: &Instance<'_>) -> bool {
 }
 
 impl PatternPrices {
-    /// The prices of an instance, the better the more time there is.
+    /// The dual prices of an instance, the better the more time there is.
     pub(crate) fn of(instance: &Instance<'_>, deadline: Deadline) -> Self {
         let buckets = Buckets::of(instance);
         let alone = (0..buckets.num_buckets())
             .map(|bucket| alone(&buckets, bucket))
             .collect();
         let mut master = Master::new(alone, &buckets.counts);
-        let mut prices = master.prices.clone();
-        let mut best = (f64::NEG_INFINITY, prices.clone());
+        let mut duals = master.duals.clone();
+        let mut best = (f64::NEG_INFINITY, duals.clone());
         let mut num_rounds = 0;
         while num_rounds < MAX_ROUNDS {
             num_rounds += 1;
-            let (excess, patterns) = overpriced(&buckets, &prices);
-            let bound = total(&buckets, &prices) / excess;
+            let (excess, patterns) = priced_patterns(&buckets, &duals);
+            let bound = total(&buckets, &duals) / excess;
             if bound > best.0 {
-                prices.iter_mut().for_each(|price| *price /= excess);
-                best = (bound, prices);
+                duals.iter_mut().for_each(|dual| *dual /= excess);
+                best = (bound, duals);
             }
-            let least = total(&buckets, &master.prices);
+            let least = total(&buckets, &master.duals);
             if best.0 >= least * (1.0 - CONVERGED) || deadline.has_passed() {
                 break;
             }
             patterns.into_iter().for_each(|pattern| master.add(pattern));
             let towards = |(best, now): (&f64, &f64)| best + STEP * (now - best);
-            prices = best.1.iter().zip(&master.prices).map(towards).collect();
+            duals = best.1.iter().zip(&master.duals).map(towards).collect();
         }
         PatternPrices {
             bound: best.0 + buckets.surcharge,
@@ -103,9 +116,9 @@ impl PatternPrices {
     }
 }
 
-fn total(buckets: &Buckets, prices: &[f64]) -> f64 {
-    let all = buckets.counts.iter().zip(prices);
-    all.map(|(count, price)| count * price).sum()
+fn total(buckets: &Buckets, duals: &[f64]) -> f64 {
+    let all = buckets.counts.iter().zip(duals);
+    all.map(|(count, dual)| count * dual).sum()
 }
 
 /// The cheapest pattern that holds one bucket alone.
@@ -119,7 +132,7 @@ fn alone(buckets: &Buckets, bucket: usize) -> Pattern {
             .floor()
             .max(1.0);
         Pattern {
-            cost: kind.opening + count * kind.charge[bucket],
+            cost: kind.fixed_cost + count * kind.sequence_cost[bucket],
             content: vec![(bucket, count)],
         }
     });
@@ -129,23 +142,23 @@ fn alone(buckets: &Buckets, bucket: usize) -> Pattern {
         .expect("every sequence fits some shape")
 }
 
-/// By what prices must be divided for no pattern to be worth more than it costs, and the patterns that are now.
-fn overpriced(buckets: &Buckets, prices: &[f64]) -> (f64, Vec<Pattern>) {
+/// The factor by which the duals must be divided to be feasible, and the patterns that are worth more than they cost.
+fn priced_patterns(buckets: &Buckets, duals: &[f64]) -> (f64, Vec<Pattern>) {
     let mut excess: f64 = 1.0;
     let mut patterns = Vec::new();
     for kind in &buckets.kinds {
-        let values = KnapsackValues::of_all(kind, prices);
-        if values.of_budget() <= kind.opening {
+        let values = KnapsackValues::of_all(kind, duals);
+        if values.of_budget() <= kind.fixed_cost {
             continue;
         }
-        // A pattern costs its opening and its charges. So dividing by this much is enough, if more than is needed.
-        excess = excess.max(values.of_budget() / kind.opening);
+        // A pattern costs its fixed cost and those of its sequences. So dividing by this much is enough, if more than is needed.
+        excess = excess.max(values.of_budget() / kind.fixed_cost);
         let content = values.best_content(kind);
-        let charges = content
+        let costs = content
             .iter()
-            .map(|&(bucket, count)| count * kind.charge[bucket]);
+            .map(|&(bucket, count)| count * kind.sequence_cost[bucket]);
         patterns.push(Pattern {
-            cost: kind.opening + charges.sum::<f64>(),
+            cost: kind.fixed_cost + costs.sum::<f64>(),
             content,
         });
     }
