@@ -1,4 +1,4 @@
-//! Which of equal devices the groups of a micro-batch get, so that groups recur.
+//! The layout of a micro-batch's groups on equal devices, such that groups recur.
 //!
 //! A communicator costs memory for as long as training lasts. Where devices are equal, it does not matter which of them a
 //! group has; so groups are laid out in one way only, the largest first:
@@ -14,7 +14,7 @@ use std::cmp::Reverse;
 
 use lengthwise_core::Rank;
 
-use crate::placement::{Devices, Seat};
+use crate::placement::{Allocation, Devices};
 
 /// What a group has of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,15 +26,18 @@ struct Part {
 }
 
 /// The ranks of each group of one micro-batch, increasing.
-pub(crate) fn arrange(devices: &Devices, seats: &[&Seat]) -> Vec<Vec<Rank>> {
+pub(crate) fn arrange(devices: &Devices, allocations: &[&Allocation]) -> Vec<Vec<Rank>> {
     if !devices.are_equal() || devices.are_in_runs() {
-        return seats.iter().map(|seat| devices.ranks(seat)).collect();
+        return allocations
+            .iter()
+            .map(|allocation| devices.ranks(allocation))
+            .collect();
     }
-    in_a_row(devices, seats).unwrap_or_else(|| node_by_node(devices, seats))
+    in_a_row(devices, allocations).unwrap_or_else(|| node_by_node(devices, allocations))
 }
 
 /// Groups whose degrees divide each other, and nodes, one after the other.
-fn in_a_row(devices: &Devices, seats: &[&Seat]) -> Option<Vec<Vec<Rank>>> {
+fn in_a_row(devices: &Devices, allocations: &[&Allocation]) -> Option<Vec<Vec<Rank>>> {
     let per_node = devices.node_ranks(0).len() as u32;
     let nodes = 0..devices.num_nodes();
     if nodes
@@ -43,10 +46,11 @@ fn in_a_row(devices: &Devices, seats: &[&Seat]) -> Option<Vec<Vec<Rank>>> {
     {
         return None;
     }
-    let degree = |group: usize| -> u32 { seats[group].parts().map(|(_, devices)| devices).sum() };
-    let mut largest_first: Vec<usize> = (0..seats.len()).collect();
+    let degree =
+        |group: usize| -> u32 { allocations[group].parts().map(|(_, devices)| devices).sum() };
+    let mut largest_first: Vec<usize> = (0..allocations.len()).collect();
     largest_first.sort_by_key(|&group| Reverse(degree(group)));
-    let mut ranks = vec![Vec::new(); seats.len()];
+    let mut ranks = vec![Vec::new(); allocations.len()];
     let (mut next, mut last) = (0, degree(*largest_first.first()?));
     for group in largest_first {
         let degree = degree(group);
@@ -60,13 +64,13 @@ fn in_a_row(devices: &Devices, seats: &[&Seat]) -> Option<Vec<Vec<Rank>>> {
     Some(ranks)
 }
 
-/// Groups where their seats are, but for equal nodes and devices of a node in one order.
-fn node_by_node(devices: &Devices, seats: &[&Seat]) -> Vec<Vec<Rank>> {
-    let mut ranks: Vec<Vec<Rank>> = vec![Vec::new(); seats.len()];
+/// Groups on the nodes of their allocations, but with equal nodes, and the devices of a node, in one order.
+fn node_by_node(devices: &Devices, allocations: &[&Allocation]) -> Vec<Vec<Rank>> {
+    let mut ranks: Vec<Vec<Rank>> = vec![Vec::new(); allocations.len()];
     let mut parts: Vec<Vec<Part>> = vec![Vec::new(); devices.num_nodes()];
-    for (group, seat) in seats.iter().enumerate() {
-        let degree = Reverse(seat.parts().map(|(_, num_devices)| num_devices).sum());
-        for (node, num_devices) in seat.parts() {
+    for (group, allocation) in allocations.iter().enumerate() {
+        let degree = Reverse(allocation.parts().map(|(_, num_devices)| num_devices).sum());
+        for (node, num_devices) in allocation.parts() {
             parts[node].push(Part {
                 degree,
                 group,

@@ -7,7 +7,7 @@ use lengthwise_core::{Group, MicroBatch, Plan, SequenceIndex, Strategy};
 use crate::arrangement::arrange;
 use crate::instance::Instance;
 use crate::load::Load;
-use crate::placement::{FreeDevices, Seat};
+use crate::placement::{Allocation, FreeDevices};
 
 /// Micro-batches and groups in the making.
 #[derive(Clone, Default)]
@@ -33,7 +33,7 @@ pub(crate) struct DraftGroup {
     pub(crate) micro_batch: u32,
     /// Its position in [`Instance::shapes`].
     pub(crate) shape: u32,
-    pub(crate) seat: Seat,
+    pub(crate) allocation: Allocation,
     /// Seconds, at the pace of its slowest device.
     pub(crate) time: f64,
     /// What its sequences take.
@@ -43,12 +43,12 @@ pub(crate) struct DraftGroup {
 impl DraftGroup {
     /// Seconds that a sequence of `class` adds.
     pub(crate) fn added_time(&self, instance: &Instance<'_>, class: usize) -> f64 {
-        instance.time(self.shape as usize, class) * self.seat.slowness
+        instance.time(self.shape as usize, class) * self.allocation.slowness
     }
 
     /// What more it may hold.
     pub(crate) fn room(&self, instance: &Instance<'_>) -> Load {
-        instance.capacity(self.shape as usize, self.seat.budget) - self.load
+        instance.capacity(self.shape as usize, self.allocation.budget) - self.load
     }
 
     /// Whether it may hold a sequence of `class` more.
@@ -99,24 +99,24 @@ impl Draft {
         budget: u64,
     ) -> Option<u32> {
         let free = &self.free[micro_batch as usize];
-        let seat = free.find(&instance.devices, strategy.degree().get(), budget)?;
-        let shape = instance.shape_of(strategy, seat.span)?;
-        Some(self.add_group(instance, micro_batch, shape as u32, seat))
+        let allocation = free.find(&instance.devices, strategy.degree().get(), budget)?;
+        let shape = instance.shape_of(strategy, allocation.span)?;
+        Some(self.add_group(instance, micro_batch, shape as u32, allocation))
     }
 
-    /// Adds an empty group of `shape` on a seat that was found for it; returns its position.
+    /// Adds an empty group of `shape` on devices that were found for it; returns its position.
     pub(crate) fn add_group(
         &mut self,
         instance: &Instance<'_>,
         micro_batch: u32,
         shape: u32,
-        seat: Seat,
+        allocation: Allocation,
     ) -> u32 {
-        self.free[micro_batch as usize].take(&instance.devices, &seat);
+        self.free[micro_batch as usize].take(&instance.devices, &allocation);
         self.groups.push(DraftGroup {
             micro_batch,
             shape,
-            seat,
+            allocation,
             time: 0.0,
             load: Load::default(),
         });
@@ -173,8 +173,8 @@ impl Draft {
         }
         members.retain(|members| !members.is_empty());
         let micro_batches = members.into_iter().map(|members| {
-            let seats = members.iter().map(|&index| &self.groups[index].seat);
-            let ranks = arrange(&instance.devices, &seats.collect::<Vec<_>>());
+            let allocations = members.iter().map(|&index| &self.groups[index].allocation);
+            let ranks = arrange(&instance.devices, &allocations.collect::<Vec<_>>());
             let groups = members.into_iter().zip(ranks).map(|(index, ranks)| Group {
                 strategy: instance.shapes[self.groups[index].shape as usize].strategy,
                 ranks,

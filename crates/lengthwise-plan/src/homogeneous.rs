@@ -109,22 +109,22 @@ fn open(
 
 /// Hands the contents of the groups out anew, slowest first.
 fn sort_by_time(draft: &mut Draft) {
-    // Groups of another span stay where they are: their times hold for their seats only.
+    // Groups of another span stay where they are: their times hold for their devices only.
     let first_shape = draft.groups.first().map(|group| group.shape);
     let alike =
         (0..draft.groups.len()).filter(|&group| Some(draft.groups[group].shape) == first_shape);
-    let seats: Vec<usize> = alike.collect();
-    let mut by_time = seats.clone();
+    let positions: Vec<usize> = alike.collect();
+    let mut by_time = positions.clone();
     by_time.sort_by(|&a, &b| draft.groups[b].time.total_cmp(&draft.groups[a].time));
     let contents: Vec<(f64, Load)> = by_time
         .iter()
         .map(|&group| (draft.groups[group].time, draft.groups[group].load))
         .collect();
     let mut moved_to: Vec<u32> = (0..draft.groups.len() as u32).collect();
-    for ((&seat, &group), (time, load)) in seats.iter().zip(&by_time).zip(contents) {
-        moved_to[group] = seat as u32;
-        draft.groups[seat].time = time;
-        draft.groups[seat].load = load;
+    for ((&position, &group), (time, load)) in positions.iter().zip(&by_time).zip(contents) {
+        moved_to[group] = position as u32;
+        draft.groups[position].time = time;
+        draft.groups[position].load = load;
     }
     for placed in &mut draft.placed {
         placed.group = moved_to[placed.group as usize];

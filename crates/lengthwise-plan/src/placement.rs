@@ -1,4 +1,4 @@
-//! Which devices a new group gets.
+//! Device placement: the devices that a new group gets.
 
 use std::collections::HashMap;
 
@@ -45,9 +45,9 @@ pub(crate) struct FreeDevices {
     runs: Option<FreeRuns>,
 }
 
-/// Devices for a group.
+/// The devices that are given to a group.
 #[derive(Clone, Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Allocation {
     /// Runs of devices, one for each node.
     pieces: Pieces,
     pub(crate) span: Span,
@@ -80,7 +80,7 @@ impl Pieces {
     }
 }
 
-impl Seat {
+impl Allocation {
     /// The nodes it is on, and how many devices it has there.
     pub(crate) fn parts(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
         let pieces = self.pieces.as_slice().iter();
@@ -128,7 +128,7 @@ impl Devices {
         }
     }
 
-    /// Whether groups are where their seats are, because elsewhere they would be no aligned runs.
+    /// Whether groups keep the devices of their allocations: on others they would be no aligned runs.
     pub(crate) fn are_in_runs(&self) -> bool {
         self.in_runs
     }
@@ -176,11 +176,11 @@ impl Devices {
     }
 
     /// A run of ranks.
-    fn run(&self, first: u32, degree: u32) -> Seat {
+    fn run(&self, first: u32, degree: u32) -> Allocation {
         let pieces = self.pieces(first, degree);
         match pieces[..] {
-            [piece] => self.seat(Pieces::One(piece), Span::OneNode),
-            _ => self.seat(Pieces::Many(pieces.into_boxed_slice()), Span::ManyNodes),
+            [piece] => self.allocation(Pieces::One(piece), Span::OneNode),
+            _ => self.allocation(Pieces::Many(pieces.into_boxed_slice()), Span::ManyNodes),
         }
     }
 
@@ -196,9 +196,9 @@ impl Devices {
         start..start + self.nodes[node].len() as u32
     }
 
-    /// The ranks of a seat, increasing.
-    pub(crate) fn ranks(&self, seat: &Seat) -> Vec<Rank> {
-        let devices = seat
+    /// The ranks of an allocation, increasing.
+    pub(crate) fn ranks(&self, allocation: &Allocation) -> Vec<Rank> {
+        let devices = allocation
             .pieces
             .as_slice()
             .iter()
@@ -237,7 +237,7 @@ impl Devices {
             .fold(f64::INFINITY, f64::min)
     }
 
-    fn seat(&self, pieces: Pieces, span: Span) -> Seat {
+    fn allocation(&self, pieces: Pieces, span: Span) -> Allocation {
         let (mut budget, mut speed) = (u64::MAX, f64::INFINITY);
         for piece in pieces.as_slice() {
             let devices = self.devices(piece);
@@ -246,7 +246,7 @@ impl Devices {
             }
             speed = speed.min(self.least_speed(piece));
         }
-        Seat {
+        Allocation {
             pieces,
             span,
             budget,
@@ -264,7 +264,7 @@ impl FreeDevices {
     /// they leave the least of; or else of as few nodes as possible, fast ones first.
     ///
     /// Long sequences come first, so that they get the fast devices.
-    pub(crate) fn find(&self, devices: &Devices, degree: u32, budget: u64) -> Option<Seat> {
+    pub(crate) fn find(&self, devices: &Devices, degree: u32, budget: u64) -> Option<Allocation> {
         if degree > self.num_free {
             return None;
         }
@@ -290,7 +290,7 @@ impl FreeDevices {
             }
         }
         if let Some((_, piece)) = best {
-            return Some(devices.seat(Pieces::One(piece), Span::OneNode));
+            return Some(devices.allocation(Pieces::One(piece), Span::OneNode));
         }
         if devices.nodes.len() == 1 {
             return None;
@@ -321,21 +321,21 @@ impl FreeDevices {
             missing -= count;
             if missing == 0 {
                 let pieces = Pieces::Many(pieces.into_boxed_slice());
-                return Some(devices.seat(pieces, Span::ManyNodes));
+                return Some(devices.allocation(pieces, Span::ManyNodes));
             }
         }
         None
     }
 
     /// Takes what [`find`](Self::find) found.
-    pub(crate) fn take(&mut self, devices: &Devices, seat: &Seat) {
+    pub(crate) fn take(&mut self, devices: &Devices, allocation: &Allocation) {
         if let Some(runs) = &mut self.runs {
-            let ranks = devices.ranks(seat);
+            let ranks = devices.ranks(allocation);
             runs.take(ranks[0].0, ranks.len() as u32);
             self.num_free -= ranks.len() as u32;
             return;
         }
-        for piece in seat.pieces.as_slice() {
+        for piece in allocation.pieces.as_slice() {
             let before = std::mem::replace(&mut self.left[piece.node as usize], piece.start);
             let kind = devices.kinds[piece.node as usize] as usize * (self.largest_node + 1);
             let listed = &mut self.nodes_with[kind + before as usize];
@@ -368,28 +368,32 @@ pub(crate) fn needs_runs(problem: Problem<'_>) -> bool {
 
 /// An aligned run with a budget of at least `budget` on each device: of one node if there is one, then the fastest, then in the
 /// smallest run that is free.
-fn find_run(devices: &Devices, runs: &FreeRuns, degree: u32, budget: u64) -> Option<Seat> {
-    let mut best: Option<(bool, f64, u32, Seat)> = None;
+fn find_run(devices: &Devices, runs: &FreeRuns, degree: u32, budget: u64) -> Option<Allocation> {
+    let mut best: Option<(bool, f64, u32, Allocation)> = None;
     for (free_len, first) in runs.places(degree) {
         // What comes later is in no smaller a run.
-        if best.as_ref().is_some_and(|&(is_far, .., ref seat)| {
-            devices.equal && !is_far && seat.budget >= budget
+        if best.as_ref().is_some_and(|&(is_far, .., ref allocation)| {
+            devices.equal && !is_far && allocation.budget >= budget
         }) {
             break;
         }
-        let seat = devices.run(first, degree);
-        if seat.budget < budget {
+        let allocation = devices.run(first, degree);
+        if allocation.budget < budget {
             continue;
         }
-        let key = (seat.span == Span::ManyNodes, seat.slowness, free_len);
+        let key = (
+            allocation.span == Span::ManyNodes,
+            allocation.slowness,
+            free_len,
+        );
         if best
             .as_ref()
             .is_none_or(|&(is_far, slowness, len, _)| key < (is_far, slowness, len))
         {
-            best = Some((key.0, key.1, key.2, seat));
+            best = Some((key.0, key.1, key.2, allocation));
         }
     }
-    best.map(|(.., seat)| seat)
+    best.map(|(.., allocation)| allocation)
 }
 
 /// The kind of every node, and how many kinds there are.

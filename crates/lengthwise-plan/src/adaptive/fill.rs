@@ -294,21 +294,21 @@ impl<'a, 'p> Filler<'a, 'p> {
             return None;
         }
         let memory = instance.memory(way.shape as usize, class as usize);
-        let seat = free.find(&instance.devices, wanted.degree, memory)?;
-        if seat.span != wanted.span {
+        let allocation = free.find(&instance.devices, wanted.degree, memory)?;
+        if allocation.span != wanted.span {
             // Devices that no node has left together none will have later.
             pool.is_closed = wanted.span == Span::OneNode && instance.devices.are_equal();
             return None;
         }
-        let slowness = seat.slowness;
+        let slowness = allocation.slowness;
         if instance.time(way.shape as usize, class as usize) * slowness > target {
             return None;
         }
         Some(Open {
             time: 0.0,
-            room: instance.capacity(way.shape as usize, seat.budget),
+            room: instance.capacity(way.shape as usize, allocation.budget),
             slowness,
-            group: draft.add_group(instance, way.micro_batch, way.shape, seat),
+            group: draft.add_group(instance, way.micro_batch, way.shape, allocation),
         })
     }
 

@@ -103,7 +103,7 @@ fn to_draft(instance: &Instance<'_>, mut bays: Vec<Bay>) -> Option<Draft> {
     if !instance.problem.rules.no_idle_ranks {
         for bay in bays {
             let busy = smallest(instance, bay)?;
-            seat(instance, &mut draft, busy)?;
+            open_groups(instance, &mut draft, busy)?;
         }
         return Some(draft);
     }
@@ -133,7 +133,7 @@ fn to_draft(instance: &Instance<'_>, mut bays: Vec<Bay>) -> Option<Draft> {
         (filled[donor], filled[lacking]) = (None, None);
     }
     for busy in filled.into_iter().flatten() {
-        seat(instance, &mut draft, busy)?;
+        open_groups(instance, &mut draft, busy)?;
     }
     Some(draft)
 }
@@ -182,7 +182,7 @@ fn smallest(instance: &Instance<'_>, bay: Bay) -> Option<Busy> {
 }
 
 /// Adds the micro-batch to a draft, the largest and slowest groups first; `None` where they don't find devices.
-fn seat(instance: &Instance<'_>, draft: &mut Draft, busy: Busy) -> Option<()> {
+fn open_groups(instance: &Instance<'_>, draft: &mut Draft, busy: Busy) -> Option<()> {
     let micro_batch = draft.open_micro_batch(instance);
     let mut groups = busy.groups;
     groups.sort_by(|(_, a), (_, b)| b.degree.cmp(&a.degree).then(b.time.total_cmp(&a.time)));
