@@ -12,8 +12,8 @@ use crate::patterns::{GroupKind, KnapsackValues, PatternPrices};
 /// Micro-batches that wait for groups to fill them: after so many others their devices hardly suit any.
 const MAX_WAITING: usize = 32;
 
-/// A group that has no devices yet.
-struct Bundle {
+/// A group that has no devices yet: a bin of bin packing.
+struct Bin {
     shape: usize,
     time: f64,
     load: Load,
@@ -27,36 +27,36 @@ struct Choice {
     cost: f64,
     kind: usize,
     /// The room and position of the group, if it is there already.
-    bundle: Option<(u64, u32)>,
+    bin: Option<(u64, u32)>,
 }
 
 /// The draft of an instance whose devices are equal, in time that grows with its sequences alone.
 pub(crate) fn draft(instance: &Instance<'_>, duals: &PatternPrices) -> Draft {
-    let mut bundles = Bundles::new(instance, duals).fill();
-    bundles.sort_by(|a, b| b.time.total_cmp(&a.time));
-    assemble(instance, &bundles)
+    let mut bins = Packing::new(instance, duals).fill();
+    bins.sort_by(|a, b| b.time.total_cmp(&a.time));
+    assemble(instance, &bins)
 }
 
-/// Sequences on their way into groups, the longest first.
-struct Bundles<'a, 'p> {
+/// The packing of sequences into bins, the longest first.
+struct Packing<'a, 'p> {
     instance: &'a Instance<'p>,
     duals: &'a PatternPrices,
-    bundles: Vec<Bundle>,
+    bins: Vec<Bin>,
     /// The room that groups of each kind have left.
     by_room: Vec<BTreeSet<(u64, u32)>>,
 }
 
-impl<'a, 'p> Bundles<'a, 'p> {
+impl<'a, 'p> Packing<'a, 'p> {
     fn new(instance: &'a Instance<'p>, duals: &'a PatternPrices) -> Self {
-        Bundles {
+        Packing {
             instance,
             duals,
-            bundles: Vec::new(),
+            bins: Vec::new(),
             by_room: vec![BTreeSet::new(); duals.buckets.kinds.len()],
         }
     }
 
-    fn fill(mut self) -> Vec<Bundle> {
+    fn fill(mut self) -> Vec<Bin> {
         let buckets = &self.duals.buckets;
         let mut values = values(self.duals);
         for bucket in (0..buckets.num_buckets()).rev() {
@@ -70,7 +70,7 @@ impl<'a, 'p> Bundles<'a, 'p> {
                 values.truncate(bucket.min(kind.num_fitting()));
             }
         }
-        self.bundles
+        self.bins
     }
 
     /// Puts a sequence where it takes the least; the room that it takes costs what others would fill it with.
@@ -85,28 +85,28 @@ impl<'a, 'p> Bundles<'a, 'p> {
         let choice = choices.min_by(|a, b| a.cost.total_cmp(&b.cost));
         let choice = choice.expect("every sequence fits some shape");
         let shape = self.duals.buckets.kinds[choice.kind].shape;
-        let (room, position) = choice.bundle.unwrap_or_else(|| {
-            self.bundles.push(Bundle {
+        let (room, position) = choice.bin.unwrap_or_else(|| {
+            self.bins.push(Bin {
                 shape,
                 time: 0.0,
                 load: Load::default(),
                 content: Vec::new(),
             });
-            let position = self.bundles.len() as u32 - 1;
+            let position = self.bins.len() as u32 - 1;
             (instance.measure(self.capacity(shape)), position)
         });
         self.by_room[choice.kind].remove(&(room, position));
-        let bundle = &mut self.bundles[position as usize];
-        bundle.time += instance.time(shape, class);
-        bundle.load = bundle.load + instance.load(shape, class);
+        let bin = &mut self.bins[position as usize];
+        bin.time += instance.time(shape, class);
+        bin.load = bin.load + instance.load(shape, class);
         let room = self.room(position);
         if room.sequences > 0 {
             self.by_room[choice.kind].insert((instance.measure(room), position));
         }
-        let bundle = &mut self.bundles[position as usize];
-        match bundle.content.last_mut() {
+        let bin = &mut self.bins[position as usize];
+        match bin.content.last_mut() {
             Some((last, count)) if *last == class as u32 => *count += 1,
-            _ => bundle.content.push((class as u32, 1)),
+            _ => bin.content.push((class as u32, 1)),
         }
     }
 
@@ -118,8 +118,8 @@ impl<'a, 'p> Bundles<'a, 'p> {
 
     /// What more a group may hold.
     fn room(&self, position: u32) -> Load {
-        let bundle = &self.bundles[position as usize];
-        self.capacity(bundle.shape) - bundle.load
+        let bin = &self.bins[position as usize];
+        self.capacity(bin.shape) - bin.load
     }
 
     /// The cheapest group of a kind: a new one, or the one with the least or the most room.
@@ -136,7 +136,7 @@ impl<'a, 'p> Bundles<'a, 'p> {
         let mut best = Choice {
             cost: sequence_cost + fixed_cost - value(budget - needed),
             kind,
-            bundle: None,
+            bin: None,
         };
         let has_room = |&&(_, position): &&(u64, u32)| load.fits(self.room(position));
         let roomy = || self.by_room[kind].range((needed, 0)..);
@@ -148,7 +148,7 @@ impl<'a, 'p> Bundles<'a, 'p> {
                 best = Choice {
                     cost,
                     kind,
-                    bundle: Some((room, position)),
+                    bin: Some((room, position)),
                 };
             }
         }
@@ -173,13 +173,13 @@ fn values(duals: &PatternPrices) -> Vec<Vec<Rc<KnapsackValues>>> {
 }
 
 /// Puts each group, the slowest first, into the first micro-batch that has devices left for it.
-fn assemble(instance: &Instance<'_>, bundles: &[Bundle]) -> Draft {
+fn assemble(instance: &Instance<'_>, bins: &[Bin]) -> Draft {
     let mut draft = Draft::default();
     let mut waiting: VecDeque<u32> = VecDeque::new();
-    for bundle in bundles {
-        let strategy = instance.shapes[bundle.shape].strategy;
+    for bin in bins {
+        let strategy = instance.shapes[bin.shape].strategy;
         let opened = waiting.iter().find_map(|&micro_batch| {
-            draft.open_group(instance, micro_batch, strategy, bundle.load.memory)
+            draft.open_group(instance, micro_batch, strategy, bin.load.memory)
         });
         let group = opened.or_else(|| {
             let micro_batch = draft.open_micro_batch(instance);
@@ -187,14 +187,14 @@ fn assemble(instance: &Instance<'_>, bundles: &[Bundle]) -> Draft {
             if waiting.len() > MAX_WAITING {
                 waiting.pop_front();
             }
-            draft.open_group(instance, micro_batch, strategy, bundle.load.memory)
+            draft.open_group(instance, micro_batch, strategy, bin.load.memory)
         });
         let group = group.expect("all devices together have room for any group");
         let micro_batch = draft.groups[group as usize].micro_batch;
         if draft.free[micro_batch as usize].num_free() == 0 {
             waiting.retain(|&waiting| waiting != micro_batch);
         }
-        for &(class, count) in &bundle.content {
+        for &(class, count) in &bin.content {
             for _ in 0..count {
                 draft.place(instance, class as usize, group);
             }

@@ -43,7 +43,7 @@ impl FillPolicy {
 
 /// A micro-batch and shape that sequences may go to.
 #[derive(Clone, Copy)]
-struct Way {
+struct Choice {
     micro_batch: u32,
     shape: u32,
     is_tolerated: bool,
@@ -173,37 +173,38 @@ impl<'a, 'p> Filler<'a, 'p> {
         let mut pools = std::mem::take(&mut self.pools);
         pools.iter_mut().for_each(Pool::clear);
         pools.resize_with(pools.len().max(num_pools), Pool::default);
-        let mut ways = Vec::new();
-        let mut ways_of: (&[u32], usize) = (&[], 0);
+        let mut choices = Vec::new();
+        let mut listed_for: (&[u32], usize) = (&[], 0);
         let mut left_over = Vec::new();
         for &(class, count) in classes {
             let order = &self.orders[class as usize];
             let num_tolerated = self.num_tolerated(class, policy.tolerance);
-            if (order.as_slice(), num_tolerated) != ways_of {
-                ways_of = (order, num_tolerated);
-                list_ways(order, num_tolerated, from..targets.len(), &mut ways);
+            if (order.as_slice(), num_tolerated) != listed_for {
+                listed_for = (order, num_tolerated);
+                list_choices(order, num_tolerated, from..targets.len(), &mut choices);
             }
             let mut left = count;
             if policy.open_groups_first {
-                let tolerated = ways.iter().take_while(|way| way.is_tolerated);
-                for way in tolerated {
-                    let pool =
-                        &mut pools[way.micro_batch as usize * num_shapes + way.shape as usize];
-                    let target = targets[way.micro_batch as usize];
-                    left -= self.place_in_open(draft, pool, (way.shape, target), class, left);
+                let tolerated = choices.iter().take_while(|choice| choice.is_tolerated);
+                for choice in tolerated {
+                    let pool = &mut pools
+                        [choice.micro_batch as usize * num_shapes + choice.shape as usize];
+                    let target = targets[choice.micro_batch as usize];
+                    left -= self.place_in_open(draft, pool, (choice.shape, target), class, left);
                     if left == 0 {
                         break;
                     }
                 }
             }
-            ways.retain(|way| {
-                let target = targets[way.micro_batch as usize];
-                let time = self.instance.time(way.shape as usize, class as usize);
+            choices.retain(|choice| {
+                let target = targets[choice.micro_batch as usize];
+                let time = self.instance.time(choice.shape as usize, class as usize);
                 if left == 0 || time > target * self.fastest {
                     return true;
                 }
-                let pool = &mut pools[way.micro_batch as usize * num_shapes + way.shape as usize];
-                left -= self.place(draft, pool, (*way, target), class, left);
+                let pool =
+                    &mut pools[choice.micro_batch as usize * num_shapes + choice.shape as usize];
+                left -= self.place(draft, pool, (*choice, target), class, left);
                 left == 0 || !pool.is_closed || !pool.is_full()
             });
             if left > 0 {
@@ -227,17 +228,17 @@ impl<'a, 'p> Filler<'a, 'p> {
         &self,
         draft: &mut Draft,
         pool: &mut Pool,
-        (way, target): (Way, f64),
+        (choice, target): (Choice, f64),
         class: u32,
         count: u32,
     ) -> u32 {
         let mut left = count;
         loop {
-            left -= self.place_in_open(draft, pool, (way.shape, target), class, left);
+            left -= self.place_in_open(draft, pool, (choice.shape, target), class, left);
             if left == 0 {
                 return count;
             }
-            match self.open(draft, pool, (way, target), class) {
+            match self.open(draft, pool, (choice, target), class) {
                 Some(open) => pool.push(open, class),
                 None => return count - left,
             }
@@ -280,12 +281,12 @@ impl<'a, 'p> Filler<'a, 'p> {
         &self,
         draft: &mut Draft,
         pool: &mut Pool,
-        (way, target): (Way, f64),
+        (choice, target): (Choice, f64),
         class: u32,
     ) -> Option<Open> {
         let instance = self.instance;
-        let wanted = &instance.shapes[way.shape as usize];
-        let free = &draft.free[way.micro_batch as usize];
+        let wanted = &instance.shapes[choice.shape as usize];
+        let free = &draft.free[choice.micro_batch as usize];
         if pool.is_closed {
             return None;
         }
@@ -293,7 +294,7 @@ impl<'a, 'p> Filler<'a, 'p> {
             pool.is_closed = true;
             return None;
         }
-        let memory = instance.memory(way.shape as usize, class as usize);
+        let memory = instance.memory(choice.shape as usize, class as usize);
         let allocation = free.find(&instance.devices, wanted.degree, memory)?;
         if allocation.span != wanted.span {
             // Devices that no node has left together none will have later.
@@ -301,14 +302,14 @@ impl<'a, 'p> Filler<'a, 'p> {
             return None;
         }
         let slowness = allocation.slowness;
-        if instance.time(way.shape as usize, class as usize) * slowness > target {
+        if instance.time(choice.shape as usize, class as usize) * slowness > target {
             return None;
         }
         Some(Open {
             time: 0.0,
-            room: instance.capacity(way.shape as usize, allocation.budget),
+            room: instance.capacity(choice.shape as usize, allocation.budget),
             slowness,
-            group: draft.add_group(instance, way.micro_batch, way.shape, allocation),
+            group: draft.add_group(instance, choice.micro_batch, choice.shape, allocation),
         })
     }
 
@@ -347,26 +348,26 @@ impl<'a, 'p> Filler<'a, 'p> {
     }
 }
 
-/// Lists the ways of a sequence, the preferred ones first: micro-batch by micro-batch for the tolerated shapes, then
+/// Lists the choices of a sequence, the preferred ones first: micro-batch by micro-batch for the tolerated shapes, then
 /// shape by shape.
-fn list_ways(
+fn list_choices(
     order: &[u32],
     num_tolerated: usize,
     micro_batches: Range<usize>,
-    ways: &mut Vec<Way>,
+    choices: &mut Vec<Choice>,
 ) {
-    ways.clear();
+    choices.clear();
     let (tolerated, others) = order.split_at(num_tolerated);
     let micro_batches = micro_batches.start as u32..micro_batches.end as u32;
     for micro_batch in micro_batches.clone() {
-        ways.extend(tolerated.iter().map(|&shape| Way {
+        choices.extend(tolerated.iter().map(|&shape| Choice {
             micro_batch,
             shape,
             is_tolerated: true,
         }));
     }
     for &shape in others {
-        ways.extend(micro_batches.clone().map(|micro_batch| Way {
+        choices.extend(micro_batches.clone().map(|micro_batch| Choice {
             micro_batch,
             shape,
             is_tolerated: false,

@@ -1,7 +1,7 @@
 //! Better places for single sequences of few, by what micro-batches take once they keep the rules.
 
 use super::bundle::Bundle;
-use super::{Bay, within_rules};
+use super::{DraftMicroBatch, within_rules};
 use crate::instance::Instance;
 
 /// Batches of more sequences are not climbed: their short sequences even them out.
@@ -12,56 +12,64 @@ const MAX_TRIALS: usize = 1500;
 
 /// Moves sequences to other groups or into groups of their own, or lets two of them change places, as long as that shortens
 /// the step.
-pub(super) fn climb(instance: &Instance<'_>, mut bays: Vec<Bay>) -> Vec<Bay> {
+pub(super) fn climb(
+    instance: &Instance<'_>,
+    mut micro_batches: Vec<DraftMicroBatch>,
+) -> Vec<DraftMicroBatch> {
     if instance.num_sequences() > MAX_SEQUENCES {
-        return bays;
+        return micro_batches;
     }
-    let mut times: Vec<f64> = bays.iter().map(|bay| within_rules(instance, bay)).collect();
+    let mut times: Vec<f64> = micro_batches
+        .iter()
+        .map(|micro_batch| within_rules(instance, micro_batch))
+        .collect();
     let mut trials_left = MAX_TRIALS;
-    while let Some(better) = first_better(instance, &bays, &times, &mut trials_left) {
-        for (bay, content) in better {
-            times[bay] = within_rules(instance, &content);
-            bays[bay] = content;
+    while let Some(better) = first_better(instance, &micro_batches, &times, &mut trials_left) {
+        for (micro_batch, content) in better {
+            times[micro_batch] = within_rules(instance, &content);
+            micro_batches[micro_batch] = content;
         }
     }
-    bays
+    micro_batches
 }
 
 /// The micro-batches that one change makes shorter together.
 fn first_better(
     instance: &Instance<'_>,
-    bays: &[Bay],
+    micro_batches: &[DraftMicroBatch],
     times: &[f64],
     trials_left: &mut usize,
-) -> Option<Vec<(usize, Bay)>> {
-    let places = places(bays);
+) -> Option<Vec<(usize, DraftMicroBatch)>> {
+    let places = places(micro_batches);
     for &from in &places {
-        for (to_bay, bay) in bays.iter().enumerate() {
-            for to in (0..=bay.len()).map(|bundle| (to_bay, bundle)) {
-                if to == (from.bay, from.bundle) {
+        for (to_micro_batch, micro_batch) in micro_batches.iter().enumerate() {
+            for to in (0..=micro_batch.len()).map(|bundle| (to_micro_batch, bundle)) {
+                if to == (from.micro_batch, from.bundle) {
                     continue;
                 }
-                let mut changed = Changed::of(bays, [from.bay, to_bay]);
+                let mut changed = Changed::of(micro_batches, [from.micro_batch, to_micro_batch]);
                 changed.add(instance, to, from.class);
-                changed.remove(instance, (from.bay, from.bundle), from.class);
+                changed.remove(instance, (from.micro_batch, from.bundle), from.class);
                 if changed.is_better(instance, times, trials_left)? {
-                    return Some(changed.bays);
+                    return Some(changed.micro_batches);
                 }
             }
         }
     }
     for &one in &places {
         for &other in &places {
-            if one.class <= other.class || (one.bay, one.bundle) == (other.bay, other.bundle) {
+            if one.class <= other.class
+                || (one.micro_batch, one.bundle) == (other.micro_batch, other.bundle)
+            {
                 continue;
             }
-            let mut changed = Changed::of(bays, [one.bay, other.bay]);
-            changed.add(instance, (other.bay, other.bundle), one.class);
-            changed.add(instance, (one.bay, one.bundle), other.class);
-            changed.remove(instance, (one.bay, one.bundle), one.class);
-            changed.remove(instance, (other.bay, other.bundle), other.class);
+            let mut changed = Changed::of(micro_batches, [one.micro_batch, other.micro_batch]);
+            changed.add(instance, (other.micro_batch, other.bundle), one.class);
+            changed.add(instance, (one.micro_batch, one.bundle), other.class);
+            changed.remove(instance, (one.micro_batch, one.bundle), one.class);
+            changed.remove(instance, (other.micro_batch, other.bundle), other.class);
             if changed.is_better(instance, times, trials_left)? {
-                return Some(changed.bays);
+                return Some(changed.micro_batches);
             }
         }
     }
@@ -71,17 +79,21 @@ fn first_better(
 /// A class that a bundle holds.
 #[derive(Clone, Copy)]
 struct Place {
-    bay: usize,
+    micro_batch: usize,
     bundle: usize,
     class: u32,
 }
 
-fn places(bays: &[Bay]) -> Vec<Place> {
+fn places(micro_batches: &[DraftMicroBatch]) -> Vec<Place> {
     let mut places = Vec::new();
-    for (bay, bundles) in bays.iter().enumerate() {
+    for (micro_batch, bundles) in micro_batches.iter().enumerate() {
         for (bundle, content) in bundles.iter().enumerate() {
             let classes = content.content.iter();
-            places.extend(classes.map(|&(class, _)| Place { bay, bundle, class }));
+            places.extend(classes.map(|&(class, _)| Place {
+                micro_batch,
+                bundle,
+                class,
+            }));
         }
     }
     places
@@ -89,35 +101,48 @@ fn places(bays: &[Bay]) -> Vec<Place> {
 
 /// One or two micro-batches after a change.
 struct Changed {
-    bays: Vec<(usize, Bay)>,
+    micro_batches: Vec<(usize, DraftMicroBatch)>,
 }
 
 impl Changed {
-    fn of(bays: &[Bay], changing: [usize; 2]) -> Self {
+    fn of(micro_batches: &[DraftMicroBatch], changing: [usize; 2]) -> Self {
         let mut changing = changing.to_vec();
         changing.dedup();
-        let bays = changing.into_iter().map(|bay| (bay, bays[bay].clone()));
+        let micro_batches = changing
+            .into_iter()
+            .map(|micro_batch| (micro_batch, micro_batches[micro_batch].clone()));
         Changed {
-            bays: bays.collect(),
+            micro_batches: micro_batches.collect(),
         }
     }
 
-    fn bay(&mut self, bay: usize) -> Option<&mut Bay> {
-        let mut bays = self.bays.iter_mut();
-        bays.find(|(index, _)| *index == bay).map(|(_, bay)| bay)
+    fn micro_batch(&mut self, micro_batch: usize) -> Option<&mut DraftMicroBatch> {
+        let mut micro_batches = self.micro_batches.iter_mut();
+        micro_batches
+            .find(|(index, _)| *index == micro_batch)
+            .map(|(_, micro_batch)| micro_batch)
     }
 
-    fn add(&mut self, instance: &Instance<'_>, (bay, bundle): (usize, usize), class: u32) {
-        let Some(bay) = self.bay(bay) else { return };
-        match bay.get_mut(bundle) {
+    fn add(&mut self, instance: &Instance<'_>, (micro_batch, bundle): (usize, usize), class: u32) {
+        let Some(micro_batch) = self.micro_batch(micro_batch) else {
+            return;
+        };
+        match micro_batch.get_mut(bundle) {
             Some(bundle) => bundle.add(instance, class, 1),
-            None => bay.push(Bundle::of(instance, &[(class, 1)])),
+            None => micro_batch.push(Bundle::of(instance, &[(class, 1)])),
         }
     }
 
-    fn remove(&mut self, instance: &Instance<'_>, (bay, bundle): (usize, usize), class: u32) {
-        let Some(bay) = self.bay(bay) else { return };
-        bay[bundle].remove(instance, class);
+    fn remove(
+        &mut self,
+        instance: &Instance<'_>,
+        (micro_batch, bundle): (usize, usize),
+        class: u32,
+    ) {
+        let Some(micro_batch) = self.micro_batch(micro_batch) else {
+            return;
+        };
+        micro_batch[bundle].remove(instance, class);
     }
 
     /// Whether the micro-batches take less time than before; `None` once no more trials are left.
@@ -129,10 +154,10 @@ impl Changed {
     ) -> Option<bool> {
         *trials_left = trials_left.checked_sub(1)?;
         let (mut before, mut after) = (0.0, 0.0);
-        for (index, bay) in &mut self.bays {
-            bay.retain(|bundle| !bundle.content.is_empty());
+        for (index, micro_batch) in &mut self.micro_batches {
+            micro_batch.retain(|bundle| !bundle.content.is_empty());
             before += times[*index];
-            after += within_rules(instance, bay);
+            after += within_rules(instance, micro_batch);
         }
         Some(after < before * (1.0 - 1e-9))
     }

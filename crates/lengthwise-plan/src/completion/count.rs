@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::bundle::Bundle;
-use super::{Bay, within_rules};
+use super::{DraftMicroBatch, within_rules};
 use crate::instance::Instance;
 
 /// Where a micro-batch is cut: after the slowest groups that make up so much of its work.
@@ -13,14 +13,14 @@ const CUTS: [f64; 3] = [0.25, 0.5, 0.75];
 /// are all that is left.
 pub(super) fn split(
     instance: &Instance<'_>,
-    mut bays: Vec<Bay>,
+    mut micro_batches: Vec<DraftMicroBatch>,
     num_more: usize,
-) -> Option<Vec<Bay>> {
+) -> Option<Vec<DraftMicroBatch>> {
     for _ in 0..num_more {
-        let mut best: Option<(f64, usize, [Bay; 2])> = None;
-        for (index, bay) in bays.iter().enumerate() {
-            let whole = within_rules(instance, bay);
-            for parts in parts(instance, bay) {
+        let mut best: Option<(f64, usize, [DraftMicroBatch; 2])> = None;
+        for (index, micro_batch) in micro_batches.iter().enumerate() {
+            let whole = within_rules(instance, micro_batch);
+            for parts in parts(instance, micro_batch) {
                 let longer =
                     within_rules(instance, &parts[0]) + within_rules(instance, &parts[1]) - whole;
                 // Nothing but parts that lack sequences is still better than none.
@@ -35,22 +35,22 @@ pub(super) fn split(
             }
         }
         let (_, index, [first, second]) = best?;
-        bays[index] = first;
-        bays.push(second);
+        micro_batches[index] = first;
+        micro_batches.push(second);
     }
-    Some(bays)
+    Some(micro_batches)
 }
 
 /// The ways to cut a micro-batch in two.
-fn parts(instance: &Instance<'_>, bay: &Bay) -> Vec<[Bay; 2]> {
-    if let [single] = bay.as_slice() {
+fn parts(instance: &Instance<'_>, micro_batch: &DraftMicroBatch) -> Vec<[DraftMicroBatch; 2]> {
+    if let [single] = micro_batch.as_slice() {
         let halves = single.halves(instance);
         return halves
             .map(|halves| halves.map(|half| vec![half]))
             .into_iter()
             .collect();
     }
-    let mut slowest_first = bay.clone();
+    let mut slowest_first = micro_batch.clone();
     let least = |bundle: &Bundle| bundle.choices(instance).first().copied();
     let time = |bundle: &Bundle| least(bundle).map_or(0.0, |choice| choice.time);
     slowest_first.sort_by(|a, b| time(b).total_cmp(&time(a)));
@@ -79,10 +79,10 @@ fn parts(instance: &Instance<'_>, bay: &Bay) -> Vec<[Bay; 2]> {
 /// where they have no room.
 pub(super) fn merged(
     instance: &Instance<'_>,
-    mut bays: Vec<Bay>,
+    mut micro_batches: Vec<DraftMicroBatch>,
     num_fewer: usize,
-) -> Option<Vec<Bay>> {
-    if num_fewer >= bays.len() {
+) -> Option<Vec<DraftMicroBatch>> {
+    if num_fewer >= micro_batches.len() {
         return None;
     }
     let least_degree = |bundle: &Bundle| {
@@ -90,8 +90,9 @@ pub(super) fn merged(
         choices.first().map_or(u32::MAX, |choice| choice.degree)
     };
     // Times that are not negative order as their bits do.
-    bays.sort_by_cached_key(|bay| Reverse(within_rules(instance, bay).to_bits()));
-    let moving = bays.split_off(bays.len() - num_fewer);
+    micro_batches
+        .sort_by_cached_key(|micro_batch| Reverse(within_rules(instance, micro_batch).to_bits()));
+    let moving = micro_batches.split_off(micro_batches.len() - num_fewer);
     let mut moving: Vec<(u32, u32)> = moving
         .into_iter()
         .flatten()
@@ -102,8 +103,8 @@ pub(super) fn merged(
         for _ in 0..count {
             let alone = Bundle::of(instance, &[(class, 1)]);
             let mut best: Option<(f64, usize, Option<usize>)> = None;
-            for (index, bay) in bays.iter().enumerate() {
-                let taken: u64 = bay
+            for (index, micro_batch) in micro_batches.iter().enumerate() {
+                let taken: u64 = micro_batch
                     .iter()
                     .map(|bundle| u64::from(least_degree(bundle)))
                     .sum();
@@ -120,7 +121,7 @@ pub(super) fn merged(
                 {
                     best = Some((time(&alone), index, None));
                 }
-                for (position, bundle) in bay.iter().enumerate() {
+                for (position, bundle) in micro_batch.iter().enumerate() {
                     let mut joined = bundle.clone();
                     joined.add(instance, class, 1);
                     let others = taken - u64::from(least_degree(bundle));
@@ -131,10 +132,12 @@ pub(super) fn merged(
                 }
             }
             match best? {
-                (_, bay, Some(position)) => bays[bay][position].add(instance, class, 1),
-                (_, bay, None) => bays[bay].push(alone),
+                (_, micro_batch, Some(position)) => {
+                    micro_batches[micro_batch][position].add(instance, class, 1)
+                }
+                (_, micro_batch, None) => micro_batches[micro_batch].push(alone),
             }
         }
     }
-    Some(bays)
+    Some(micro_batches)
 }

@@ -18,7 +18,7 @@ use crate::draft::Draft;
 use crate::instance::Instance;
 
 /// A micro-batch whose groups have no ranks yet.
-type Bay = Vec<Bundle>;
+type DraftMicroBatch = Vec<Bundle>;
 
 /// Whether the rules ask for what drafts are searched without.
 pub(crate) fn is_needed(instance: &Instance<'_>) -> bool {
@@ -31,16 +31,16 @@ pub(crate) fn complete(instance: &Instance<'_>, draft: Draft) -> Option<Draft> {
     if !is_needed(instance) || keeps_rules(instance, &draft) {
         return Some(draft);
     }
-    let bays = bays(instance, &draft);
+    let micro_batches = micro_batches(instance, &draft);
     let multiple = instance.problem.rules.micro_batches_multiple_of.get() as usize;
-    let surplus = bays.len() % multiple;
+    let surplus = micro_batches.len() % multiple;
     if surplus == 0 {
-        return to_draft(instance, bays);
+        return to_draft(instance, micro_batches);
     }
-    let more = split(instance, bays.clone(), multiple - surplus);
-    let fewer = merged(instance, bays, surplus);
+    let more = split(instance, micro_batches.clone(), multiple - surplus);
+    let fewer = merged(instance, micro_batches, surplus);
     let drafts = [more, fewer].into_iter().flatten();
-    let drafts = drafts.filter_map(|bays| to_draft(instance, bays));
+    let drafts = drafts.filter_map(|micro_batches| to_draft(instance, micro_batches));
     drafts.min_by(|a, b| a.step_time(instance).total_cmp(&b.step_time(instance)))
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn climbed(instance: &Instance<'_>, draft: Draft) -> Draft {
     if !is_needed(instance) {
         return draft;
     }
-    let climbed = to_draft(instance, climb(instance, bays(instance, &draft)));
+    let climbed = to_draft(instance, climb(instance, micro_batches(instance, &draft)));
     match climbed {
         Some(climbed) if climbed.step_time(instance) < draft.step_time(instance) => climbed,
         _ => draft,
@@ -81,55 +81,57 @@ fn busy_ranks(instance: &Instance<'_>, draft: &Draft) -> impl Iterator<Item = u3
     busy.into_iter().filter(|&ranks| ranks > 0)
 }
 
-fn bays(instance: &Instance<'_>, draft: &Draft) -> Vec<Bay> {
+fn micro_batches(instance: &Instance<'_>, draft: &Draft) -> Vec<DraftMicroBatch> {
     let mut bundles = vec![Bundle::empty(instance); draft.groups.len()];
     for placed in &draft.placed {
         bundles[placed.group as usize].add(instance, placed.class, placed.count);
     }
-    let mut bays: Vec<Bay> = vec![Vec::new(); draft.free.len()];
+    let mut micro_batches: Vec<DraftMicroBatch> = vec![Vec::new(); draft.free.len()];
     for (group, mut bundle) in draft.groups.iter().zip(bundles) {
         if !bundle.content.is_empty() {
             bundle.shape = Some(group.shape as usize);
-            bays[group.micro_batch as usize].push(bundle);
+            micro_batches[group.micro_batch as usize].push(bundle);
         }
     }
-    bays.retain(|bay| !bay.is_empty());
-    bays
+    micro_batches.retain(|micro_batch| !micro_batch.is_empty());
+    micro_batches
 }
 
 /// Gives every bundle ranks.
-fn to_draft(instance: &Instance<'_>, mut bays: Vec<Bay>) -> Option<Draft> {
+fn to_draft(instance: &Instance<'_>, mut micro_batches: Vec<DraftMicroBatch>) -> Option<Draft> {
     let mut draft = Draft::default();
     if !instance.problem.rules.no_idle_ranks {
-        for bay in bays {
-            let busy = smallest(instance, bay)?;
+        for micro_batch in micro_batches {
+            let busy = smallest(instance, micro_batch)?;
             open_groups(instance, &mut draft, busy)?;
         }
         return Some(draft);
     }
-    let mut filled: Vec<Option<Busy>> = vec![None; bays.len()];
+    let mut filled: Vec<Option<Busy>> = vec![None; micro_batches.len()];
     loop {
-        for (filled, bay) in filled.iter_mut().zip(&bays) {
+        for (filled, micro_batch) in filled.iter_mut().zip(&micro_batches) {
             if filled.is_none() {
-                *filled = busy(instance, bay);
+                *filled = busy(instance, micro_batch);
             }
         }
         let Some(lacking) = filled.iter().position(Option::is_none) else {
             break;
         };
         // A sequence of the micro-batch that has most of them, as a group of its own.
-        let of = |bay: &Bay| bay.iter().map(Bundle::num_sequences).sum::<u32>();
-        let others = (0..bays.len()).filter(|&bay| bay != lacking);
-        let donor = others.max_by_key(|&bay| of(&bays[bay]))?;
-        if of(&bays[donor]) <= of(&bays[lacking]) + 1 {
+        let of = |micro_batch: &DraftMicroBatch| {
+            micro_batch.iter().map(Bundle::num_sequences).sum::<u32>()
+        };
+        let others = (0..micro_batches.len()).filter(|&micro_batch| micro_batch != lacking);
+        let donor = others.max_by_key(|&micro_batch| of(&micro_batches[micro_batch]))?;
+        if of(&micro_batches[donor]) <= of(&micro_batches[lacking]) + 1 {
             return None;
         }
-        let giving = bays[donor]
+        let giving = micro_batches[donor]
             .iter_mut()
             .max_by_key(|bundle| bundle.num_sequences())?;
         let class = giving.take_shortest(instance)?;
-        bays[donor].retain(|bundle| !bundle.content.is_empty());
-        bays[lacking].push(Bundle::of(instance, &[(class, 1)]));
+        micro_batches[donor].retain(|bundle| !bundle.content.is_empty());
+        micro_batches[lacking].push(Bundle::of(instance, &[(class, 1)]));
         (filled[donor], filled[lacking]) = (None, None);
     }
     for busy in filled.into_iter().flatten() {
@@ -139,37 +141,40 @@ fn to_draft(instance: &Instance<'_>, mut bays: Vec<Bay>) -> Option<Draft> {
 }
 
 /// About the makespan of a micro-batch that keeps the rules, at nominal speed; without end where it can't, or is empty.
-fn within_rules(instance: &Instance<'_>, bay: &Bay) -> f64 {
-    let busy = if bay.is_empty() {
+fn within_rules(instance: &Instance<'_>, micro_batch: &DraftMicroBatch) -> f64 {
+    let busy = if micro_batch.is_empty() {
         None
     } else if instance.problem.rules.no_idle_ranks {
-        busy(instance, bay)
+        busy(instance, micro_batch)
     } else {
-        smallest(instance, bay.clone())
+        smallest(instance, micro_batch.clone())
     };
     busy.map_or(f64::INFINITY, |busy| busy.makespan)
 }
 
 /// A micro-batch with the smallest degrees that its bundles may have, where ranks may idle, made larger as far as that
 /// shortens it.
-fn smallest(instance: &Instance<'_>, bay: Bay) -> Option<Busy> {
-    let choices: Vec<Vec<Choice>> = bay.iter().map(|bundle| bundle.choices(instance)).collect();
-    let mut chosen = vec![0usize; bay.len()];
+fn smallest(instance: &Instance<'_>, micro_batch: DraftMicroBatch) -> Option<Busy> {
+    let choices: Vec<Vec<Choice>> = micro_batch
+        .iter()
+        .map(|bundle| bundle.choices(instance))
+        .collect();
+    let mut chosen = vec![0usize; micro_batch.len()];
     let degree = |group: usize, chosen: usize| choices[group].get(chosen).map(|c| c.degree);
     let mut free = instance.problem.cluster.num_devices();
-    for group in 0..bay.len() {
+    for group in 0..micro_batch.len() {
         free = free.checked_sub(degree(group, 0)?)?;
     }
     loop {
         let time = |&group: &usize| choices[group][chosen[group]].time;
-        let slowest = (0..bay.len()).max_by(|a, b| time(a).total_cmp(&time(b)))?;
+        let slowest = (0..micro_batch.len()).max_by(|a, b| time(a).total_cmp(&time(b)))?;
         let here = choices[slowest][chosen[slowest]];
         let faster = (chosen[slowest] + 1..choices[slowest].len()).find(|&larger| {
             let larger = choices[slowest][larger];
             larger.degree - here.degree <= free && larger.time < here.time
         });
         let Some(faster) = faster else {
-            let groups = bay.into_iter().enumerate();
+            let groups = micro_batch.into_iter().enumerate();
             let groups = groups.map(|(group, bundle)| (bundle, choices[group][chosen[group]]));
             return Some(Busy {
                 makespan: here.time,

@@ -2,7 +2,7 @@
 
 use lengthwise_cost::Span;
 
-use super::layout::{Bay, Layout};
+use super::layout::{Layout, LayoutMicroBatch};
 use super::table::{MAX_NODE_SIZE, MAX_NODES, Table};
 use crate::adaptive::random::Random;
 
@@ -139,7 +139,7 @@ impl Layout {
                         self.groups[group as usize].shape = shape;
                     }
                     let target = makespan;
-                    self.micro_batches[micro_batch] = Bay { target, free };
+                    self.micro_batches[micro_batch] = LayoutMicroBatch { target, free };
                     break;
                 }
             }

@@ -10,8 +10,8 @@ use crate::load::Load;
 /// allow, and gets a larger one as they become more.
 #[derive(Default)]
 pub(super) struct Layout {
-    pub(super) micro_batches: Vec<Bay>,
-    pub(super) groups: Vec<Bundle>,
+    pub(super) micro_batches: Vec<LayoutMicroBatch>,
+    pub(super) groups: Vec<LayoutGroup>,
     /// The group of each sequence.
     pub(super) group_of: Vec<Option<u32>>,
     /// Seconds that each group takes in each shape: `[group][shape]`.
@@ -20,18 +20,18 @@ pub(super) struct Layout {
     memories: Vec<u64>,
 }
 
-/// A micro-batch.
+/// A micro-batch of a layout.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bay {
+pub(super) struct LayoutMicroBatch {
     /// The makespan to keep.
     pub(super) target: f64,
     /// Devices that are in no group.
     pub(super) free: u32,
 }
 
-/// A group. Without sequences it has no devices either.
+/// A group of a layout. Without sequences it has no devices either.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bundle {
+pub(super) struct LayoutGroup {
     pub(super) micro_batch: u32,
     /// Its position in the table's shapes.
     pub(super) shape: u32,
@@ -42,9 +42,9 @@ pub(super) struct Bundle {
     pub(super) least_work: f64,
 }
 
-/// A way to place a sequence.
+/// A choice for a sequence.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Way {
+pub(super) struct Choice {
     pub(super) micro_batch: u32,
     /// The group that it joins, if it does not get one of its own.
     pub(super) group: Option<u32>,
@@ -73,7 +73,10 @@ impl Layout {
     pub(super) fn empty(table: &Table<'_, '_>, targets: &[f64]) -> Self {
         let free = table.num_devices;
         Layout {
-            micro_batches: targets.iter().map(|&target| Bay { target, free }).collect(),
+            micro_batches: targets
+                .iter()
+                .map(|&target| LayoutMicroBatch { target, free })
+                .collect(),
             group_of: vec![None; table.sequences.len()],
             ..Layout::default()
         }
@@ -174,16 +177,20 @@ impl Layout {
 
     /// What a group holds in some shape.
     pub(super) fn load(&self, table: &Table<'_, '_>, group: u32, shape: usize) -> Load {
-        let bundle = &self.groups[group as usize];
+        let LayoutGroup {
+            tokens,
+            num_sequences: sequences,
+            ..
+        } = self.groups[group as usize];
         Load {
             memory: self.memories(table, group)[shape],
-            tokens: bundle.tokens,
-            sequences: bundle.num_sequences,
+            tokens,
+            sequences,
         }
     }
 
     fn push_group(&mut self, table: &Table<'_, '_>, micro_batch: u32) -> u32 {
-        self.groups.push(Bundle {
+        self.groups.push(LayoutGroup {
             micro_batch,
             shape: 0,
             num_sequences: 0,
@@ -197,25 +204,25 @@ impl Layout {
     }
 
     /// Places a sequence.
-    pub(super) fn place(&mut self, table: &Table<'_, '_>, sequence: usize, way: Way) {
-        let group = way.group.unwrap_or_else(|| {
+    pub(super) fn place(&mut self, table: &Table<'_, '_>, sequence: usize, choice: Choice) {
+        let group = choice.group.unwrap_or_else(|| {
             let empty = self
                 .groups
                 .iter()
                 .position(|group| group.num_sequences == 0);
             match empty {
                 Some(empty) => {
-                    self.groups[empty].micro_batch = way.micro_batch;
+                    self.groups[empty].micro_batch = choice.micro_batch;
                     empty as u32
                 }
-                None => self.push_group(table, way.micro_batch),
+                None => self.push_group(table, choice.micro_batch),
             }
         });
         let before = self.degree(table, group);
         self.add(table, sequence, group);
-        self.groups[group as usize].shape = way.shape;
-        let bay = &mut self.micro_batches[way.micro_batch as usize];
-        bay.free = bay.free + before - table.shapes[way.shape as usize].degree;
+        self.groups[group as usize].shape = choice.shape;
+        let micro_batch = &mut self.micro_batches[choice.micro_batch as usize];
+        micro_batch.free = micro_batch.free + before - table.shapes[choice.shape as usize].degree;
     }
 
     /// Adds a sequence to a group, whose shape is then to be looked at.
@@ -252,8 +259,9 @@ impl Layout {
                 self.groups[group as usize].shape = smaller as u32;
             }
             let after = self.degree(table, group);
-            let bay = &mut self.micro_batches[self.groups[group as usize].micro_batch as usize];
-            bay.free = bay.free + before - after;
+            let micro_batch =
+                &mut self.micro_batches[self.groups[group as usize].micro_batch as usize];
+            micro_batch.free = micro_batch.free + before - after;
         }
     }
 
@@ -313,7 +321,7 @@ impl Layout {
     /// Adds an empty micro-batch.
     pub(super) fn open(&mut self, table: &Table<'_, '_>, target: f64) {
         let free = table.num_devices;
-        self.micro_batches.push(Bay { target, free });
+        self.micro_batches.push(LayoutMicroBatch { target, free });
     }
 
     /// Closes micro-batches that hold nothing, where their number is free.
@@ -330,14 +338,18 @@ impl Layout {
 
     /// Makes all makespans so many times as long.
     pub(super) fn scale_targets(&mut self, factor: f64) {
-        for bay in &mut self.micro_batches {
-            bay.target *= factor;
+        for micro_batch in &mut self.micro_batches {
+            micro_batch.target *= factor;
         }
     }
 
     /// Whether there are device-seconds enough for the whole batch.
     pub(super) fn has_devices_enough(&self, table: &Table<'_, '_>) -> bool {
-        let targets: f64 = self.micro_batches.iter().map(|bay| bay.target).sum();
+        let targets: f64 = self
+            .micro_batches
+            .iter()
+            .map(|micro_batch| micro_batch.target)
+            .sum();
         targets * f64::from(table.num_devices)
             >= table.instance.least_work() / table.speed * (1.0 - 1e-9)
     }
@@ -360,7 +372,10 @@ impl Layout {
 
     /// Seconds that the step takes where every makespan is as long as it may be.
     pub(super) fn step_time(&self, table: &Table<'_, '_>) -> f64 {
-        let targets = self.micro_batches.iter().map(|bay| bay.target);
+        let targets = self
+            .micro_batches
+            .iter()
+            .map(|micro_batch| micro_batch.target);
         targets.sum::<f64>() + table.instance.overhead * self.micro_batches.len() as f64
     }
 }

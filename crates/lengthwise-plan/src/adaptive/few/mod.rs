@@ -136,12 +136,12 @@ fn fill(
     deadline: Deadline,
 ) -> Option<Layout> {
     for _ in 0..MAX_PROLONGED {
-        for thrift in [0.5, 0.1, 0.9] {
+        for work_weight in [0.5, 0.1, 0.9] {
             if deadline.has_passed() {
                 return None;
             }
             let mut layout = Layout::empty(table, &targets);
-            rebuild(&mut layout, table, thrift, random);
+            rebuild(&mut layout, table, work_weight, random);
             if layout.is_complete(table) {
                 layout.tighten(table);
                 return Some(layout);

@@ -1,4 +1,4 @@
-//! Shortening the makespans of a layout, and mending what that breaks.
+//! Large neighbourhood search: shortening the makespans of a layout, and repairing it.
 
 use super::layout::Layout;
 use super::rebuild::{rebuild, take_apart};
@@ -15,8 +15,8 @@ const SHORTEST_STEP: f64 = 0.002;
 const LEAST_STEP: f64 = 1e-6;
 const LEAST_STEPS: f64 = 0.25;
 
-/// How often a layout that lacks a place for something is taken apart.
-const NUM_MENDS: usize = 12;
+/// How often a layout that lacks room for some sequence is taken apart.
+const NUM_REPAIRS: usize = 12;
 
 /// A layout that takes up to this part longer may take the place of the one that is searched from, for so many rounds.
 const DETOUR: f64 = 0.005;
@@ -46,7 +46,7 @@ pub(super) fn search(
         if trial.step_time(table) >= limit * (1.0 - 1e-7) || !trial.has_devices_enough(table) {
             continue;
         }
-        mend(&mut trial, &mut spare, table, random);
+        repair(&mut trial, &mut spare, table, random);
         if trial.is_complete(table) {
             trial.tighten(table);
             if trial.step_time(table) < limit {
@@ -72,14 +72,14 @@ pub(super) fn search(
     best
 }
 
-/// Takes out what does not keep the makespans and looks for places elsewhere; now and then in vain.
-fn mend(layout: &mut Layout, spare: &mut Layout, table: &Table<'_, '_>, random: &mut Random) {
+/// Takes out sequences that do not keep the makespans and looks for room elsewhere; now and then in vain.
+fn repair(layout: &mut Layout, spare: &mut Layout, table: &Table<'_, '_>, random: &mut Random) {
     for micro_batch in 0..layout.micro_batches.len() as u32 {
         layout.evict(table, micro_batch, random);
     }
     rebuild(layout, table, random.next(), random);
     let mut missing = layout.missing_work(table);
-    for _ in 0..NUM_MENDS {
+    for _ in 0..NUM_REPAIRS {
         if layout.is_complete(table) {
             return;
         }
@@ -103,7 +103,7 @@ fn shorten(layout: &mut Layout, table: &Table<'_, '_>, step: f64, random: &mut R
         * layout
             .micro_batches
             .iter()
-            .map(|bay| bay.target)
+            .map(|micro_batch| micro_batch.target)
             .sum::<f64>();
     let kind = random.next();
     if random.next() < LEAST_STEPS {
@@ -133,8 +133,8 @@ fn shorten(layout: &mut Layout, table: &Table<'_, '_>, step: f64, random: &mut R
             layout.micro_batches[random.below(num)].target += given;
         }
     } else {
-        for bay in &mut layout.micro_batches {
-            bay.target *= 1.0 - step * random.next();
+        for micro_batch in &mut layout.micro_batches {
+            micro_batch.target *= 1.0 - step * random.next();
         }
     }
 }
