@@ -5,9 +5,9 @@ use std::ops::Range;
 use lengthwise_core::{Bytes, Degree, Device, Sequence, SequenceIndex, Strategy, Tokens};
 use lengthwise_cost::{GroupShape, Span};
 
+use crate::group_budgets::GroupBudgets;
 use crate::load::Load;
 use crate::placement::{Devices, needs_runs};
-use crate::rooms::Rooms;
 use crate::rules::{check_degrees, check_rules, tightest_limit, too_many_tokens};
 use crate::{PlanError, Problem};
 
@@ -439,10 +439,10 @@ impl<'a> Instance<'a> {
 /// The shapes that groups can have on the cluster: one node where one is large enough, and many nodes where
 /// there are several.
 fn possible_shapes(problem: Problem<'_>) -> Result<Vec<Shape>, PlanError> {
-    let rooms = if needs_runs(problem) {
-        Rooms::of_runs(problem)
+    let group_budgets = if needs_runs(problem) {
+        GroupBudgets::of_runs(problem)
     } else {
-        Rooms::of_any(problem)
+        GroupBudgets::of_any(problem)
     };
     let mut shapes = Vec::new();
     let allowed = problem.space.strategies().iter();
@@ -450,7 +450,7 @@ fn possible_shapes(problem: Problem<'_>) -> Result<Vec<Shape>, PlanError> {
     for &strategy in allowed {
         let degree = strategy.degree();
         for span in [Span::OneNode, Span::ManyNodes] {
-            if let Some(best_budget) = rooms.best_budget(degree.get(), span) {
+            if let Some(best_budget) = group_budgets.best_budget(degree.get(), span) {
                 shapes.push(Shape {
                     strategy,
                     span,

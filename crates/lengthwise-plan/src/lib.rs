@@ -17,6 +17,7 @@ mod error;
 mod exhaustive;
 mod explain;
 mod flexsp;
+mod group_budgets;
 mod homogeneous;
 mod instance;
 mod kind;
@@ -27,7 +28,6 @@ mod options;
 mod patterns;
 mod placement;
 mod planner;
-mod rooms;
 mod rules;
 mod static_degree;
 

@@ -6,35 +6,35 @@ use crate::Problem;
 use crate::instance::budget_of;
 
 /// For each span and degree the largest budget that all devices of a group can have, as far as there are such groups.
-pub(crate) struct Rooms {
+pub(crate) struct GroupBudgets {
     one_node: Vec<Option<u64>>,
     many_nodes: Vec<Option<u64>>,
 }
 
-impl Rooms {
+impl GroupBudgets {
     /// Of groups on any devices.
     pub(crate) fn of_any(problem: Problem<'_>) -> Self {
-        let mut rooms = Rooms::none(problem);
+        let mut group_budgets = GroupBudgets::none(problem);
         let mut all = Vec::new();
         for mut budgets in budgets_by_node(problem) {
             budgets.sort_unstable_by(|a, b| b.cmp(a));
             for (weakest, &budget) in budgets.iter().enumerate() {
-                raise(&mut rooms.one_node[weakest + 1], budget);
+                raise(&mut group_budgets.one_node[weakest + 1], budget);
             }
             all.extend(budgets);
         }
         if problem.cluster.num_nodes() > 1 {
             all.sort_unstable_by(|a, b| b.cmp(a));
             for (weakest, &budget) in all.iter().enumerate().skip(1) {
-                raise(&mut rooms.many_nodes[weakest + 1], budget);
+                raise(&mut group_budgets.many_nodes[weakest + 1], budget);
             }
         }
-        rooms
+        group_budgets
     }
 
     /// Of groups that are runs of ranks that begin at multiples of their degrees, which are powers of two.
     pub(crate) fn of_runs(problem: Problem<'_>) -> Self {
-        let mut rooms = Rooms::none(problem);
+        let mut group_budgets = GroupBudgets::none(problem);
         let nodes = budgets_by_node(problem).into_iter().enumerate();
         let ranks: Vec<(usize, u64)> = nodes
             .flat_map(|(node, budgets)| budgets.into_iter().map(move |budget| (node, budget)))
@@ -44,19 +44,19 @@ impl Rooms {
             for run in ranks.chunks_exact(degree) {
                 let budget = run.iter().map(|&(_, budget)| budget).min().unwrap_or(0);
                 let span = if run[0].0 == run[degree - 1].0 {
-                    &mut rooms.one_node
+                    &mut group_budgets.one_node
                 } else {
-                    &mut rooms.many_nodes
+                    &mut group_budgets.many_nodes
                 };
                 raise(&mut span[degree], budget);
             }
         }
-        rooms
+        group_budgets
     }
 
     fn none(problem: Problem<'_>) -> Self {
         let degrees = problem.cluster.num_devices() as usize + 1;
-        Rooms {
+        GroupBudgets {
             one_node: vec![None; degrees],
             many_nodes: vec![None; degrees],
         }
