@@ -13,7 +13,7 @@
 //! [`CommError::PeerFailed`], and `run_ranks` returns the failure it began with. Ranks that wait
 //! for each other in different calls are found out at once, with who waits for whom ([`CommError::Deadlock`]).
 //!
-//! [`run_ranks_with`] makes the same threads keep the pace of a described cluster ([`Emulation`]).
+//! [`run_ranks_with`] makes the same threads emulate a described cluster, on virtual clocks ([`Emulation`]).
 //!
 //! ```
 //! use lengthwise_comm::{CommError, Communicator, PendingGather, run_ranks};

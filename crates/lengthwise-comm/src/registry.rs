@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lengthwise_core::Rank;
 
-use crate::emulation::Pace;
+use crate::emulation::EmulatedCluster;
 use crate::failure::{Failure, FailureKind, Fate};
 use crate::rendezvous::{GaveUp, Group, lock};
 use crate::{CommError, Wait};
@@ -16,31 +16,35 @@ use crate::{CommError, Wait};
 pub(crate) struct World<T> {
     fate: Arc<Fate>,
     /// Where the cluster is emulated.
-    pace: Option<Arc<Pace>>,
+    emulated: Option<Arc<EmulatedCluster>>,
     everyone: Arc<Group<T>>,
     groups: Mutex<HashMap<Vec<Rank>, Arc<Group<T>>>>,
 }
 
 impl<T> World<T> {
-    pub fn new(num_ranks: usize, pace: Option<Arc<Pace>>, longest_wait: Duration) -> Self {
+    pub fn new(
+        num_ranks: usize,
+        emulated: Option<Arc<EmulatedCluster>>,
+        longest_wait: Duration,
+    ) -> Self {
         let fate = Arc::new(Fate::new(num_ranks, longest_wait));
         let members: Vec<Rank> = (0..num_ranks as u32).map(Rank).collect();
         let everyone = Arc::new(Group::new(
             members.clone(),
             Arc::clone(&fate),
-            pace.as_ref(),
+            emulated.as_ref(),
         ));
         World {
             fate,
-            pace,
+            emulated,
             groups: Mutex::new(HashMap::from([(members, Arc::clone(&everyone))])),
             everyone,
         }
     }
 
-    /// What ranks are held to where the cluster is emulated.
-    pub fn pace(&self) -> Option<&Arc<Pace>> {
-        self.pace.as_ref()
+    /// The emulated cluster, if there is one.
+    pub fn emulated(&self) -> Option<&Arc<EmulatedCluster>> {
+        self.emulated.as_ref()
     }
 
     /// The group of all ranks.
@@ -70,7 +74,7 @@ impl<T> World<T> {
         let mut groups = lock(&self.groups);
         let group = groups.entry(sorted).or_insert_with_key(|members| {
             let fate = Arc::clone(&self.fate);
-            Arc::new(Group::new(members.clone(), fate, self.pace.as_ref()))
+            Arc::new(Group::new(members.clone(), fate, self.emulated.as_ref()))
         });
         Ok((Arc::clone(group), group_rank))
     }
@@ -179,8 +183,8 @@ impl<T> World<T> {
         for group in groups {
             group.wake();
         }
-        if let Some(pace) = &self.pace {
-            pace.wake();
+        if let Some(emulated) = &self.emulated {
+            emulated.wake();
         }
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use lengthwise_core::Rank;
 
-use crate::emulation::{GroupPaths, Moved, Pace, Transfer};
+use crate::emulation::{EmulatedCluster, GroupPaths, Moved, Transfer};
 use crate::failure::Fate;
 use crate::{Call, CommError, Wait};
 
@@ -50,7 +50,7 @@ pub(crate) struct Group<T> {
     members: Vec<Rank>,
     fate: Arc<Fate>,
     /// How its calls go where the cluster is emulated.
-    paced: Option<(Arc<Pace>, GroupPaths)>,
+    emulated: Option<(Arc<EmulatedCluster>, GroupPaths)>,
     num_calls: Vec<AtomicU64>,
     /// By position of the call, counted from 1.
     slots: Mutex<HashMap<u64, Arc<Slot<T>>>>,
@@ -106,9 +106,13 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<T> Group<T> {
-    pub fn new(members: Vec<Rank>, fate: Arc<Fate>, pace: Option<&Arc<Pace>>) -> Self {
+    pub fn new(
+        members: Vec<Rank>,
+        fate: Arc<Fate>,
+        emulated: Option<&Arc<EmulatedCluster>>,
+    ) -> Self {
         Group {
-            paced: pace.map(|pace| (Arc::clone(pace), pace.paths(&members))),
+            emulated: emulated.map(|emulated| (Arc::clone(emulated), emulated.paths(&members))),
             num_calls: members.iter().map(|_| AtomicU64::new(0)).collect(),
             members,
             fate,
@@ -182,9 +186,9 @@ impl<T> Group<T> {
     }
 
     fn begin_transfer(&self, slot: &Slot<T>, posts: &Posts<T>) -> Option<Arc<Transfer>> {
-        let (pace, paths) = self.paced.as_ref()?;
+        let (emulated, paths) = self.emulated.as_ref()?;
         let Posts { arrival, moved, .. } = posts;
-        Some(pace.begin(&slot.call, &self.members, paths, *arrival, moved))
+        Some(emulated.begin(&slot.call, &self.members, paths, *arrival, moved))
     }
 
     /// Lets everyone who waits look at the [`Fate`] again, after it has changed.

@@ -11,7 +11,7 @@ use lengthwise_core::Rank;
 use lengthwise_tensor::Backend;
 use thiserror::Error;
 
-use crate::emulation::{Emulation, Pace, RankPace};
+use crate::emulation::{EmulatedCluster, Emulation, VirtualClock};
 use crate::failure::{Failure, FailureKind};
 use crate::registry::World;
 use crate::{CommError, ThreadCommunicator};
@@ -19,7 +19,7 @@ use crate::{CommError, ThreadCommunicator};
 /// How the ranks of a world run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorldOptions {
-    /// The cluster whose pace they keep; `None` to run as fast as they can.
+    /// The cluster that they emulate; `None` to run as fast as they can.
     pub emulation: Option<Emulation>,
     /// For how long a rank waits in one call for others that compute. Then it fails with
     /// [`CommError::WaitedTooLong`], which says who waits for whom. Ranks that wait for each other need no time limit.
@@ -127,8 +127,10 @@ where
             "the emulated cluster has {num_devices} devices, each of which needs one backend"
         );
     }
-    let pace = emulation.as_ref().map(|one| Arc::new(Pace::new(one)));
-    let world = Arc::new(World::new(backends.len(), pace, *longest_wait));
+    let emulated = emulation
+        .as_ref()
+        .map(|one| Arc::new(EmulatedCluster::new(one)));
+    let world = Arc::new(World::new(backends.len(), emulated, *longest_wait));
     let outcomes: Vec<Outcome<R, E>> = thread::scope(|scope| {
         let (world, body) = (&world, &body);
         let threads: Vec<_> = (0..)
@@ -138,14 +140,15 @@ where
                 thread::Builder::new()
                     .name(format!("rank {rank}"))
                     .spawn_scoped(scope, move || {
-                        let pace = (world.pace()).map(|pace| RankPace::start(pace.clone(), rank));
-                        let of_rank = pace.clone();
+                        let clock = (world.emulated())
+                            .map(|emulated| VirtualClock::start(emulated.clone(), rank));
+                        let of_rank = clock.clone();
                         let outcome = run_rank(world, rank, || {
                             let world = Arc::clone(world);
                             body(ThreadCommunicator::new(world, rank, backend, of_rank))
                         });
-                        if let Some(pace) = pace {
-                            pace.end_turn();
+                        if let Some(clock) = clock {
+                            clock.end_turn();
                         }
                         outcome
                     })

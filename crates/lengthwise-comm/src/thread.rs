@@ -6,7 +6,7 @@ use lengthwise_core::{Rank, Seconds};
 use lengthwise_tensor::{Backend, Tensor, TensorError};
 
 use crate::communicator::{Communicator, PendingGather, ReduceOp};
-use crate::emulation::{Moved, RankPace};
+use crate::emulation::{Moved, VirtualClock};
 use crate::failure::FailureKind;
 use crate::registry::World;
 use crate::rendezvous::{Arrival, Group, Parcel, Ticket};
@@ -43,7 +43,7 @@ pub struct ThreadCommunicator<B: Backend> {
     backend: B,
     counters: Arc<Counters>,
     /// The rank's clock where the cluster is emulated.
-    pace: Option<Arc<RankPace>>,
+    clock: Option<Arc<VirtualClock>>,
 }
 
 /// An all-gather among threads: the piece is posted; to drop it is to do without the others'.
@@ -67,7 +67,7 @@ impl<B: Backend> ThreadCommunicator<B> {
         world: Arc<World<B::Tensor>>,
         rank: Rank,
         backend: B,
-        pace: Option<Arc<RankPace>>,
+        clock: Option<Arc<VirtualClock>>,
     ) -> Self {
         ThreadCommunicator {
             group: Arc::clone(world.everyone()),
@@ -75,7 +75,7 @@ impl<B: Backend> ThreadCommunicator<B> {
             me: rank.index(),
             backend,
             counters: Arc::default(),
-            pace,
+            clock,
         }
     }
 
@@ -102,8 +102,8 @@ impl<B: Backend> ThreadCommunicator<B> {
         parcel: Parcel<B::Tensor>,
         moved: Moved,
     ) -> Result<Ticket<B::Tensor>> {
-        let arrival = self.pace.as_ref().map(|pace| Arrival {
-            at: pace.arrival(),
+        let arrival = self.clock.as_ref().map(|clock| Arrival {
+            at: clock.arrival(),
             moved,
         });
         (self.group).post(self.me, position, call.clone(), parcel, arrival)
@@ -115,15 +115,15 @@ impl<B: Backend> ThreadCommunicator<B> {
         read: impl FnOnce(&mut [Option<Parcel<B::Tensor>>]) -> X,
     ) -> Result<X> {
         let explain = |gave_up| self.world.explain(self.global_rank(), gave_up);
-        let Some(pace) = &self.pace else {
+        let Some(clock) = &self.clock else {
             let (waited, result) = ticket.read(read);
             self.counters.count_wait(waited);
             return result.map_err(explain);
         };
-        pace.while_waiting(|| {
+        clock.while_waiting(|| {
             let read = ticket.read(read).1.map_err(explain)?;
             if let Some(transfer) = ticket.transfer() {
-                let waited = pace.wait(&transfer, self.group.fate())?;
+                let waited = clock.wait(&transfer, self.group.fate())?;
                 self.counters.count_wait(waited);
             }
             Ok(read)
@@ -171,8 +171,8 @@ impl<B: Backend> ThreadCommunicator<B> {
 
     /// Makes a call. An error has put this rank out of step with the others, so it fails the world.
     fn call<X>(&self, call: impl FnOnce() -> Result<X>) -> Result<X> {
-        if let Some(pace) = &self.pace {
-            pace.stop();
+        if let Some(clock) = &self.clock {
+            clock.stop();
         }
         let result = call();
         if let Err(error) = &result {
@@ -181,8 +181,8 @@ impl<B: Backend> ThreadCommunicator<B> {
                 FailureKind::Communication(error.clone()),
             );
         }
-        if let Some(pace) = &self.pace {
-            pace.go_on();
+        if let Some(clock) = &self.clock {
+            clock.go_on();
         }
         result
     }
@@ -405,7 +405,7 @@ impl<B: Backend> Communicator for ThreadCommunicator<B> {
     }
 
     fn emulated_time(&self) -> Option<Seconds> {
-        self.pace.as_ref().map(|pace| pace.now())
+        self.clock.as_ref().map(|clock| clock.now())
     }
 
     fn group(&self, members: &[Rank]) -> Result<Self> {

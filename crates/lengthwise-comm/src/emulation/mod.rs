@@ -1,6 +1,6 @@
-//! An emulated cluster: threads that keep the pace of described devices and links.
+//! An emulated cluster: threads that are held to the speeds of described devices and links by virtual clocks.
 //!
-//! Data and results are those of any other run; only time is added. Every rank has a clock of its own:
+//! Data and results are those of any other run; only time is added. Every rank has a virtual clock:
 //!
 //! ```text
 //! computes      its thread's processor time, divided by the part of a core that its device stands for
@@ -13,22 +13,22 @@
 //! busy and a thread is late, what it computes next makes up for it. Transfers never make up for anything: from the
 //! moment all members have really come, a call takes what the links need. At a barrier, clocks that are behind are set.
 //!
-//! As many ranks compute at once as there are cores, those first that are furthest behind. So processor time is that of
+//! As many ranks compute at once as there are cores, those first whose clocks are furthest behind. So processor time is that of
 //! a thread which has a core to itself, however many ranks there are.
 
+mod core_scheduler;
+mod emulated_cluster;
 mod moved;
-mod pace;
-mod rank_pace;
 mod thread_time;
-mod turnstile;
+mod virtual_clock;
 
 use lengthwise_core::Cluster;
 use lengthwise_cost::ClusterLinks;
 use thiserror::Error;
 
+pub(crate) use emulated_cluster::{EmulatedCluster, GroupPaths, Transfer};
 pub(crate) use moved::Moved;
-pub(crate) use pace::{GroupPaths, Pace, Transfer};
-pub(crate) use rank_pace::RankPace;
+pub(crate) use virtual_clock::VirtualClock;
 
 /// A cluster that the threads of this machine stand for.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,8 +94,8 @@ impl EmulationError {
 }
 
 impl Emulation {
-    /// The part of the cores that all devices together stand for where nothing else is said. What is left lets threads
-    /// that are late catch up, and plans be drawn up meanwhile.
+    /// The default part of the cores that all devices together stand for. The rest lets threads that are late catch up, and
+    /// plans be drawn up meanwhile.
     const USED: f64 = 0.5;
 
     /// A cluster whose devices of nominal speed each compute as fast as `core_fraction` of one of this machine's

@@ -1,4 +1,4 @@
-//! When calls of a world end.
+//! The devices and links of an emulated cluster: when calls of a world end.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
@@ -8,20 +8,21 @@ use lengthwise_core::{Cluster, Rank};
 use lengthwise_network::{Crossing, Traffic, Wiring};
 
 use super::Emulation;
+use super::core_scheduler::CoreScheduler;
 use super::moved::{self, Moved};
-use super::turnstile::Turnstile;
 use crate::failure::Fate;
 use crate::rendezvous::lock;
 use crate::{Call, CommError};
 
-/// What a world's ranks are held to. Times are seconds since it was made.
+/// The state that all ranks of a world share: links with the transfers on them, and turns on this machine's cores. Times are
+/// seconds since it was made.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct EmulatedCluster {
     cluster: Cluster,
     wiring: Wiring,
     /// The part of a core that each rank's device stands for.
     core_fractions: Vec<f64>,
-    pub(super) turnstile: Turnstile,
+    pub(super) core_scheduler: CoreScheduler,
     epoch: Instant,
     under_way: Mutex<UnderWay>,
     changed: Condvar,
@@ -82,7 +83,7 @@ impl Transfer {
     }
 }
 
-impl Pace {
+impl EmulatedCluster {
     pub fn new(emulation: &Emulation) -> Self {
         let cluster = emulation.cluster().clone();
         let mut traffic = Traffic::new();
@@ -91,8 +92,8 @@ impl Pace {
         let core_fractions: Vec<f64> = devices
             .map(|device| device.speed().get() * emulation.core_fraction())
             .collect();
-        Pace {
-            turnstile: Turnstile::new(emulation.num_cores(), core_fractions.len()),
+        EmulatedCluster {
+            core_scheduler: CoreScheduler::new(emulation.num_cores(), core_fractions.len()),
             cluster,
             wiring,
             core_fractions,

@@ -1,19 +1,20 @@
-//! One rank's clock.
+//! The virtual clock of one rank.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lengthwise_core::{Rank, Seconds};
 
-use super::{Pace, Transfer, thread_time};
+use super::{EmulatedCluster, Transfer, thread_time};
 use crate::CommError;
 use crate::failure::Fate;
 use crate::rendezvous::lock;
 
-/// The clock of a rank, and whether it is its turn to compute. Used by the rank's own thread alone.
+/// The virtual clock of a rank: it advances by processor time as the rank computes, and by the links' time as it waits. Used
+/// by the rank's own thread alone.
 #[derive(Debug)]
-pub(crate) struct RankPace {
-    pace: Arc<Pace>,
+pub(crate) struct VirtualClock {
+    emulated: Arc<EmulatedCluster>,
     rank: Rank,
     state: Mutex<State>,
 }
@@ -27,12 +28,12 @@ struct State {
     has_turn: bool,
 }
 
-impl RankPace {
+impl VirtualClock {
     /// The clock of the calling thread, which starts to compute as soon as it is its turn.
-    pub fn start(pace: Arc<Pace>, rank: Rank) -> Arc<Self> {
-        pace.turnstile.take(rank.index(), 0.0);
-        Arc::new(RankPace {
-            pace,
+    pub fn start(emulated: Arc<EmulatedCluster>, rank: Rank) -> Arc<Self> {
+        emulated.core_scheduler.take(rank.index(), 0.0);
+        Arc::new(VirtualClock {
+            emulated,
             rank,
             state: Mutex::new(State {
                 now: 0.0,
@@ -42,9 +43,9 @@ impl RankPace {
         })
     }
 
-    /// The rank has computed up to here. Until [`RankPace::go_on`], nothing that its thread does takes time.
+    /// The rank has computed up to here. Until [`VirtualClock::go_on`], nothing that its thread does takes time.
     pub fn stop(&self) {
-        lock(&self.state).compute(self.pace.core_fraction(self.rank));
+        lock(&self.state).compute(self.emulated.core_fraction(self.rank));
     }
 
     /// The rank computes from here on.
@@ -60,7 +61,7 @@ impl RankPace {
     /// What the clock shows, while computing.
     pub fn now(&self) -> Seconds {
         let mut state = lock(&self.state);
-        state.compute(self.pace.core_fraction(self.rank));
+        state.compute(self.emulated.core_fraction(self.rank));
         Seconds::new(state.now).unwrap_or(Seconds::ZERO)
     }
 
@@ -69,15 +70,15 @@ impl RankPace {
         self.end_turn();
         let result = wait();
         let now = self.arrival();
-        self.pace.turnstile.take(self.rank.index(), now);
+        self.emulated.core_scheduler.take(self.rank.index(), now);
         lock(&self.state).has_turn = true;
         result
     }
 
-    /// Waits for the end of a transfer, inside [`RankPace::while_waiting`]; returns how long the rank has waited, by its
+    /// Waits for the end of a transfer, inside [`VirtualClock::while_waiting`]; returns how long the rank has waited, by its
     /// clock, for other members to come.
     pub fn wait(&self, transfer: &Transfer, fate: &Fate) -> Result<Duration, CommError> {
-        let end = self.pace.wait(transfer, fate)?;
+        let end = self.emulated.wait(transfer, fate)?;
         let mut state = lock(&self.state);
         let waited = transfer.start_by_clocks().min(end) - state.now;
         state.now = state.now.max(end);
@@ -87,7 +88,7 @@ impl RankPace {
     /// Gives the turn to compute back, at the latest when the rank has finished.
     pub fn end_turn(&self) {
         if std::mem::take(&mut lock(&self.state).has_turn) {
-            self.pace.turnstile.give_back();
+            self.emulated.core_scheduler.give_back();
         }
     }
 }

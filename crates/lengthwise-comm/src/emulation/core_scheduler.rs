@@ -1,4 +1,5 @@
-//! Who computes: as many ranks at once as there are cores, and those first whose clocks are furthest behind.
+//! A scheduler of cores: as many ranks compute at once as there are cores, those first whose virtual clocks are furthest
+//! behind.
 
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -7,7 +8,7 @@ use crate::rendezvous::lock;
 
 /// Turns, of which there are as many as ranks may compute at once.
 #[derive(Debug)]
-pub struct Turnstile {
+pub struct CoreScheduler {
     state: Mutex<State>,
     /// One for each rank.
     granted: Vec<Condvar>,
@@ -20,10 +21,10 @@ struct State {
     waiting: BTreeSet<(u128, usize)>,
 }
 
-impl Turnstile {
+impl CoreScheduler {
     /// `num_turns` turns for `num_ranks` ranks.
     pub fn new(num_turns: usize, num_ranks: usize) -> Self {
-        Turnstile {
+        CoreScheduler {
             state: Mutex::new(State {
                 num_free: num_turns.max(1),
                 waiting: BTreeSet::new(),
@@ -69,25 +70,25 @@ mod tests {
 
     #[test]
     fn turns_go_to_who_is_furthest_behind() {
-        let turnstile = Turnstile::new(1, 4);
+        let core_scheduler = CoreScheduler::new(1, 4);
         let (sender, order) = mpsc::channel();
-        turnstile.take(0, 0.0);
+        core_scheduler.take(0, 0.0);
         thread::scope(|scope| {
             for (rank, clock) in [(1, 3.0), (2, 1.0), (3, 2.0)] {
-                let (turnstile, sender) = (&turnstile, sender.clone());
+                let (core_scheduler, sender) = (&core_scheduler, sender.clone());
                 scope.spawn(move || {
-                    turnstile.take(rank, clock);
+                    core_scheduler.take(rank, clock);
                     sender.send(rank).unwrap();
-                    turnstile.give_back();
+                    core_scheduler.give_back();
                 });
             }
-            while lock(&turnstile.state).waiting.len() < 3 {
+            while lock(&core_scheduler.state).waiting.len() < 3 {
                 thread::sleep(Duration::from_millis(1));
             }
-            turnstile.give_back();
+            core_scheduler.give_back();
         });
         drop(sender);
         assert_eq!(order.into_iter().collect::<Vec<_>>(), [2, 3, 1]);
-        assert_eq!(lock(&turnstile.state).num_free, 1);
+        assert_eq!(lock(&core_scheduler.state).num_free, 1);
     }
 }
