@@ -1,4 +1,4 @@
-"""The lines of docs/python.md do what the page says."""
+"""The lines of README.md and docs/python.md do what these say."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "python.md"
+README = ROOT / "README.md"
 
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", re.DOTALL)
 
@@ -31,3 +33,12 @@ def test_the_page_prints_what_it_says(tmp_path: Path, monkeypatch: pytest.Monkey
         num_blocks += 1
     assert num_blocks == text.count("```python")
     assert (tmp_path / "plan.svg").exists()
+
+
+def test_the_readme_plans(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = BLOCK.findall(README.read_text())
+    exec(compile(block[0], str(README), "exec"), {})
+    step_s, gap, *work = capsys.readouterr().out.split(maxsplit=2)
+    assert float(step_s) > 0
+    assert 0 <= float(gap) < 0.01
+    assert work
