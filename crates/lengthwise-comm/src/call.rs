@@ -1,4 +1,4 @@
-//! What the members of a group must agree on.
+//! Calls: what the members of a group must agree on.
 
 use std::fmt;
 

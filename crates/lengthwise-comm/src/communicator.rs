@@ -1,4 +1,4 @@
-//! What ranks can do together.
+//! The communicator: collectives of ranks.
 
 use std::fmt;
 

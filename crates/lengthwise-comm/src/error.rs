@@ -1,4 +1,4 @@
-//! What can go wrong among ranks.
+//! The errors of ranks.
 
 use std::time::Duration;
 

@@ -139,7 +139,7 @@ impl<T> World<T> {
             GaveUp::Failed(error) => error,
             GaveUp::Stuck => {
                 let waits = self.waits();
-                // Who waits for a rank that has finished knows more.
+                // A rank that waits for one that has finished knows more.
                 let is_finished = |rank: &&Rank| self.fate.is_finished(**rank);
                 let finished = (waits.iter())
                     .find_map(|wait| Some((wait.missing.iter().find(is_finished)?, wait)));

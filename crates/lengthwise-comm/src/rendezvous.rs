@@ -1,11 +1,11 @@
-//! Where the members of a group meet: one slot for each call, into which each of them posts.
+//! The rendezvous of the members of a group: one slot for each call, into which each of them posts.
 //!
 //! ```text
 //! group [0 1 2]      slots by call     0: complete, gone     1: A . C     2: . . C
 //!   rank 0 has posted in 0 and 1 and waits in 1; rank 1 computes; rank 2 has prefetched 2 and waits for nothing
 //! ```
 //!
-//! What is posted never changes, so members take it as soon as all of it is there and go on without a second
+//! Posted data never change, so members take them as soon as all are there and go on without a second
 //! meeting. A slot leaves the group when its last member has posted, since nobody will look for it any more, and is
 //! freed with the last ticket for it. Members that have read a slot may therefore meet again under the same number.
 

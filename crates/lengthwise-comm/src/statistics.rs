@@ -1,4 +1,4 @@
-//! What a rank's communication amounts to.
+//! Sums over a rank's communication.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

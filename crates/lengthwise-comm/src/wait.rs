@@ -1,4 +1,4 @@
-//! Who waits for whom.
+//! Waits: the ranks that wait, and for which others.
 
 use std::fmt;
 

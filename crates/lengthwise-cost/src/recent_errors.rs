@@ -1,4 +1,4 @@
-//! How far predictions have been off lately.
+//! The errors of recent predictions.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! Where links are.
+//! The places of links.
 
 use std::fmt;
 

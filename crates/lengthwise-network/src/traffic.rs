@@ -1,7 +1,7 @@
-//! What is under way, as time passes from outside.
+//! The transfers under way, as time passes from outside.
 //!
 //! A transfer waits for its latency, then its bytes flow over its route and share links with all else that flows.
-//! Whoever advances the time learns what has ended until then, at which moment to the bit of a simulation.
+//! Advancing the time returns the transfers that have ended until then, at the same moments to the bit as in a simulation.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;

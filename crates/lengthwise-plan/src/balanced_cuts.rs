@@ -1,4 +1,4 @@
-//! Where a batch is cut into micro-batches of about as many tokens, as the published algorithm does.
+//! The cuts of a batch into micro-batches of about as many tokens, as the published algorithm makes them.
 
 use std::ops::Range;
 

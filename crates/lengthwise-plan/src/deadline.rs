@@ -1,4 +1,4 @@
-//! When to stop for lack of time.
+//! The deadline of a search.
 
 use std::time::{Duration, Instant};
 

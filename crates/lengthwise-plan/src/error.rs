@@ -1,4 +1,4 @@
-//! Why a batch can't be planned, and what would help.
+//! The reasons why a batch can't be planned, and hints.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! What a length needs and may use, and how many tokens devices can hold: the reasons that planners have for a degree.
+//! The reasons that planners have for a degree: the strategies that a length needs and may use, and the tokens that devices
+//! hold.
 
 use lengthwise_core::{
     Bytes, Cluster, Degree, PlanRules, Seconds, Strategy, StrategySpace, Tokens,

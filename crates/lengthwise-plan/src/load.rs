@@ -1,4 +1,4 @@
-//! What sequences take of a group, and what groups have.
+//! The load of a group: what its sequences take of each of its capacities.
 
 use std::ops::{Add, Sub};
 

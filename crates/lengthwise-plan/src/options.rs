@@ -1,4 +1,4 @@
-//! What planners can be told.
+//! Options of planners.
 
 use std::num::NonZero;
 use std::time::Duration;

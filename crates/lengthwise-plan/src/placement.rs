@@ -371,7 +371,7 @@ pub(crate) fn needs_runs(problem: Problem<'_>) -> bool {
 fn find_run(devices: &Devices, runs: &FreeRuns, degree: u32, budget: u64) -> Option<Allocation> {
     let mut best: Option<(bool, f64, u32, Allocation)> = None;
     for (free_len, first) in runs.places(degree) {
-        // What comes later is in no smaller a run.
+        // Later ones are in no smaller runs.
         if best.as_ref().is_some_and(|&(is_far, .., ref allocation)| {
             devices.equal && !is_far && allocation.budget >= budget
         }) {

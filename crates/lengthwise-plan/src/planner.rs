@@ -1,4 +1,4 @@
-//! What every planner takes and returns.
+//! The arguments and results of every planner.
 
 use std::time::{Duration, Instant};
 

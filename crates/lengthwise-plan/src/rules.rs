@@ -1,4 +1,4 @@
-//! Which limit of groups binds first, and rules that no plan can keep.
+//! The limit of groups that binds first, and rules that no plan can keep.
 
 use lengthwise_core::{Degree, PlanRules, StrategySpace};
 

@@ -1,4 +1,4 @@
-//! What the parts of a step cost, whoever measured or described them.
+//! The costs of the parts of a step, measured or described.
 
 use lengthwise_core::{Bytes, Seconds};
 use lengthwise_cost::{ClusterLinks, CostModel, ExchangeEfficiency};

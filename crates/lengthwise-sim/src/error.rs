@@ -1,4 +1,4 @@
-//! What can't be simulated.
+//! The reasons why a step can't be simulated.
 
 use lengthwise_core::{PlanViolation, Rank, Strategy};
 use thiserror::Error;

@@ -1,4 +1,4 @@
-//! What a simulated step was like.
+//! The outcome of a simulated step.
 
 use lengthwise_core::{ActivityClass, Bytes, Seconds};
 use lengthwise_network::LinkPlace;

@@ -1,4 +1,4 @@
-//! Why a run could not begin or go on.
+//! The reasons why a run could not begin or go on.
 
 use lengthwise_comm::CommError;
 use lengthwise_core::{CoreError, PlanViolation, Rank};

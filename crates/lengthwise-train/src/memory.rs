@@ -1,4 +1,4 @@
-//! What a rank's device must hold: fixed bytes, and bytes for each of its tokens.
+//! The memory model of a rank's device: fixed bytes, and bytes for each of its tokens.
 //!
 //! The figures count the tensors that the executor holds at its fullest moment, the backward of a layer. They
 //! are upper bounds: `tests/memory.rs` holds them against the bytes that devices counted.

@@ -1,4 +1,4 @@
-//! What a training run is made of.
+//! The options of a training run.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What a run tells of itself while it goes on, and at its end.
+//! The records that a run hands out while it goes on, and at its end.
 
 use lengthwise_core::{Bytes, GlobalBatch, Plan, Seconds, TraceEvent};
 use lengthwise_plan::PlanReport;

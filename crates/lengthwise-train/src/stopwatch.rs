@@ -1,4 +1,4 @@
-//! How long something took, really and on an emulated cluster.
+//! A stopwatch for real time and for that of an emulated cluster.
 
 use std::time::Instant;
 

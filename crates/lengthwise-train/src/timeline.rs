@@ -1,4 +1,4 @@
-//! What a rank notes of its own time while a step is traced.
+//! A rank's notes of its own time while a step is traced.
 //!
 //! The executor says what it turns to, communicators when the rank comes to a call and leaves it. In between it
 //! computes, so a traced step has no gaps:

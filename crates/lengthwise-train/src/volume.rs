@@ -1,4 +1,4 @@
-//! What a run sends: bytes of every micro-batch, and bytes of every token.
+//! The communication volume of a run: bytes of every micro-batch, and bytes of every token.
 
 use lengthwise_core::{Activations, Bytes};
 

@@ -1,4 +1,4 @@
-//! What a call moves.
+//! The bytes that a call moves.
 
 use lengthwise_core::{Cluster, Rank};
 use lengthwise_network::{Crossing, Wiring};

@@ -1,4 +1,4 @@
-//! How the flows on links share them.
+//! The shares of links that flows get: max-min fair sharing.
 //!
 //! A link offers all flows on it equal bytes a second, and a flow takes what the scarcest of its links offers; what it
 //! leaves of the others is offered to those that can use it. Where bytes are equal on all links of a flow, this is
@@ -34,7 +34,7 @@ impl<T: Copy> Network<T> {
             let stretch = (scratch.filling.iter().map(room)).fold(f64::INFINITY, f64::min);
             scratch.now_settled.clear();
             if stretch == f64::INFINITY {
-                // What crosses no link takes no time.
+                // Transfers that cross no link take no time.
                 scratch.now_settled.clone_from(&scratch.open);
             }
             let reached = stretch * (1.0 + EQUAL);

@@ -1,4 +1,4 @@
-//! How the published algorithm simplifies a micro-batch: to few distinct lengths.
+//! The published algorithm's simplification of a micro-batch: buckets of few distinct lengths.
 
 use lengthwise_core::Tokens;
 

@@ -1,4 +1,4 @@
-//! Who solves the MILPs.
+//! The choice of a MILP solver.
 
 /// A solver of mixed-integer linear programmes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

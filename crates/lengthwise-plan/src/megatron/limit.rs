@@ -1,4 +1,4 @@
-//! What the rule of Megatron-Core can't plan.
+//! The limits of Megatron-Core's rule: problems that it can't plan.
 
 use lengthwise_core::{SequenceIndex, Tokens};
 use thiserror::Error;

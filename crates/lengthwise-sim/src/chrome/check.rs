@@ -1,4 +1,4 @@
-//! Whether a file keeps the rules of the Trace Event Format, and those that make ours readable.
+//! A check of the rules of the Trace Event Format, and of those that make our traces readable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;

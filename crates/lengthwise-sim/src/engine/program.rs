@@ -1,4 +1,4 @@
-//! What the engine runs.
+//! The programs that the engine runs.
 
 use lengthwise_network::FlowSpec;
 

@@ -1,4 +1,4 @@
-//! What a group does in a micro-batch.
+//! A group's work in a micro-batch.
 
 use lengthwise_core::{Cluster, GlobalBatch, Group, GroupLoad, Tokens};
 use lengthwise_cost::{GroupShape, TimeParts};

@@ -1,4 +1,4 @@
-//! What a rank runs in a micro-batch, in order.
+//! The operations of a rank in a micro-batch, in order.
 //!
 //! ```text
 //! forward    per layer   gather | dense, exchange, attention, exchange, dense

@@ -1,4 +1,4 @@
-//! How long a rank was busy with what in a micro-batch.
+//! The parts of a rank's time in a micro-batch.
 
 use lengthwise_core::Seconds;
 

@@ -1,4 +1,4 @@
-//! Runs plans on one rank: parameters come and go unit by unit, groups change from micro-batch to micro-batch.
+//! Runs plans on one rank: parameters come and go unit by unit (ZeRO-3), groups change from micro-batch to micro-batch.
 
 mod gather;
 mod group_run;

@@ -1,4 +1,4 @@
-//! This rank's shard of the parameters, with their gradients and moments (ZeRO-3).
+//! This rank's shard of the parameters, with their gradients and moments, as ZeRO-3 and FSDP divide them.
 
 use std::ops::Range;
 

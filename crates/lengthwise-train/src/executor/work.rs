@@ -1,4 +1,4 @@
-//! What a rank has to do in a micro-batch: its share of its group's packed sequences.
+//! A rank's work in a micro-batch: its share of its group's packed sequences.
 
 use lengthwise_core::{Group, Rank};
 use lengthwise_tensor::AttentionLayout;

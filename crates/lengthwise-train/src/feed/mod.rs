@@ -141,7 +141,7 @@ where
 
     /// Has all plans that are not yet begun drawn up with refined costs.
     ///
-    /// What devices hold must be as before, as plans under way are valid by that.
+    /// Memory costs must be as before, as plans under way are valid by them.
     pub fn refine(&self, model: StepModel) {
         let mut costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
         let version = costs.version + 1;

@@ -1,4 +1,4 @@
-//! What plans are drawn up from, and what becomes of it.
+//! The planning of a step: what a planner is given, and what becomes of its plan.
 
 use std::sync::Arc;
 

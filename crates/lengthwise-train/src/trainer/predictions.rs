@@ -1,4 +1,4 @@
-//! What a step was predicted to take and to hold, beyond its time as a whole.
+//! Predictions of a step beyond its time as a whole: its parts, and memory.
 
 use lengthwise_core::{Bytes, Cluster, MemoryModel, Seconds};
 use lengthwise_cost::StepModel;

@@ -1,4 +1,4 @@
-//! Who is told of every step, and what they add up to.
+//! The reports of steps to observers, and their sums.
 
 use crate::{StepRecord, TrainObserver, TrainSummary};
 

@@ -1,4 +1,4 @@
-//! What a step took, as measured on each rank and then known to all.
+//! The times of a step, measured on each rank and then known to all.
 
 use lengthwise_comm::{Communicator, ReduceOp};
 use lengthwise_core::{Bytes, Seconds};

@@ -1,4 +1,4 @@
-//! What the options of a run leave to choose from.
+//! The strategies that the options of a run leave to choose from.
 
 use lengthwise_core::{Bytes, StrategySpace};
 

@@ -1,4 +1,4 @@
-//! Whether groups find the devices that their makespan asks for.
+//! A check that groups find the devices that their makespan asks for.
 
 use lengthwise_cost::Span;
 

@@ -1,4 +1,4 @@
-//! What each sequence costs in each shape, sequence by sequence.
+//! The costs of each sequence in each shape, sequence by sequence.
 
 use lengthwise_cost::Span;
 
