@@ -171,7 +171,7 @@ impl Survey {
                 }
             });
             self.present = next;
-            Ok(plan.map(|file| Plan::new(file, None)))
+            Ok(plan.map(Plan::read))
         });
         plan.map_err(|fault| fault.raise(py))
     }
