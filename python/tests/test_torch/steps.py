@@ -140,6 +140,43 @@ def refused_models() -> dict[str, str]:
     return found
 
 
+def misused() -> dict[str, str]:
+    """What is said where other things are given than are asked for."""
+    planner: Any = GivenPlan(plan_of([[([0], [0])]], [3]))
+    model = sharded(whole_model("llama"))
+    cp = ContextParallel(planner, model, mesh())
+    other = sharded(whole_model("llama"))
+    micro_batch = next(iter(cp.step([[1, 2, 3]])))
+
+    class Wrapper(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+            self.get_output_embeddings = model.get_output_embeddings
+
+        def forward(self, **inputs: Any) -> Any:
+            return self.inner(**inputs)
+
+    nothing: Any = None
+    wrong: Any = cp.step([[1, 2, 3]])
+    found = {
+        "other model": error_of(lambda: cp.loss(other, micro_batch)),
+        "evaluated other": error_of(lambda: cp.evaluate(other, [[1, 2, 3]], context=9)),
+        "wrapped": error_of(lambda: cp.loss(Wrapper(), micro_batch).backward()),
+        "no model": error_of(lambda: cp.loss(nothing, micro_batch)),
+        "step": error_of(lambda: cp.loss(model, wrong)),
+        "inputs": error_of(lambda: cp.inputs(nothing)),
+        "planner": error_of(lambda: ContextParallel(nothing, model, mesh())),
+        "model": error_of(lambda: ContextParallel(planner, nothing, mesh())),
+        "mesh": error_of(lambda: ContextParallel(planner, model, nothing)),
+    }
+    cp.close()
+    cp.close()
+    found["closed"] = error_of(lambda: cp.loss(model, micro_batch))
+    found["step of closed"] = error_of(lambda: cp.step([[1, 2, 3]]))
+    return found
+
+
 def trained() -> list[float]:
     """Losses of a few steps of the ten lines, with a planner of Lengthwise."""
     planner = lw.Planner(

@@ -56,6 +56,26 @@ def test_steps_that_cannot_be_run_are_refused_on_every_rank(
         assert said["works after all"] == "no error"
 
 
+def test_other_things_than_are_asked_for_are_refused_by_name(
+    world: Callable[[int], World],
+) -> None:
+    for said in world(2).run(steps.misused):
+        other = (
+            "InputError: this LlamaForCausalLM is another model than ContextParallel was made for"
+        )
+        assert said["other model"] == other
+        assert said["evaluated other"] == other
+        assert said["wrapped"] == "no error"
+        assert said["no model"] == "InputTypeError: the model is NoneType, not a Module"
+        assert said["step"] == "InputTypeError: the micro-batch is Step, not a MicroBatch"
+        assert said["inputs"] == "InputTypeError: the micro-batch is NoneType, not a MicroBatch"
+        assert said["planner"] == "InputTypeError: the planner is NoneType, which has no plans"
+        assert said["model"] == "InputTypeError: the model is NoneType, not a Module"
+        assert said["mesh"] == "InputTypeError: the mesh is NoneType, not a DeviceMesh"
+        assert said["closed"] == "InputError: this ContextParallel is closed"
+        assert said["step of closed"] == "InputError: this ContextParallel is closed"
+
+
 def test_models_that_would_be_trained_wrongly_are_refused_by_name(
     world: Callable[[int], World],
 ) -> None:

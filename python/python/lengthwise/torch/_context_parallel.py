@@ -18,7 +18,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from lengthwise import Plan, Planner
 from lengthwise._lengthwise import Refinement
-from lengthwise.errors import InputError
+from lengthwise.errors import InputError, InputTypeError
 from lengthwise.torch import _attention
 from lengthwise.torch._agreement import agreed
 from lengthwise.torch._batches import Batches, at_least
@@ -92,6 +92,7 @@ class ContextParallel:
         refine: bool = True,
         metrics: str | PathLike[str] | None = None,
     ) -> None:
+        _check_kinds(planner, model, mesh)
         check_model(model)
         _reshard(model)
         check_shards(model, mesh)
@@ -100,6 +101,7 @@ class ContextParallel:
             raise InputError(msg, hint="give the planner devices=" + str(mesh.size()))
         if isinstance(planner, Planner):
             check_measured_for(planner.profile, model, mesh)
+        self._model = model
         self._planner = planner
         self._refinement = Refinement(planner) if refine and isinstance(planner, Planner) else None
         self._device = _device(mesh)
@@ -119,6 +121,7 @@ class ContextParallel:
         self._loaded_position = ""
         self._steps = MeasuredSteps(marks(self._device), group, self._device, metrics)
         self._is_first_step = True
+        self._is_closed = False
         self._exchange.clock = self._steps.exchange_clock
 
     @property
@@ -359,9 +362,13 @@ class ContextParallel:
 
         Raises
         ------
+        InputError, InputTypeError
+            The model is another one than this object was made for, or the micro-batch is none.
         RankFailedError
             Another rank failed, or did not answer within the timeout of the process group.
         """
+        self._check_own(model)
+        _check_micro_batch(micro_batch)
         causal_model: Any = model
         with (
             waiting_for(f"all ranks in the forward of {_name(micro_batch)}"),
@@ -395,6 +402,8 @@ class ContextParallel:
             Keyword arguments. What the model returns is of this rank's tokens, in the order of
             ``micro_batch.targets``; a rank without work has one weightless token.
         """
+        _check_micro_batch(micro_batch)
+        self._check_open()
         return {
             "input_ids": micro_batch.input_ids,
             "position_ids": micro_batch.position_ids,
@@ -431,7 +440,10 @@ class ContextParallel:
 
     def close(self) -> None:
         """End the last step, and give up the process group of exchanges; on all ranks."""
+        if self._is_closed:
+            return
         self._end_step()
+        self._is_closed = True
         dist.destroy_process_group(self._exchange.process_group)
 
     def _scattered(
@@ -444,6 +456,7 @@ class ContextParallel:
 
         Belongs to where the next step is asked for, and to where there is none any more.
         """
+        self._check_open()
         ended = self._steps.end()
         is_first, self._is_first_step = self._is_first_step, self._is_first_step and ended is None
         # The first step sets up memory, kernels and connections, which no other does.
@@ -452,6 +465,23 @@ class ContextParallel:
             self._planner = self._refinement.observe(
                 plan, list(times.micro_batches_s), times.rest_s
             )
+
+    def _check_own(self, model: Any) -> None:
+        """Refuse a model whose attention and sums of gradients are not set."""
+        if model is self._model:
+            return
+        if not isinstance(model, nn.Module):
+            raise InputTypeError(f"the model is {type(model).__name__}, not a Module")
+        # One may wrap the other, as adapters and accelerate do.
+        is_part = any(module is model for module in self._model.modules())
+        if not is_part and all(module is not self._model for module in model.modules()):
+            name = type(model).__name__.removeprefix("FSDP")
+            msg = f"this {name} is another model than ContextParallel was made for"
+            raise InputError(msg, hint="make a ContextParallel for each model")
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise InputError("this ContextParallel is closed", hint="make another one")
 
     def _planned(self, sequences: Iterable[Any]) -> tuple[Plan, list[TokenSequence]]:
         read = [TokenSequence.read(value, f"sequence {i}") for i, value in enumerate(sequences)]
@@ -478,6 +508,23 @@ def sum_gradients(model: nn.Module) -> None:
             module.set_gradient_divide_factor(1.0)
             # A factor of 1 is a plain sum, which every backend has; FSDP2 would have it scaled.
             module.set_force_sum_reduction_for_comms(True)
+
+
+def _check_kinds(planner: Any, model: Any, mesh: Any) -> None:
+    if not hasattr(planner, "num_ranks") or not hasattr(planner, "plan"):
+        msg = f"the planner is {type(planner).__name__}, which has no plans"
+        raise InputTypeError(msg, hint="give a lengthwise.Planner")
+    if not isinstance(model, nn.Module):
+        raise InputTypeError(f"the model is {type(model).__name__}, not a Module")
+    if not isinstance(mesh, DeviceMesh):
+        msg = f"the mesh is {type(mesh).__name__}, not a DeviceMesh"
+        raise InputTypeError(msg, hint="init_device_mesh makes one of all ranks")
+
+
+def _check_micro_batch(micro_batch: Any) -> None:
+    if not isinstance(micro_batch, MicroBatch):
+        msg = f"the micro-batch is {type(micro_batch).__name__}, not a MicroBatch"
+        raise InputTypeError(msg, hint="iterate over a step to get its micro-batches")
 
 
 def _name(micro_batch: MicroBatch) -> str:
