@@ -344,6 +344,8 @@ def refused() -> dict[str, str]:
         "other ids in a stream": steps_of(Stream(other_ids)),
         "other kind": steps_of(Stream(items) if rank == 1 else items),
         "other arguments": steps_of(items, tokens=100 + rank),
+        "other steps": steps_of(items, steps=5 + rank),
+        "other depth": steps_of(Stream(items), depth=2 + rank),
         "failing": steps_of(Failing(items), lengths=lengths),
         "failing to count": steps_of(Failing(items)),
         "failing stream": steps_of(FailingStream(items), tokens=30),
@@ -565,6 +567,46 @@ def refused_positions() -> dict[str, str]:
         "other documents": loaded_in(Stream(changed), of_stream),
         "fewer documents": loaded_in(Stream(items[:2]), of_stream),
     }
+
+
+def broken_positions() -> dict[str, str]:
+    """What is said of what is no position."""
+    found: dict[str, str] = {}
+    for kind in ("list", "stream"):
+        items = dataset_of(kind, documents())
+        cp = context_parallel()
+        batches = cp.batches(items, tokens=120)
+        next(iter(batches))
+        state = batches.state_dict()
+        place = dict(state["position"])
+
+        def changed(
+            place: Any = place,
+            cp: ContextParallel = cp,
+            state: dict[str, Any] = state,
+            **fields: Any,
+        ) -> str:
+            text = json.dumps({**state, "position": place, **fields})
+            return error_of(lambda: cp.load_state_dict({"data": text}))
+
+        found |= {
+            f"{kind}: number of steps": changed(num_steps=-1),
+            f"{kind}: no number": changed(num_steps="some"),
+            f"{kind}: rules": changed(rules=[1]),
+            f"{kind}: no place": changed(3),
+            f"{kind}: missing": changed({}),
+            f"{kind}: before the first": changed({**place, "epoch": 0}),
+            f"{kind}: beyond all": changed({**place, "epoch": 1 << 70}),
+            f"{kind}: works after all": changed(),
+        }
+    found["no text"] = changed({**place, "state": 3})
+    nothing: Any = None
+    cp = context_parallel()
+    found["nothing"] = error_of(lambda: cp.load_state_dict(nothing))
+    found["other"] = error_of(lambda: cp.load_state_dict({"model": "text"}))
+    found["no JSON"] = error_of(lambda: cp.load_state_dict({"data": "{"}))
+    found["nothing to batches"] = error_of(lambda: batches.load_state_dict(nothing))
+    return found
 
 
 def lengths_found() -> dict[str, Any]:

@@ -122,6 +122,8 @@ def test_data_that_cannot_be_used_is_refused_on_every_rank(world: Callable[[int]
             assert "have different tokens or labels in step 1" in said[kind]
         assert "of different kinds" in said["other kind"]
         assert "tokens is 101 on rank 1 and 100 on rank 0" in said["other arguments"]
+        assert "steps is 6 on rank 1 and 5 on rank 0" in said["other steps"]
+        assert "depth is 3 on rank 1 and 2 on rank 0" in said["other depth"]
         for kind in ("failing", "failing to count", "failing stream"):
             assert "the disk is gone" in said[kind]
             assert said[kind].startswith("OSError") == (rank == 1)
@@ -230,6 +232,24 @@ def test_positions_of_other_data_are_refused(world: Callable[[int], World]) -> N
         assert said["another batch size"] == "no error"
         assert "other documents before document" in said["other documents"]
         assert "other documents before document" in said["fewer documents"]
+
+
+def test_what_is_no_position_is_refused_by_name(world: Callable[[int], World]) -> None:
+    for said in world(2).run(data.broken_positions):
+        for kind in ("list", "stream"):
+            assert "num_steps of the position is -1" in said[f"{kind}: number of steps"]
+            assert "num_steps of the position is 'some'" in said[f"{kind}: no number"]
+            assert "the position's rules are list; " in said[f"{kind}: rules"]
+            assert "the place in the data is int; " in said[f"{kind}: no place"]
+            assert "the place in the data has no epoch" in said[f"{kind}: missing"]
+            assert "epoch of the place in the data is 0" in said[f"{kind}: before the first"]
+            assert f"is {1 << 70}; that is no place" in said[f"{kind}: beyond all"]
+            assert said[f"{kind}: works after all"] == "no error"
+        assert "state of the place in the data is 3, not text" in said["no text"]
+        for kind in ("nothing", "other"):
+            assert "InputTypeError: the state has no text called data" in said[kind]
+        assert "the position in the data is not JSON" in said["no JSON"]
+        assert "InputTypeError: the position is NoneType" in said["nothing to batches"]
 
 
 def test_lengths_are_found_however_a_data_set_has_them(world: Callable[[int], World]) -> None:

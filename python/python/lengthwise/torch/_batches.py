@@ -15,6 +15,9 @@ from lengthwise.torch._step_reader import MakeStep, StepReader, of_reader
 #: The version of what `Batches.state_dict` returns.
 VERSION = 1
 
+#: No data set has as many documents, sequences or epochs.
+MOST = 1 << 62
+
 
 class Batches:
     """The steps of a run over a data set; `ContextParallel.batches` makes it.
@@ -114,15 +117,18 @@ class Batches:
 
         Raises
         ------
-        InputError
-            It is of another data set, or of other rules.
+        InputError, InputTypeError
+            It is of another data set or of other rules, or is none.
         """
+        _check_mapping("the position is", state)
         if state.get("version") != VERSION:
             msg = f"the position has the version {state.get('version')!r}, not {VERSION}"
             raise InputError(msg)
         missing = {"num_steps", "position", "rules"} - state.keys()
         if missing:
             raise InputError(f"the position has no {min(missing)}")
+        num_steps = at_least("num_steps of the position", state["num_steps"], 0)
+        _check_mapping("the position's rules are", state["rules"])
         rules = self._source.rules
         names = {"lengths": "the lengths of the documents"}
         for name, value in state["rules"].items():
@@ -134,11 +140,33 @@ class Batches:
                 raise InputError(f"{name} is {rules[name]!r}, and {value!r} in the position")
         if rules.keys() != state["rules"].keys():
             raise InputError("the position is of a data set of another kind")
+        position = self._checked(state["position"])
         self._stop()
-        self._source.seek(state["position"])
-        self._position = dict(state["position"])
-        self._num_steps = state["num_steps"]
+        self._source.seek(position)
+        self._position = position
+        self._num_steps = num_steps
         self._iteration += 1
+
+    def _checked(self, position: Any) -> dict[str, Any]:
+        """Return a position in the source, which has the fields and types of its first."""
+        _check_mapping("the place in the data is", position)
+        found: dict[str, Any] = {}
+        for name, first in self._source.start.items():
+            if name not in position:
+                raise InputError(f"the place in the data has no {name}")
+            value = position[name]
+            if isinstance(first, str):
+                if not isinstance(value, str):
+                    raise InputTypeError(f"{name} of the place in the data is {value!r}, not text")
+            else:
+                least = 1 if name == "epoch" else 0
+                value = at_least(f"{name} of the place in the data", value, least)
+                if value > MOST:
+                    raise InputError(
+                        f"{name} of the place in the data is {value}; that is no place"
+                    )
+            found[name] = value
+        return found
 
     def _run(self, iteration: int) -> Iterator[Step]:
         self._check_current(iteration)
@@ -176,6 +204,12 @@ class Batches:
             self._reader.close()
             self._reader.join()
             self._reader = None
+
+
+def _check_mapping(what_is: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        msg = f"{what_is} {type(value).__name__}; state_dict returns a mapping"
+        raise InputTypeError(msg)
 
 
 def at_least(name: str, value: SupportsIndex, least: int) -> int:

@@ -237,7 +237,9 @@ class ContextParallel:
         InfeasibleError
             A sequence that no group has memory for.
         """
-        rules = BatchRules(context, overlong, min_tokens, tokens, sequences, seed, epochs)
+        rules = BatchRules(
+            context, overlong, min_tokens, tokens, sequences, seed, epochs, steps, depth
+        )
         source = open_source(dataset, rules, lengths, self._planner, self._num_ids)
         batches = Batches(
             source,
@@ -299,7 +301,17 @@ class ContextParallel:
         self._end_step()
         if tokens is None and sequences is None:
             tokens = TOKENS
-        rules = BatchRules(context, overlong, min_tokens, tokens, sequences, seed=None, epochs=1)
+        rules = BatchRules(
+            context,
+            overlong,
+            min_tokens,
+            tokens,
+            sequences,
+            seed=None,
+            epochs=1,
+            steps=None,
+            depth=depth,
+        )
         return mean_loss(
             model,
             open_source(dataset, rules, lengths, self._planner, self._num_ids),
@@ -338,14 +350,21 @@ class ContextParallel:
 
         Raises
         ------
-        InputError
-            It is of another data set, or of other rules.
+        InputError, InputTypeError
+            It is of another data set or of other rules, or is none.
         """
-        position: str = state_dict["data"]
+        given: Any = state_dict
+        position: Any = given.get("data") if isinstance(given, Mapping) else None  # pyright: ignore
+        if not isinstance(position, str):
+            raise InputTypeError("the state has no text called data, as state_dict returns it")
+        try:
+            found: Any = json.loads(position) if position else None
+        except ValueError as error:
+            raise InputError(f"the position in the data is not JSON: {error}") from None
         if self._batches is None:
             self._loaded_position = position
         elif position:
-            self._batches.load_state_dict(json.loads(position))
+            self._batches.load_state_dict(found)
 
     def loss(self, model: nn.Module, micro_batch: MicroBatch) -> Tensor:
         """Return this rank's part of the step's loss: its summed token losses / all labels.

@@ -23,7 +23,7 @@ from lengthwise.torch._stream_source import StreamSource
 
 @dataclass(frozen=True)
 class BatchRules:
-    """Which sequences make which batch.
+    """Which sequences make which batch, and how many batches are asked for.
 
     Attributes
     ----------
@@ -39,6 +39,10 @@ class BatchRules:
         Of the order; without one, documents come as they are.
     epochs : int or None
         After how many epochs batches end.
+    steps : int or None
+        After how many batches they end.
+    depth : int
+        How many batches are drawn ahead.
     """
 
     context: SupportsIndex | str | None
@@ -48,6 +52,8 @@ class BatchRules:
     sequences: SupportsIndex | None
     seed: SupportsIndex | None
     epochs: SupportsIndex | None
+    steps: SupportsIndex | None
+    depth: SupportsIndex
 
     def of_stream(self, planner: Any) -> dict[str, Any]:
         """Return what `BatchStream` takes."""
