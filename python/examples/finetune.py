@@ -52,6 +52,8 @@ def read_arguments() -> argparse.Namespace:
             raise argparse.ArgumentTypeError(f"{text} is none of {', '.join(FORMATS)}")
         if not Path(text).is_file():
             raise argparse.ArgumentTypeError(f"there is no file {text}")
+        if Path(text).stat().st_size == 0:
+            raise argparse.ArgumentTypeError(f"{text} is empty")
         return Path(text)
 
     def tokens(text: str) -> int:
@@ -71,6 +73,16 @@ def read_arguments() -> argparse.Namespace:
             raise argparse.ArgumentTypeError(f"{text} exists")
         return Path(text)
 
+    def directory(text: str) -> Path:
+        try:
+            Path(text).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"{text} can't be a directory: {error.strerror}"
+            raise argparse.ArgumentTypeError(msg) from None
+        if not os.access(text, os.W_OK):
+            raise argparse.ArgumentTypeError(f"{text} can't be written to")
+        return Path(text)
+
     parser = argparse.ArgumentParser(description="Fine-tune a model; to be started by torchrun.")
     add = parser.add_argument
     add("--model", type=model, required=True, help="a directory that save_pretrained has written")
@@ -87,7 +99,7 @@ def read_arguments() -> argparse.Namespace:
     add("--warmup", type=int, default=20, help="in steps")
     add("--clip", type=float, default=1.0, help="the largest norm of the gradient")
     add("--recompute", action="store_true", help="compute layers again in the backward")
-    add("--checkpoint", type=Path, help="a directory of checkpoints")
+    add("--checkpoint", type=directory, help="a directory of checkpoints")
     add("--checkpoint-every", type=tokens, default=100, help="in steps")
     add("--metrics", type=Path, help="a file for lengthwise report")
     add("--export", type=new, help="a directory for the tuned model")
@@ -137,10 +149,16 @@ def read_documents(arguments: argparse.Namespace, tokenizer: Any) -> datasets.Da
 
 def tokenised(document: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
     """Return the ids of a document, the labels (-100: not to be learnt) and the length."""
-    if "input_ids" in document:
+    # A column that a document does not have, and others do, is None.
+    has = [name for name, value in document.items() if value is not None]
+    if "input_ids" in has:
         ids = document["input_ids"]
-        labels = document.get("labels") or ids
-    elif "messages" in document:
+        labels = document["labels"] if "labels" in has else ids
+        if len(labels) != len(ids):
+            raise ValueError(f"a document has {len(ids)} input_ids and {len(labels)} labels")
+    elif "messages" in has:
+        if len(document["messages"]) < 2:
+            raise ValueError("messages are a question and an answer at least")
         # The last message is the answer to all before it.
         question, render = document["messages"][:-1], tokenizer.apply_chat_template
         asked = render(question, add_generation_prompt=True, return_dict=True)["input_ids"]
@@ -148,13 +166,13 @@ def tokenised(document: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
         if ids[: len(asked)] != asked:
             raise ValueError("the chat template changes the question where there is an answer")
         labels = [-100] * len(asked) + ids[len(asked) :]
-    elif "text" in document:
+    elif "text" in has:
         ids = tokenizer(document["text"])["input_ids"]
         if tokenizer.eos_token_id not in (None, *ids[-1:]):
             ids = [*ids, tokenizer.eos_token_id]
         labels = ids
     else:
-        raise ValueError(f"no text, messages or input_ids among {', '.join(document)}")
+        raise ValueError(f"no text, messages or input_ids among {', '.join(has)}")
     return {"input_ids": ids, "labels": labels, "length": len(ids)}
 
 
@@ -228,7 +246,8 @@ class Checkpoints:
                 shutil.rmtree(old)
 
     def _paths(self) -> list[Path]:
-        return sorted(self.directory.glob("step-*"), key=lambda path: int(path.name[5:]))
+        complete = [path for path in self.directory.glob("step-*") if path.name[5:].isdecimal()]
+        return sorted(complete, key=lambda path: int(path.name[5:]))
 
 
 def export(model: Any, tokenizer: Any, directory: Path) -> None:

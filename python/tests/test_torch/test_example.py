@@ -178,12 +178,26 @@ def test_only_answers_are_learnt_of_messages(place: Path, script: Any) -> None:
     assert ended["labels"] == ended["input_ids"]
     ready = {"input_ids": [3, 4], "labels": [-100, 4]}
     assert script.tokenised(ready, tokenizer) == {**ready, "length": 2}
+    without_labels = {"input_ids": [3, 4], "labels": None}
+    assert script.tokenised(without_labels, tokenizer)["labels"] == [3, 4]
     with pytest.raises(ValueError, match="no text, messages or input_ids among title"):
-        script.tokenised({"title": "word1"}, tokenizer)
+        script.tokenised({"title": "word1", "text": None}, tokenizer)
+    with pytest.raises(ValueError, match="2 input_ids and 0 labels"):
+        script.tokenised({"input_ids": [3, 4], "labels": []}, tokenizer)
+    with pytest.raises(ValueError, match="a question and an answer"):
+        script.tokenised({"messages": messages[:1]}, tokenizer)
     # A template that leaves out of a question what it had as an answer.
     tokenizer.chat_template = "{{ messages | length }} {{ messages[-1]['content'] }}"
     with pytest.raises(ValueError, match="the chat template changes the question"):
         script.tokenised({"messages": messages}, tokenizer)
+
+
+def test_only_complete_checkpoints_are_gone_on_from(script: Any, tmp_path: Path) -> None:
+    for name in ("step-9", "step-10", "step-old", "unfinished"):
+        (tmp_path / name).mkdir()
+    nothing: Any = None
+    found = script.Checkpoints(tmp_path, nothing, nothing, nothing, nothing)._paths()
+    assert [path.name for path in found] == ["step-9", "step-10"]
 
 
 @pytest.mark.parametrize(
@@ -196,6 +210,8 @@ def test_only_answers_are_learnt_of_messages(place: Path, script: Any) -> None:
         ({"--context": "0"}, "0 is not a number such as"),
         ({"--planner": "static"}, "static is none of adaptive, static:DEGREE"),
         ({"--export": "model"}, "model exists"),
+        ({"--data": "empty.jsonl"}, "empty.jsonl is empty"),
+        ({"--checkpoint": "data.jsonl"}, "data.jsonl can't be a directory: File exists"),
         ({"--steps": None}, "--steps or --epochs is needed"),
     ],
 )
@@ -208,6 +224,7 @@ def test_what_cannot_be_run_is_refused_before_work_starts(
     said: str,
 ) -> None:
     monkeypatch.chdir(place)
+    (place / "empty.jsonl").touch()
     monkeypatch.setenv("WORLD_SIZE", "1")
     given: dict[str, str | None] = {
         "--model": "model",
