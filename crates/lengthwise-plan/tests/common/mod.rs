@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test needs some of it")]
 
+pub mod exact;
 pub mod few;
 
 use std::num::NonZero;
