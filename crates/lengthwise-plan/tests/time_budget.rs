@@ -13,12 +13,15 @@ use lengthwise_plan::{PlannerKind, PlannerOptions, StopReason};
 
 use common::Case;
 
-/// Beyond a tenth of the budget, planning may take so long: a thread may be put aside meanwhile, and debug builds are
-/// slower where the clock is not asked.
-const ALLOWANCE: Duration = Duration::from_millis(5);
+/// Beyond a tenth of the budget, planning may take this part of the time that it takes without one: the clock is asked
+/// between pieces of work, not within. With the largest budget this is still far from no budget at all.
+const ALLOWANCE: f64 = 0.05;
 
-/// A budget counts as kept if the quickest of so many attempts keeps it: other tests share the processor.
-const NUM_ATTEMPTS: usize = 7;
+/// A budget counts as kept if any of so many attempts keeps it: other tests share the processor.
+const NUM_ATTEMPTS: usize = 25;
+
+/// Attempts without a budget, of which the quickest counts.
+const NUM_UNLIMITED: usize = 7;
 
 /// Long-tailed lengths on nodes of 8 equal devices.
 fn case(num_sequences: u64, num_devices: u32) -> Case {
@@ -54,10 +57,16 @@ fn case(num_sequences: u64, num_devices: u32) -> Case {
     }
 }
 
-/// The quickest of several attempts, each of which must give a valid plan.
-fn quickest(case: &Case, options: PlannerOptions) -> (Duration, StopReason) {
+/// The quickest of so many attempts, each of which must give a valid plan; none is made once one takes no longer than
+/// `enough`.
+fn quickest(
+    case: &Case,
+    options: PlannerOptions,
+    num_attempts: usize,
+    enough: Duration,
+) -> (Duration, StopReason) {
     let planner = PlannerKind::Adaptive.planner_with(options);
-    let attempts = (0..NUM_ATTEMPTS).map(|_| {
+    let attempt = || {
         let started = Instant::now();
         let planned = planner.plan(case.problem()).unwrap();
         let taken = started.elapsed();
@@ -70,21 +79,47 @@ fn quickest(case: &Case, options: PlannerOptions) -> (Duration, StopReason) {
         );
         assert_eq!(valid, Ok(()));
         (taken, planned.report.stop_reason)
-    });
-    attempts.min_by_key(|&(taken, _)| taken).unwrap()
+    };
+    let mut best = attempt();
+    for _ in 1..num_attempts {
+        if best.0 <= enough {
+            break;
+        }
+        let next = attempt();
+        if next.0 < best.0 {
+            best = next;
+        }
+    }
+    best
+}
+
+/// How long planning takes without a budget.
+fn unlimited(case: &Case) -> (Duration, StopReason) {
+    quickest(
+        case,
+        PlannerOptions::default(),
+        NUM_UNLIMITED,
+        Duration::ZERO,
+    )
+}
+
+/// How long planning takes with this budget and at most `limit`, if any attempt keeps that.
+fn limited(case: &Case, budget: Duration, limit: Duration) -> (Duration, StopReason) {
+    let options = PlannerOptions::default().with_time_budget(budget);
+    quickest(case, options, NUM_ATTEMPTS, limit)
 }
 
 #[test]
 fn a_budget_is_kept_within_a_tenth() {
     for (num_sequences, num_devices) in [(60, 8), (512, 64), (2048, 256)] {
         let case = case(num_sequences, num_devices);
-        let (unlimited, _) = quickest(&case, PlannerOptions::default());
+        let (unlimited, _) = unlimited(&case);
         for share in [0.1, 0.3, 0.7] {
             let budget = unlimited.mul_f64(share);
-            let options = PlannerOptions::default().with_time_budget(budget);
-            let (taken, reason) = quickest(&case, options);
+            let limit = budget.mul_f64(1.1) + unlimited.mul_f64(ALLOWANCE);
+            let (taken, reason) = limited(&case, budget, limit);
             assert!(
-                taken <= budget.mul_f64(1.1) + ALLOWANCE,
+                taken <= limit,
                 "{num_sequences} sequences on {num_devices} devices took {taken:?} of {budget:?} ({reason:?})"
             );
             // A tenth of the time is a plan, and one that says what it lacks.
@@ -113,25 +148,22 @@ fn tiny_batches_keep_budgets_too() {
         cluster: Cluster::from_nodes(vec![devices.collect()]).unwrap(),
         ..case(8, 8)
     };
-    let (unlimited, reason) = quickest(&tiny, PlannerOptions::default());
+    let (unlimited, reason) = unlimited(&tiny);
     assert_eq!(reason, StopReason::Optimal);
     let budget = unlimited / 4;
-    let options = PlannerOptions::default().with_time_budget(budget);
-    let (taken, reason) = quickest(&tiny, options);
+    let limit = budget.mul_f64(1.1) + unlimited.mul_f64(ALLOWANCE);
+    let (taken, reason) = limited(&tiny, budget, limit);
     assert!(
-        taken <= budget.mul_f64(1.1) || reason == StopReason::OverBudget,
+        taken <= limit,
         "{taken:?} of {budget:?} ({reason:?}); without a budget {unlimited:?}"
     );
-    assert!(
-        taken < unlimited.mul_f64(0.75),
-        "{taken:?} of {unlimited:?}"
-    );
+    assert_ne!(reason, StopReason::OverBudget);
 }
 
 #[test]
 fn a_budget_that_no_draft_keeps_is_said_to_be_exceeded() {
     let case = case(2048, 256);
-    let options = PlannerOptions::default().with_time_budget(Duration::from_micros(1));
-    let (_, reason) = quickest(&case, options);
+    let budget = Duration::from_micros(1);
+    let (_, reason) = limited(&case, budget, Duration::MAX);
     assert_eq!(reason, StopReason::OverBudget);
 }
