@@ -87,6 +87,7 @@ fn batches_of_many_micro_batches_keep_their_rules_too() {
 
 #[test]
 fn a_cap_on_tokens_that_replaces_memory_frees_plans_from_it() {
+    let (mut num_planned, mut num_freed) = (0, 0);
     for case in sample(cases_with_rules(SIZE), 23, 60) {
         let case = Case {
             rules: PlanRules::default(),
@@ -107,7 +108,22 @@ fn a_cap_on_tokens_that_replaces_memory_frees_plans_from_it() {
             ..case
         };
         let free = plan(&Adaptive::default(), &freed).unwrap();
+        // Whether it would have been forbidden: what memory holds back is faster without.
+        let by_memory_alone = free.plan.validate(
+            &freed.batch,
+            &freed.cluster,
+            &freed.space,
+            &freed.cost,
+            &PlanRules::default(),
+        );
+        num_planned += 1;
+        num_freed += usize::from(by_memory_alone.is_err());
         let (by_memory, free) = (by_memory.report, free.report);
         assert!(free.lower_bound <= by_memory.predicted_step);
+        assert!(free.predicted_step.get() <= by_memory.predicted_step.get() * (1.0 + 1e-9));
     }
+    assert!(
+        num_planned > 20 && num_freed * 4 > num_planned,
+        "{num_freed} of {num_planned} plans need more memory than there is"
+    );
 }
