@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
+pub mod llama;
+
 use std::sync::Arc;
 
 use lengthwise_comm::{
