@@ -20,16 +20,16 @@ def loss_averaged_per_group() -> Any:
     scatter = _context_parallel.scatter
 
     def averaged(plan: Any, sequences: Any, num_labels: int, rank: int, device: Any) -> Any:
-        micro_batches = scatter(plan, sequences, num_labels, rank, device)
+        step = scatter(plan, sequences, num_labels, rank, device)
         num_groups = sum(len(each.groups) for each in plan.micro_batches)
         result: list[Any] = []
-        for micro_batch, work in zip(micro_batches, plan.for_rank(rank), strict=True):
+        for micro_batch, work in zip(step, plan.for_rank(rank), strict=True):
             if work is not None:
                 own = sum(sequences[index].num_labels for index in work.group.sequences)
                 count = max(1, own) * num_groups
                 micro_batch = dataclasses.replace(micro_batch, num_step_labels=count)
             result.append(micro_batch)
-        return result
+        return dataclasses.replace(step, micro_batches=tuple(result))
 
     return mock.patch.object(_context_parallel, "scatter", averaged)
 
