@@ -106,7 +106,7 @@ def _measure(num_layers: int, repeats: int) -> dict[str, float]:
 
     def of_degree(degree: int) -> Callable[[], Any]:
         plan = plan_of([[(list(range(degree)), [0])]], [seq_len])
-        (micro_batch,) = scatter(plan, [sequence], 0, device)
+        (micro_batch,) = scatter(plan, {0: sequence}, sequence.num_labels, 0, device)
         return lambda: cp.loss(model, micro_batch).backward()
 
     kinds = {"plain": plain} | {f"degree {degree}": of_degree(degree) for degree in DEGREES}
