@@ -9,6 +9,7 @@ from unittest import mock
 
 import torch
 from models import mesh, sharded, whole_model
+from steps import error_of
 
 import lengthwise.torch
 from lengthwise.torch import _attention, _context_parallel, _exchange, _scatter
@@ -104,6 +105,18 @@ def checked(name: str, fault: str | None, seeds: range, num_plans: int) -> list[
             lengthwise.torch.check(model, mesh(), seed=seed, num_plans=num_plans, max_seq_len=40)
             for seed in seeds
         ]
+
+
+def refused_checks() -> dict[str, str]:
+    """What is said of models and arguments that can't be checked."""
+    coarse = sharded(whole_model("llama").to(torch.bfloat16))
+    frozen = sharded(whole_model("llama").requires_grad_(False))
+    model = sharded(whole_model("llama"))
+    return {
+        "coarse": error_of(lambda: lengthwise.torch.check(coarse, mesh())),
+        "frozen": error_of(lambda: lengthwise.torch.check(frozen, mesh())),
+        "tolerance": error_of(lambda: lengthwise.torch.check(model, mesh(), tolerance=-1.0)),
+    }
 
 
 def kept_after_check(name: str) -> dict[str, Any]:

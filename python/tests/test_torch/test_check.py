@@ -45,6 +45,13 @@ def test_a_check_keeps_the_gradients_that_a_model_has(world: Callable[[int], Wor
     assert world(2).run(faults.kept_after_check, "llama") == [{"same": True, "others": 0}] * 2
 
 
+def test_what_cannot_be_checked_is_refused_by_name(world: Callable[[int], World]) -> None:
+    for said in world(2).run(faults.refused_checks):
+        assert "is bfloat16; a check needs float32" in said["coarse"]
+        assert "no parameter of the model is trained" in said["frozen"]
+        assert "tolerance is -1.0; it must be between 0 and 1" in said["tolerance"]
+
+
 def test_the_worst_of_a_parameter_counts() -> None:
     def error(name: str, plan: int, relative: float, is_wrong: bool) -> ParameterError:
         return ParameterError(name, plan, relative, 1.0, is_wrong)

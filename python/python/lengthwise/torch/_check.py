@@ -67,6 +67,8 @@ def check(
         raise InputError(f"max_seq_len is {max_seq_len}; sequences of a check need 8 tokens")
     if num_plans < 1:
         raise InputError(f"num_plans is {num_plans}; a check needs a plan")
+    if not 0.0 < tolerance < 1.0:
+        raise InputError(f"tolerance is {tolerance}; it must be between 0 and 1")
     if hasattr(model, "get_base_model"):
         msg = f"{type(model).__name__.removeprefix('FSDP')} can't be made anew without its adapter"
         raise InputError(msg, hint="check the model before peft adds the adapter")
@@ -74,6 +76,7 @@ def check(
     own_attention: str | None = getattr(config, "_attn_implementation", None)
     planner = GivenPlan(mesh.size())
     cp = ContextParallel(planner, model, mesh)
+    _check_parameters(model)
     parameters = {name: whole(tensor.detach()) for name, tensor in parameters_of(model)}
     causal_model: Any = model
     table: Tensor = whole(causal_model.get_input_embeddings().weight.detach())
@@ -102,6 +105,17 @@ def check(
             )
     cp.close()
     return CheckResult.of(found, num_plans, tolerance)
+
+
+def _check_parameters(model: nn.Module) -> None:
+    """Refuse a model whose gradients are none, or too coarse to be compared."""
+    trained = [(name, each) for name, each in parameters_of(model) if each.requires_grad]
+    if not trained:
+        raise InputError("no parameter of the model is trained, so there is no gradient to check")
+    for name, parameter in trained:
+        if parameter.dtype not in (torch.float32, torch.float64):
+            msg = f"{name} is {str(parameter.dtype).removeprefix('torch.')}; a check needs float32"
+            raise InputError(msg, hint="check the model in float32: model.float() before sharding")
 
 
 def _on_rank_0(work: Any) -> nn.Module | None:
