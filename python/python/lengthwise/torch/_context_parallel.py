@@ -31,9 +31,11 @@ from lengthwise.torch._measured_steps import MeasuredSteps
 from lengthwise.torch._memory_error import out_of_memory_is_ours
 from lengthwise.torch._micro_batch import MicroBatch
 from lengthwise.torch._open_source import BatchRules, open_source
+from lengthwise.torch._plan_digest import plan_digest
 from lengthwise.torch._plan_limits import check_plan
 from lengthwise.torch._rank_failure import waiting_for, world_timeout
 from lengthwise.torch._requirements import UnsupportedModelError, check_model, check_shards
+from lengthwise.torch._reshard import reshard
 from lengthwise.torch._scatter import scatter
 from lengthwise.torch._sequence import TokenSequence
 from lengthwise.torch._step import Step
@@ -94,7 +96,7 @@ class ContextParallel:
     ) -> None:
         _check_kinds(planner, model, mesh)
         check_model(model)
-        _reshard(model)
+        reshard(model)
         check_shards(model, mesh)
         if planner.num_ranks != mesh.size():
             msg = f"the planner has {planner.num_ranks} ranks and the mesh {mesh.size()}"
@@ -550,13 +552,6 @@ def _name(micro_batch: MicroBatch) -> str:
     return f"micro-batch {micro_batch.index}"
 
 
-def _reshard(model: nn.Module) -> None:
-    """Let go of parameters that FSDP2 has kept whole after a forward without a backward."""
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.reshard()
-
-
 def _set_attention(model: nn.Module) -> None:
     config: Any = model.config
     causal_model: Any = model
@@ -576,10 +571,7 @@ def _device(mesh: DeviceMesh) -> torch.device:
 
 def _digest(planned: tuple[Plan, list[TokenSequence]]) -> bytes:
     plan, sequences = planned
-    digest = hashlib.blake2b(digest_size=16)
-    for micro_batch in plan.micro_batches:
-        for group in micro_batch.groups:
-            digest.update(repr((micro_batch.index, group.ranks, group.sequences)).encode())
+    digest = hashlib.blake2b(plan_digest(plan), digest_size=16)
     for sequence in sequences:
         digest.update(sequence.digest())
     return digest.digest()

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 
 from lengthwise.errors import InputError
 from lengthwise.torch._agreement import shared
 from lengthwise.torch._micro_batch import MicroBatch
+from lengthwise.torch._reshard import reshard
 from lengthwise.torch._source import Source
 from lengthwise.torch._step_reader import MakeStep, StepReader, of_reader
 
@@ -77,6 +77,5 @@ def _evaluating(model: nn.Module) -> Generator[None, None, None]:
     finally:
         for module, mode in modes:
             module.training = mode
-            if isinstance(module, FSDPModule):
-                # No backward has come to free what the last forward has gathered.
-                module.reshard()
+        # No backward has come to free what the last forward has gathered.
+        reshard(model)

@@ -15,6 +15,7 @@ from lengthwise import Plan
 from lengthwise.errors import InputError
 from lengthwise.torch._agreement import shared
 from lengthwise.torch._look_ahead import LookAhead, UpcomingStep
+from lengthwise.torch._plan_digest import plan_digest
 from lengthwise.torch._sequence import TokenSequence
 from lengthwise.torch._source import DrawnBatch, Source
 from lengthwise.torch._step import Step
@@ -142,11 +143,8 @@ def of_reader(step: UpcomingStep, num_labels: int, make: MakeStep) -> Step:
 
 def _claim(step: UpcomingStep) -> _Claim:
     sequences = hashlib.blake2b(repr(step.planned.drawn.batch.excerpts).encode(), digest_size=16)
-    plan = hashlib.blake2b(digest_size=16)
-    for micro_batch in step.planned.plan.micro_batches:
-        for group in micro_batch.groups:
-            plan.update(repr((micro_batch.index, group.ranks, group.sequences)).encode())
-    return _Claim(sequences.digest(), plan.digest(), step.read.num_labels, step.read.digests)
+    plan = plan_digest(step.planned.plan)
+    return _Claim(sequences.digest(), plan, step.read.num_labels, step.read.digests)
 
 
 def _name_difference(name: str, drawn: DrawnBatch) -> None:
