@@ -1,4 +1,4 @@
-//! What can be wrong with measured or written costs.
+//! Faults of measured or written costs.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ pub enum CostError {
     BadCoefficient {
         /// The field.
         name: &'static str,
-        /// What it was given.
+        /// The value given.
         value: f64,
     },
     /// The same for an entry of a table.
@@ -27,7 +27,7 @@ pub enum CostError {
         name: &'static str,
         /// The entry's degree.
         degree: u32,
-        /// What it was given.
+        /// The value given.
         value: f64,
     },
     /// A table that gives a degree two figures.
@@ -55,7 +55,7 @@ pub enum ProfileError {
     BadMeasurement {
         /// Counted from 0.
         index: usize,
-        /// What is wrong with it.
+        /// The rule that it breaks.
         rule: String,
     },
     /// Less measurements than what they are to settle.
@@ -73,7 +73,7 @@ pub enum ProfileError {
     Unreadable {
         /// Where it should be.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// Not TOML, or a key that is missing, unknown or of the wrong type.
@@ -87,7 +87,7 @@ pub enum ProfileError {
     BadMemory {
         /// The key.
         key: &'static str,
-        /// What it was given.
+        /// The value given.
         value: f64,
     },
     /// A figure that can't be.
@@ -95,7 +95,7 @@ pub enum ProfileError {
     BadFigure {
         /// The key.
         key: &'static str,
-        /// What it was given.
+        /// The value given.
         value: f64,
     },
     /// A device that its node does not have.
@@ -126,11 +126,11 @@ pub enum ProfileError {
     OtherModel {
         /// The key.
         key: &'static str,
-        /// What was measured.
+        /// The value as measured.
         value: String,
         /// The setting it contradicts.
         wanted_key: &'static str,
-        /// What it is.
+        /// The value of the model at hand.
         wanted: String,
     },
     /// A profile that says nothing of what it was measured for.
@@ -162,9 +162,9 @@ pub enum ProfileError {
         "model.recompute is {of_model}, but measured_for.recompute is {measured}; costs hold for one of them"
     )]
     TwoActivations {
-        /// What the costs are said to hold for.
+        /// Whether the costs are said to hold for recomputed activations.
         of_model: bool,
-        /// What was measured.
+        /// Whether activations were recomputed when they were measured.
         measured: bool,
     },
     /// Nothing is priced.
@@ -184,9 +184,9 @@ pub enum ProfileError {
     /// A kind of strategy that has no price.
     #[error("there are no costs of {kind}; the profile has those of {known}")]
     UnknownKind {
-        /// What was asked for.
+        /// The kind asked for.
         kind: StrategyKind,
-        /// What there is.
+        /// The kinds there are.
         known: String,
     },
     /// A cost out of range.
@@ -206,7 +206,7 @@ pub enum HardwareError {
     Unreadable {
         /// Where it should be.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// Not TOML, or a key that is missing, unknown or of the wrong type.
@@ -217,7 +217,7 @@ pub enum HardwareError {
     UnreadableModel {
         /// Where it should be.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The same for the description of a model.
@@ -228,9 +228,9 @@ pub enum HardwareError {
     BadValue {
         /// The key.
         key: String,
-        /// What it was given.
+        /// The value given.
         value: String,
-        /// What it must be.
+        /// The rule for it.
         rule: String,
     },
     /// A key that is needed here.
@@ -244,7 +244,7 @@ pub enum HardwareError {
     /// A name without the memory that tells devices apart.
     #[error("device {name} is sold with more than one memory, as {meant}")]
     AmbiguousDevice {
-        /// What was written.
+        /// The name as written.
         name: String,
         /// The devices that it could be.
         meant: String,
@@ -255,7 +255,7 @@ pub enum HardwareError {
         DeviceKind::names()
     )]
     UnknownCluster {
-        /// What was written.
+        /// The name as written.
         name: String,
     },
     /// Another value out of range.
@@ -283,7 +283,7 @@ impl HardwareError {
         }
     }
 
-    /// What the user can do about it.
+    /// Advice for the user.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             HardwareError::Missing { key, .. } if key == "nic" => {

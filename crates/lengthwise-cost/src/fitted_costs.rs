@@ -16,11 +16,11 @@ pub struct FittedCosts {
     pub fixed_memory_bytes: f64,
     /// Seconds a micro-batch takes whatever its groups hold.
     pub micro_batch_overhead_s: f64,
-    /// What sequences cost, by the kind of strategy; strategies of other kinds are not priced.
+    /// The costs of sequences, by the kind of strategy; strategies of other kinds are not priced.
     pub kinds: BTreeMap<StrategyKind, KindCosts>,
 }
 
-/// What sequences cost under strategies of one kind, by degree and span.
+/// The costs of sequences under strategies of one kind, by degree and span.
 ///
 /// Tables list some degrees; [`FittedModel`](crate::FittedModel) says what holds for the others.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,7 +35,7 @@ pub struct KindCosts {
     pub many_nodes_exchange_s_per_token: Vec<(Degree, f64)>,
     /// Bytes that each token of a sequence adds on every device of its group, by degree.
     pub memory_bytes_per_token: Vec<(Degree, f64)>,
-    /// What passing key/value blocks around takes, where groups are rings or have some inside.
+    /// The time of passing key/value blocks around, where groups are rings or have some inside.
     pub ring: Option<RingCosts>,
 }
 

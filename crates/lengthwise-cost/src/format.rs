@@ -1,4 +1,4 @@
-//! What the files of Lengthwise have in common: their version, and how they write a strategy.
+//! The version of Lengthwise's files, and how they write a strategy.
 
 use lengthwise_core::{Activations, CoreError, Degree, Exchange, Strategy};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -34,7 +34,7 @@ impl FormatVersion {
     FormatVersion::NUMBER
 )]
 pub struct UnknownVersion {
-    /// What the file says.
+    /// The version in the file.
     pub version: u32,
 }
 
@@ -86,7 +86,7 @@ impl TryFrom<StrategyFields> for StrategyRecord {
     }
 }
 
-/// What is done with activations as files write it: `"keep"`, `"recompute"` or `"host"`.
+/// The treatment of activations as files write it: `"keep"`, `"recompute"` or `"host"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActivationsName(pub Activations);
 

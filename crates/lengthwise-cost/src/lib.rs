@@ -1,4 +1,4 @@
-//! What a sequence costs: the time and the memory it adds to a group of a strategy.
+//! The cost of a sequence: the time and the memory it adds to a group of a strategy.
 //!
 //! Costs are additive over the sequences of a group. A planner asks a [`CostModel`] for single sequences
 //! and adds up; [`predict_step`] applies the same rules to a whole plan:

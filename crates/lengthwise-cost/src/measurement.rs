@@ -1,4 +1,4 @@
-//! What a profile says of how it came about: what was measured, for which model, and how well the fit holds.
+//! The origin of a profile: the runs measured, the model, and how well the fit holds.
 
 use serde::{Deserialize, Serialize};
 
@@ -100,10 +100,10 @@ pub struct FitReport {
     /// Mean deviation of the times of one micro-batch, run again and again while measuring, from their median.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<f64>,
-    /// What is left of the noise where the machine's slow drift, which runs before and after show, is taken out.
+    /// The noise that is left where the machine's slow drift, which runs before and after show, is taken out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise_without_drift: Option<f64>,
-    /// What measuring took.
+    /// The time spent on measuring.
     pub measuring_s: f64,
 }
 
@@ -134,16 +134,16 @@ pub struct Measurement {
     pub runs: u32,
     /// The median of its runs, on the slowest rank, at the machine's median speed while measuring.
     pub measured_s: f64,
-    /// What the fitted model makes of it.
+    /// The time by the fitted model.
     #[serde(default)]
     pub predicted_s: f64,
     /// The most that a device held; 0 where that was not measured.
     #[serde(default)]
     pub peak_memory_bytes: u64,
-    /// What the time of the fastest run went into.
+    /// The parts of the fastest run's time.
     #[serde(default)]
     pub parts: MeasuredParts,
-    /// What the groups worked on.
+    /// The groups and their work.
     pub groups: Vec<MeasuredGroup>,
 }
 
@@ -151,7 +151,7 @@ fn once() -> u32 {
     1
 }
 
-/// What the time of a micro-batch went into, on the mean rank that has work.
+/// The parts of a micro-batch's time, on the mean rank that has work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MeasuredParts {

@@ -35,7 +35,7 @@ impl GroupShape {
     }
 }
 
-/// What the time that a sequence adds to a group is made of.
+/// The parts of the time that a sequence adds to a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TimeParts {
     /// Computing what grows with the tokens: norms, projections, MLP.
@@ -59,7 +59,7 @@ pub trait CostModel: MemoryModel + Send + Sync {
     /// Additive over the sequences of a group, and not decreasing in `seq_len`.
     fn sequence_time(&self, shape: GroupShape, seq_len: Tokens) -> Seconds;
 
-    /// What [`CostModel::sequence_time`] is made of, to which its parts add up.
+    /// The parts of [`CostModel::sequence_time`], which add up to it.
     ///
     /// A model that can't tell the parts apart calls all of it dense.
     fn time_parts(&self, shape: GroupShape, seq_len: Tokens) -> TimeParts {

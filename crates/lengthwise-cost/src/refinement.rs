@@ -42,13 +42,13 @@ impl Default for RefinementRule {
 pub struct MeasuredStep<'a> {
     /// How it was run.
     pub plan: &'a Plan,
-    /// What was run.
+    /// The batch that was run.
     pub batch: &'a GlobalBatch,
     /// Where.
     pub cluster: &'a Cluster,
-    /// What each micro-batch of the plan took.
+    /// The measured times of the plan's micro-batches.
     pub micro_batches: &'a [MeasuredMicroBatch],
-    /// What the step took beside them.
+    /// The measured time of the rest of the step.
     pub rest: Seconds,
 }
 
@@ -158,7 +158,7 @@ impl Refinement {
         }
     }
 
-    /// What each coefficient is multiplied by in the end time of each group.
+    /// The factor of each coefficient in the end time of each group.
     fn end_rows(
         &self,
         micro_batch: &MicroBatch,
@@ -209,7 +209,7 @@ impl Refinement {
         }
     }
 
-    /// What each coefficient makes of the time with these terms.
+    /// The part of each coefficient in the time with these terms.
     fn parts(&self, terms: &[f64]) -> Vec<f64> {
         let coefficients = self.coefficients.iter().zip(&self.factors);
         let parts = terms.iter().zip(coefficients);

@@ -1,4 +1,4 @@
-//! What passing key/value blocks around a ring takes.
+//! The time of passing key/value blocks around a ring.
 
 use lengthwise_core::Degree;
 
@@ -6,7 +6,7 @@ use crate::degree_table::DegreeTable;
 use crate::fitted_costs::{check_coefficient, check_table};
 use crate::{CostError, Span};
 
-/// What passing key/value blocks around a ring takes, beside the attention that it hides behind.
+/// The time of passing key/value blocks around a ring, beyond the attention that it hides behind.
 ///
 /// A ring of `r` places computes a pass in `r` steps. In each but the last, a place sends on the block that it attends
 /// to and receives the next; a step ends with the longer of both (Ring Attention, arXiv 2310.01889, section 3). The
@@ -113,7 +113,7 @@ impl RingModel {
     }
 }
 
-/// What each rank of a ring holds.
+/// The tokens that each rank of a ring holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeldTokens {
     pub(crate) tokens: f64,

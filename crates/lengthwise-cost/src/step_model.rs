@@ -1,4 +1,4 @@
-//! What a whole step takes where it runs: its plan's makespans, and what no plan changes.
+//! The time of a whole step where it runs: its plan's makespans, and the part that no plan changes.
 
 use lengthwise_core::{Cluster, GlobalBatch, MicroBatch, Plan, Seconds};
 
@@ -7,9 +7,9 @@ use crate::{CoreSharing, CostModel, FittedModel, predict_group};
 /// The measured costs of a machine: planners choose by its [`FittedModel`], a run is predicted by all of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepModel {
-    /// What planners go by: the times of groups while all ranks compute.
+    /// The costs that planners go by: the times of groups while all ranks compute.
     pub cost: FittedModel,
-    /// What a step takes beside its micro-batches: gradient norm, clipping, optimiser.
+    /// The time of a step beyond its micro-batches: gradient norm, clipping, optimiser.
     pub step_overhead: Seconds,
     /// How ranks share cores.
     pub sharing: CoreSharing,

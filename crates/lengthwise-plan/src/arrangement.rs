@@ -16,7 +16,7 @@ use lengthwise_core::Rank;
 
 use crate::placement::{Allocation, Devices};
 
-/// What a group has of one node.
+/// The devices of a group on one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Part {
     /// How many devices the group has on all nodes; the largest come first.

@@ -8,7 +8,7 @@ use lengthwise_cost::format::{FormatVersion, StrategyRecord};
 
 use crate::instance::Instance;
 
-/// What a certificate holds beyond the plan.
+/// The part of a certificate beyond the plan.
 #[derive(Clone, Debug)]
 pub(crate) struct Certified {
     problem: Problem,
@@ -18,7 +18,7 @@ pub(crate) struct Certified {
 }
 
 impl Certified {
-    /// What is proven of an instance.
+    /// The claims proven of an instance.
     pub(crate) fn new(instance: &Instance<'_>, bound: f64, proof: Proof) -> Self {
         Certified {
             problem: problem(instance),

@@ -36,7 +36,7 @@ pub(crate) struct DraftGroup {
     pub(crate) allocation: Allocation,
     /// Seconds, at the pace of its slowest device.
     pub(crate) time: f64,
-    /// What its sequences take.
+    /// The load of its sequences.
     pub(crate) load: Load,
 }
 
@@ -46,7 +46,7 @@ impl DraftGroup {
         instance.time(self.shape as usize, class) * self.allocation.slowness
     }
 
-    /// What more it may hold.
+    /// The load that it has room for.
     pub(crate) fn room(&self, instance: &Instance<'_>) -> Load {
         instance.capacity(self.shape as usize, self.allocation.budget) - self.load
     }

@@ -21,11 +21,11 @@ pub enum PlanError {
         sequence: SequenceIndex,
         /// Its length.
         seq_len: Tokens,
-        /// What it needs at `degree`: with this budget on every device it would fit.
+        /// The memory it needs at `degree`: with this budget on every device it would fit.
         predicted_memory: Bytes,
         /// The degree at which it lacks the least.
         degree: u32,
-        /// What the devices of such a group have for sequences.
+        /// The memory that the devices of such a group have for sequences.
         budget: Bytes,
         /// The smallest number of devices like the cluster's largest on which it would fit, if any would do.
         num_devices: Option<u32>,
@@ -33,7 +33,7 @@ pub enum PlanError {
     /// A strategy whose costs are not known.
     #[error("the costs say nothing of the strategy {strategy}; nothing can be planned with it")]
     Unpriced {
-        /// What the strategy space has.
+        /// The strategy in the strategy space.
         strategy: Strategy,
     },
     /// Costs that fall with length, which no plan or bound could rest on.
@@ -42,7 +42,7 @@ pub enum PlanError {
          with length"
     )]
     CostFalls {
-        /// What falls: time or memory.
+        /// The cost that falls: time or memory.
         cost: &'static str,
         /// The degree at which it does.
         degree: u32,
@@ -71,7 +71,7 @@ pub enum PlanError {
     NoDegreeFits {
         /// The smallest degree of the strategy space.
         smallest_degree: u32,
-        /// What the cluster has.
+        /// The number of devices of the cluster.
         num_devices: u32,
     },
     /// Communicators can't be counted where it matters which devices a group has.
@@ -79,7 +79,7 @@ pub enum PlanError {
         "at most {max_communicators} communicators were asked for, and devices or nodes differ; plans need any number"
     )]
     UnequalDevices {
-        /// What was asked for.
+        /// The limit asked for.
         max_communicators: u32,
     },
     /// A rule that no plan of the batch can keep.
@@ -107,7 +107,7 @@ pub enum PlanError {
     BreaksRule {
         /// Its name.
         planner: &'static str,
-        /// What is wrong with its plan.
+        /// The rule that its plan breaks.
         violation: PlanViolation,
     },
     /// A bound that allows no degree.
@@ -115,15 +115,15 @@ pub enum PlanError {
         "at most {max_communicators} communicators are too few for groups of any degree allowed"
     )]
     TooFewCommunicators {
-        /// What was asked for.
+        /// The limit asked for.
         max_communicators: u32,
     },
     /// A fixed degree that the strategy space or the cluster lacks.
     #[error("degree {degree} is not available; the degrees are {available}")]
     DegreeNotAvailable {
-        /// What was asked for.
+        /// The degree asked for.
         degree: u32,
-        /// What there is, for the reader.
+        /// The degrees there are, for the reader.
         available: String,
     },
     /// More than an exhaustive search can enumerate.
@@ -136,12 +136,12 @@ pub enum PlanError {
         num_sequences: usize,
         /// Devices of the cluster.
         num_devices: u32,
-        /// What is still enumerable.
+        /// The most sequences that are enumerated.
         max_sequences: usize,
-        /// What is still enumerable.
+        /// The most devices that are enumerated.
         max_devices: u32,
     },
-    /// What the rule of Megatron-Core can't plan, though another planner may.
+    /// A batch that the rule of Megatron-Core can't plan, though another planner may.
     #[error(transparent)]
     Megatron(#[from] MegatronLimit),
 }
@@ -194,7 +194,7 @@ impl fmt::Display for Rule {
 }
 
 impl PlanError {
-    /// What the user can do about it.
+    /// Advice for the user.
     pub fn hint(&self) -> Option<String> {
         match self {
             PlanError::DoesNotFit {

@@ -124,7 +124,7 @@ struct Choice {
     taken: Vec<u8>,
 }
 
-/// What an enumeration comes to.
+/// The outcome of an enumeration.
 enum Enumerated {
     Best(Plan),
     /// No plan keeps the rules.

@@ -39,11 +39,11 @@ use crate::longest_sequence::{LONGEST, longest_sequence};
 pub struct Setting<'a> {
     /// Where steps run.
     pub cluster: &'a Cluster,
-    /// What sequences cost there.
+    /// The costs of sequences on it.
     pub cost: &'a dyn CostModel,
     /// The strategies to choose from.
     pub space: &'a StrategySpace,
-    /// What plans have to keep beyond memory.
+    /// The rules of plans beyond memory.
     pub rules: PlanRules,
 }
 
@@ -54,20 +54,20 @@ pub struct Choice {
     pub strategy: Strategy,
     /// Where: on one node wherever there is one with as many devices and memory.
     pub span: Span,
-    /// What it would take at nominal speed, without the micro-batch's overhead.
+    /// Its time at nominal speed, without the micro-batch's overhead.
     pub predicted_time: Seconds,
-    /// What that is made of.
+    /// The parts of that time.
     pub predicted_parts: TimeParts,
-    /// What each device would need for it.
+    /// The memory that each device would need for it.
     pub predicted_memory: Bytes,
-    /// What the devices with most memory have for sequences.
+    /// The memory that the largest devices have for sequences.
     pub budget: Bytes,
     /// Why not, if there is a reason.
     pub obstacle: Option<Obstacle>,
 }
 
 impl Choice {
-    /// What it would take of all devices of the group together.
+    /// The time of all devices of the group together.
     pub fn device_time(&self) -> Seconds {
         self.predicted_time * f64::from(self.strategy.degree().get())
     }
@@ -80,7 +80,7 @@ pub enum Obstacle {
     /// A degree that the rules forbid.
     #[error("the rules allow only {allowed}")]
     DegreeNotAllowed {
-        /// What they allow.
+        /// The degrees that they allow.
         allowed: String,
     },
     /// More tokens than the rules allow.
@@ -94,9 +94,9 @@ pub enum Obstacle {
     /// More memory than devices have.
     #[error("{predicted_memory} on each device are more than the {budget} left for sequences")]
     OverBudget {
-        /// What each device would need.
+        /// The memory that each device would need.
         predicted_memory: Bytes,
-        /// What it has.
+        /// The memory that it has.
         budget: Bytes,
     },
 }
@@ -109,11 +109,11 @@ pub struct TokenBudget {
     /// Of all sequences of a group together, wherever the group is. Memory is counted for one sequence; each further one
     /// may need a byte more, as bytes are rounded up.
     pub tokens_per_group: Tokens,
-    /// What bounds it; `None` where nothing does.
+    /// The limit that binds; `None` where nothing does.
     pub limit: Option<TokenLimit>,
 }
 
-/// What bounds the tokens of a group.
+/// The limit of a group's tokens that binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenLimit {
     /// The memory of devices.

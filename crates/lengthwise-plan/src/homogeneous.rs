@@ -37,7 +37,7 @@ pub(crate) fn pack_faster_than(instance: &Instance<'_>, seconds: f64) -> Option<
         .min_by(|a, b| a.step_time(instance).total_cmp(&b.step_time(instance)))
 }
 
-/// What the device-seconds of `strategy` take at least.
+/// The least device-seconds under `strategy`.
 fn least_time(instance: &Instance<'_>, strategy: Strategy) -> f64 {
     let shapes = 0..instance.shapes.len();
     let shapes: Vec<usize> = shapes

@@ -23,7 +23,7 @@ pub(crate) struct Instance<'a> {
     sorted: Vec<SequenceIndex>,
     /// First position in `sorted` of every class, then the number of sequences.
     class_starts: Vec<u32>,
-    /// What a group can look like, by increasing degree, one node before many.
+    /// The shapes that a group can have, by increasing degree, one node before many.
     pub(crate) shapes: Vec<Shape>,
     /// Seconds at nominal speed: `[shape][class]`.
     time: Vec<f64>,
@@ -37,7 +37,7 @@ pub(crate) struct Instance<'a> {
     pub(crate) devices: Devices,
     /// Seconds that every micro-batch takes on top.
     pub(crate) overhead: f64,
-    /// What room is measured by.
+    /// The limit that room is measured by.
     pub(crate) limit: Limit,
     /// The speeds of all devices together.
     pub(crate) total_speed: f64,
@@ -57,7 +57,7 @@ pub(crate) struct Shape {
     pub(crate) most_tokens: u64,
 }
 
-/// What room in groups is measured by: the limit that asks for the most micro-batches.
+/// The limit that room in groups is measured by: the one that asks for the most micro-batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Limit {
     Memory,
@@ -68,7 +68,7 @@ pub(crate) enum Limit {
 /// The budget of every device where the rules don't limit memory: more than any sum of sequences that need none.
 const UNLIMITED: u64 = 1 << 60;
 
-/// What a device has for sequences.
+/// The memory that a device has for sequences.
 pub(crate) fn budget_of(problem: Problem<'_>, device: &Device) -> u64 {
     if problem.rules.limits_memory() {
         problem.cost.budget(device).0
@@ -233,7 +233,7 @@ impl<'a> Instance<'a> {
         &self.tokens
     }
 
-    /// What a sequence of `class` takes of a group of `shape`.
+    /// The load that a sequence of `class` adds to a group of `shape`.
     pub(crate) fn load(&self, shape: usize, class: usize) -> Load {
         Load {
             memory: self.memory(shape, class),
@@ -242,7 +242,7 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// What a group of `shape` may hold whose devices all have `budget`.
+    /// The load that a group of `shape` may hold whose devices all have `budget`.
     pub(crate) fn capacity(&self, shape: usize, budget: u64) -> Load {
         Load {
             memory: budget,
@@ -261,7 +261,7 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// What so many devices offer of it.
+    /// The share of it that so many devices offer.
     pub(crate) fn total_share(&self, num_devices: usize) -> f64 {
         match self.limit {
             Limit::Memory => self.total_budget(num_devices) / self.budget_unit(),

@@ -36,7 +36,7 @@ pub enum PlannerKind {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{name:?} is no planner; there are {}", PlannerKind::NAMES.join(", "))]
 pub struct UnknownPlanner {
-    /// What was written.
+    /// The name as written.
     pub name: String,
 }
 

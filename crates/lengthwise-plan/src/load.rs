@@ -61,7 +61,7 @@ impl Add for Load {
     }
 }
 
-/// What is left; nothing where there is less.
+/// The load that is left; nothing where there is less.
 impl Sub for Load {
     type Output = Load;
 

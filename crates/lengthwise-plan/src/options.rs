@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::time::Duration;
 
-/// What planners can be told beside the problem.
+/// Settings of planners beyond the problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PlannerOptions {

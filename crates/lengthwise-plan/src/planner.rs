@@ -19,11 +19,11 @@ pub struct Problem<'a> {
     pub batch: &'a GlobalBatch,
     /// Where the step will run.
     pub cluster: &'a Cluster,
-    /// What sequences cost there.
+    /// The costs of sequences on it.
     pub cost: &'a dyn CostModel,
     /// The strategies to choose from.
     pub space: &'a StrategySpace,
-    /// What plans have to keep beyond memory.
+    /// The rules of plans beyond memory.
     pub rules: PlanRules,
 }
 
@@ -56,7 +56,7 @@ pub struct Planned {
     pub plan: Plan,
     /// How good it is and how it came about.
     pub report: PlanReport,
-    /// What a certificate holds beyond these, if that was asked for.
+    /// The rest of a certificate, if one was asked for.
     pub(crate) certified: Option<Box<Certified>>,
 }
 
@@ -181,11 +181,11 @@ pub struct PlanReport {
     pub stop_reason: StopReason,
     /// How long planning took.
     pub solve_time: Seconds,
-    /// What was tried for it.
+    /// The attempts behind it.
     pub tried: Attempts,
 }
 
-/// What a planner tried.
+/// The attempts of a planner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attempts {
     /// Plans that were drawn up, at least in outline.
@@ -239,7 +239,7 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    /// What plans and metrics call it.
+    /// Its name in plans and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             StopReason::Optimal => "optimal",

@@ -1,4 +1,4 @@
-//! What a decoder is made of.
+//! The dimensions of a decoder.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::HardwareError;
 
-/// What activations and parameters are computed in.
+/// The type that activations and parameters are computed in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DataType {
@@ -27,7 +27,7 @@ impl DataType {
     }
 }
 
-/// What is computed again in the backward instead of kept.
+/// The activations that are computed again in the backward instead of kept.
 ///
 /// A layer consists of two modules, attention and MLP, each with the norm before it. A module that is recomputed keeps
 /// its input only, and runs its forward twice.
@@ -63,7 +63,7 @@ impl Recomputation {
     }
 }
 
-/// What a decoder is made of, as far as its costs depend on it.
+/// The dimensions of a decoder, as far as its costs depend on them.
 ///
 /// A file may leave out `head_dim` (hidden / num_heads), `gated` (true), `tied_embeddings` (false), `biases` (`"none"`;
 /// `"qkv"`, `"all"`), `qk_norm` (false; true where each head's queries and keys have a norm), `learned_positions` (0),
@@ -255,7 +255,7 @@ impl Architecture {
         self
     }
 
-    /// What reports call it.
+    /// Its name in reports.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -275,7 +275,7 @@ impl Architecture {
         self.head_dim
     }
 
-    /// What is computed again in the backward.
+    /// The activations that are computed again in the backward.
     pub const fn recomputation(&self) -> Recomputation {
         self.recomputation
     }

@@ -100,17 +100,17 @@ impl AnalyticModel {
         Ok(self)
     }
 
-    /// What the model is made of.
+    /// The model's dimensions.
     pub const fn architecture(&self) -> &Architecture {
         &self.architecture
     }
 
-    /// What it runs on.
+    /// The hardware it runs on.
     pub const fn hardware(&self) -> &Hardware {
         &self.hardware
     }
 
-    /// What each device has of the model.
+    /// The share of the model on each device.
     pub const fn share(&self) -> ModelShare {
         self.share
     }
@@ -140,7 +140,7 @@ impl AnalyticModel {
         self.flops().per_token2 / (device.peak_flops_per_s() * device.attention_efficiency())
     }
 
-    /// What each of a rank's devices computes of a step.
+    /// The work of each of a rank's devices in a step.
     fn flops(&self) -> MatrixFlops {
         let of_model = MatrixFlops::of(&self.architecture);
         let devices = f64::from(self.share.devices_per_rank());
@@ -188,7 +188,7 @@ impl AnalyticModel {
         costs
     }
 
-    /// What groups cost that exchange tokens for heads.
+    /// The costs of groups that exchange tokens for heads (Ulysses).
     fn ulysses_costs(&self) -> KindCosts {
         let exchange = |span| {
             let degrees = self.listed_degrees(span).into_iter();
@@ -205,7 +205,7 @@ impl AnalyticModel {
         }
     }
 
-    /// What groups cost that are rings, of ranks or of places that exchange tokens for heads.
+    /// The costs of groups that are rings, of ranks or of places that exchange tokens for heads.
     fn ring_costs(&self, exchange: Exchange) -> KindCosts {
         let places = match exchange {
             Exchange::UlyssesRing { ring } => Some(ring),

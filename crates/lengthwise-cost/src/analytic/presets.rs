@@ -92,7 +92,7 @@ impl ModelKind {
         ModelKind::SmolLm2With1700M,
     ];
 
-    /// What the command line calls it.
+    /// Its name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             ModelKind::Gpt7B => "gpt-7b",
@@ -120,7 +120,7 @@ impl ModelKind {
         Self::ALL.map(Self::name).join(", ")
     }
 
-    /// What it is made of, for sequences up to `context` tokens.
+    /// Its dimensions, for sequences up to `context` tokens.
     pub fn architecture(self, context: u64) -> Architecture {
         let gpt = |num_layers, hidden: u32, mlp_layers, attention_layers| Architecture {
             name: self.name().to_owned(),

@@ -77,7 +77,7 @@ impl Drift {
         nearest(&self.runs, at.get(), None, self.num_nearest).exp()
     }
 
-    /// What a micro-batch takes at the machine's median speed; `None` if it has not run.
+    /// The time of a micro-batch at the machine's median speed; `None` if it has not run.
     pub fn typical(&self, runs: &[Repeat]) -> Option<Seconds> {
         let at_median_speed = runs
             .iter()

@@ -6,7 +6,7 @@ use ndarray::{Array1, Array2};
 
 use crate::CostError;
 
-/// What pulls coefficients that the rows say nothing of towards 0, as a part of what a row pulls with.
+/// The pull towards 0 on coefficients that the rows say nothing of, as a part of a row's pull.
 const PULL: f64 = 1e-7;
 
 /// The non-negative coefficients with the least sum of squares of `row . coefficients - value`.

@@ -45,9 +45,9 @@ const LEAST_USUAL: f64 = 0.01;
 /// A measured micro-batch of equal groups.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
-    /// What each coefficient is multiplied by ([`TimeTerms::micro_batch`]).
+    /// The factor of each coefficient ([`TimeTerms::micro_batch`]).
     pub terms: Vec<f64>,
-    /// What it took; above 0.
+    /// The measured time; above 0.
     pub seconds: f64,
     /// How much its relative error counts.
     pub weight: f64,

@@ -1,10 +1,10 @@
-//! What the time of a micro-batch is made of, linear in the coefficients of its costs.
+//! The time of a micro-batch, linear in the coefficients of its costs.
 
 use lengthwise_core::{Degree, StrategyKind, Tokens};
 
 use crate::{FittedCosts, GroupShape, KindCosts, Span, head_imbalance};
 
-/// What a group works on in a micro-batch, as far as its time depends on it.
+/// The load of a group in a micro-batch, as far as its time depends on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Load {
     kind: StrategyKind,
@@ -107,7 +107,7 @@ impl TimeTerms {
         1 + 2 * self.kinds.len()
     }
 
-    /// What each coefficient is multiplied by in the time of a micro-batch of groups with this load, at this pace.
+    /// The factor of each coefficient in the time of a micro-batch of groups with this load, at this pace.
     pub fn micro_batch(&self, load: &Load, pace: f64) -> Vec<f64> {
         let mut row: Vec<f64> = self.group(load).iter().map(|term| term * pace).collect();
         row[Self::OVERHEAD] = 1.0;

@@ -1,6 +1,6 @@
 //! How much measured runs leave open, and which run would settle most of it.
 
-/// What a run tells of coefficients: those it tells of, with what each one's term makes of its time.
+/// The coefficients that a run says something of, with the time that each one's term adds.
 ///
 /// Few of many, so products take only as many multiplications as there are entries.
 #[derive(Clone, Debug, Default, PartialEq)]

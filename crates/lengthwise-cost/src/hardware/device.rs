@@ -1,4 +1,4 @@
-//! What a device computes and holds, and the kinds of device that are known by name.
+//! The speed and memory of a device, and the kinds of device that are known by name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,7 +48,7 @@ impl DeviceKind {
         DeviceKind::B200,
     ];
 
-    /// What files call it.
+    /// Its name in files.
     pub const fn name(self) -> &'static str {
         match self {
             DeviceKind::A100With40Gb => "a100-40",
@@ -83,7 +83,7 @@ impl DeviceKind {
         }
     }
 
-    /// What its link to the node's switch carries in each direction.
+    /// The bandwidth of its link to the node's switch, in each direction.
     pub const fn link_bandwidth_bytes_per_s(self) -> f64 {
         match self {
             DeviceKind::A100With40Gb | DeviceKind::A100With80Gb => 300e9,
@@ -136,7 +136,7 @@ impl FromStr for DeviceKind {
     }
 }
 
-/// What a device computes and holds.
+/// The speed and memory of a device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DeviceModel {
     pub(super) peak_flops_per_s: f64,

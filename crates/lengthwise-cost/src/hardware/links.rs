@@ -38,7 +38,7 @@ impl Link {
         self.bandwidth_bytes_per_s
     }
 
-    /// What every call over it pays once.
+    /// The time that every call over it pays once.
     pub const fn latency(&self) -> Seconds {
         self.latency
     }

@@ -197,7 +197,7 @@ impl Hardware {
         Ok(())
     }
 
-    /// What reports call it.
+    /// Its name in reports.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -229,7 +229,7 @@ impl Hardware {
         self.links
     }
 
-    /// What an all-to-all reaches of the links' bandwidth.
+    /// The share of the links' bandwidth that an all-to-all reaches.
     pub const fn exchange_efficiency(&self) -> ExchangeEfficiency {
         self.exchange_efficiency
     }

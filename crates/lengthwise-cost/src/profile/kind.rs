@@ -1,4 +1,4 @@
-//! What a profile says of the costs of one kind of strategy.
+//! The costs of one kind of strategy in a profile.
 
 use lengthwise_core::{Activations, Degree, StrategyKind};
 use serde::{Deserialize, Serialize};
@@ -6,34 +6,34 @@ use serde::{Deserialize, Serialize};
 use crate::format::{ActivationsName, ExchangeName};
 use crate::{KindCosts, PerDegree, ProfileError};
 
-/// What sequences cost under strategies of one kind.
+/// The costs of sequences under strategies of one kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KindProfile {
     /// How ranks exchange.
     pub exchange: ExchangeName,
-    /// What is done with activations.
+    /// The treatment of activations.
     pub activations: ActivationsName,
     /// Attention: seconds for each square of a sequence's tokens, on one device.
     pub quadratic_s_per_token2: f64,
     /// All else: seconds for each token, on one device.
     pub linear_s_per_token: f64,
-    /// What all exchanges of a step pass on for each token, over a group's devices together.
+    /// The bytes that all exchanges of a step pass on for each token, over a group's devices together.
     pub exchanged_bytes_per_token: f64,
-    /// What each device of a group on one node passes on, by degree.
+    /// The bandwidth of each device of a group on one node, by degree.
     #[serde(default)]
     pub one_node_bandwidth_bytes_per_s: PerDegree,
     /// The same for groups on several nodes; where missing, the figures of one node hold.
     #[serde(default)]
     pub many_nodes_bandwidth_bytes_per_s: PerDegree,
-    /// What each token of a sequence adds, over its group's devices together.
+    /// The bytes that each token of a sequence adds, over its group's devices together.
     pub memory_bytes_per_token: f64,
     /// The same by degree, where devices hold more than their share.
     #[serde(default, skip_serializing_if = "PerDegree::is_empty")]
     pub memory_bytes_per_token_by_degree: PerDegree,
-    /// What devices were seen to hold for each of their own tokens; the figures above are what they may.
+    /// The bytes that devices were seen to hold for each of their own tokens; the figures above are what they may.
     pub measured_bytes_per_local_token: Option<f64>,
-    /// What they were seen to hold for each sequence.
+    /// The bytes that they were seen to hold for each sequence.
     pub measured_bytes_per_sequence: Option<f64>,
 }
 

@@ -62,19 +62,19 @@ use crate::{
 pub struct Profile {
     /// Of the file's format.
     pub version: FormatVersion,
-    /// What reports call it.
+    /// Its name in reports.
     pub name: String,
     /// No sequence is longer.
     pub context_tokens: u64,
-    /// What it was measured on.
+    /// The cluster it was measured on.
     pub cluster: ClusterProfile,
-    /// What the model allows, and what devices hold of it.
+    /// The limits of the model, and its share on devices.
     pub model: ModelProfile,
-    /// What micro-batches and steps take whatever they hold.
+    /// The time of micro-batches and steps whatever they hold.
     pub overhead: OverheadProfile,
-    /// What sequences cost, one entry for each kind of strategy; at least one.
+    /// The costs of sequences, one entry for each kind of strategy; at least one.
     pub costs: Vec<KindProfile>,
-    /// What was measured; published profiles don't say.
+    /// The model measured; published profiles don't say.
     pub measured_for: Option<MeasuredFor>,
     /// How well the model fits what was measured.
     pub fit: Option<FitReport>,
@@ -83,7 +83,7 @@ pub struct Profile {
     pub measurements: Vec<Measurement>,
 }
 
-/// What a model allows, and what devices hold of it.
+/// The limits of a model, and its share on devices.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelProfile {
@@ -97,12 +97,12 @@ pub struct ModelProfile {
     pub attention_divides_evenly: bool,
     /// Parameters, gradients and optimiser state, over the cluster's devices together.
     pub sharded_bytes: f64,
-    /// What every device holds in addition.
+    /// The bytes that every device holds in addition.
     #[serde(default)]
     pub fixed_bytes: f64,
 }
 
-/// What is to be paid whatever sequences there are.
+/// The costs to be paid whatever sequences there are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OverheadProfile {
@@ -113,7 +113,7 @@ pub struct OverheadProfile {
     pub step_s: f64,
 }
 
-/// What tells the version of a file.
+/// The version of a file.
 #[derive(Deserialize)]
 struct Versioned {
     version: Option<u32>,
@@ -294,7 +294,7 @@ impl Profile {
         })?)
     }
 
-    /// What steps take on `cluster`.
+    /// The times of steps on `cluster`.
     ///
     /// # Errors
     ///

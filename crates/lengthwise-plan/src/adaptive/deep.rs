@@ -110,13 +110,13 @@ impl<'a, 'p> Packing<'a, 'p> {
         }
     }
 
-    /// What a group of `shape` may hold.
+    /// The time and memory that a group of `shape` may hold.
     fn capacity(&self, shape: usize) -> Load {
         let budget = self.instance.shapes[shape].best_budget;
         self.instance.capacity(shape, budget)
     }
 
-    /// What more a group may hold.
+    /// The time and memory that are left in a group.
     fn room(&self, position: u32) -> Load {
         let bin = &self.bins[position as usize];
         self.capacity(bin.shape) - bin.load

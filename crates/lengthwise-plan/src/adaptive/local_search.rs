@@ -26,7 +26,7 @@ pub(crate) struct LocalSearch<'a, 'p> {
 /// A sequence that leaves the slowest group, and what comes back for it.
 #[derive(Clone)]
 struct Swap {
-    /// What the two groups take at most; less is better.
+    /// The time of the slower of the two groups; less is better.
     slowest: f64,
     away: u32,
     back: Vec<(u32, u32)>,

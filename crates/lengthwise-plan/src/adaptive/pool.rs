@@ -22,7 +22,7 @@ pub(crate) struct Pool {
 pub(crate) struct Open {
     pub(crate) group: u32,
     pub(crate) time: f64,
-    /// What more it may hold.
+    /// The load it has room for.
     pub(crate) room: Load,
     pub(crate) slowness: f64,
 }

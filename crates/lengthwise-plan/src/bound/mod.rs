@@ -37,7 +37,7 @@ struct Node {
     bound: f64,
     decisions: Decisions,
     prices: DualPrices,
-    /// What its own prices say, once they have been asked; before, its bound is a cheaper one.
+    /// The bound at its own prices, once they have been looked for; before, its bound is a cheaper one.
     evaluated: Option<Bound>,
     /// Whether its prices are its own, not yet those of the node it came from.
     ascended: bool,
@@ -58,7 +58,7 @@ pub(crate) struct Effort {
     pub(crate) keep: Keep,
 }
 
-/// What is kept of a search.
+/// How much of a search is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep {
     /// The bound alone.
@@ -79,7 +79,8 @@ pub(crate) struct LowerBound {
 }
 
 impl Effort {
-    /// What is worth spending: prices are looked for with similar lengths merged, so that it does not depend on the batch.
+    /// The effort worth spending on a plan: prices are looked for with similar lengths merged, so that it does not
+    /// depend on the batch.
     pub(crate) fn until(deadline: Deadline) -> Self {
         Effort {
             num_ascents: 24,
@@ -89,7 +90,7 @@ impl Effort {
         }
     }
 
-    /// What the bound comes to at the first prices, where another one counts.
+    /// The bound at the first prices, where another one counts.
     pub(crate) fn least(deadline: Deadline) -> Self {
         Effort {
             num_ascents: 0,
@@ -99,7 +100,7 @@ impl Effort {
         }
     }
 
-    /// What a proof alone is worth, where a plan is known to be best: for tiny batches.
+    /// The effort worth spending on a proof alone, where a plan is known to be best: for tiny batches.
     pub(crate) fn for_proof() -> Self {
         Effort {
             num_ascents: 2000,
@@ -251,7 +252,7 @@ impl Search<'_, '_> {
         self.known
     }
 
-    /// What the makespans together may take in a better plan.
+    /// The most that the makespans of a better plan may add up to.
     fn limit(&self, decisions: &Decisions) -> f64 {
         self.known - decisions.num_micro_batches as f64 * self.relaxation.instance.overhead
     }

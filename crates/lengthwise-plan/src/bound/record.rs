@@ -1,4 +1,4 @@
-//! What a search for a bound leaves behind, as a proof of it.
+//! The proof that a search for a bound leaves behind.
 
 use lengthwise_certificate::{Capacity, Decision, Leaf, Proof};
 
@@ -19,7 +19,7 @@ struct RecordedNode {
     prices: DualPrices,
 }
 
-/// What a node decides beyond the one that it came from.
+/// The decision of a node beyond those of its parent.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     MicroBatches { num: usize, or_more: bool },

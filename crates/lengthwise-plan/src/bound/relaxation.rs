@@ -54,7 +54,7 @@ struct Choice {
 pub(crate) struct Bound {
     pub(crate) makespans: f64,
     pub(crate) undecided: f64,
-    /// What the longest undecided sequence pays.
+    /// The price that the longest undecided sequence pays.
     pub(crate) longest: f64,
 }
 

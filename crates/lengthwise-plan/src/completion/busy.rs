@@ -55,7 +55,7 @@ pub(super) fn busy(instance: &Instance<'_>, bundles: &[Bundle]) -> Option<Busy> 
     best
 }
 
-/// What the slowest single sequence takes at least.
+/// The least time of the slowest single sequence.
 fn slowest_sequence(bundles: &[Bundle], choices: &[Vec<Choice>]) -> f64 {
     let single = bundles.iter().zip(choices);
     let single = single.filter(|(bundle, _)| bundle.num_sequences() == 1);

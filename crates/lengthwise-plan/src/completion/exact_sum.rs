@@ -17,7 +17,7 @@ impl Sums {
         Sums { words, most }
     }
 
-    /// What these come to with one of several addends.
+    /// The sums with one of several addends.
     fn plus(&self, addends: impl Iterator<Item = usize>) -> Self {
         let mut words = vec![0; self.words.len()];
         for addend in addends {
@@ -105,7 +105,7 @@ pub(super) fn exact_sum(
     Some((time, chosen))
 }
 
-/// What the slowest group takes at least: the time of its fastest choice.
+/// The least time of the slowest group: that of its fastest choice.
 pub(super) fn slowest_at_best<'a>(choices: impl Iterator<Item = &'a Vec<Choice>>) -> f64 {
     let fastest = |all: &Vec<Choice>| all.iter().map(|c| c.time).fold(f64::INFINITY, f64::min);
     choices.map(fastest).fold(0.0, f64::max)

@@ -266,7 +266,7 @@ impl MicroBatchMilp<'_> {
             .find(|&k| self.instance.memory(shape, self.buckets[k].class) <= self.budget)
     }
 
-    /// What a solver that was stopped or rounds must be checked for.
+    /// Whether groups keep the rules, which a solver that was stopped or rounds may break.
     fn keeps_the_rules(&self, groups: &[BucketGroup]) -> bool {
         let devices: u32 = groups.iter().map(|group| self.degree(group.shape)).sum();
         devices <= self.num_devices()

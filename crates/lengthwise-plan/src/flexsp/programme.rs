@@ -36,7 +36,7 @@ const MIN_NODES: f64 = 20.0;
 /// Rows times columns of such a programme: that of 64 devices, powers of two as degrees and 16 buckets.
 const LARGE: f64 = 1e6;
 
-/// What a solver answers.
+/// The answer of a solver.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Solved {
     /// The best values found, if any.

@@ -24,7 +24,7 @@ pub enum MegatronLimit {
         needed_ranks: u64,
         /// The most tokens of a rank.
         tokens_per_rank: Tokens,
-        /// What the cluster has.
+        /// The ranks of the cluster.
         num_ranks: u32,
     },
     /// Groups that can't grow over the ranks that are left idle.
@@ -33,7 +33,7 @@ pub enum MegatronLimit {
          take them in"
     )]
     RanksLeftOver {
-        /// What the cluster has.
+        /// The ranks of the cluster.
         num_ranks: u32,
         /// The degrees of the groups, to read.
         degrees: String,
@@ -44,9 +44,9 @@ pub enum MegatronLimit {
          none is left to be cut in two, as each has one group"
     )]
     TooFewGroups {
-        /// What there is.
+        /// The micro-batches there are.
         num_micro_batches: usize,
-        /// What is asked for.
+        /// The multiple asked for.
         multiple_of: u32,
     },
     /// A micro-batch that can't be cut, as its groups are in the wrong order for it.
@@ -62,15 +62,15 @@ pub enum MegatronLimit {
         "Megatron-Core's rule asks for a group of degree {degree}; the degrees are {available}"
     )]
     NoStrategy {
-        /// What it asks for.
+        /// The degree it asks for.
         degree: u32,
-        /// What there is, to read.
+        /// The degrees there are, for the reader.
         available: String,
     },
 }
 
 impl MegatronLimit {
-    /// What the user can do about it.
+    /// Advice for the user.
     pub fn hint(&self) -> String {
         match self {
             MegatronLimit::NoTokens => "raise the most tokens of a rank".to_owned(),

@@ -24,7 +24,7 @@ use ranks::{RankGroup, Ranks};
 use tokens_per_rank::tokens_per_rank;
 use virtual_stages::align;
 
-/// What Megatron-Core's scheduler `default_dynamic_cp` decides, in the version that is aware of packing.
+/// The decisions of Megatron-Core's scheduler `default_dynamic_cp`, in the version that is aware of packing.
 ///
 /// It knows no costs: groups are the smallest power of two that a sequence fits, by tokens per rank, unless a larger one
 /// keeps the most squared tokens of any rank lower. It takes sequences longest first until nothing fits, then doubles the

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use lengthwise_core::{Sequence, Tokens};
 
-/// What the rule is told of the machine.
+/// The machine as the rule knows it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ranks {
     pub(super) num: u32,

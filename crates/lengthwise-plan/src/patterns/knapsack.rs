@@ -25,7 +25,7 @@ pub(crate) struct KnapsackValues {
 #[derive(Clone, Copy)]
 struct SmallItem {
     bucket: usize,
-    /// What a whole budget of it is worth.
+    /// The worth of a whole budget of it.
     density: f64,
 }
 

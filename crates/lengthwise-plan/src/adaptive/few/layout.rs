@@ -175,7 +175,7 @@ impl Layout {
         &self.memories[group as usize * table.shapes.len()..][..table.shapes.len()]
     }
 
-    /// What a group holds in some shape.
+    /// The load of a group in some shape.
     pub(super) fn load(&self, table: &Table<'_, '_>, group: u32, shape: usize) -> Load {
         let LayoutGroup {
             tokens,

@@ -103,7 +103,7 @@ impl Choices<'_, '_, '_> {
         self.work_weight * degree * self.times[shape]
     }
 
-    /// What the sequence takes of a group.
+    /// The load that the sequence adds to a group.
     fn load(&self, shape: usize) -> Load {
         Load {
             memory: self.memories[shape],
