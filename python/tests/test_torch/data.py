@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -335,6 +336,9 @@ def refused() -> dict[str, str]:
         for item, n in zip(items, lengths, strict=True)
     ]
     unlabelled = [{**item, "labels": [-100] * n} for item, n in zip(items, lengths, strict=True)]
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        said_of_unlabelled = steps_of(unlabelled)
     return {
         "fewer": steps_of(items[: 12 - (rank == 1)]),
         "fewer in a stream": steps_of(Stream(items[: 12 - 6 * (rank == 1)]), tokens=30),
@@ -367,7 +371,8 @@ def refused() -> dict[str, str]:
         "steps": steps_of(items, steps=-1),
         "depth": steps_of(items, depth=0),
         "epochs": steps_of(Stream(items), epochs=0),
-        "unlabelled": steps_of(unlabelled),
+        "unlabelled": said_of_unlabelled,
+        "warnings of unlabelled": "; ".join(str(each.message) for each in warned),
         "works after all": steps_of(items),
     }
 

@@ -10,6 +10,7 @@ from unittest import mock
 import torch
 from models import mesh, sharded, whole_model
 from steps import error_of
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 import lengthwise.torch
 from lengthwise.torch import _attention, _context_parallel, _exchange, _scatter
@@ -111,8 +112,12 @@ def refused_checks() -> dict[str, str]:
     """What is said of models and arguments that can't be checked."""
     coarse = sharded(whole_model("llama").to(torch.bfloat16))
     frozen = sharded(whole_model("llama").requires_grad_(False))
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16)
+    mixed = sharded(whole_model("llama"), mp_policy=policy)
     model = sharded(whole_model("llama"))
     return {
+        "mixed": error_of(lambda: lengthwise.torch.check(mixed, mesh())),
+        "number": error_of(lambda: lengthwise.torch.check(model, mesh(), num_plans=0)),
         "coarse": error_of(lambda: lengthwise.torch.check(coarse, mesh())),
         "frozen": error_of(lambda: lengthwise.torch.check(frozen, mesh())),
         "tolerance": error_of(lambda: lengthwise.torch.check(model, mesh(), tolerance=-1.0)),

@@ -48,6 +48,8 @@ def test_a_check_keeps_the_gradients_that_a_model_has(world: Callable[[int], Wor
 def test_what_cannot_be_checked_is_refused_by_name(world: Callable[[int], World]) -> None:
     for said in world(2).run(faults.refused_checks):
         assert "is bfloat16; a check needs float32" in said["coarse"]
+        assert "is computed in bfloat16; a check needs float32" in said["mixed"]
+        assert "num_plans is 0; it must be at least 1" in said["number"]
         assert "no parameter of the model is trained" in said["frozen"]
         assert "tolerance is -1.0; it must be between 0 and 1" in said["tolerance"]
 

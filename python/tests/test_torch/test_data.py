@@ -147,6 +147,7 @@ def test_data_that_cannot_be_used_is_refused_on_every_rank(world: Callable[[int]
         assert "epochs is 0" in said["epochs"]
         # Steps without a label teach nothing, but are no error.
         assert said["unlabelled"] == "no error"
+        assert "step 1 has no label, so its loss" in said["warnings of unlabelled"]
         assert said["works after all"] == "no error"
 
 

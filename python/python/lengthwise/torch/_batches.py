@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import operator
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, SupportsIndex
 
 from lengthwise._lengthwise import Census
 from lengthwise.errors import InputError, InputTypeError
+from lengthwise.torch._arguments import at_least
 from lengthwise.torch._source import Source
 from lengthwise.torch._step import Step
 from lengthwise.torch._step_reader import MakeStep, StepReader, of_reader
@@ -186,6 +187,9 @@ class Batches:
                 made = of_reader(step, num_labels, self._make_step)
                 self._position = step.planned.drawn.position
                 self._num_steps += 1
+                if num_labels == 0:
+                    msg = f"step {self._num_steps} has no label, so its loss and gradients are 0"
+                    warnings.warn(msg, stacklevel=2)
                 yield self._begin_step(made)
             self._end_step()
         finally:
@@ -210,15 +214,3 @@ def _check_mapping(what_is: str, value: Any) -> None:
     if not isinstance(value, Mapping):
         msg = f"{what_is} {type(value).__name__}; state_dict returns a mapping"
         raise InputTypeError(msg)
-
-
-def at_least(name: str, value: SupportsIndex, least: int) -> int:
-    """Return a whole number that an argument must be."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        msg = f"{name} is {value!r}; it must be a whole number"
-        raise InputTypeError(msg) from None
-    if number < least:
-        raise InputError(f"{name} is {number}; it must be at least {least}")
-    return number

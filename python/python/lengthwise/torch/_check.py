@@ -14,9 +14,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule
 
 from lengthwise.errors import InputError
 from lengthwise.torch._agreement import from_rank_0
+from lengthwise.torch._arguments import at_least, number
 from lengthwise.torch._attention import NAME
 from lengthwise.torch._check_result import ZERO, CheckResult, ParameterError
 from lengthwise.torch._context_parallel import ContextParallel
@@ -24,6 +26,7 @@ from lengthwise.torch._given_plan import GivenPlan
 from lengthwise.torch._position_signal import felt_positions
 from lengthwise.torch._random_steps import RandomStep, random_step
 from lengthwise.torch._reference import accumulate_gradients, copied, parameters_of, whole
+from lengthwise.torch._requirements import check_kinds
 
 
 def check(
@@ -63,12 +66,12 @@ def check(
     CheckResult
         The same on all ranks.
     """
-    if max_seq_len < 8:
-        raise InputError(f"max_seq_len is {max_seq_len}; sequences of a check need 8 tokens")
-    if num_plans < 1:
-        raise InputError(f"num_plans is {num_plans}; a check needs a plan")
+    max_seq_len = at_least("max_seq_len", max_seq_len, 8)
+    num_plans = at_least("num_plans", num_plans, 1)
+    tolerance = number("tolerance", tolerance)
     if not 0.0 < tolerance < 1.0:
         raise InputError(f"tolerance is {tolerance}; it must be between 0 and 1")
+    check_kinds(model, mesh)
     if hasattr(model, "get_base_model"):
         msg = f"{type(model).__name__.removeprefix('FSDP')} can't be made anew without its adapter"
         raise InputError(msg, hint="check the model before peft adds the adapter")
@@ -116,6 +119,15 @@ def _check_parameters(model: nn.Module) -> None:
         if parameter.dtype not in (torch.float32, torch.float64):
             msg = f"{name} is {str(parameter.dtype).removeprefix('torch.')}; a check needs float32"
             raise InputError(msg, hint="check the model in float32: model.float() before sharding")
+    modules: list[tuple[str, nn.Module]] = list(model.named_modules())
+    for name, module in modules:
+        if isinstance(module, FSDPModule):
+            computed = module._get_fsdp_state()._mp_policy.param_dtype  # pyright: ignore[reportPrivateUsage]
+            if computed not in (None, torch.float32, torch.float64):
+                kind = str(computed).removeprefix("torch.")
+                msg = f"{name or 'the model'} is computed in {kind}; a check needs float32"
+                hint = "check the model sharded without MixedPrecisionPolicy(param_dtype=...)"
+                raise InputError(msg, hint=hint)
 
 
 def _on_rank_0(work: Any) -> nn.Module | None:

@@ -21,7 +21,8 @@ from lengthwise._lengthwise import Refinement
 from lengthwise.errors import InputError, InputTypeError
 from lengthwise.torch import _attention
 from lengthwise.torch._agreement import agreed
-from lengthwise.torch._batches import Batches, at_least
+from lengthwise.torch._arguments import at_least
+from lengthwise.torch._batches import Batches
 from lengthwise.torch._evaluation import TOKENS, mean_loss
 from lengthwise.torch._exchange import UlyssesExchange
 from lengthwise.torch._loss import head_computes_loss, summed_cross_entropy
@@ -34,7 +35,12 @@ from lengthwise.torch._open_source import BatchRules, open_source
 from lengthwise.torch._plan_digest import plan_digest
 from lengthwise.torch._plan_limits import check_plan
 from lengthwise.torch._rank_failure import waiting_for, world_timeout
-from lengthwise.torch._requirements import UnsupportedModelError, check_model, check_shards
+from lengthwise.torch._requirements import (
+    UnsupportedModelError,
+    check_kinds,
+    check_model,
+    check_shards,
+)
 from lengthwise.torch._reshard import reshard
 from lengthwise.torch._scatter import scatter
 from lengthwise.torch._sequence import TokenSequence
@@ -94,7 +100,8 @@ class ContextParallel:
         refine: bool = True,
         metrics: str | PathLike[str] | None = None,
     ) -> None:
-        _check_kinds(planner, model, mesh)
+        _check_kind(planner)
+        check_kinds(model, mesh)
         check_model(model)
         reshard(model)
         check_shards(model, mesh)
@@ -531,15 +538,10 @@ def sum_gradients(model: nn.Module) -> None:
             module.set_force_sum_reduction_for_comms(True)
 
 
-def _check_kinds(planner: Any, model: Any, mesh: Any) -> None:
+def _check_kind(planner: Any) -> None:
     if not hasattr(planner, "num_ranks") or not hasattr(planner, "plan"):
         msg = f"the planner is {type(planner).__name__}, which has no plans"
         raise InputTypeError(msg, hint="give a lengthwise.Planner")
-    if not isinstance(model, nn.Module):
-        raise InputTypeError(f"the model is {type(model).__name__}, not a Module")
-    if not isinstance(mesh, DeviceMesh):
-        msg = f"the mesh is {type(mesh).__name__}, not a DeviceMesh"
-        raise InputTypeError(msg, hint="init_device_mesh makes one of all ranks")
 
 
 def _check_micro_batch(micro_batch: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -19,13 +19,15 @@ from torch.distributed.tensor import DTensor
 
 from lengthwise import Plan, Profile
 from lengthwise._lengthwise import Survey
-from lengthwise.errors import InputError
+from lengthwise.errors import InputError, InputTypeError
 from lengthwise.torch._agreement import agreed, from_rank_0
+from lengthwise.torch._arguments import at_least, number
 from lengthwise.torch._measured_for import data_type, dimensions
 from lengthwise.torch._memory_probe import TokenMemory, probe
 from lengthwise.torch._memory_use import gathered_bytes, logits_bytes, state_bytes
 from lengthwise.torch._micro_batch_runs import MicroBatchRuns
 from lengthwise.torch._nodes import device_memory, ranks_by_node, shared_cores
+from lengthwise.torch._requirements import check_kinds, check_model
 
 #: Mixed micro-batches that the fit does not see.
 _NUM_HELD_OUT = 12
@@ -96,10 +98,21 @@ def profile(
         The same on all ranks; its `fitted_error`, `held_out_error` and `noise` say how good it is.
     """
     chosen = agreed(
-        lambda: _chosen_degrees(model, mesh, degrees, context, time_budget, gradient_sync),
+        lambda: _checked(
+            model,
+            mesh,
+            degrees=degrees,
+            context=context,
+            time_budget=time_budget,
+            memory=memory,
+            num_cores=num_cores,
+            gradient_sync=gradient_sync,
+            name=name,
+        ),
         lambda found: (found, context, time_budget, memory, gradient_sync),
         "the arguments of a profile",
     )
+    context, time_budget = int(context), float(time_budget)
     nodes = ranks_by_node(devices_per_node)
     runs = MicroBatchRuns(model, mesh, syncs_gradients=gradient_sync == "every")
     try:
@@ -107,7 +120,7 @@ def profile(
         settings |= {
             "name": name or _name(model, mesh, gradient_sync),
             "degrees": None if degrees is None else [int(each) for each in degrees],
-            "time_budget_s": float(time_budget),
+            "time_budget_s": time_budget,
             "num_held_out": _NUM_HELD_OUT,
         }
         measured = _surveyed(runs, settings, _Progress(time_budget, progress))
@@ -117,27 +130,39 @@ def profile(
     return measured
 
 
-def _chosen_degrees(
+def _checked(
     model: nn.Module,
     mesh: DeviceMesh,
-    degrees: Sequence[int] | None,
-    context: int,
-    time_budget: float,
-    gradient_sync: str,
+    *,
+    degrees: Any,
+    context: Any,
+    time_budget: Any,
+    memory: Any,
+    num_cores: Any,
+    gradient_sync: Any,
+    name: Any,
 ) -> list[int]:
+    """Refuse arguments that can't be used, and return the degrees."""
+    check_kinds(model, mesh)
+    check_model(model)
     most = min(mesh.size(), dimensions(model)["heads"])
     if degrees is None:
         chosen = list(range(1, most + 1))
+    elif isinstance(degrees, str) or not isinstance(degrees, Iterable):
+        raise InputTypeError(f"degrees is {degrees!r}; it must be a sequence of whole numbers")
     else:
         # A rank alone is what all others are compared with.
-        chosen = sorted({1, *(int(each) for each in degrees)})
-    if chosen[0] < 1 or chosen[-1] > most:
-        odd = chosen[0] if chosen[0] < 1 else chosen[-1]
-        msg = f"degrees has {odd}; {mesh.size()} ranks and the heads allow 1 to {most}"
+        chosen = sorted({1, *(at_least("a degree", each, 1) for each in degrees)})  # pyright: ignore
+    if chosen[-1] > most:
+        msg = f"degrees has {chosen[-1]}; {mesh.size()} ranks and the heads allow 1 to {most}"
         raise InputError(msg)
-    if context < 1:
-        raise InputError(f"context is {context}; a sequence has a token")
-    if not 0.0 < time_budget <= _LONGEST_S:
+    at_least("context", context, 1)
+    for argument, value in (("memory", memory), ("num_cores", num_cores)):
+        if value is not None:
+            at_least(argument, value, 1)
+    if name is not None and not isinstance(name, str):
+        raise InputTypeError(f"name is {name!r}; it must be text")
+    if not 0.0 < number("time_budget", time_budget) <= _LONGEST_S:
         msg = f"time_budget is {time_budget}; it must be above 0 s and at most {_LONGEST_S} s"
         raise InputError(msg)
     if gradient_sync not in ("every", "last"):

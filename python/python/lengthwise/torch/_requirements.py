@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
-from lengthwise.errors import LengthwiseError
+from lengthwise.errors import InputTypeError, LengthwiseError
 
 #: Layers whose tokens meet in attention alone.
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
@@ -28,6 +28,21 @@ _CHANGED_LOGITS = {"final_logit_softcapping": None, "logit_scale": 1.0, "logits_
 
 class UnsupportedModelError(LengthwiseError):
     """A model, or a way to shard it, with which gradients would not be those of one rank."""
+
+
+def check_kinds(model: Any, mesh: Any) -> None:
+    """Refuse a model or a mesh that is none.
+
+    Raises
+    ------
+    InputTypeError
+        Says what was given.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputTypeError(f"the model is {type(model).__name__}, not a Module")
+    if not isinstance(mesh, DeviceMesh):
+        msg = f"the mesh is {type(mesh).__name__}, not a DeviceMesh"
+        raise InputTypeError(msg, hint="init_device_mesh makes one of all ranks")
 
 
 def check_model(model: nn.Module) -> None:
