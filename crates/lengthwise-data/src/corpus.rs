@@ -4,33 +4,61 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::DataError;
 use crate::files::{Files, has_extension};
 use crate::jsonl;
+use crate::landmarks::{Landmarks, Stretch};
 
 /// The documents of some files. Only their places and lengths are in memory.
 #[derive(Debug)]
 pub struct Corpus {
-    files: Vec<PathBuf>,
+    files: Vec<CorpusFile>,
     documents: Vec<Document>,
     num_repeated_files: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
+struct CorpusFile {
+    path: PathBuf,
+    /// What it was when its lines were read; unknown for a file that is one document.
+    version: Option<FileVersion>,
+}
+
+/// What tells that a file is still the one that was read.
+#[derive(Debug, PartialEq, Eq)]
+struct FileVersion {
+    num_bytes: u64,
+    modified: SystemTime,
+}
+
+impl FileVersion {
+    /// None where the system keeps no times.
+    fn of(file: &File) -> io::Result<Option<Self>> {
+        let metadata = file.metadata()?;
+        Ok(metadata.modified().ok().map(|modified| FileVersion {
+            num_bytes: metadata.len(),
+            modified,
+        }))
+    }
+}
+
+#[derive(Debug)]
 struct Document {
     file: u32,
     num_bytes: u64,
     place: Place,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Place {
     WholeFile,
     Line {
         line: u64,
         offset: u64,
         num_line_bytes: u64,
+        landmarks: Option<Box<Landmarks>>,
     },
 }
 
@@ -45,30 +73,37 @@ impl Corpus {
     /// What can't be read, a directory without documents, or a bad line of a JSONL file.
     pub fn open(paths: &[PathBuf], extensions: &[String]) -> Result<Self, DataError> {
         let Files {
-            paths: files,
+            paths: found_paths,
             num_repeated,
         } = Files::find(paths, extensions)?;
+        let mut files = Vec::with_capacity(found_paths.len());
         let mut documents = Vec::new();
-        for (index, path) in files.iter().enumerate() {
+        for (index, path) in found_paths.into_iter().enumerate() {
             let file = u32::try_from(index).map_err(|_| DataError::TooManyDocuments)?;
-            if is_jsonl(path) {
-                documents.extend(jsonl::index(path)?.into_iter().map(|found| Document {
+            let mut version = None;
+            if is_jsonl(&path) {
+                let opened = File::open(&path).map_err(|source| read_error(&path, source))?;
+                version = FileVersion::of(&opened).map_err(|source| read_error(&path, source))?;
+                let places = jsonl::index(&path, &opened)?;
+                documents.extend(places.into_iter().map(|found| Document {
                     file,
                     num_bytes: found.num_text_bytes,
                     place: Place::Line {
                         line: found.line,
                         offset: found.offset,
                         num_line_bytes: found.num_line_bytes,
+                        landmarks: found.landmarks,
                     },
                 }));
             } else {
-                let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
+                let metadata = fs::metadata(&path).map_err(|source| read_error(&path, source))?;
                 documents.push(Document {
                     file,
                     num_bytes: metadata.len(),
                     place: Place::WholeFile,
                 });
             }
+            files.push(CorpusFile { path, version });
         }
         if u32::try_from(documents.len()).is_err() {
             return Err(DataError::TooManyDocuments);
@@ -105,21 +140,22 @@ impl Corpus {
         self.num_repeated_files
     }
 
-    /// Some bytes of a document.
+    /// Some bytes of a document. Of a long one only these are read and decoded, with a few KiB around them; all of a
+    /// JSONL file's line again where the file was touched since the corpus was opened, so that a change is seen.
     ///
     /// # Errors
     ///
     /// The file can't be read, or the document no longer has the length it had when the corpus was opened.
     pub(crate) fn read(&self, document: usize, bytes: Range<u64>) -> Result<Vec<u8>, DataError> {
-        let document = self.documents[document];
-        let path = &self.files[document.file as usize];
+        let document = &self.documents[document];
+        let CorpusFile { path, version } = &self.files[document.file as usize];
         let mut file = File::open(path).map_err(|source| read_error(path, source))?;
         let changed = |found_bytes| DataError::Changed {
             path: path.clone(),
             expected_bytes: document.num_bytes,
             found_bytes,
         };
-        match document.place {
+        match &document.place {
             Place::WholeFile => {
                 let found = file
                     .metadata()
@@ -134,10 +170,19 @@ impl Corpus {
                 line,
                 offset,
                 num_line_bytes,
+                landmarks,
             } => {
-                let line_bytes = read_range(&mut file, offset..offset + num_line_bytes)
+                let found = FileVersion::of(&file).map_err(|source| read_error(path, source))?;
+                let is_unchanged = version.is_some() && *version == found;
+                if let Some(landmarks) = landmarks.as_ref().filter(|_| is_unchanged) {
+                    let part = read_part(&mut file, *offset, landmarks, &bytes);
+                    if let Some(part) = part.map_err(|source| read_error(path, source))? {
+                        return Ok(part);
+                    }
+                }
+                let line_bytes = read_range(&mut file, *offset..offset + num_line_bytes)
                     .map_err(|source| read_error(path, source))?;
-                let text = jsonl::text(path, line, &line_bytes)?;
+                let text = jsonl::text(path, *line, &line_bytes)?;
                 if text.len() as u64 != document.num_bytes {
                     return Err(changed(text.len() as u64));
                 }
@@ -145,6 +190,24 @@ impl Corpus {
             }
         }
     }
+}
+
+/// Some bytes of the text in the line at `offset`; none if what is there is not what the landmarks say.
+fn read_part(
+    file: &mut File,
+    offset: u64,
+    landmarks: &Landmarks,
+    bytes: &Range<u64>,
+) -> io::Result<Option<Vec<u8>>> {
+    let Stretch {
+        line_bytes,
+        text_bytes,
+    } = landmarks.stretch(bytes);
+    let string = read_range(file, offset + line_bytes.start..offset + line_bytes.end)?;
+    let text = jsonl::part(&string);
+    let text = text.filter(|text| text.len() as u64 == text_bytes.end - text_bytes.start);
+    let within = (bytes.start - text_bytes.start) as usize..(bytes.end - text_bytes.start) as usize;
+    Ok(text.map(|text| text.as_bytes()[within].to_vec()))
 }
 
 fn is_jsonl(path: &Path) -> bool {
@@ -212,5 +275,68 @@ mod tests {
         fs::remove_file(&text).unwrap();
         let error = corpus.read(1, 0..4).unwrap_err();
         assert!(error.to_string().starts_with("can't read "), "{error}");
+    }
+
+    /// A JSONL file of two long documents with escapes, and their texts.
+    fn long_documents(path: &Path) -> [String; 2] {
+        let texts =
+            ["line\n\u{fc}\u{1f600}\"", "\u{1}0123456789abc"].map(|part| part.repeat(9_000));
+        let lines = texts
+            .each_ref()
+            .map(|text| format!("{{\"text\": {}}}\n", serde_json::to_string(text).unwrap()));
+        fs::write(path, lines.concat()).unwrap();
+        texts
+    }
+
+    #[test]
+    fn pieces_of_long_lines_are_those_of_their_texts() {
+        let root = tempfile::tempdir().unwrap();
+        let texts = long_documents(&root.path().join("a.jsonl"));
+        let corpus = open(root.path()).unwrap();
+        // Pieces of both by turns, and not in order.
+        for piece in (0..texts[0].len() / 1000).rev() {
+            for (document, text) in texts.iter().enumerate() {
+                let bytes = piece * 1000..(piece * 1000 + 1024).min(text.len());
+                let read = corpus.read(document, bytes.start as u64..bytes.end as u64);
+                assert_eq!(read.unwrap(), &text.as_bytes()[bytes]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_piece_is_read_without_the_rest_of_its_line() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a.jsonl");
+        let texts = long_documents(&path);
+        let corpus = open(root.path()).unwrap();
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        // All lines but 20 KB of the first end up as no JSON, with the time of the file that was opened.
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[..30_000].fill(b'!');
+        bytes[50_000..].fill(b'!');
+        fs::write(&path, bytes).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_modified(modified).unwrap();
+        // 14 bytes in the file are 12 of the text.
+        let (at, text) = (40_000 / 14 * 12, texts[0].as_bytes());
+        let piece = corpus.read(0, at as u64..at as u64 + 1024).unwrap();
+        assert_eq!(piece, &text[at..at + 1024]);
+        assert!(corpus.read(0, 0..1024).is_err());
+        // The file of another time is checked as a whole.
+        file.set_modified(modified + std::time::Duration::from_secs(1))
+            .unwrap();
+        assert!(corpus.read(0, at as u64..at as u64 + 1024).is_err());
+    }
+
+    #[test]
+    fn pieces_of_a_line_are_right_where_only_others_were_added() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a.jsonl");
+        let texts = long_documents(&path);
+        let corpus = open(root.path()).unwrap();
+        let longer = [fs::read(&path).unwrap(), b"{\"text\": \"new\"}\n".to_vec()].concat();
+        fs::write(&path, longer).unwrap();
+        let piece = corpus.read(1, 5000..6000).unwrap();
+        assert_eq!(piece, &texts[1].as_bytes()[5000..6000]);
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::DataError;
+use crate::landmarks::Landmarks;
 
 #[derive(Deserialize)]
 struct Line<'a> {
@@ -16,7 +17,7 @@ struct Line<'a> {
 }
 
 /// Where a document is in its file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct LinePlace {
     /// Counted from 1.
     pub line: u64,
@@ -26,15 +27,17 @@ pub(crate) struct LinePlace {
     pub num_line_bytes: u64,
     /// How long its text is.
     pub num_text_bytes: u64,
+    /// Where the parts of a long text are.
+    pub landmarks: Option<Box<Landmarks>>,
 }
 
-/// Finds the documents of a file, checking every line. Blank lines hold none.
-pub(crate) fn index(path: &Path) -> Result<Vec<LinePlace>, DataError> {
+/// Finds the documents of an open file, checking every line. Blank lines hold none.
+pub(crate) fn index(path: &Path, file: &File) -> Result<Vec<LinePlace>, DataError> {
     let read_error = |source| DataError::Read {
         path: path.to_owned(),
         source,
     };
-    let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(read_error)?);
+    let mut reader = BufReader::with_capacity(1 << 20, file);
     let mut places = Vec::new();
     let (mut line, mut offset) = (0, 0);
     let mut bytes = Vec::new();
@@ -46,11 +49,13 @@ pub(crate) fn index(path: &Path) -> Result<Vec<LinePlace>, DataError> {
         }
         line += 1;
         if !bytes.trim_ascii().is_empty() {
+            let num_text_bytes = text(path, line, &bytes)?.len() as u64;
             places.push(LinePlace {
                 line,
                 offset,
                 num_line_bytes,
-                num_text_bytes: text(path, line, &bytes)?.len() as u64,
+                num_text_bytes,
+                landmarks: Landmarks::of(&bytes, num_text_bytes).map(Box::new),
             });
         }
         offset += num_line_bytes;
@@ -77,6 +82,12 @@ pub(crate) fn text<'a>(path: &Path, line: u64, bytes: &'a [u8]) -> Result<Cow<'a
     })
 }
 
+/// The text that a part of a line's string holds, taken at [`Landmarks`]; none if it holds no text any more.
+pub(crate) fn part(string_bytes: &[u8]) -> Option<String> {
+    let quoted = [b"\"", string_bytes, b"\""].concat();
+    serde_json::from_slice(&quoted).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -91,7 +102,7 @@ mod tests {
             "{\"text\": \"caf\\u00e9\", \"id\": 7}\n\n{\"text\":\"\"}\r\n{\"text\":\"x\"}",
         )
         .unwrap();
-        let places = index(file.path()).unwrap();
+        let places = index(file.path(), file.as_file()).unwrap();
         let found: Vec<_> = places
             .iter()
             .map(|place| (place.line, place.num_text_bytes))

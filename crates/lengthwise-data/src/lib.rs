@@ -3,6 +3,7 @@
 //! ```text
 //! files       paths and directories -> files, in a fixed order, each once
 //! corpus      files -> documents: a text file is one, a JSONL file has one a line
+//! landmarks   where the parts of a long document are in its line
 //! tokenizer   bytes -> ids
 //! cut         a document -> the sequences that fit the context, and what is lost
 //! schedule    sequences, in a new order every epoch -> which make which global batch
@@ -39,6 +40,7 @@ mod error;
 mod excerpt;
 mod files;
 mod jsonl;
+mod landmarks;
 mod position;
 mod schedule;
 mod stream;
