@@ -13,12 +13,6 @@ pub(super) use forward::forward;
 /// The columns of a panel with the widest vectors, AVX-512: two of 16.
 const WIDEST_PANEL: usize = 32;
 
-/// The distance of a tile's rows: `cols` or more elements, an odd number of cache lines, so that the elements of
-/// a column spread over all sets of a cache.
-fn odd_lines(cols: usize) -> usize {
-    (cols.div_ceil(16) | 1) * 16
-}
-
 /// Whether the register block of a product has 12 rows of two vectors, for which it takes 32 registers, or 6.
 #[inline(always)]
 fn has_tall_strips<S: pulp::Simd>() -> bool {

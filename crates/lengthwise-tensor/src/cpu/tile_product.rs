@@ -5,13 +5,20 @@
 
 use pulp::Simd;
 
+/// The distance of the rows of a tile of scores: an odd number of cache lines, so that the elements of a column spread
+/// over all sets of a cache. It is a constant because computing the addresses of a block's rows would take the
+/// issue slots of a fifth of its multiplications.
+pub(super) const SCORE_STRIDE: usize = 208;
+
 /// How the left-hand side of a product lies in memory: element `(row, k)`.
 #[derive(Clone, Copy)]
 pub(super) enum Left<'a> {
-    /// At `row * stride + k`.
-    ByRows(&'a [f32], usize),
-    /// At `k * stride + row`: the transpose of a matrix by rows.
-    ByDepth(&'a [f32], usize),
+    /// At `k * ROWS + row`, as [`pack_strips`] packs it.
+    Strip(&'a [f32]),
+    /// At `row * SCORE_STRIDE + k`: rows of scores.
+    ScoreRows(&'a [f32]),
+    /// At `k * SCORE_STRIDE + row`: columns of scores.
+    ScoreCols(&'a [f32]),
 }
 
 /// What becomes of the elements a product is written to.
@@ -80,20 +87,28 @@ impl<const ROWS: usize, const VECTORS: usize> pulp::WithSimd for PanelProduct<'_
             into,
         } = self;
         let sums = match a {
-            Left::ByRows(a, stride) => {
-                assert!(depth == 0 || (ROWS - 1) * stride + depth <= a.len());
-                // SAFETY: the largest index is that of row ROWS - 1 and k = depth - 1, which is below the
-                // length by the assertion; every k the closure gets is below `depth`.
-                sum_products::<S, ROWS, VECTORS>(simd, depth, panel, |row, k| unsafe {
-                    *a.get_unchecked(row * stride + k)
-                })
-            }
-            Left::ByDepth(a, stride) => {
-                assert!(depth == 0 || (depth - 1) * stride + ROWS <= a.len());
+            Left::Strip(a) => {
+                assert!(depth * ROWS <= a.len());
                 // SAFETY: the largest index is that of k = depth - 1 and row ROWS - 1, which is below the
                 // length by the assertion; every k the closure gets is below `depth`.
                 sum_products::<S, ROWS, VECTORS>(simd, depth, panel, |row, k| unsafe {
-                    *a.get_unchecked(k * stride + row)
+                    *a.get_unchecked(k * ROWS + row)
+                })
+            }
+            Left::ScoreRows(a) => {
+                assert!(depth == 0 || (ROWS - 1) * SCORE_STRIDE + depth <= a.len());
+                // SAFETY: the largest index is that of row ROWS - 1 and k = depth - 1, which is below the
+                // length by the assertion; every k the closure gets is below `depth`.
+                sum_products::<S, ROWS, VECTORS>(simd, depth, panel, |row, k| unsafe {
+                    *a.get_unchecked(row * SCORE_STRIDE + k)
+                })
+            }
+            Left::ScoreCols(a) => {
+                assert!(depth == 0 || (depth - 1) * SCORE_STRIDE + ROWS <= a.len());
+                // SAFETY: the largest index is that of k = depth - 1 and row ROWS - 1, which is below the
+                // length by the assertion; every k the closure gets is below `depth`.
+                sum_products::<S, ROWS, VECTORS>(simd, depth, panel, |row, k| unsafe {
+                    *a.get_unchecked(k * SCORE_STRIDE + row)
                 })
             }
         };
@@ -199,6 +214,27 @@ pub(super) fn pack_transposed<S: Simd>(
         if filled < width {
             for to in panel.chunks_exact_mut(width) {
                 to[filled..].fill(0.0);
+            }
+        }
+    }
+}
+
+/// Packs `rows` rows of `cols` columns, `stride` apart, as left-hand sides: strips of `ROWS` rows, column by column.
+/// What the last strip has beyond the `rows` stays as it was.
+#[inline(always)]
+pub(super) fn pack_strips<const ROWS: usize>(
+    to: &mut [f32],
+    from: &[f32],
+    rows: usize,
+    cols: usize,
+    stride: usize,
+) {
+    let strips = to.chunks_exact_mut(ROWS * cols);
+    for (start, strip) in (0..rows).step_by(ROWS).zip(strips) {
+        for place in 0..ROWS.min(rows - start) {
+            let from = &from[(start + place) * stride..][..cols];
+            for (to, from) in strip.chunks_exact_mut(ROWS).zip(from) {
+                to[place] = *from;
             }
         }
     }

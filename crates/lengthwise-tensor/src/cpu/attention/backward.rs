@@ -12,11 +12,12 @@ use pulp::Simd;
 use super::super::exp::exp2;
 use super::super::norm::dot;
 use super::super::tile_product::{
-    Into, Left, multiply_panel, pack, pack_transposed, panel_width, panels,
+    Into, Left, SCORE_STRIDE, multiply_panel, pack, pack_strips, pack_transposed, panel_width,
+    panels,
 };
 use super::super::vectorise::vectorised;
 use super::super::{CpuBackend, CpuTensor, Result};
-use super::{Heads, check, has_tall_strips, odd_lines};
+use super::{Heads, check, has_tall_strips};
 use crate::{AttentionLayout, Tensor};
 use scratch::Scratch;
 pub(in super::super) use scratch::scratch_elements;
@@ -25,6 +26,7 @@ pub(in super::super) use scratch::scratch_elements;
 const QUERY_BLOCK: usize = 1920;
 /// Keys and queries of a tile: multiples of every strip's rows and of every panel's width.
 const KEY_TILE: usize = 192;
+const _: () = assert!(KEY_TILE <= SCORE_STRIDE);
 const QUERY_TILE: usize = 96;
 
 const OPERATION: &str = "attention_backward";
@@ -155,7 +157,7 @@ impl Backward<'_> {
                         len: QUERY_BLOCK.min(sequence.end - start),
                         head,
                     };
-                    self.enter_block(simd, block);
+                    self.enter_block::<S, ROWS>(simd, block);
                     for key in (sequence.start..start + block.len).step_by(KEY_TILE) {
                         let keys = Rows {
                             start: key,
@@ -175,7 +177,7 @@ impl Backward<'_> {
     }
 
     #[inline(always)]
-    fn enter_block<S: Simd>(&mut self, simd: S, block: Rows) {
+    fn enter_block<S: Simd, const ROWS: usize>(&mut self, simd: S, block: Rows) {
         let Heads {
             dim,
             q_cols,
@@ -188,19 +190,21 @@ impl Backward<'_> {
         for row in 0..block.len {
             let at = block.at(row, q_cols, dim);
             let d_out = &self.d_out[at..at + dim];
-            scratch.queries[row * dim..][..dim].copy_from_slice(&self.q[at..at + dim]);
-            scratch.d_outs[row * dim..][..dim].copy_from_slice(d_out);
             scratch.deltas[row] = dot(simd, &self.out[at..at + dim], d_out);
             let lse = self.lse[(block.start + row) * heads + block.head];
             scratch.log2_sums[row] = lse * std::f32::consts::LOG2_E;
         }
+        let at = block.at(0, q_cols, dim);
+        let (q, d_out) = (&self.q[at..], &self.d_out[at..]);
+        pack_strips::<ROWS>(&mut scratch.queries, q, block.len, dim, q_cols);
+        pack_strips::<ROWS>(&mut scratch.d_outs, d_out, block.len, dim, q_cols);
         for row in (0..block.len).step_by(QUERY_TILE) {
             let rows = QUERY_TILE.min(block.len - row);
-            let (q, d_out) = (&scratch.queries[row * dim..], &scratch.d_outs[row * dim..]);
+            let (q, d_out) = (&q[row * q_cols..], &d_out[row * q_cols..]);
             let to = &mut scratch.query_panels[row * padded..];
-            pack::<S>(to, q, rows, dim, dim, padded, scale);
+            pack::<S>(to, q, rows, dim, q_cols, padded, scale);
             let to = &mut scratch.d_out_panels[row * padded..];
-            pack::<S>(to, d_out, rows, dim, dim, padded, 1.0);
+            pack::<S>(to, d_out, rows, dim, q_cols, padded, 1.0);
         }
         scratch.d_queries.fill(0.0);
     }
@@ -277,8 +281,8 @@ impl Backward<'_> {
             ..
         } = pair;
         let seen = pair.seen_by(num_queries - 1);
-        // Wide enough for whole strips over keys.
-        let stride = odd_lines(seen.next_multiple_of(width).next_multiple_of(ROWS));
+        // The part of a row of scores that is used: whole strips over keys.
+        let score_cols = seen.next_multiple_of(width).next_multiple_of(ROWS);
         let products = [
             (
                 &scratch.queries,
@@ -297,8 +301,8 @@ impl Backward<'_> {
                 // Strips that see none of the panel's keys are left out.
                 let skipped = pair.first_to_see(col) / ROWS * ROWS;
                 for row in (skipped..num_queries).step_by(ROWS) {
-                    let a = Left::ByRows(&a[(query + row) * dim..], dim);
-                    let c = (&mut c[row * stride + col..], stride);
+                    let a = Left::Strip(&a[(query + row) * dim..]);
+                    let c = (&mut c[row * SCORE_STRIDE + col..], SCORE_STRIDE);
                     multiply_panel::<S, ROWS>(simd, dim, a, panel, c, Into::Replace);
                 }
             }
@@ -306,8 +310,8 @@ impl Backward<'_> {
         for row in 0..num_queries {
             differentiate_scores(
                 simd,
-                &mut scratch.probabilities[row * stride..][..stride],
-                &mut scratch.d_scores[row * stride..][..stride],
+                &mut scratch.probabilities[row * SCORE_STRIDE..][..score_cols],
+                &mut scratch.d_scores[row * SCORE_STRIDE..][..score_cols],
                 pair.seen_by(row),
                 log2_scale,
                 scratch.log2_sums[query + row],
@@ -318,7 +322,7 @@ impl Backward<'_> {
             let panel = &scratch.key_panels[col * num_keys..][..panel_cols * num_keys];
             for row in (0..num_queries).step_by(ROWS) {
                 let seen = pair.seen_by((row + ROWS).min(num_queries) - 1);
-                let a = Left::ByRows(&scratch.d_scores[row * stride..], stride);
+                let a = Left::ScoreRows(&scratch.d_scores[row * SCORE_STRIDE..]);
                 let c = &mut scratch.d_queries[(query + row) * padded + col..];
                 let panel = (panel, panel_cols);
                 multiply_panel::<S, ROWS>(simd, seen, a, panel, (c, padded), Into::Add);
@@ -343,7 +347,7 @@ impl Backward<'_> {
                     // Queries before the strip's first key do not see it.
                     let skipped = pair.first_to_see(first);
                     let depth = num_queries - skipped;
-                    let a = Left::ByDepth(&a[skipped * stride + first..], stride);
+                    let a = Left::ScoreCols(&a[skipped * SCORE_STRIDE + first..]);
                     let panel =
                         &b[col * num_queries + skipped * panel_cols..][..depth * panel_cols];
                     let c = (&mut c[first * padded + col..], padded);

@@ -10,17 +10,19 @@ use pulp::Simd;
 use super::super::exp::exp2;
 use super::super::storage::Storage;
 use super::super::tile_product::{
-    Into, Left, multiply_panel, pack, pack_transposed, panel_width, panels,
+    Into, Left, SCORE_STRIDE, multiply_panel, pack, pack_strips, pack_transposed, panel_width,
+    panels,
 };
 use super::super::vectorise::vectorised;
 use super::super::{CpuBackend, CpuTensor, Result};
-use super::{Heads, WIDEST_PANEL, check, has_tall_strips, odd_lines, strip_rows};
+use super::{Heads, WIDEST_PANEL, check, has_tall_strips, strip_rows};
 use crate::{AttentionLayout, Tensor};
 
 /// Keys of a block: what is packed at once.
 const KEY_BLOCK: usize = 2304;
 /// Keys of a tile: a multiple of every panel's width.
 const KEY_TILE: usize = 192;
+const _: () = assert!(KEY_TILE <= SCORE_STRIDE);
 /// Queries of a tile: a multiple of every strip's rows.
 const QUERY_TILE: usize = 96;
 
@@ -49,7 +51,7 @@ pub(in super::super) fn forward(
         value_panels: backend.storage(OPERATION, keys, dim)?,
         queries: backend.storage(OPERATION, rows, dim)?,
         outputs: backend.storage(OPERATION, rows, dim)?,
-        scores: backend.storage(OPERATION, rows, odd_lines(keys.min(KEY_TILE)))?,
+        scores: backend.storage(OPERATION, rows, SCORE_STRIDE)?,
     };
     run(
         backend.vectors,
@@ -76,6 +78,7 @@ struct Scratch {
     key_panels: Storage,
     /// Panels of each key tile in turn.
     value_panels: Storage,
+    /// Strips of a tile.
     queries: Storage,
     outputs: Storage,
     scores: Storage,
@@ -207,11 +210,12 @@ impl Forward<'_> {
         let rows = QUERY_TILE.min(block.sequence_end - first);
         let is_first = block.start == block.sequence_start;
         let scratch = &mut *self.scratch;
+        let queries = &self.q[first * q_cols + head * dim..];
+        pack_strips::<ROWS>(&mut scratch.queries, queries, rows, dim, q_cols);
         let mut running = [Running::default(); QUERY_TILE];
         for (row, running) in running[..rows].iter_mut().enumerate() {
             let token = first + row;
             let from = token * q_cols + head * dim..token * q_cols + head * dim + dim;
-            scratch.queries[row * dim..][..dim].copy_from_slice(&self.q[from.clone()]);
             if !is_first {
                 running.max = self.lse[token * heads + head];
                 running.sum = scratch.sums[(token - block.sequence_start) * heads + head];
@@ -264,20 +268,22 @@ impl Forward<'_> {
         let width = panel_width::<S>();
         let rows = running.len();
         let score_cols = keys.seen_by(rows - 1).next_multiple_of(width);
-        let stride = odd_lines(score_cols);
         for col in (0..score_cols).step_by(width) {
             let panel = (
                 &scratch.key_panels[(keys.start + col) * dim..][..width * dim],
                 width,
             );
             for row in (keys.first_to_see::<ROWS>(col)..rows).step_by(ROWS) {
-                let a = Left::ByRows(&scratch.queries[row * dim..], dim);
-                let c = (&mut scratch.scores[row * stride + col..], stride);
+                let a = Left::Strip(&scratch.queries[row * dim..]);
+                let c = (
+                    &mut scratch.scores[row * SCORE_STRIDE + col..],
+                    SCORE_STRIDE,
+                );
                 multiply_panel::<S, ROWS>(simd, dim, a, panel, c, Into::Replace);
             }
         }
         for (row, running) in running.iter_mut().enumerate() {
-            let scores = &mut scratch.scores[row * stride..][..score_cols];
+            let scores = &mut scratch.scores[row * SCORE_STRIDE..][..score_cols];
             let rescale = softmax(simd, scores, keys.seen_by(row), log2_scale, running);
             if !keys.is_first && rescale != 1.0 {
                 for x in &mut scratch.outputs[row * padded..][..padded] {
@@ -295,7 +301,7 @@ impl Forward<'_> {
             let panel = &values[col * keys.len..][..panel_cols * keys.len];
             for row in (0..rows).step_by(ROWS) {
                 let seen = keys.seen_by((row + ROWS).min(rows) - 1);
-                let a = Left::ByRows(&scratch.scores[row * stride..], stride);
+                let a = Left::ScoreRows(&scratch.scores[row * SCORE_STRIDE..]);
                 let c = (&mut scratch.outputs[row * padded + col..], padded);
                 multiply_panel::<S, ROWS>(simd, seen, a, (panel, panel_cols), c, into);
             }

@@ -1,14 +1,15 @@
 //! What attention's backward holds beside its results.
 
 use super::super::super::storage::Storage;
+use super::super::super::tile_product::SCORE_STRIDE;
 use super::super::super::{CpuBackend, Result};
-use super::super::{WIDEST_PANEL, odd_lines, strip_rows};
+use super::super::{WIDEST_PANEL, strip_rows};
 use super::{KEY_TILE, OPERATION, QUERY_BLOCK, QUERY_TILE};
 use crate::AttentionLayout;
 
 /// What a block of queries and a tile of keys need; panels are packed for `multiply_panel`.
 pub(super) struct Scratch {
-    /// Of the block of queries. The panels are those of each tile of queries in turn; those of the queries hold
+    /// Of the block of queries, these two in strips. The panels are those of each tile of queries in turn; those of the queries hold
     /// them times the scale of the scores.
     pub(super) queries: Storage,
     pub(super) d_outs: Storage,
@@ -36,7 +37,7 @@ pub(in super::super::super) fn scratch_elements(head_dim: usize) -> usize {
     let dim = head_dim.next_multiple_of(WIDEST_PANEL);
     let queries = QUERY_BLOCK + SPARE;
     let keys = KEY_TILE + SPARE;
-    let pair = (QUERY_TILE + SPARE) * odd_lines(keys);
+    let pair = (QUERY_TILE + SPARE) * SCORE_STRIDE;
     (5 * queries + 5 * keys) * dim + 2 * queries + 2 * pair
 }
 
@@ -65,8 +66,8 @@ impl Scratch {
             key_panels: storage(keys, dim)?,
             d_keys: storage(key_strips, dim)?,
             d_values: storage(key_strips, dim)?,
-            probabilities: storage(tile, odd_lines(key_strips))?,
-            d_scores: storage(tile, odd_lines(key_strips))?,
+            probabilities: storage(tile, SCORE_STRIDE)?,
+            d_scores: storage(tile, SCORE_STRIDE)?,
         })
     }
 }
