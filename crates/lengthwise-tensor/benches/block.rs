@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p lengthwise-tensor --bench block`. PyTorch is looked for in `$LENGTHWISE_PYTHON`, else
 //! `python3`. Seconds are those the thread was running, where the system tells, so that a machine busy with
-//! other work does not blur the ratios; each figure is the best of [`RUNS`].
+//! other work does not blur the ratios; each figure is the best of [`RUNS`]. `LENGTHWISE_SIMD` (`scalar`, `avx2`,
+//! `avx512`) sets the vectors of all but matrix products, for which `gemm` takes the widest.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
@@ -28,6 +29,18 @@ fn main() -> Result<(), TensorError> {
     let ours = block(peak)?;
     beside_torch(ours);
     Ok(())
+}
+
+/// With the vectors that `LENGTHWISE_SIMD` names, else the widest of the machine.
+fn device(budget: Bytes) -> Result<CpuBackend, TensorError> {
+    let Ok(name) = std::env::var("LENGTHWISE_SIMD") else {
+        return Ok(CpuBackend::new(budget));
+    };
+    let Ok(width) = name.parse() else {
+        println!("LENGTHWISE_SIMD={name} is neither scalar, avx2 nor avx512");
+        std::process::exit(2);
+    };
+    CpuBackend::with_vectors(budget, width)
 }
 
 /// The clock of this thread's running time where the system has one, else of the day.
@@ -164,7 +177,7 @@ fn random(
 
 /// Prints the parts of the best run and returns its seconds: forward and backward.
 fn block(peak: f64) -> Result<(f64, f64), TensorError> {
-    let device = CpuBackend::new(Bytes::from_mib(1024));
+    let device = device(Bytes::from_mib(1024))?;
     // Uniform numbers up to sqrt(3 / n) have the variance 1 / n.
     let weight = |rows, cols| random(&device, rows, cols, (3.0 / cols as f32).sqrt());
     let weights = Weights {

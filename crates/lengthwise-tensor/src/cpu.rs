@@ -23,7 +23,9 @@ use std::ops::Range;
 
 use lengthwise_core::Bytes;
 
-use crate::{AdamW, AttentionLayout, Backend, LinearCrossEntropy, MemoryUse, TensorError};
+use crate::{
+    AdamW, AttentionLayout, Backend, LinearCrossEntropy, MemoryUse, TensorError, VectorWidth,
+};
 use memory_meter::MemoryMeter;
 use rope::Direction;
 use storage::Storage;
@@ -51,6 +53,18 @@ impl CpuBackend {
             vectors: Vectors::of_machine(),
             meter: MemoryMeter::new(budget),
         }
+    }
+
+    /// A device with `budget` bytes of memory whose own loops use vectors of this width, to compare widths.
+    ///
+    /// # Errors
+    ///
+    /// The processor has no such vectors.
+    pub fn with_vectors(budget: Bytes, width: VectorWidth) -> Result<Self> {
+        Ok(Self {
+            vectors: Vectors::of_width(width).ok_or(TensorError::NoSuchVectors { width })?,
+            meter: MemoryMeter::new(budget),
+        })
     }
 
     /// Memory for a result or scratch, to be written before it is read.
@@ -316,10 +330,33 @@ mod tests {
     }
 
     #[test]
+    fn vectors_are_those_asked_for_or_refused() {
+        for width in VectorWidth::ALL {
+            assert_eq!(width.to_string().parse(), Ok(width));
+            match CpuBackend::with_vectors(Bytes::from_mib(1), width) {
+                Ok(device) => {
+                    let Vectors::Machine(arch) = device.vectors else {
+                        panic!("{width}: {:?}", device.vectors);
+                    };
+                    // `V3` is how pulp names AVX2, `V4` AVX-512.
+                    let name = ["Scalar", "V3", "V4"][width as usize];
+                    assert!(format!("{arch:?}").starts_with(name), "{width}: {arch:?}");
+                }
+                Err(error) => {
+                    let expected = format!("the processor has no {width} vectors");
+                    assert_eq!(error.to_string(), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn results_do_not_depend_on_the_width_of_vectors() {
         for head_dim in [7, 16, 40, 64] {
             let expected = results(Vectors::of_machine(), head_dim);
-            for vectors in [Vectors::Scalar, Vectors::Emulated512] {
+            let of_machine = VectorWidth::ALL.into_iter().filter_map(Vectors::of_width);
+            let emulated = [Vectors::Scalar, Vectors::Emulated512];
+            for vectors in of_machine.chain(emulated) {
                 for (got, expected) in results(vectors, head_dim).iter().zip(&expected) {
                     let largest = expected.iter().fold(1.0f32, |max, x| max.max(x.abs()));
                     for (got, expected) in got.iter().zip(expected) {

@@ -3,6 +3,8 @@
 use lengthwise_core::Bytes;
 use thiserror::Error;
 
+use crate::VectorWidth;
+
 /// What can go wrong on a device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -20,5 +22,11 @@ pub enum TensorError {
         held: Bytes,
         /// The memory of the device.
         budget: Bytes,
+    },
+    /// Vectors that the machine does not have.
+    #[error("the processor has no {width} vectors")]
+    NoSuchVectors {
+        /// What was asked for.
+        width: VectorWidth,
     },
 }

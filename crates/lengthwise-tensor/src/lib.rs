@@ -41,8 +41,10 @@ mod attention_layout;
 mod backend;
 mod cpu;
 mod error;
+mod vector_width;
 
 pub use attention_layout::AttentionLayout;
 pub use backend::{AdamW, Backend, LinearCrossEntropy, MemoryUse, Tensor};
 pub use cpu::{CpuBackend, CpuTensor};
 pub use error::TensorError;
+pub use vector_width::VectorWidth;

@@ -1,5 +1,7 @@
 //! Loops compiled for every vector extension, the widest of the machine chosen at run time.
 
+use crate::VectorWidth;
+
 /// The vectors an operation computes with.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Vectors {
@@ -16,6 +18,20 @@ pub(super) enum Vectors {
 impl Vectors {
     pub(super) fn of_machine() -> Self {
         Self::Machine(pulp::Arch::new())
+    }
+
+    /// Vectors of this width, none where the machine lacks them.
+    pub(super) fn of_width(width: VectorWidth) -> Option<Self> {
+        let arch = match width {
+            VectorWidth::Scalar => Some(pulp::Arch::Scalar),
+            #[cfg(target_arch = "x86_64")]
+            VectorWidth::Avx2 => pulp::x86::V3::try_new().map(pulp::Arch::V3),
+            #[cfg(target_arch = "x86_64")]
+            VectorWidth::Avx512 => pulp::x86::V4::try_new().map(pulp::Arch::V4),
+            #[cfg(not(target_arch = "x86_64"))]
+            VectorWidth::Avx2 | VectorWidth::Avx512 => None,
+        };
+        arch.map(Self::Machine)
     }
 
     #[inline(always)]

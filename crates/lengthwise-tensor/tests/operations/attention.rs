@@ -1,4 +1,5 @@
-use lengthwise_tensor::{AttentionLayout, Backend};
+use lengthwise_core::Bytes;
+use lengthwise_tensor::{AttentionLayout, Backend, CpuBackend, TensorError, VectorWidth};
 use proptest::prelude::*;
 
 use crate::reference::{assert_close, device, finite_differences, random_tensor};
@@ -123,18 +124,28 @@ fn layouts(
     })
 }
 
+/// With vectors of every width that the machine has.
 fn check(layout: &AttentionLayout, seed: u64) {
-    let device = device();
+    for width in VectorWidth::ALL {
+        match CpuBackend::with_vectors(Bytes::from_mib(1024), width) {
+            Ok(device) => check_on(&device, layout, seed),
+            Err(error) => assert_eq!(error, TensorError::NoSuchVectors { width }),
+        }
+    }
+    check_on(&device(), layout, seed);
+}
+
+fn check_on(device: &CpuBackend, layout: &AttentionLayout, seed: u64) {
     let tokens = layout.num_tokens();
     let heads = layout.num_heads();
     let (q_cols, kv_cols) = (
         heads * layout.head_dim,
         layout.num_kv_heads * layout.head_dim,
     );
-    let (q, q64) = random_tensor(&device, seed, tokens, q_cols);
-    let (k, k64) = random_tensor(&device, seed ^ 1, tokens, kv_cols);
-    let (v, v64) = random_tensor(&device, seed ^ 2, tokens, kv_cols);
-    let (d_out, d_out64) = random_tensor(&device, seed ^ 3, tokens, q_cols);
+    let (q, q64) = random_tensor(device, seed, tokens, q_cols);
+    let (k, k64) = random_tensor(device, seed ^ 1, tokens, kv_cols);
+    let (v, v64) = random_tensor(device, seed ^ 2, tokens, kv_cols);
+    let (d_out, d_out64) = random_tensor(device, seed ^ 3, tokens, q_cols);
     let (out, lse) = device.attention(&q, &k, &v, layout).unwrap();
     let (out64, lse64) = attention(&q64, &k64, &v64, layout);
     assert_close("out", &out, tokens, q_cols, &out64);
@@ -206,9 +217,13 @@ fn usual_head_sizes_match() {
 #[test]
 fn several_heads_over_several_blocks_match() {
     // One token more than a block of either kind, one less, and both blocks again after them.
-    check(&layout(&[2305, 1921, 2303, 1919], vec![1, 0, 1], 2, 16), 13);
+    check_on(
+        &device(),
+        &layout(&[2305, 1921, 2303, 1919], vec![1, 0, 1], 2, 16),
+        13,
+    );
     // Three blocks of either kind, after a start that is no multiple of anything.
-    check(&layout(&[3, 5000], vec![0, 2, 1, 0], 3, 5), 12);
+    check_on(&device(), &layout(&[3, 5000], vec![0, 2, 1, 0], 3, 5), 12);
 }
 
 #[test]
