@@ -2,14 +2,16 @@
 //!
 //! `cargo bench -p lengthwise-tensor --bench block`. PyTorch is looked for in `$LENGTHWISE_PYTHON`, else
 //! `python3`. Seconds are those the thread was running, where the system tells, so that a machine busy with
-//! other work does not blur the ratios; each figure is the best of [`RUNS`]. `LENGTHWISE_SIMD` (`scalar`, `avx2`,
+//! other work does not blur the ratios. Runs of both alternate, and ratios to PyTorch are medians of
+//! [`RUNS`] pairs; all other figures are those of the best run. `LENGTHWISE_SIMD` (`scalar`, `avx2`,
 //! `avx512`) sets the vectors of all but matrix products, for which `gemm` takes the widest.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::process::Command;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use lengthwise_core::Bytes;
@@ -20,15 +22,13 @@ const HIDDEN: usize = 512;
 const HEADS: usize = 8;
 const HEAD_DIM: usize = HIDDEN / HEADS;
 const FFN: usize = 1376;
-const RUNS: usize = 5;
+const RUNS: usize = 9;
 const EPSILON: f32 = 1e-5;
 const THETA: f32 = 10_000.0;
 
 fn main() -> Result<(), TensorError> {
     let peak = product_beside_gemm()?;
-    let ours = block(peak)?;
-    beside_torch(ours);
-    Ok(())
+    block(peak)
 }
 
 /// With the vectors that `LENGTHWISE_SIMD` names, else the widest of the machine.
@@ -104,7 +104,7 @@ fn product_beside_gemm() -> Result<f64, TensorError> {
     let mut product = vec![0.0f32; N * N];
     let clock = Clock(Instant::now());
     let (mut ours, mut bare) = (f64::INFINITY, f64::INFINITY);
-    for _ in 0..2 * RUNS {
+    for _ in 0..RUNS {
         let start = clock.seconds();
         black_box(device.linear(&x, &weight)?);
         let middle = clock.seconds();
@@ -175,8 +175,8 @@ fn random(
     device.from_slice(rows, cols, &elements)
 }
 
-/// Prints the parts of the best run and returns its seconds: forward and backward.
-fn block(peak: f64) -> Result<(f64, f64), TensorError> {
+/// Prints the parts of the best run, and how long PyTorch takes for the same block, where it is installed.
+fn block(peak: f64) -> Result<(), TensorError> {
     let device = device(Bytes::from_mib(1024))?;
     // Uniform numbers up to sqrt(3 / n) have the variance 1 / n.
     let weight = |rows, cols| random(&device, rows, cols, (3.0 / cols as f32).sqrt());
@@ -193,10 +193,18 @@ fn block(peak: f64) -> Result<(f64, f64), TensorError> {
     };
     let x = random(&device, TOKENS, HIDDEN, 1.7)?;
     let d_y = random(&device, TOKENS, HIDDEN, 1.7)?;
+    let mut torch = Torch::start();
+    let mut pairs = Vec::new();
     let mut best: Option<Parts> = None;
     for _ in 0..RUNS {
         let mut parts = Parts::new();
         run_block(&device, &mut parts, &weights, &x, &d_y)?;
+        if let Some(theirs) = torch.as_mut().and_then(Torch::run) {
+            pairs.push((
+                [parts.seconds("forward"), parts.seconds("backward")],
+                theirs,
+            ));
+        }
         let total = |parts: &Parts| parts.seconds("forward") + parts.seconds("backward");
         if best.as_ref().is_none_or(|best| total(&parts) < total(best)) {
             best = Some(parts);
@@ -227,7 +235,8 @@ fn block(peak: f64) -> Result<(f64, f64), TensorError> {
         flops / total * 1e-9,
         flops / total / peak
     );
-    Ok((forward, backward))
+    compare(&pairs);
+    Ok(())
 }
 
 fn run_block(
@@ -332,35 +341,70 @@ fn run_block(
     Ok(())
 }
 
-/// Prints how long PyTorch takes for the same block, where it is installed.
-fn beside_torch((forward, backward): (f64, f64)) {
-    let python = std::env::var("LENGTHWISE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/block_torch.py");
-    let arguments = [TOKENS, HIDDEN, HEADS, FFN, RUNS].map(|n| n.to_string());
-    let output = Command::new(&python).arg(script).args(arguments).output();
-    let best = output
-        .ok()
-        .filter(|output| output.status.success())
-        .and_then(|output| {
-            let text = String::from_utf8(output.stdout).ok()?;
-            let runs = text.lines().filter_map(|line| {
-                let (forward, backward) = line.split_once(' ')?;
-                Some((forward.parse::<f64>().ok()?, backward.parse::<f64>().ok()?))
-            });
-            runs.min_by(|a, b| (a.0 + a.1).total_cmp(&(b.0 + b.1)))
-        });
-    let Some((torch_forward, torch_backward)) = best else {
-        println!(
-            "PyTorch: {python} cannot run {script}; set LENGTHWISE_PYTHON to a Python that has torch"
-        );
+/// A process of Python that runs the block in PyTorch.
+struct Torch {
+    process: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Torch {
+    fn start() -> Option<Self> {
+        let python = std::env::var("LENGTHWISE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+        let mut process = Command::new(python)
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/benches/block_torch.py"
+            ))
+            .args([TOKENS, HIDDEN, HEADS, FFN].map(|n| n.to_string()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let answers = BufReader::new(process.stdout.take()?);
+        Some(Self { process, answers })
+    }
+
+    /// Seconds of a forward and a backward.
+    fn run(&mut self) -> Option<[f64; 2]> {
+        self.process.stdin.as_mut()?.write_all(b"run\n").ok()?;
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).ok()?;
+        let (forward, backward) = answer.trim().split_once(' ')?;
+        Some([forward.parse().ok()?, backward.parse().ok()?])
+    }
+}
+
+impl Drop for Torch {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Prints the medians of pairs of our seconds and PyTorch's, each of forward and backward.
+fn compare(pairs: &[([f64; 2], [f64; 2])]) {
+    if pairs.is_empty() {
+        println!("PyTorch: not found; set LENGTHWISE_PYTHON to a Python that has torch");
         return;
+    }
+    let median = |of: &dyn Fn(&([f64; 2], [f64; 2])) -> f64| {
+        let mut values: Vec<f64> = pairs.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
     };
-    let torch = torch_forward + torch_backward;
-    println!("PyTorch: {torch:.3} s (forward {torch_forward:.3}, backward {torch_backward:.3})");
+    let sum = |[forward, backward]: [f64; 2]| forward + backward;
     println!(
-        "ours / PyTorch: {:.3} (forward {:.3}, backward {:.3})",
-        (forward + backward) / torch,
-        forward / torch_forward,
-        backward / torch_backward
+        "PyTorch, medians of {} runs: {:.3} s (forward {:.3}, backward {:.3})",
+        pairs.len(),
+        median(&|pair| sum(pair.1)),
+        median(&|pair| pair.1[0]),
+        median(&|pair| pair.1[1])
+    );
+    println!(
+        "ours / PyTorch, medians of {} pairs: {:.3} (forward {:.3}, backward {:.3})",
+        pairs.len(),
+        median(&|pair| sum(pair.0) / sum(pair.1)),
+        median(&|pair| pair.0[0] / pair.1[0]),
+        median(&|pair| pair.0[1] / pair.1[1])
     );
 }

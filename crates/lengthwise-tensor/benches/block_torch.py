@@ -1,11 +1,11 @@
 """The decoder block of benches/block.rs in PyTorch on one CPU thread.
 
-Prints the seconds the thread was running in forward and backward, one run a line.
+For each line it reads it runs once, and prints the seconds the thread was running in forward and backward.
 
 The same computation: RMSNorm, rotary embedding in halves, causal attention over one sequence, SwiGLU;
 forward and backward with respect to the input and all weights.
 
-    python block_torch.py TOKENS HIDDEN HEADS FFN RUNS
+    python block_torch.py TOKENS HIDDEN HEADS FFN
 """
 
 import sys
@@ -14,7 +14,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-tokens, hidden, heads, ffn, runs = map(int, sys.argv[1:])
+tokens, hidden, heads, ffn = map(int, sys.argv[1:])
 head_dim = hidden // heads
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -54,7 +54,7 @@ def block(x):
 
 x = torch.randn(1, tokens, hidden, requires_grad=True)
 d_y = torch.randn(1, tokens, hidden)
-for _ in range(runs):
+for _ in sys.stdin:
     for tensor in [x, *parameters]:
         tensor.grad = None
     start = time.thread_time()
