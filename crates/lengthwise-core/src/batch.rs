@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::limits::{BATCH_SEQUENCES, SEQ_LEN};
 use crate::{CoreError, Tokens};
 
 /// The position of a sequence in its global batch.
@@ -30,7 +31,8 @@ pub struct Sequence {
     pub seq_len: Tokens,
 }
 
-/// The lengths of all sequences of one optimiser step: at least one, each of at least one token.
+/// The lengths of all sequences of one optimiser step: at least one, each of at least one token, within the
+/// [limits](crate::limits) of sequences and lengths.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GlobalBatch {
     seq_lens: Vec<Tokens>,
@@ -42,16 +44,20 @@ impl GlobalBatch {
         if seq_lens.is_empty() {
             return Err(CoreError::EmptyBatch);
         }
-        if u32::try_from(seq_lens.len()).is_err() {
-            return Err(CoreError::BatchTooLarge);
+        if seq_lens.len() as u64 > BATCH_SEQUENCES.most {
+            return Err(CoreError::BatchTooLarge {
+                num_sequences: seq_lens.len(),
+            });
         }
         if let Some(index) = seq_lens.iter().position(|seq_len| seq_len.0 == 0) {
             return Err(CoreError::EmptySequence { index });
         }
-        seq_lens
-            .iter()
-            .try_fold(0u64, |total, seq_len| total.checked_add(seq_len.0))
-            .ok_or(CoreError::BatchTooLarge)?;
+        if let Some(index) = seq_lens.iter().position(|seq_len| seq_len.0 > SEQ_LEN.most) {
+            return Err(CoreError::SequenceTooLong {
+                index,
+                seq_len: seq_lens[index],
+            });
+        }
         Ok(GlobalBatch { seq_lens })
     }
 
@@ -118,8 +124,11 @@ mod tests {
             Err(CoreError::EmptySequence { index: 1 })
         );
         assert_eq!(
-            GlobalBatch::from_lens([u64::MAX, 1]),
-            Err(CoreError::BatchTooLarge)
+            GlobalBatch::from_lens([1, u64::MAX]),
+            Err(CoreError::SequenceTooLong {
+                index: 1,
+                seq_len: Tokens(u64::MAX)
+            })
         );
     }
 

@@ -2,7 +2,9 @@
 
 use thiserror::Error;
 
-use crate::Degree;
+use crate::limits::{BATCH_SEQUENCES, SEQ_LEN};
+use crate::words::{figure, shown};
+use crate::{Degree, Tokens};
 
 /// A value that breaks a rule of the vocabulary.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -10,20 +12,21 @@ use crate::Degree;
 pub enum CoreError {
     /// A token count that can't be read.
     #[error(
-        "{text:?} is not a number of tokens; write it like 4096, 384k (thousands) or 16Ki (1,024s)"
+        "\"{}\" is not a number of tokens; write it like 4096, 384k (thousands) or 16Ki (1,024s)",
+        shown(text)
     )]
     BadTokens {
         /// What was written.
         text: String,
     },
     /// A duration that is negative or not a number.
-    #[error("{value} is not a duration in seconds; it must be finite and not negative")]
+    #[error("{} is not a duration in seconds; it must be finite and not negative", figure(*value))]
     BadSeconds {
         /// The offending value.
         value: f64,
     },
     /// A device speed that is not positive.
-    #[error("{value} is not a device speed; it must be finite and above 0")]
+    #[error("{} is not a device speed; it must be finite and above 0", figure(*value))]
     BadSpeed {
         /// The offending value.
         value: f64,
@@ -44,7 +47,8 @@ pub enum CoreError {
     },
     /// A choice for activations that does not exist.
     #[error(
-        "{name:?} is no choice for activations; they can be \"keep\", \"recompute\" or \"host\""
+        "\"{}\" is no choice for activations; they can be \"keep\", \"recompute\" or \"host\"",
+        shown(name)
     )]
     UnknownActivations {
         /// What was written.
@@ -82,11 +86,21 @@ pub enum CoreError {
         /// Position in the batch.
         index: usize,
     },
-    /// A batch whose tokens or sequences can't be counted.
+    /// More sequences than a batch may have.
     #[error(
-        "the global batch is too large: at most {} sequences and {} tokens can be counted",
-        u32::MAX,
-        u64::MAX
+        "the global batch has {num_sequences} sequences; it may have at most {}",
+        BATCH_SEQUENCES.most
     )]
-    BatchTooLarge,
+    BatchTooLarge {
+        /// How many there are.
+        num_sequences: usize,
+    },
+    /// A sequence that is longer than any may be.
+    #[error("sequence {index} has {seq_len} tokens; a sequence may have at most {}", SEQ_LEN.most)]
+    SequenceTooLong {
+        /// Position in the batch.
+        index: usize,
+        /// Its length.
+        seq_len: Tokens,
+    },
 }

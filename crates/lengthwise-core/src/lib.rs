@@ -49,6 +49,7 @@ mod activations;
 mod batch;
 mod cluster;
 mod error;
+pub mod limits;
 mod memory_model;
 mod plan;
 mod rank;
@@ -58,6 +59,7 @@ mod strategy_space;
 mod trace;
 mod units;
 mod validate;
+pub mod words;
 
 pub use activations::Activations;
 pub use batch::{GlobalBatch, Sequence, SequenceIndex};

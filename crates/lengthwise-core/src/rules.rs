@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::NonZero;
 
+use crate::words::counted;
 use crate::{Cluster, Degree, GlobalBatch, Group, Plan, PlanViolation, Rank, Tokens};
 
 /// What the system that runs a plan asks of it beyond disjoint groups within memory; by default nothing.
@@ -85,8 +86,8 @@ impl fmt::Display for PlanRules {
                 ""
             };
             words.push(format!(
-                "at most {} tokens a rank{instead}",
-                cap.tokens_per_rank
+                "at most {} a rank{instead}",
+                counted(cap.tokens_per_rank.0, "token")
             ));
         }
         if self.micro_batches_multiple_of.get() > 1 {
@@ -96,7 +97,10 @@ impl fmt::Display for PlanRules {
             ));
         }
         if let Some(most) = self.max_sequences_per_group {
-            words.push(format!("at most {most} sequences a group"));
+            words.push(format!(
+                "at most {} a group",
+                counted(most.get(), "sequence")
+            ));
         }
         f.write_str(&words.join(", "))
     }

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::words::counted;
 use crate::{
     Bytes, Cluster, GlobalBatch, Group, MemoryModel, Plan, PlanRules, Rank, SequenceIndex,
     Strategy, StrategySpace, Tokens,
@@ -22,8 +23,8 @@ pub enum PlanViolation {
     NoSequences { micro_batch: usize, group: usize },
     /// The strategy is for another number of ranks.
     #[error(
-        "group {group} of micro-batch {micro_batch} has {num_ranks} ranks; its strategy has degree {degree} and \
-         needs as many"
+        "group {group} of micro-batch {micro_batch} has {}; its strategy has degree {degree} and needs as many",
+        counted(*num_ranks, "rank")
     )]
     WrongSize {
         micro_batch: usize,
@@ -44,8 +45,8 @@ pub enum PlanViolation {
     },
     /// A rank that does not exist.
     #[error(
-        "group {group} of micro-batch {micro_batch} uses rank {rank}; the cluster has {num_devices} devices, \
-         ranks 0 to {}", num_devices - 1
+        "group {group} of micro-batch {micro_batch} uses rank {rank}; the cluster has {}, \
+         ranks 0 to {}", counted(*num_devices, "device"), num_devices - 1
     )]
     UnknownRank {
         micro_batch: usize,
@@ -65,8 +66,8 @@ pub enum PlanViolation {
     },
     /// A sequence that does not exist.
     #[error(
-        "group {group} of micro-batch {micro_batch} holds sequence {sequence}; the batch has {num_sequences} \
-         sequences, 0 to {}", num_sequences - 1
+        "group {group} of micro-batch {micro_batch} holds sequence {sequence}; the batch has {}, \
+         0 to {}", counted(*num_sequences, "sequence"), num_sequences - 1
     )]
     UnknownSequence {
         micro_batch: usize,
@@ -85,7 +86,8 @@ pub enum PlanViolation {
     },
     /// A sequence that would be lost.
     #[error(
-        "sequence {sequence} of {seq_len} tokens is in no group; every sequence must be processed once"
+        "sequence {sequence} of {} is in no group; every sequence must be processed once",
+        counted(*seq_len, "token")
     )]
     SequenceMissing {
         sequence: SequenceIndex,
@@ -93,8 +95,9 @@ pub enum PlanViolation {
     },
     /// More than a device holds.
     #[error(
-        "group {group} of micro-batch {micro_batch} (degree {degree}) needs {predicted_memory} on each device for \
-         {num_sequences} sequences; rank {rank} has {budget} for them"
+        "group {group} of micro-batch {micro_batch} (degree {degree}) needs {predicted_memory} on each device for {}; \
+         rank {rank} has {budget} for them",
+        counted(*num_sequences, "sequence")
     )]
     OverBudget {
         micro_batch: usize,
@@ -133,8 +136,9 @@ pub enum PlanViolation {
     },
     /// More tokens than the rules allow.
     #[error(
-        "group {group} of micro-batch {micro_batch} (degree {degree}) has {tokens} tokens; at {tokens_per_rank} a rank, \
-         the rules allow {allowed}"
+        "group {group} of micro-batch {micro_batch} (degree {degree}) has {}; at {tokens_per_rank} a rank, \
+         the rules allow {allowed}",
+        counted(tokens.0, "token")
     )]
     OverTokenCap {
         micro_batch: usize,
@@ -146,7 +150,8 @@ pub enum PlanViolation {
     },
     /// More sequences than the rules allow.
     #[error(
-        "group {group} of micro-batch {micro_batch} has {num_sequences} sequences; the rules allow {allowed}"
+        "group {group} of micro-batch {micro_batch} has {}; the rules allow {allowed}",
+        counted(*num_sequences, "sequence")
     )]
     TooManySequences {
         micro_batch: usize,
@@ -156,7 +161,8 @@ pub enum PlanViolation {
     },
     /// A number of micro-batches that the rules forbid.
     #[error(
-        "the plan has {num_micro_batches} micro-batches; the rules ask for a multiple of {multiple_of}"
+        "the plan has {}; the rules ask for a multiple of {multiple_of}",
+        counted(*num_micro_batches, "micro-batch")
     )]
     NumMicroBatches {
         num_micro_batches: usize,

@@ -84,7 +84,7 @@ fn every_violation_names_its_place_and_numbers() {
     sequence 0 of 100 tokens is in no group; every sequence must be processed once
     micro-batch 0 has no group; every micro-batch needs at least one
     group 0 of micro-batch 0 has no sequence; ranks without work must be left idle
-    group 0 of micro-batch 0 has 1 ranks; its strategy has degree 2 and needs as many
+    group 0 of micro-batch 0 has 1 rank; its strategy has degree 2 and needs as many
     group 0 of micro-batch 0 has the strategy 4 recompute, which the strategy space lacks; it has 1 recompute, 2 recompute, 3 recompute
     group 0 of micro-batch 0 has the strategy 1 keep, which the strategy space lacks; it has 1 recompute, 2 recompute, 3 recompute
     group 0 of micro-batch 0 uses rank 4; the cluster has 4 devices, ranks 0 to 3
@@ -207,7 +207,7 @@ fn every_rule_is_checked_and_named() {
     group 0 of micro-batch 0 has degree 1; the rules allow only powers of two from 2 on
     group 0 of micro-batch 0 (degree 4) has 150 tokens; at 37 a rank, the rules allow 148
     group 0 of micro-batch 0 has 3 sequences; the rules allow 2
-    the plan has 1 micro-batches; the rules ask for a multiple of 2
+    the plan has 1 micro-batch; the rules ask for a multiple of 2
     ");
 }
 

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use lengthwise_core::{CoreError, StrategyKind};
+use lengthwise_core::limits::{DEVICE_MEMORY, SEQ_LEN};
+use lengthwise_core::words::{counted, figure, shown};
+use lengthwise_core::{CoreError, StrategyKind, Tokens};
 use thiserror::Error;
 
 use crate::format::UnknownVersion;
@@ -13,7 +15,7 @@ use crate::hardware::DeviceKind;
 #[non_exhaustive]
 pub enum CostError {
     /// A coefficient that is negative, infinite or not a number.
-    #[error("{name} is {value}; it must be finite and not negative")]
+    #[error("{name} is {}; it must be finite and not negative", figure(*value))]
     BadCoefficient {
         /// The field.
         name: &'static str,
@@ -21,7 +23,7 @@ pub enum CostError {
         value: f64,
     },
     /// The same for an entry of a table.
-    #[error("{name} of degree {degree} is {value}; it must be finite and not negative")]
+    #[error("{name} of degree {degree} is {}; it must be finite and not negative", figure(*value))]
     BadEntry {
         /// The table.
         name: &'static str,
@@ -37,6 +39,28 @@ pub enum CostError {
         name: &'static str,
         /// The degree.
         degree: u32,
+    },
+    /// A coefficient by which a sequence that is allowed would cost more than can be summed up.
+    #[error(
+        "{name} is {}, by which a sequence of {seq_len} tokens, the longest allowed, costs {} {unit}; at most {} can be \
+         planned with",
+        figure(*value),
+        figure(*amount),
+        figure(*most)
+    )]
+    BeyondReach {
+        /// The field.
+        name: &'static str,
+        /// What it was given.
+        value: f64,
+        /// The context.
+        seq_len: Tokens,
+        /// What it comes to.
+        amount: f64,
+        /// `s` or `bytes`.
+        unit: &'static str,
+        /// What can be planned with.
+        most: f64,
     },
     /// Measured times that make no model.
     #[error("the measured times can't be fitted; they must be finite and above 0")]
@@ -60,7 +84,8 @@ pub enum ProfileError {
     },
     /// Less measurements than what they are to settle.
     #[error(
-        "{num} measurements are too few for the {needed} costs of what was measured; each needs one, beside those held out"
+        "{} are too few for the {needed} costs of what was measured; each needs one, beside those held out",
+        counted(*num, "measurement")
     )]
     TooFewMeasurements {
         /// Of those that are not held out.
@@ -83,7 +108,11 @@ pub enum ProfileError {
     #[error("the profile can't be written")]
     Unwritable(#[from] toml::ser::Error),
     /// Memory that is negative, not a number, or beyond counting.
-    #[error("{key} is {value}; it must be finite, not negative and below 2^34")]
+    #[error(
+        "{key} is {}; it must be finite, not negative and at most {}",
+        figure(*value),
+        DEVICE_MEMORY.0 >> 30
+    )]
     BadMemory {
         /// The key.
         key: &'static str,
@@ -91,16 +120,25 @@ pub enum ProfileError {
         value: f64,
     },
     /// A figure that can't be.
-    #[error("{key} is {value}; it must be finite and not negative")]
+    #[error("{key} is {}; it must be a number from 0 to {}", figure(*value), figure(*most))]
     BadFigure {
         /// The key.
         key: &'static str,
         /// The value given.
         value: f64,
+        /// The most it may be.
+        most: f64,
+    },
+    /// A context that no sequence can have.
+    #[error("context_tokens is {context_tokens}; it must be {SEQ_LEN}")]
+    BadContext {
+        /// What it was given.
+        context_tokens: u64,
     },
     /// A device that its node does not have.
     #[error(
-        "cluster.nodes.other_devices has place {place}; nodes have {devices_per_node} devices, places 0 to {}",
+        "cluster.nodes.other_devices has place {place}; nodes have {}, places 0 to {}",
+        counted(*devices_per_node, "device"),
         devices_per_node.saturating_sub(1)
     )]
     UnknownPlace {
@@ -144,7 +182,7 @@ pub enum ProfileError {
     )]
     NoDegrees,
     /// Listed nodes can't be multiplied.
-    #[error("{asked} devices were asked for; the nodes the profile lists have {num_devices}")]
+    #[error("{} were asked for; the nodes the profile lists have {num_devices}", counted(*asked, "device"))]
     TooFewDevices {
         /// How many were asked for.
         asked: u32,
@@ -224,7 +262,7 @@ pub enum HardwareError {
     #[error("the model file is not valid: {0}")]
     ModelSyntax(#[source] toml::de::Error),
     /// A value that breaks a rule.
-    #[error("{key} is {value}; {rule}")]
+    #[error("{key} is {}; {rule}", shown(value))]
     BadValue {
         /// The key.
         key: String,
@@ -242,7 +280,7 @@ pub enum HardwareError {
         rule: String,
     },
     /// A name without the memory that tells devices apart.
-    #[error("device {name} is sold with more than one memory, as {meant}")]
+    #[error("device {} is sold with more than one memory, as {meant}", shown(name))]
     AmbiguousDevice {
         /// The name as written.
         name: String,
@@ -251,7 +289,8 @@ pub enum HardwareError {
     },
     /// A cluster of an unknown name.
     #[error(
-        "there is no cluster {name}; known by name are DEVICE-NODESxDEVICES, such as h100-8x8, of {}",
+        "there is no cluster {}; known by name are DEVICE-NODESxDEVICES, such as h100-8x8, of {}",
+        shown(name),
         DeviceKind::names()
     )]
     UnknownCluster {

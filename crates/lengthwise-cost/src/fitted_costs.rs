@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use lengthwise_core::{Degree, StrategyKind};
+use lengthwise_core::limits::{SEQUENCE_BYTES, SEQUENCE_S};
+use lengthwise_core::{Degree, StrategyKind, Tokens};
 
 use crate::{CostError, RingCosts};
 
@@ -56,6 +57,64 @@ impl FittedCosts {
             return Err(CostError::NoHeads);
         }
         self.kinds.values().try_for_each(KindCosts::check)
+    }
+}
+
+impl FittedCosts {
+    /// Checks that no coefficient alone makes a sequence of `longest` tokens cost more than sums of such costs can hold.
+    ///
+    /// # Errors
+    ///
+    /// The first coefficient that does.
+    pub fn check_reach(&self, longest: Tokens) -> Result<(), CostError> {
+        let within = |name, value: f64, times: f64, (unit, most)| {
+            let amount = value * times;
+            if amount <= most {
+                return Ok(());
+            }
+            Err(CostError::BeyondReach {
+                name,
+                value,
+                seq_len: longest,
+                amount,
+                unit,
+                most,
+            })
+        };
+        let (seconds, bytes) = (("s", SEQUENCE_S), ("bytes", SEQUENCE_BYTES));
+        let tokens = longest.as_f64();
+        within("fixed_memory_bytes", self.fixed_memory_bytes, 1.0, bytes)?;
+        within(
+            "micro_batch_overhead_s",
+            self.micro_batch_overhead_s,
+            1.0,
+            seconds,
+        )?;
+        for costs in self.kinds.values() {
+            let quadratic = costs.quadratic_s_per_token2;
+            within(
+                "quadratic_s_per_token2",
+                quadratic,
+                tokens * tokens,
+                seconds,
+            )?;
+            within(
+                "linear_s_per_token",
+                costs.linear_s_per_token,
+                tokens,
+                seconds,
+            )?;
+            for &(_, value) in &costs.exchange_s_per_token {
+                within("exchange_s_per_token", value, tokens, seconds)?;
+            }
+            for &(_, value) in &costs.many_nodes_exchange_s_per_token {
+                within("many_nodes_exchange_s_per_token", value, tokens, seconds)?;
+            }
+            for &(_, value) in &costs.memory_bytes_per_token {
+                within("memory_bytes_per_token", value, tokens, bytes)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -120,6 +179,30 @@ mod tests {
         let kind = StrategyKind::ulysses(Activations::Keep);
         let costs = FittedCosts::of_kind(kind, costs);
         costs.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_no_sum_could_hold_is_refused_by_name() {
+        let kind = StrategyKind::ulysses(Activations::Keep);
+        let costs = |linear, bytes| {
+            let costs = KindCosts {
+                linear_s_per_token: linear,
+                memory_bytes_per_token: vec![(Degree::ONE, bytes)],
+                ..KindCosts::default()
+            };
+            FittedCosts::of_kind(kind, costs).check_reach(Tokens(1000))
+        };
+        assert_eq!(costs(1e-6, 1e6), Ok(()));
+        assert_eq!(
+            costs(1e308, 1e6).unwrap_err().to_string(),
+            "linear_s_per_token is 1e308, by which a sequence of 1000 tokens, the longest allowed, costs inf s; at most \
+             1e15 can be planned with"
+        );
+        let error = costs(1e-6, 1e17).unwrap_err().to_string();
+        assert!(
+            error.starts_with("memory_bytes_per_token is 1e17, by which"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod recent_errors;
 mod refinement;
 mod ring_costs;
 mod step_model;
+pub mod text_file;
 
 pub use analytic::{
     AnalyticModel, Architecture, DataType, MatrixFlops, ModelKind, ModelShare, Recomputation,

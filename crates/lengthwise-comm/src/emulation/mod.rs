@@ -23,6 +23,8 @@ mod thread_time;
 mod virtual_clock;
 
 use lengthwise_core::Cluster;
+use lengthwise_core::limits::CORE_FRACTION;
+use lengthwise_core::words::figure;
 use lengthwise_cost::ClusterLinks;
 use thiserror::Error;
 
@@ -44,7 +46,7 @@ pub struct Emulation {
 #[non_exhaustive]
 pub enum EmulationError {
     /// A fraction that is none.
-    #[error("core_fraction is {value}; it must be above 0 and at most 1")]
+    #[error("core_fraction is {}; it must be a number from {} to 1", figure(*value), figure(CORE_FRACTION))]
     BadCoreFraction {
         /// What it was given.
         value: f64,
@@ -121,7 +123,7 @@ impl Emulation {
         let speed: f64 = speeds.sum();
         let most = num_cores as f64 / speed;
         let value = core_fraction.unwrap_or((Self::USED * most).min(1.0));
-        if !(value > 0.0 && value <= 1.0) {
+        if !(CORE_FRACTION..=1.0).contains(&value) {
             return Err(EmulationError::BadCoreFraction { value });
         }
         // Fractions are written with few digits: 0.333 must do for three devices on a core.

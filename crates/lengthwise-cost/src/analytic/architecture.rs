@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::HardwareError;
+use crate::text_file::read_text;
 
 /// The type that activations and parameters are computed in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -157,11 +158,10 @@ impl Architecture {
     ///
     /// The file can't be read, is no TOML, lacks or misspells a key, or a value breaks a rule.
     pub fn read(path: &Path) -> Result<Self, HardwareError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| HardwareError::UnreadableModel {
-                path: path.to_owned(),
-                source,
-            })?;
+        let text = read_text(path).map_err(|source| HardwareError::UnreadableModel {
+            path: path.to_owned(),
+            source,
+        })?;
         Self::from_toml(&text)
     }
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use lengthwise_core::limits::NICS_PER_NODE;
 use lengthwise_core::{Cluster, Rank};
 use serde::Deserialize;
 
-use super::checks::{fraction, memory, positive, seconds, speed};
+use super::checks::{core_fraction, memory, positive, seconds, speed};
 use super::{ClusterLinks, DeviceKind, DeviceModel, ExchangeEfficiency, Hardware, Link, Unlike};
 use crate::HardwareError;
 
@@ -71,11 +72,7 @@ impl ClusterFile {
         let num_devices = num_devices(self.num_nodes, self.devices_per_node)?;
         let kind: Option<DeviceKind> = self.device.kind.as_deref().map(str::parse).transpose()?;
         let device = self.device.model(kind)?;
-        let core_fraction = self
-            .device
-            .core_fraction
-            .map(|value| fraction("device.core_fraction", value))
-            .transpose()?;
+        let core_fraction = self.device.core_fraction.map(core_fraction).transpose()?;
         let of_nodes = self.device_link.as_ref();
         let of_nodes = of_nodes.and_then(|link| link.exchange_efficiency);
         let of_nics = self.nic.as_ref().and_then(|nic| nic.exchange_efficiency);
@@ -194,8 +191,8 @@ impl DeviceSection {
 
 impl NicSection {
     fn links(&self, device: Link) -> Result<ClusterLinks, HardwareError> {
-        if self.per_node == 0 {
-            let rule = "a node that has NICs has at least 1";
+        if !NICS_PER_NODE.holds(self.per_node.into()) {
+            let rule = format!("a node that has NICs has {NICS_PER_NODE} of them");
             return Err(HardwareError::bad("nic.per_node", self.per_node, rule));
         }
         Ok(ClusterLinks {

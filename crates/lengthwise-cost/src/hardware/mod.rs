@@ -15,6 +15,7 @@ pub use device::{DeviceKind, DeviceModel};
 pub use links::{ClusterLinks, ExchangeEfficiency, Link};
 
 use crate::HardwareError;
+use crate::text_file::read_text;
 use file::ClusterFile;
 
 /// A cluster that is described rather than measured: by its [name](Hardware::named), or by a file.
@@ -106,7 +107,7 @@ impl Hardware {
     ///
     /// The file can't be read, is no TOML, lacks or misspells a key, or a value breaks a rule.
     pub fn read(path: &Path) -> Result<Self, HardwareError> {
-        let text = std::fs::read_to_string(path).map_err(|source| HardwareError::Unreadable {
+        let text = read_text(path).map_err(|source| HardwareError::Unreadable {
             path: path.to_owned(),
             source,
         })?;

@@ -1,6 +1,7 @@
 //! The devices that a profile was measured on.
 
-use lengthwise_core::{Bytes, Cluster, Device, Speed};
+use lengthwise_core::limits::DEVICE_MEMORY;
+use lengthwise_core::{Bytes, Cluster, CoreError, Device, Speed};
 use serde::{Deserialize, Serialize};
 
 use crate::ProfileError;
@@ -108,6 +109,14 @@ impl ClusterProfile {
                 )?)
             }
             ClusterProfile::Mixed { nodes } => {
+                let listed = nodes.iter().map(|kind| {
+                    u128::from(kind.num_nodes) * u128::from(kind.devices_per_node.max(1))
+                });
+                let listed: u128 = listed.sum();
+                if listed > Cluster::MAX_DEVICES.into() {
+                    let num_devices = listed;
+                    return Err(CoreError::TooManyDevices { num_devices }.into());
+                }
                 let mut left = num_devices.map_or(u64::MAX, u64::from);
                 let mut list = Vec::new();
                 for kind in nodes {
@@ -171,7 +180,8 @@ impl NodeProfile {
 }
 
 fn gib(key: &'static str, value: f64) -> Result<Bytes, ProfileError> {
-    Bytes::from_f64_ceil(value * GIB).ok_or(ProfileError::BadMemory { key, value })
+    let bytes = Bytes::from_f64_ceil(value * GIB).filter(|&bytes| bytes <= DEVICE_MEMORY);
+    bytes.ok_or(ProfileError::BadMemory { key, value })
 }
 
 #[cfg(test)]

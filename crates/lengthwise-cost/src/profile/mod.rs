@@ -7,6 +7,7 @@ mod unversioned;
 
 use std::path::Path;
 
+use lengthwise_core::limits::{SEQ_LEN, SEQUENCE_BYTES, SEQUENCE_S};
 use lengthwise_core::{
     Cluster, CoreError, Degree, Seconds, Strategy, StrategyKind, StrategySpace, Tokens,
 };
@@ -17,6 +18,7 @@ pub use cluster::{ClusterProfile, DeviceProfile, NodeProfile};
 pub use kind::KindProfile;
 
 use crate::format::FormatVersion;
+use crate::text_file::read_text;
 use crate::{
     CoreSharing, FitReport, FittedCosts, FittedModel, MeasuredFor, Measurement, ProfileError,
     StepModel,
@@ -127,7 +129,7 @@ impl Profile {
     ///
     /// The file can't be read, is no TOML, or lacks or misspells a key.
     pub fn read(path: &Path) -> Result<Self, ProfileError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ProfileError::Unreadable {
+        let text = read_text(path).map_err(|source| ProfileError::Unreadable {
             path: path.to_owned(),
             source,
         })?;
@@ -149,6 +151,10 @@ impl Profile {
             toml::from_str::<unversioned::Profile>(text)?.try_into()?
         };
         profile.check_figures()?;
+        if !SEQ_LEN.holds(profile.context_tokens) {
+            let context_tokens = profile.context_tokens;
+            return Err(ProfileError::BadContext { context_tokens });
+        }
         let cluster = profile.cluster(None)?;
         let space = profile.space(&cluster)?;
         profile.check_degrees(&space)?;
@@ -333,10 +339,16 @@ impl Profile {
     }
 }
 
+/// Checks a figure in seconds or bytes: what is beyond these could not be summed up.
 fn check_figure(key: &'static str, value: f64) -> Result<(), ProfileError> {
-    if value.is_finite() && value >= 0.0 {
+    let most = if key.contains("bytes") {
+        SEQUENCE_BYTES
+    } else {
+        SEQUENCE_S
+    };
+    if (0.0..=most).contains(&value) {
         Ok(())
     } else {
-        Err(ProfileError::BadFigure { key, value })
+        Err(ProfileError::BadFigure { key, value, most })
     }
 }
