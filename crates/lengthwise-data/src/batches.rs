@@ -4,8 +4,8 @@ use lengthwise_core::Tokens;
 
 use crate::schedule::{BatchSchedule, Order};
 use crate::{
-    BatchSize, ByteTokenizer, Census, Corpus, CutRule, DataError, Position, ScheduledBatch,
-    TokenBatch,
+    BatchSize, ByteTokenizer, Census, Corpus, CutRule, DataError, Excerpt, Position,
+    ScheduledBatch, TokenBatch,
 };
 
 /// The batches of a [`BatchSchedule`], read: without end, in a new order every epoch.
@@ -69,6 +69,11 @@ impl Batches {
     /// What the corpus becomes in one epoch, and what it loses.
     pub fn census(&self) -> &Census {
         self.schedule.census()
+    }
+
+    /// The longest sequence of an epoch, the first where several are.
+    pub fn longest(&self) -> Excerpt {
+        self.schedule.longest()
     }
 
     /// The documents.

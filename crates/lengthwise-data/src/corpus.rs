@@ -80,6 +80,7 @@ impl Corpus {
         let mut documents = Vec::new();
         for (index, path) in found_paths.into_iter().enumerate() {
             let file = u32::try_from(index).map_err(|_| DataError::TooManyDocuments)?;
+            check_is_text(&path)?;
             let mut version = None;
             if is_jsonl(&path) {
                 let opened = File::open(&path).map_err(|source| read_error(&path, source))?;
@@ -118,6 +119,16 @@ impl Corpus {
     /// The lengths in bytes of all documents, in order.
     pub fn document_bytes(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
         self.documents.iter().map(|document| document.num_bytes)
+    }
+
+    /// Where a document is: its file, and the line in it where the file has several.
+    pub fn place(&self, document: usize) -> Option<String> {
+        let document = self.documents.get(document)?;
+        let path = self.files.get(document.file as usize)?.path.display();
+        Some(match document.place {
+            Place::WholeFile => path.to_string(),
+            Place::Line { line, .. } => format!("{path}:{line}"),
+        })
     }
 
     /// The length in bytes of one document.
@@ -210,6 +221,38 @@ fn read_part(
     Ok(text.map(|text| text.as_bytes()[within].to_vec()))
 }
 
+/// Endings of files that hold documents in some form that is not read yet; their bytes are no text to train on.
+const NO_TEXT: [&str; 14] = [
+    "json",
+    "gz",
+    "zst",
+    "xz",
+    "bz2",
+    "lz4",
+    "zip",
+    "7z",
+    "tar",
+    "parquet",
+    "arrow",
+    "npy",
+    "safetensors",
+    "pdf",
+];
+
+fn check_is_text(path: &Path) -> Result<(), DataError> {
+    let has = |extension: &&&str| {
+        let name = path.file_name();
+        name.is_some_and(|name| has_extension(name, &[(**extension).to_owned()]))
+    };
+    match NO_TEXT.iter().find(has) {
+        Some(&extension) => Err(DataError::NoText {
+            path: path.to_owned(),
+            extension,
+        }),
+        None => Ok(()),
+    }
+}
+
 fn is_jsonl(path: &Path) -> bool {
     path.file_name()
         .is_some_and(|name| has_extension(name, &["jsonl".to_owned()]))
@@ -255,6 +298,35 @@ mod tests {
         assert_eq!(corpus.read(1, 0..3).unwrap(), "ü2".as_bytes());
         assert_eq!(corpus.read(2, 0..4).unwrap(), [0xff, 0, 0x80, 7]);
         assert_eq!(corpus.read(2, 2..3).unwrap(), [0x80]);
+    }
+
+    #[test]
+    fn files_that_hold_no_plain_text_are_refused_by_name() {
+        let root = tempfile::tempdir().unwrap();
+        for (name, word) in [
+            ("a.json", "json"),
+            ("b.txt.gz", "gz"),
+            ("c.jsonl.ZST", "zst"),
+            ("d.parquet", "parquet"),
+        ] {
+            let path = root.path().join(name);
+            fs::write(&path, "bytes").unwrap();
+            let error = Corpus::open(&[path], &[]).unwrap_err();
+            assert!(error.to_string().contains(&format!(" .{word} ")), "{error}");
+            assert!(error.hint().is_some());
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_document() {
+        let root = tempfile::tempdir().unwrap();
+        let line = "\u{feff}{\"text\":\"some text to train on\"}\n";
+        fs::write(root.path().join("bom.jsonl"), line).unwrap();
+        fs::write(root.path().join("bom.txt"), "\u{feff}text").unwrap();
+        let corpus = open(root.path()).unwrap();
+        assert_eq!(corpus.read(0, 0..21).unwrap(), b"some text to train on");
+        assert_eq!(corpus.document_bytes().collect::<Vec<_>>(), [21, 7]);
+        assert!(corpus.place(0).unwrap().ends_with("bom.jsonl:1"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use lengthwise_core::Tokens;
+use lengthwise_core::limits::Limit;
 use thiserror::Error;
 
 use crate::Position;
@@ -25,6 +26,14 @@ pub enum DataError {
     NeitherFileNorDirectory {
         /// What was named.
         path: PathBuf,
+    },
+    /// A file whose bytes are no text to train on.
+    #[error("{} is a .{extension} file; documents are read from text and from JSONL", path.display())]
+    NoText {
+        /// The file.
+        path: PathBuf,
+        /// Its ending.
+        extension: &'static str,
     },
     /// A directory without documents.
     #[error("no file under {} has one of the extensions {}", path.display(), extensions.join(", "))]
@@ -56,6 +65,16 @@ pub enum DataError {
         expected_bytes: u64,
         /// What is there now.
         found_bytes: u64,
+    },
+    /// A batch that could not be held.
+    #[error("batches of {size} {what} were asked for; it must be {limit}")]
+    BatchSize {
+        /// Tokens or sequences.
+        what: &'static str,
+        /// How many.
+        size: u64,
+        /// How many there may be.
+        limit: Limit<u64>,
     },
     /// More documents than can be numbered.
     #[error("the corpus has more than {} documents or files", u32::MAX)]
@@ -99,6 +118,16 @@ impl DataError {
         let hint = match self {
             DataError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "check the path; a relative path in a settings file starts from that file's directory"
+            }
+            DataError::NoText {
+                extension: "json", ..
+            } => "write one JSON object a line to a .jsonl file",
+            DataError::NoText {
+                extension: "gz" | "zst" | "xz" | "bz2" | "lz4" | "zip" | "7z" | "tar",
+                ..
+            } => "unpack it first",
+            DataError::NoText { .. } => {
+                "convert it to text or JSONL first, or list only the extensions that are meant"
             }
             DataError::NoFiles { .. } => "list other extensions, or name the files themselves",
             DataError::BadLine { .. } => {

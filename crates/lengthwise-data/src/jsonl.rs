@@ -31,6 +31,9 @@ pub(crate) struct LinePlace {
     pub landmarks: Option<Box<Landmarks>>,
 }
 
+/// Some editors begin a file with it, to say that it is UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Finds the documents of an open file, checking every line. Blank lines hold none.
 pub(crate) fn index(path: &Path, file: &File) -> Result<Vec<LinePlace>, DataError> {
     let read_error = |source| DataError::Read {
@@ -43,11 +46,16 @@ pub(crate) fn index(path: &Path, file: &File) -> Result<Vec<LinePlace>, DataErro
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
-        let num_line_bytes = reader.read_until(b'\n', &mut bytes).map_err(read_error)? as u64;
+        let mut num_line_bytes = reader.read_until(b'\n', &mut bytes).map_err(read_error)? as u64;
         if num_line_bytes == 0 {
             return Ok(places);
         }
         line += 1;
+        if line == 1 && bytes.starts_with(BYTE_ORDER_MARK) {
+            bytes.drain(..BYTE_ORDER_MARK.len());
+            offset += BYTE_ORDER_MARK.len() as u64;
+            num_line_bytes -= BYTE_ORDER_MARK.len() as u64;
+        }
         if !bytes.trim_ascii().is_empty() {
             let num_text_bytes = text(path, line, &bytes)?.len() as u64;
             places.push(LinePlace {
@@ -108,6 +116,16 @@ mod tests {
             .map(|place| (place.line, place.num_text_bytes))
             .collect();
         assert_eq!(found, [(1, 5), (3, 0), (4, 1)]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_document() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let long = "a".repeat(20_000);
+        fs::write(file.path(), format!("\u{feff}{{\"text\":\"{long}\"}}\n")).unwrap();
+        let places = index(file.path(), file.as_file()).unwrap();
+        assert_eq!((places[0].offset, places[0].num_text_bytes), (3, 20_000));
+        assert!(places[0].landmarks.is_some());
     }
 
     #[test]

@@ -66,6 +66,7 @@ impl BatchSchedule {
         let mut census = Census::default();
         let mut places = Vec::new();
         let context = rule.context.0.max(1);
+        size.check()?;
         if u32::try_from(documents.len()).is_err() {
             return Err(DataError::TooManyDocuments);
         }
