@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use lengthwise_core::limits::SEQ_LEN;
+use lengthwise_core::words::shown;
 use lengthwise_core::{
     Bytes, Cluster, CoreError, Degree, Device, Seconds, StrategyKind, StrategySpace, Tokens,
 };
@@ -219,6 +221,9 @@ impl CostSource {
         degrees: Option<&[Degree]>,
     ) -> Result<Costs, InputError> {
         let context = changes.context.unwrap_or(self.usual_context());
+        if !SEQ_LEN.holds(context.0) {
+            return Err(InputError::ContextTooLong { context });
+        }
         let changes = self.counted(changes)?;
         match &self.kind {
             Kind::Profile {
@@ -226,10 +231,12 @@ impl CostSource {
                 profile,
                 cluster,
             } => {
+                let mut described = None;
                 let (cluster, transport) = match cluster {
                     None => (devices(path, profile, changes)?, None),
                     Some(source) => {
                         let hardware = source.hardware(changes)?;
+                        described = Some(Box::new(hardware.without_other_devices()));
                         let sent = profile.model.sharded_bytes * SENT_PART;
                         let transport = Transport::new(&hardware, sent);
                         (source.cluster(&hardware)?, Some(transport))
@@ -237,9 +244,12 @@ impl CostSource {
                 };
                 let in_profile = |error| InputError::profile(path, error);
                 check_exchanges(profile, changes.exchanges).map_err(in_profile)?;
+                let model = profile.model(&cluster).map_err(in_profile)?;
+                let reach = model.costs().check_reach(context);
+                reach.map_err(|error| in_profile(error.into()))?;
                 Ok(Costs {
-                    name: profile.name.clone(),
-                    model: profile.model(&cluster).map_err(in_profile)?,
+                    name: shown(&profile.name).to_string(),
+                    model,
                     space: match degrees {
                         Some(degrees) => chosen_of_profile(degrees, profile, &cluster)?,
                         None => profile.space(&cluster).map_err(in_profile)?,
@@ -250,7 +260,7 @@ impl CostSource {
                     num_layers: None,
                     exchange_bytes_per_token: profile.exchanged_bytes_per_token(),
                     transport,
-                    other_sizes: OtherSizes::Profile(profile.clone()),
+                    other_sizes: OtherSizes::Profile(profile.clone(), described),
                     profile: (**profile).clone(),
                     degrees: degrees.map(<[Degree]>::to_vec),
                 })
@@ -333,6 +343,11 @@ fn described(
         path: source.path().to_owned(),
         error,
     })?;
+    let reach = model.costs().check_reach(context);
+    reach.map_err(|error| InputError::Costs {
+        path: source.path().to_owned(),
+        error,
+    })?;
     let share = analytic.share();
     // A profile can hold only equal devices of any number, and what errors say of other numbers is for such.
     let equal = AnalyticModel::new(architecture.clone(), hardware.without_other_devices());
@@ -340,7 +355,7 @@ fn described(
     let profile = equal.profile(context.0).map_err(in_cluster)?;
     let is_simulated = share.is_whole() && !exchanges.has_rings();
     Ok(Costs {
-        name: architecture.name().to_owned(),
+        name: shown(architecture.name()).to_string(),
         model,
         space: match degrees {
             Some(degrees) => chosen_of_described(degrees, analytic, exchanges)?,

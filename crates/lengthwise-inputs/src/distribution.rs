@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use lengthwise_core::Tokens;
+use lengthwise_core::words::{figure, shown};
+use lengthwise_cost::text_file::read_text;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
@@ -10,7 +12,7 @@ use serde::Deserialize;
 use crate::InputError;
 
 /// Draws that may be above the longest permitted length before it counts as impossible to meet.
-const MAX_REDRAWS: u32 = 10_000;
+const MAX_REDRAWS: usize = 10_000;
 
 /// How lengths are spread in a corpus.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,7 +86,7 @@ impl LengthDistribution {
     /// A file that can't be read, or the rule that it breaks.
     pub fn read(path: &Path) -> Result<Self, InputError> {
         let name = path.display().to_string();
-        match std::fs::read_to_string(path) {
+        match read_text(path) {
             Ok(text) => {
                 Self::parse(&text).map_err(|rule| InputError::BadDistribution { name, rule })
             }
@@ -104,7 +106,7 @@ impl LengthDistribution {
             _ => return Err("it must have either bins or long_tail".into()),
         };
         Ok(LengthDistribution {
-            name: file.name,
+            name: shown(&file.name).to_string(),
             shape,
         })
     }
@@ -117,8 +119,11 @@ impl LengthDistribution {
     pub fn draw(&self, draw: Draw) -> Result<Vec<Tokens>, InputError> {
         let mut random = ChaCha8Rng::seed_from_u64(draw.seed);
         let multiple_of = draw.multiple_of.0.max(1);
+        // Of all lengths together, so that a batch of many does not take for ever either.
+        let mut redraws_left = MAX_REDRAWS + 100 * draw.num_sequences;
         let mut length = || {
-            let mut drawn = (0..MAX_REDRAWS).map(|_| {
+            let mut drawn = (0..redraws_left).map(|_| {
+                redraws_left -= 1;
                 let tokens = self.shape.length(&mut random).max(1.0) as u64;
                 tokens.div_ceil(multiple_of).saturating_mul(multiple_of)
             });
@@ -155,13 +160,17 @@ impl LongTail {
             ("tail_exponent", self.tail_exponent),
         ] {
             if !(value.is_finite() && value > 0.0) {
-                return Err(format!("long_tail.{key} is {value}; it must be above 0"));
+                return Err(format!(
+                    "long_tail.{key} is {}; it must be finite and above 0",
+                    figure(value)
+                ));
             }
         }
         if !(0.0..=1.0).contains(&self.tail_probability) {
             let value = self.tail_probability;
             return Err(format!(
-                "long_tail.tail_probability is {value}; it must be from 0 to 1"
+                "long_tail.tail_probability is {}; it must be from 0 to 1",
+                figure(value)
             ));
         }
         Ok(self)
@@ -193,7 +202,8 @@ fn checked_bins(from_tokens: u64, bins: &[FileBin]) -> Result<Vec<Bin>, String> 
         }
         if !(percent.is_finite() && percent >= 0.0) {
             return Err(format!(
-                "bins[{index}].sequences_percent is {percent}; it must be 0 or more"
+                "bins[{index}].sequences_percent is {}; it must be finite and 0 or more",
+                figure(percent)
             ));
         }
         cumulative += percent;

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use lengthwise_core::limits::{DURATION_S, is_waitable};
+use lengthwise_core::words::shown;
+
 /// Reads `10ms`, `1.5s` or `2min`.
 ///
 /// # Errors
@@ -22,13 +25,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let seconds = number
         .trim()
         .parse::<f64>()
-        .map_err(|_| format!("{number:?} is not a number"))?
+        .map_err(|_| format!("\"{}\" is not a number", shown(number)))?
         * seconds_per_unit;
-    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
-    if duration.is_zero() {
-        return Err("it must be above 0".to_owned());
-    }
-    Ok(duration)
+    let duration = Duration::try_from_secs_f64(seconds).ok();
+    let duration = duration.filter(|&duration| is_waitable(duration.into()));
+    duration.ok_or_else(|| {
+        let days = DURATION_S / 86_400.0;
+        format!("it must be above 0 and at most {days} days")
+    })
 }
 
 #[cfg(test)]
@@ -39,7 +43,17 @@ mod tests {
     fn durations_need_a_unit_and_a_positive_number() {
         assert_eq!(duration("10ms"), Ok(Duration::from_millis(10)));
         assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
-        for text in ["10", "ms", "-1s", "0s", "nans", "1h", ""] {
+        for text in [
+            "10",
+            "ms",
+            "-1s",
+            "0s",
+            "nans",
+            "1h",
+            "",
+            "1e300s",
+            "31000000s",
+        ] {
             assert!(duration(text).is_err(), "{text:?} was accepted");
         }
     }

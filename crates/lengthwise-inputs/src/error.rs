@@ -4,7 +4,9 @@ use std::error::Error as _;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use lengthwise_core::{Bytes, CoreError, Degree, Tokens};
+use lengthwise_core::limits::{BATCH_SEQUENCES, SEQ_LEN};
+use lengthwise_core::words::{counted, shown};
+use lengthwise_core::{Bytes, CoreError, Degree, PlanViolation, Strategy, Tokens};
 use lengthwise_cost::format::UnknownVersion;
 use lengthwise_cost::{CostError, DeviceKind, Hardware, HardwareError, ModelKind, ProfileError};
 use lengthwise_data::DataError;
@@ -47,15 +49,21 @@ pub enum InputError {
     /// Something that stands where a length should.
     #[error(
         "{place}: {} is not a length; lengths are whole numbers of tokens from 1 to {}",
-        shortened(written),
-        u64::MAX
+        shown(written),
+        SEQ_LEN.most
     )]
     NotALength { place: String, written: String },
     /// A sequence of nothing.
     #[error("{place}: 0 tokens; every sequence needs at least 1")]
     EmptySequence { place: String },
+    /// More lengths than a batch may have.
+    #[error("{name} holds {num} lengths; a batch may have at most {}", BATCH_SEQUENCES.most)]
+    TooManyLengths { name: String, num: usize },
+    /// A context that no sequence may have.
+    #[error("the context is {context} tokens; it must be {SEQ_LEN}")]
+    ContextTooLong { context: Tokens },
     /// A sequence that the costs don't reach.
-    #[error("{place}: {seq_len} tokens are more than the context of {context}")]
+    #[error("{place}: {} are more than the context of {context}", counted(seq_len.0, "token"))]
     BeyondContext {
         place: String,
         seq_len: Tokens,
@@ -72,10 +80,16 @@ pub enum InputError {
     #[error("{name}: {rule}")]
     BadDistribution { name: String, rule: String },
     /// A lognormal without its two parameters.
-    #[error("lengths {text}: a lognormal has a median in tokens and a sigma")]
+    #[error(
+        "lengths {}: a lognormal has a median in tokens and a sigma",
+        shown(text)
+    )]
     BadLognormal { text: String },
     /// Lengths of an unknown name.
-    #[error("there are no lengths {name}: neither a known distribution nor a file")]
+    #[error(
+        "there are no lengths {}: neither a known distribution nor a file",
+        shown(name)
+    )]
     UnknownLengths { name: String },
     /// Documents that can't be read.
     #[error("corpus {}: {error}", path.display())]
@@ -106,12 +120,16 @@ pub enum InputError {
     Hardware { path: PathBuf, error: HardwareError },
     /// A cluster of an unknown name.
     #[error(
-        "there is no cluster {name}: neither a file nor a known one, which are DEVICE-NODESxDEVICES of {}",
+        "there is no cluster {}: neither a file nor a known one, which are DEVICE-NODESxDEVICES of {}",
+        shown(name),
         DeviceKind::names()
     )]
     UnknownCluster { name: String },
     /// A model of an unknown name.
-    #[error("there is no model {name}: neither a known one nor a file in TOML")]
+    #[error(
+        "there is no model {}: neither a known one nor a file in TOML",
+        shown(name)
+    )]
     UnknownModel { name: String },
     /// Costs that make no model.
     #[error("{}: {error}", path.display())]
@@ -125,10 +143,13 @@ pub enum InputError {
     )]
     DegreeAboveHeads { degree: Degree, num_heads: u32 },
     /// A way to exchange that is not known.
-    #[error("there is no exchange {name}; groups exchange by ulysses, ring or both")]
+    #[error(
+        "there is no exchange {}; groups exchange by ulysses, ring or both",
+        shown(name)
+    )]
     UnknownExchange { name: String },
     /// A way to exchange that was chosen twice.
-    #[error("exchange {name} is listed twice; once is the rule")]
+    #[error("exchange {} is listed twice; once is the rule", shown(name))]
     RepeatedExchange { name: String },
     /// A share of a model whose costs were measured as a whole.
     #[error("{}: costs of a profile hold for the share of a model that they were measured for", path.display())]
@@ -183,6 +204,8 @@ pub enum InputError {
         seq_len: Tokens,
         needed: u32,
         largest: u32,
+        /// The largest degree of the costs and the cluster, whatever the planner may use.
+        largest_known: u32,
         enough_devices: Option<u32>,
         rings_would_do: bool,
     },
@@ -223,6 +246,21 @@ pub enum InputError {
         group: usize,
         rule: String,
     },
+    /// A plan that contradicts itself.
+    #[error("{name}: {violation}")]
+    InvalidPlan {
+        name: String,
+        violation: PlanViolation,
+    },
+    /// A plan that devices can't run.
+    #[error("{name}: {violation}")]
+    UnfitPlan {
+        name: String,
+        violation: PlanViolation,
+    },
+    /// A plan of strategies without costs.
+    #[error("{name}: the costs say nothing of the plan's strategy {strategy}")]
+    UnpricedPlan { name: String, strategy: Strategy },
     /// A predicted figure that can't be.
     #[error("{name}: {key}: {error}")]
     BadPrediction {
@@ -278,31 +316,40 @@ impl InputError {
                 Some(suggestion(name, &known, "known are"))
             }
             InputError::FilledByModel { enough_devices, .. } => {
-                let enough = enough(*enough_devices);
-                Some(format!("use {enough}, or devices with more memory"))
+                let enough = enough(*enough_devices).replace(", ", ", or ");
+                Some(format!("use {enough}devices with more memory"))
             }
             InputError::DegreeBeyondChoice {
                 enough_devices,
                 rings_would_do: true,
                 ..
-            } => {
-                let enough = enough(*enough_devices);
-                Some(format!(
-                    "use rings (--exchange ring), which heads do not limit, {enough}, or devices with more memory"
-                ))
-            }
+            } => Some(format!(
+                "use rings (--exchange ring), which heads do not limit, {}devices with more memory, or split longer sequences",
+                enough(*enough_devices)
+            )),
+            InputError::DegreeBeyondChoice {
+                needed,
+                largest_known,
+                ..
+            } if needed <= largest_known => Some(format!(
+                "let groups have degree {needed}: what limits degrees is the planner, --degrees, --max-communicators or a \
+                 rule"
+            )),
             InputError::DegreeBeyondCluster { enough_devices, .. }
             | InputError::DegreeBeyondChoice { enough_devices, .. }
-            | InputError::BeyondMemory { enough_devices, .. } => {
-                let enough = enough(*enough_devices);
-                Some(format!(
-                    "use {enough}, devices with more memory, or split longer sequences"
-                ))
-            }
+            | InputError::BeyondMemory { enough_devices, .. } => Some(format!(
+                "use {}devices with more memory, or split longer sequences",
+                enough(*enough_devices)
+            )),
             InputError::UnplannableSequence { error, .. } | InputError::Unplannable(error) => {
                 error.hint()
             }
-            InputError::NotAPlan { .. } => Some("write it with lengthwise plan --json".to_owned()),
+            InputError::UnfitPlan { .. } | InputError::UnpricedPlan { .. } => Some(
+                "use the costs and the devices that it was planned for, or plan anew".to_owned(),
+            ),
+            InputError::NotAPlan { .. } | InputError::InvalidPlan { .. } => {
+                Some("write it with lengthwise plan --json".to_owned())
+            }
             _ => None,
         }
     }
@@ -363,29 +410,17 @@ fn in_file(path: &Path, message: &dyn Display) -> String {
     format!("{}: {message}", path.display())
 }
 
-/// The most of a file's text that an error repeats, in characters.
-const SHOWN: usize = 40;
-
-fn shortened(written: &str) -> String {
-    match written.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &written[..end]),
-        None => written.to_owned(),
-    }
-}
-
 /// So many devices, or ranks that each stand for several.
 fn devices(num: u32, devices_per_rank: u32) -> String {
-    let plural = if num == 1 { "" } else { "s" };
     match devices_per_rank {
-        1 => format!("{num} device{plural}"),
-        _ => format!("{num} rank{plural} of {devices_per_rank} devices"),
+        1 => counted(num, "device"),
+        _ => format!("{} of {devices_per_rank} devices", counted(num, "rank")),
     }
 }
 
-/// What would be large enough.
+/// How many devices would do, where any number would, and a comma.
 fn enough(devices: Option<u32>) -> String {
-    devices.map_or_else(
-        || "larger degrees".to_owned(),
-        |devices| format!("{devices} devices or more"),
-    )
+    devices.map_or_else(String::new, |devices| {
+        format!("{devices} devices or more, ")
+    })
 }

@@ -57,6 +57,7 @@ impl OwnedProblem {
                 seq_len,
                 needed,
                 largest: degree,
+                largest_known: self.costs.space.degrees().last().map_or(0, Degree::get),
                 enough_devices,
                 rings_would_do: self.costs.degrees.is_none()
                     && self.costs.other_sizes.is_limited_by_heads(),

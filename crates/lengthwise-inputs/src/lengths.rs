@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use lengthwise_core::Tokens;
+use lengthwise_core::limits::{BATCH_SEQUENCES, SEQ_LEN};
 use serde_json::Value;
 
 use crate::{InputError, source};
@@ -44,6 +45,11 @@ impl Lengths {
         &self.seq_lens
     }
 
+    /// What errors call them.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Where a length was written.
     pub fn place(&self, index: usize) -> String {
         match self.lines.as_ref().and_then(|lines| lines.get(index)) {
@@ -62,14 +68,26 @@ impl Lengths {
         if lengths.seq_lens.is_empty() {
             return Err(InputError::NoLengths { name: lengths.name });
         }
-        lengths.without_empty()
+        lengths.checked()
     }
 
-    /// The same lengths, unless one of them is 0.
-    pub(crate) fn without_empty(self) -> Result<Self, InputError> {
-        match self.seq_lens.iter().position(|&len| len == Tokens(0)) {
-            Some(index) => Err(InputError::EmptySequence {
+    /// The same lengths, unless they are too many, or one of them is none that a sequence may have.
+    pub(crate) fn checked(self) -> Result<Self, InputError> {
+        if self.seq_lens.len() as u64 > BATCH_SEQUENCES.most {
+            return Err(InputError::TooManyLengths {
+                num: self.seq_lens.len(),
+                name: self.name,
+            });
+        }
+        let allowed = |len: &Tokens| SEQ_LEN.holds(len.0);
+        let mut bad = self.seq_lens.iter().copied().enumerate();
+        match bad.find(|(_, len)| !allowed(len)) {
+            Some((index, Tokens(0))) => Err(InputError::EmptySequence {
                 place: self.place(index),
+            }),
+            Some((index, len)) => Err(InputError::NotALength {
+                place: self.place(index),
+                written: len.to_string(),
             }),
             None => Ok(self),
         }
@@ -201,6 +219,6 @@ mod tests {
             assert_eq!(hint_for_length(written).as_deref(), hint, "{written}");
         }
         let long = parse(&"é".repeat(1000)).unwrap_err();
-        assert!(long.starts_with("in, line 1: éé") && long.len() < 200);
+        assert!(long.starts_with("in, line 1: éé") && long.chars().count() < 200);
     }
 }

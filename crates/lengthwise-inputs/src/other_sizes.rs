@@ -1,14 +1,15 @@
 //! The same costs for other numbers of devices and other degrees, which errors tell of.
 
 use lengthwise_core::{Cluster, CoreError, Degree, StrategySpace};
-use lengthwise_cost::{AnalyticModel, FittedModel, Profile};
+use lengthwise_cost::{AnalyticModel, FittedModel, Hardware, Profile};
 
 use crate::Exchanges;
 
 /// What costs follow from, of which there may be more or fewer devices.
 #[derive(Clone, Debug)]
 pub(crate) enum OtherSizes {
-    Profile(Box<Profile>),
+    /// Where everything moves over the links of a described cluster, on its devices.
+    Profile(Box<Profile>, Option<Box<Hardware>>),
     /// With equal devices, of which there can be any number.
     Described(Box<AnalyticModel>, Exchanges),
 }
@@ -17,7 +18,7 @@ impl OtherSizes {
     /// The strategies of these degrees, whatever the devices.
     pub(crate) fn space_of(&self, degrees: &[Degree]) -> Result<StrategySpace, CoreError> {
         match self {
-            OtherSizes::Profile(profile) => profile.space_of(degrees),
+            OtherSizes::Profile(profile, _) => profile.space_of(degrees),
             OtherSizes::Described(analytic, exchanges) => {
                 let exchanges = exchanges.as_slice().iter();
                 let strategies = exchanges.flat_map(|&exchange| {
@@ -40,8 +41,11 @@ impl OtherSizes {
         degrees: Option<&[Degree]>,
     ) -> Option<(Cluster, FittedModel, StrategySpace)> {
         let (cluster, model, all) = match self {
-            OtherSizes::Profile(profile) => {
-                let cluster = profile.cluster(Some(num_ranks)).ok()?;
+            OtherSizes::Profile(profile, hardware) => {
+                let cluster = match hardware {
+                    Some(hardware) => hardware.with_num_devices(num_ranks).ok()?.cluster().ok()?,
+                    None => profile.cluster(Some(num_ranks)).ok()?,
+                };
                 let model = profile.model(&cluster).ok()?;
                 let all = match degrees {
                     Some(degrees) => profile.space_of(degrees),

@@ -13,7 +13,10 @@
 
 use std::path::Path;
 
-use lengthwise_core::{Bytes, Degree, Group, MemoryModel, Plan, PlanRules, Seconds, Tokens};
+use lengthwise_core::{
+    Bytes, Cluster, Degree, Device, GlobalBatch, Group, MemoryModel, Plan, PlanRules, Seconds,
+    Speed, Tokens,
+};
 use lengthwise_cost::format::FormatVersion;
 use lengthwise_cost::{predict_group, predict_micro_batch};
 use lengthwise_plan::{Planned, PlannerKind};
@@ -157,6 +160,7 @@ impl PlanFile {
     /// What is no plan, or the micro-batch and group of what breaks a rule.
     pub fn parse(json: &[u8], name: impl Into<String>) -> Result<Self, InputError> {
         let name = name.into();
+        let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
         // A later version may have any other keys.
         let versioned: Result<Versioned, _> = serde_json::from_slice(json);
         if let Ok(Versioned { version }) = versioned
@@ -169,9 +173,11 @@ impl PlanFile {
             Err(error) => return Err(InputError::NotAPlan { name, error }),
         };
         let seq_lens = json.seq_lens_tokens.iter().copied().map(Tokens).collect();
-        let lengths = Lengths::drawn(seq_lens, name.as_str()).without_empty()?;
+        let lengths = Lengths::drawn(seq_lens, name.as_str()).checked()?;
+        let plan = json.plan(&name)?;
+        check_assignment(&plan, &lengths, &name)?;
         Ok(PlanFile {
-            plan: json.plan(&name)?,
+            plan,
             lengths,
             predictions: json.predictions(&name)?,
             rules: json
@@ -180,6 +186,22 @@ impl PlanFile {
             planner: json.planner,
         })
     }
+}
+
+/// Checks that a plan does not contradict itself: that it could be run on some cluster.
+fn check_assignment(plan: &Plan, lengths: &Lengths, name: &str) -> Result<(), InputError> {
+    let batch = GlobalBatch::new(lengths.seq_lens().to_vec()).map_err(InputError::Batch)?;
+    let groups = plan.micro_batches().iter().flat_map(|one| &one.groups);
+    let ranks = groups.flat_map(|group| &group.ranks).map(|rank| rank.0);
+    let num_devices = ranks.max().unwrap_or(0).saturating_add(1);
+    let device = Device::new(Bytes(0), Speed::NOMINAL);
+    let cluster = Cluster::with_num_devices(num_devices.min(Cluster::MAX_DEVICES), 1, device);
+    let cluster = cluster.map_err(InputError::Batch)?;
+    plan.validate_assignment(&batch, &cluster)
+        .map_err(|violation| InputError::InvalidPlan {
+            name: name.to_owned(),
+            violation,
+        })
 }
 
 /// What tells the version of a plan.

@@ -37,7 +37,7 @@ struct MicroBatchJson {
 #[derive(Serialize, Deserialize)]
 #[serde(expecting = "a group")]
 struct GroupJson {
-    /// For those who read it; the strategy's is what counts.
+    /// For those who read it; it must be the strategy's.
     degree: Option<u32>,
     ranks: Vec<u32>,
     strategy: StrategyJson,
@@ -180,8 +180,15 @@ impl GroupJson {
     }
 
     fn group(&self) -> Result<Group, String> {
+        let strategy = self.strategy.strategy()?;
+        let of_strategy = strategy.degree().get();
+        if let Some(degree) = self.degree.filter(|&degree| degree != of_strategy) {
+            return Err(format!(
+                "degree is {degree}, and the strategy's is {of_strategy}; they must be the same"
+            ));
+        }
         Ok(Group {
-            strategy: self.strategy.strategy()?,
+            strategy,
             ranks: self.ranks.iter().copied().map(Rank).collect(),
             sequences: self.sequences.iter().copied().map(SequenceIndex).collect(),
         })

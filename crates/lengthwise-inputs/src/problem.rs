@@ -1,6 +1,7 @@
 //! A planning problem from files and names.
 
-use lengthwise_core::{GlobalBatch, PlanRules};
+use lengthwise_core::{GlobalBatch, Plan, PlanRules, StrategySpace};
+use lengthwise_cost::CostModel;
 use lengthwise_plan::{Planned, Planner, Problem};
 
 use crate::{Costs, InputError, Lengths};
@@ -63,6 +64,31 @@ impl OwnedProblem {
             space: &self.costs.space,
             rules: self.rules,
         }
+    }
+
+    /// Checks that these devices can run a plan that was made elsewhere by `rules`: that they are there, that its strategies
+    /// are priced, and that they hold it, unless its rules say that tokens take the place of memory.
+    ///
+    /// # Errors
+    ///
+    /// What the plan breaks, in the file that the lengths are from.
+    pub fn check_plan(&self, plan: &Plan, rules: PlanRules) -> Result<(), InputError> {
+        let name = self.lengths.name().to_owned();
+        let groups = plan.micro_batches().iter().flat_map(|one| &one.groups);
+        let space = StrategySpace::new(groups.map(|group| group.strategy));
+        let space = space.map_err(InputError::NoDegree)?;
+        let mut strategies = space.strategies().iter();
+        if let Some(&strategy) = strategies.find(|&&one| !self.costs.model.prices(one)) {
+            return Err(InputError::UnpricedPlan { name, strategy });
+        }
+        // Of the rules that it was made by, only what takes the place of memory matters here.
+        let rules = PlanRules {
+            token_cap: rules.token_cap.filter(|cap| cap.replaces_memory),
+            ..PlanRules::default()
+        };
+        let (cluster, model) = (&self.costs.cluster, &self.costs.model);
+        let checked = plan.validate(&self.batch, cluster, &space, model, &rules);
+        checked.map_err(|violation| InputError::UnfitPlan { name, violation })
     }
 
     /// What a planner makes of it.

@@ -1,7 +1,8 @@
 //! Files that users name, or what they pipe in.
 
-use std::io::Read;
 use std::path::Path;
+
+use lengthwise_cost::text_file::{read_bytes, read_file};
 
 use crate::InputError;
 
@@ -20,16 +21,14 @@ fn is_stdin(path: &Path) -> bool {
 
 /// What a file holds, or stdin for `-`, and what to call it in errors; `what` it is comes first in the error.
 pub(crate) fn read(what: &'static str, path: &Path) -> Result<(Vec<u8>, String), InputError> {
-    let is_stdin = is_stdin(path);
     let name = name(path);
-    let mut bytes = Vec::new();
-    let read = if is_stdin {
-        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| ())
+    let read = if is_stdin(path) {
+        read_bytes(std::io::stdin().lock())
     } else {
-        std::fs::read(path).map(|content| bytes = content)
+        read_file(path)
     };
     match read {
-        Ok(()) => Ok((bytes, name)),
+        Ok(bytes) => Ok((bytes, name)),
         Err(error) => Err(InputError::Unreadable { what, name, error }),
     }
 }

@@ -54,6 +54,11 @@ impl PlannerKind {
         "exhaustive",
     ];
 
+    /// Whether it keeps [`PlannerOptions::max_communicators`]; all others plan as if there were none.
+    pub const fn keeps_max_communicators(self) -> bool {
+        matches!(self, PlannerKind::Adaptive)
+    }
+
     /// The planner itself.
     pub fn planner(self) -> Box<dyn Planner> {
         self.planner_with(PlannerOptions::default())
