@@ -1,7 +1,8 @@
 //! The reasons why a run could not begin or go on.
 
 use lengthwise_comm::CommError;
-use lengthwise_core::{CoreError, PlanViolation, Rank};
+use lengthwise_core::words::counted;
+use lengthwise_core::{CoreError, PlanViolation, Rank, Tokens};
 use lengthwise_cost::{CostError, ProfileError};
 use lengthwise_plan::PlanError;
 use lengthwise_survey::SurveyError;
@@ -10,6 +11,7 @@ use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
 use crate::model::ModelError;
+use crate::options::OptimizerError;
 use lengthwise_data::DataError;
 
 /// Why a run could not begin or go on.
@@ -83,6 +85,22 @@ pub enum TrainError {
         step: u64,
         loss: f64,
         gradient_norm: f64,
+    },
+    /// The last update left parameters that are no numbers.
+    #[error(
+        "the update of step {step}, the last, left parameters that are no finite numbers; no model was written"
+    )]
+    NoModel { step: u64 },
+    /// A setting of the optimiser that breaks a rule.
+    #[error(transparent)]
+    Optimizer(#[from] OptimizerError),
+    /// A sequence that no plan has room for.
+    #[error("a sequence of {} can't be planned: {source}", counted(seq_len.0, "token"))]
+    SequenceTooLong {
+        seq_len: Tokens,
+        /// The longest that can, where any can.
+        longest: Option<Tokens>,
+        source: PlanError,
     },
     /// A rank was told to fail.
     #[error("rank {rank} fails before step {step}, as it was told to")]

@@ -33,6 +33,6 @@ pub use executor::{Executor, MicroBatchTime, StepOutcome};
 pub use feed::{PlanFeed, PlannedBatch, Planning, PlanningCosts};
 pub use lengthwise_survey::{MeasuredCosts, SurveyRule};
 pub use model::{ModelConfig, ModelError, ModelSpec, ParameterKind, ParameterSpec, UnitSpec};
-pub use options::{InjectedFailure, OptimizerConfig, TrainOptions};
+pub use options::{InjectedFailure, OptimizerConfig, OptimizerError, TrainOptions};
 pub use record::{RankTime, StepRecord, TrainObserver, TrainSummary};
-pub use trainer::{measure_costs, profiled_costs, train};
+pub use trainer::{check_longest, measure_costs, profiled_costs, train};

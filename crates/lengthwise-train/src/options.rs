@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lengthwise_comm::Emulation;
+use lengthwise_core::words::figure;
 use lengthwise_core::{Activations, Cluster, Degree, Rank, StrategyKind, Tokens};
 use lengthwise_cost::{RefinementRule, StepModel};
+use thiserror::Error;
 
 use crate::ModelConfig;
 
@@ -28,6 +31,61 @@ pub struct OptimizerConfig {
     pub weight_decay: f64,
     /// Largest global norm of the gradient; `None` never clips.
     pub clip_norm: Option<f64>,
+}
+
+impl OptimizerConfig {
+    /// Checks that the settings are what they are meant to be in the precision that is trained in, which is `f32`: an
+    /// epsilon that is rounded to 0, or a decay that is rounded to 1, would make parameters no numbers.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that breaks a rule, by its name.
+    pub fn check(&self) -> Result<(), OptimizerError> {
+        let rounded = |key, value: f64, holds: fn(f32) -> bool, rule| {
+            if holds(value as f32) {
+                Ok(())
+            } else {
+                Err(OptimizerError { key, value, rule })
+            }
+        };
+        let above_zero = |value: f32| value > 0.0 && value.is_finite();
+        let not_negative = |value: f32| value >= 0.0 && value.is_finite();
+        let decay = |value: f32| (0.0..1.0).contains(&value);
+        let positive = "it must be above 0 and finite";
+        let finite = "it must be 0 or more and finite";
+        let below_one = "both must be 0 or more and below 1";
+        rounded("learning_rate", self.learning_rate, above_zero, positive)?;
+        rounded(
+            "min_learning_rate",
+            self.min_learning_rate,
+            not_negative,
+            finite,
+        )?;
+        rounded("betas", self.beta1, decay, below_one)?;
+        rounded("betas", self.beta2, decay, below_one)?;
+        rounded("epsilon", self.epsilon, above_zero, positive)?;
+        rounded("weight_decay", self.weight_decay, not_negative, finite)?;
+        match self.clip_norm {
+            Some(norm) => rounded("clip_norm", norm, above_zero, positive),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An optimiser setting that breaks a rule in the precision that is trained in.
+#[derive(Clone, Copy, Debug, PartialEq, Error)]
+#[error(
+    "{key} is {}, which is {} in the precision of training; {rule} there",
+    figure(*value),
+    figure(f64::from(*value as f32))
+)]
+pub struct OptimizerError {
+    /// The setting.
+    pub key: &'static str,
+    /// What it was given.
+    pub value: f64,
+    /// What it must be.
+    pub rule: &'static str,
 }
 
 /// All of a training run but its data and its planner.
@@ -61,6 +119,8 @@ pub struct TrainOptions {
     pub checkpoint: Option<PathBuf>,
     /// Steps of which the observer is told what every rank did when, counted from 1.
     pub traced_steps: BTreeSet<u64>,
+    /// For how long a rank waits in one call for others before the run fails.
+    pub longest_wait: Duration,
     /// A failure to rehearse.
     pub injected_failure: Option<InjectedFailure>,
 }
@@ -79,4 +139,68 @@ pub struct InjectedFailure {
     pub rank: Rank,
     /// Before which step, counted from 1.
     pub step: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USUAL: OptimizerConfig = OptimizerConfig {
+        learning_rate: 1e-3,
+        min_learning_rate: 1e-4,
+        warmup_steps: 10,
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        clip_norm: Some(1.0),
+    };
+
+    #[test]
+    fn what_is_rounded_to_nothing_is_refused_by_name() {
+        assert_eq!(USUAL.check(), Ok(()));
+        let refused = |config: OptimizerConfig| config.check().unwrap_err().to_string();
+        assert_eq!(
+            refused(OptimizerConfig {
+                epsilon: 1e-46,
+                ..USUAL
+            }),
+            "epsilon is 1e-46, which is 0 in the precision of training; it must be above 0 and finite there"
+        );
+        assert_eq!(
+            refused(OptimizerConfig {
+                beta2: 0.99999999,
+                ..USUAL
+            }),
+            "betas is 0.99999999, which is 1 in the precision of training; both must be 0 or more and below 1 there"
+        );
+        for config in [
+            OptimizerConfig {
+                learning_rate: 1e39,
+                ..USUAL
+            },
+            OptimizerConfig {
+                learning_rate: 1e-50,
+                ..USUAL
+            },
+            OptimizerConfig {
+                weight_decay: 1e39,
+                ..USUAL
+            },
+            OptimizerConfig {
+                min_learning_rate: f64::NAN,
+                ..USUAL
+            },
+            OptimizerConfig {
+                clip_norm: Some(1e-50),
+                ..USUAL
+            },
+            OptimizerConfig {
+                beta1: 1.0,
+                ..USUAL
+            },
+        ] {
+            assert!(config.check().is_err(), "{config:?}");
+        }
+    }
 }

@@ -78,6 +78,7 @@ fn options(num_ranks: u32, steps: u64, nic_bandwidth: f64) -> TrainOptions {
         plan_ahead: 2,
         checkpoint: None,
         traced_steps: BTreeSet::new(),
+        longest_wait: lengthwise_comm::WorldOptions::LONGEST_WAIT,
         injected_failure: None,
     }
 }

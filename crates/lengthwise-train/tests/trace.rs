@@ -40,6 +40,7 @@ fn options(num_ranks: u32) -> TrainOptions {
         plan_ahead: 2,
         checkpoint: None,
         traced_steps: TRACED.into(),
+        longest_wait: lengthwise_comm::WorldOptions::LONGEST_WAIT,
         injected_failure: None,
     }
 }

@@ -1,10 +1,12 @@
 //! Why a command ended without doing what it was asked.
 
+use lengthwise_core::words::harmless;
 use lengthwise_inputs::InputError;
 
 use crate::exit::Exit;
 
-/// The one error a command ends with, and what the user can do about it.
+/// The one error a command ends with, and what the user can do about it. Of files that they repeat, both hold nothing that
+/// a terminal would act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     exit: Exit,
@@ -17,7 +19,7 @@ impl Failure {
     pub fn input(message: impl Into<String>) -> Self {
         Failure {
             exit: Exit::BadInput,
-            message: message.into(),
+            message: harmless(&message.into()),
             hint: None,
         }
     }
@@ -26,7 +28,7 @@ impl Failure {
     pub fn run(message: impl Into<String>) -> Self {
         Failure {
             exit: Exit::RunFailed,
-            message: message.into(),
+            message: harmless(&message.into()),
             hint: None,
         }
     }
@@ -34,7 +36,7 @@ impl Failure {
     /// Adds advice, printed on its own `hint:` line.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(harmless(&hint.into()));
         self
     }
 

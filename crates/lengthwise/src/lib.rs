@@ -47,6 +47,11 @@ use clap::Parser;
 pub use exit::Exit;
 pub use output::Output;
 
+/// What can be typed, for completions, manuals and tests.
+pub fn command_line() -> clap::Command {
+    <cli::Cli as clap::CommandFactory>::command()
+}
+
 /// Runs a command, of which the first word is the program's name. Settings are taken from the environment too.
 pub fn run<Word>(command: impl IntoIterator<Item = Word>, output: &mut Output<'_>) -> Exit
 where

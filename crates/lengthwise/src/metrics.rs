@@ -202,6 +202,40 @@ impl StepMetrics {
         if groups().any(|group| group.ranks.is_empty()) {
             return Err("plan: a group has no ranks; it must have at least one".to_owned());
         }
+        self.check_plan()
+    }
+
+    /// The rule that the plan breaks by itself, or against the batch's own figures.
+    fn check_plan(&self) -> Result<(), String> {
+        if self.plan.is_empty() {
+            return Ok(());
+        }
+        for micro_batch in &self.plan {
+            let mut ranks: Vec<u32> = Vec::new();
+            ranks.extend(micro_batch.groups.iter().flat_map(|group| &group.ranks));
+            ranks.sort_unstable();
+            if let Some(twice) = ranks.windows(2).find(|pair| pair[0] == pair[1]) {
+                let rank = twice[0];
+                return Err(format!(
+                    "plan: rank {rank} is in a micro-batch twice; groups must be disjoint"
+                ));
+            }
+        }
+        let groups = self.plan.iter().flat_map(|micro_batch| &micro_batch.groups);
+        let seq_lens = groups.flat_map(|group| &group.seq_lens);
+        let (num, sum) = seq_lens.fold((0u64, 0u64), |(num, sum), &seq_len| {
+            (num + 1, sum.saturating_add(seq_len))
+        });
+        for (key, value, of_groups) in [
+            ("sequences", self.sequences, num),
+            ("tokens", self.tokens, sum),
+        ] {
+            if value != of_groups {
+                return Err(format!(
+                    "{key} is {value}, and the plan's groups have {of_groups}; they must be the same"
+                ));
+            }
+        }
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use console::Term;
+use lengthwise_core::words::harmless;
 
 use crate::failure::Failure;
 
@@ -61,6 +62,16 @@ impl<'a> Output<'a> {
 
     /// Prints why arguments make no command: what is wrong with them, or the help that they ask for.
     pub(crate) fn usage(&mut self, usage: &clap::Error) {
+        // What was typed is repeated, and may hold what a terminal would act on.
+        let plain = usage.render().to_string();
+        let shown = harmless(&plain);
+        if shown != plain {
+            let _ = match usage.use_stderr() {
+                true => write!(self.notes, "{shown}"),
+                false => write!(self.results, "{shown}"),
+            };
+            return;
+        }
         // In colours, where the terminal has them.
         let _ = match (self.is_of_process, usage.use_stderr()) {
             (true, _) => usage.print(),

@@ -1,10 +1,6 @@
 //! Figures for tables to read.
 
-/// `1 group`, `2 groups`.
-pub fn counted(count: usize, noun: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{plural}")
-}
+pub use lengthwise_core::words::counted;
 
 /// Three digits and a unit, for a narrow column.
 pub fn seconds(seconds: f64) -> String {

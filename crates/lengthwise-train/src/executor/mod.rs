@@ -176,6 +176,21 @@ impl<C: Communicator> Executor<C> {
             .collect()
     }
 
+    /// Whether all parameters of all ranks are finite numbers; a collective of all ranks.
+    ///
+    /// # Errors
+    ///
+    /// Another rank has failed.
+    pub fn is_finite(&self) -> Result<bool, TrainError> {
+        let num_bad = if self.parameters.is_finite() {
+            0.0
+        } else {
+            1.0
+        };
+        let sums = self.world.all_reduce_values(&[num_bad], ReduceOp::Sum)?;
+        Ok(sums[0] == 0.0)
+    }
+
     /// Writes the model into a directory that [`CheckpointWriter::prepare`] has found fit; a collective of all ranks.
     ///
     /// # Errors

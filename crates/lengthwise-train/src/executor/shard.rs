@@ -130,6 +130,13 @@ impl<B: Backend> ShardedParameters<B> {
             .sum()
     }
 
+    /// Whether all parameters that this rank keeps are finite numbers.
+    pub fn is_finite(&self) -> bool {
+        // In `f64`, squares of finite `f32`s have finite sums.
+        let mut parts = self.units.iter().flat_map(|unit| &unit.parts);
+        parts.all(|part| self.backend.sum_of_squares(&part.parameter).is_finite())
+    }
+
     /// Updates this rank's parameters and forgets the gradients. The update's weight decay holds for matrices.
     pub fn update(&mut self, update: &AdamW) -> Result<(), TrainError> {
         for unit in &mut self.units {

@@ -3,6 +3,7 @@
 //! ```text
 //! strategies  what the options leave to choose from, if they make a run at all
 //! costs       what steps cost: measured here, or by a profile
+//! longest     whether the longest sequence can be planned at all
 //! world       a thread for each device, and the failure that ends them all
 //! run         the steps of each rank
 //! predictions what a step should take and hold
@@ -11,6 +12,7 @@
 //! ```
 
 mod costs;
+mod longest;
 mod predictions;
 mod reporter;
 mod run;
@@ -38,6 +40,7 @@ use strategies::allowed_strategies;
 use world::{backends, run_world};
 
 pub use costs::{measure_costs, profiled_costs};
+pub use longest::check_longest;
 
 /// Threads that draw up plans while the ranks compute.
 const NUM_PLANNING_THREADS: usize = 2;

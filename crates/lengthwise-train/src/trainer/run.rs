@@ -157,6 +157,12 @@ where
                 reporter.step(&record);
             }
         }
+        // The last update's parameters go through no forward pass that would find out.
+        if !executor.is_finite()? {
+            return Err(TrainError::NoModel {
+                step: options.steps,
+            });
+        }
         if let Some(directory) = &options.checkpoint {
             executor.write_checkpoint(directory, options.context.0)?;
         }

@@ -7,6 +7,7 @@ use crate::{TrainError, TrainOptions, memory};
 /// The strategies that model and cluster allow, if the options make a run at all.
 pub fn allowed_strategies(options: &TrainOptions) -> Result<StrategySpace, TrainError> {
     options.model.check()?;
+    options.optimizer.check()?;
     if let Some(emulation) = &options.emulation
         && *emulation.cluster() != options.cluster
     {

@@ -22,7 +22,7 @@ pub fn run_world<R: Send>(
 ) -> Result<Vec<R>, TrainError> {
     let world = WorldOptions {
         emulation: options.emulation.clone(),
-        ..WorldOptions::default()
+        longest_wait: options.longest_wait,
     };
     run_ranks_with(backends, &world, body).map_err(first_failure)
 }

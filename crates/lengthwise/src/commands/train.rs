@@ -4,8 +4,10 @@
 
 mod costs;
 mod failure;
+mod longest;
 mod metrics;
 mod progress;
+mod repetition;
 mod step_table;
 mod summary;
 mod tracing;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use lengthwise_core::{Rank, Seconds, TraceEvent};
+use lengthwise_plan::Planner;
 use lengthwise_train::{InjectedFailure, StepRecord, TrainObserver, train};
 
 use self::metrics::MetricsFile;
@@ -68,6 +71,12 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     }
     settings.options.costs = costs::profiled(&settings)?;
     let batches = settings.open_batches()?;
+    let planner: Arc<dyn Planner> =
+        Arc::from(settings.planner.planner_with(settings.planner_options));
+    longest::check(&settings, &batches, planner.as_ref())?;
+    if let Some(warning) = repetition::warning(settings.batch_size, batches.census()) {
+        output.warning(&warning);
+    }
     let metrics = match &settings.metrics {
         Some(metrics) => Some(MetricsFile::create(metrics, settings.planner)?),
         None => None,
@@ -88,7 +97,6 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         progress: Progress::begin(settings.options.steps, output),
         report: &mut report,
     };
-    let planner = Arc::from(settings.planner.planner_with(settings.planner_options));
     let result = train(&settings.options, planner, batches, &mut observer);
     let (metrics, tracing) = observer.end();
     let summary = result.map_err(|error| failure::of_training(error, &report))?;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use lengthwise_core::words::shown;
+
 use super::overrides::OverrideSource;
 use crate::failure::Failure;
 
@@ -77,7 +79,7 @@ impl<T> Setting<T> {
 
 /// The error that what was written for `key` breaks `rule`.
 pub fn broken(key: &str, written: &str, place: &Place, rule: impl fmt::Display) -> Failure {
-    let written = shorten(written);
+    let (key, written) = (shown(key), shown(written));
     Failure::input(match place {
         Place::File { .. } => format!("{place}: {key} = {written}: {rule}"),
         Place::Run(OverrideSource::Flag(_)) => format!("{place} {written}: {rule}"),
@@ -85,14 +87,4 @@ pub fn broken(key: &str, written: &str, place: &Place, rule: impl fmt::Display) 
         Place::Run(OverrideSource::Variable(_)) => format!("{place}={written}: {rule}"),
         Place::Default => format!("{key} = {written} (the default): {rule}"),
     })
-}
-
-/// One line of at most 60 characters.
-fn shorten(written: &str) -> String {
-    const MOST: usize = 60;
-    let line = written.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= MOST {
-        return line;
-    }
-    line.chars().take(MOST - 1).chain(['…']).collect()
 }

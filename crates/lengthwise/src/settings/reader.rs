@@ -1,8 +1,10 @@
 //! Takes each setting from where it counts most.
 
+use std::env;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
 
+use lengthwise_core::words::shown;
+use lengthwise_cost::text_file::read_file;
 use lengthwise_inputs::suggestion;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -23,7 +25,7 @@ pub struct SettingsFile {
 impl SettingsFile {
     /// Reads the file.
     pub fn read(path: &Path) -> Result<Self, Failure> {
-        let text = fs::read(path).map_err(|error| {
+        let text = read_file(path).map_err(|error| {
             let path = path.display();
             Failure::input(format!("can't read the settings file {path}: {error}"))
                 .hint("name a file like examples/quickstart.toml")
@@ -86,7 +88,7 @@ impl<'a> Reader<'a> {
             let offset = error.span().map_or(0, |span| span.start);
             let rule = error.message().lines().collect::<Vec<_>>().join(", ");
             Failure::input(format!("{}: this is not TOML: {rule}", file.place(offset)))
-                .hint(format!("the line is: {}", file.line(offset)))
+                .hint(format!("the line is: {}", shown(file.line(offset))))
         })?;
         let reader = Reader {
             file,
@@ -109,7 +111,8 @@ impl<'a> Reader<'a> {
             sections.dedup();
             if !sections.contains(&name.as_ref()) {
                 let failure = Failure::input(format!(
-                    "{place}: there is no section or key {name} at the top"
+                    "{place}: there is no section or key {} at the top",
+                    shown(name)
                 ));
                 // A key of some section, written above all sections, is as likely as a misspelt section.
                 let home = keys.iter().find(|key| key.ends_with(&format!(".{name}")));
@@ -119,9 +122,14 @@ impl<'a> Reader<'a> {
                 });
             }
             let DeValue::Table(section) = section.get_ref() else {
-                let failure =
-                    Failure::input(format!("{place}: {name} must be a section, not a value"));
-                return Err(failure.hint(format!("write [{name}] on a line, and its keys below")));
+                let failure = Failure::input(format!(
+                    "{place}: {} must be a section, not a value",
+                    shown(name)
+                ));
+                return Err(failure.hint(format!(
+                    "write [{}] on a line, and its keys below",
+                    shown(name)
+                )));
             };
             for (key, value) in section {
                 let full = format!("{name}.{}", key.get_ref());
@@ -146,7 +154,7 @@ impl<'a> Reader<'a> {
             };
             if let Some(earlier) = self.overrides.0[..index].iter().find(twice) {
                 let place = Place::Run(one.source.clone());
-                let rule = format!("{} was already given as {}", one.key, earlier.text);
+                let rule = format!("{} was already given as {}", one.key, shown(&earlier.text));
                 return Err(broken(&one.key, &one.text, &place, rule).hint("give it once"));
             }
         }

@@ -17,7 +17,7 @@ use lengthwise_train::TrainOptions;
 use self::cluster::{Devices, cluster, costs, plan};
 use self::corpus::{batch, data};
 use self::model::model;
-use self::optimizer::optimizer;
+use self::optimizer::{longest_wait, optimizer};
 use self::trace::trace;
 use super::overrides::Overrides;
 use super::place::Setting;
@@ -25,7 +25,7 @@ use super::reader::{Reader, SettingsFile};
 use crate::failure::Failure;
 
 /// Every setting, as `section.key`.
-pub const KEYS: [&str; 42] = [
+pub const KEYS: [&str; 43] = [
     "model.hidden",
     "model.layers",
     "model.heads",
@@ -62,6 +62,7 @@ pub const KEYS: [&str; 42] = [
     "train.betas",
     "train.epsilon",
     "train.clip_norm",
+    "train.longest_wait_s",
     "train.seed",
     "train.activations",
     "train.metrics",
@@ -135,6 +136,7 @@ impl TrainSettings {
         let (planner, planner_options, degrees, plan_ahead) = plan(&mut reader, &model, &cluster)?;
         let (profile, refine) = costs(&mut reader)?;
         let (steps, optimizer) = optimizer(&mut reader)?;
+        let longest_wait = longest_wait(&mut reader)?;
         let seed = reader.get("train.seed", 0)?.value;
         let activations = reader.get("train.activations", Activations::Recompute)?;
         activations.must(
@@ -175,6 +177,7 @@ impl TrainSettings {
                 plan_ahead,
                 checkpoint,
                 traced_steps,
+                longest_wait,
                 injected_failure: None,
             },
             emulated,

@@ -70,7 +70,7 @@ impl Value for f64 {
     }
 
     fn show(&self) -> String {
-        if *self != 0.0 && self.abs() < 1e-3 {
+        if *self != 0.0 && !(1e-3..1e15).contains(&self.abs()) {
             format!("{self:e}")
         } else {
             self.to_string()

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use lengthwise_core::{Degree, Tokens};
+use lengthwise_cost::text_file::read_text;
 use lengthwise_inputs::{CostChanges, CostSource, Costs, Lengths, OwnedProblem};
 use lengthwise_plan::PlannerKind;
 use serde::Deserialize;
@@ -54,7 +55,7 @@ pub struct BenchPlanArgs {
     #[command(flatten)]
     pub limits: PlanningLimits,
     /// Plans of which the median time is shown.
-    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub repetitions: u32,
     /// What plans have to keep.
     #[command(flatten)]
@@ -82,7 +83,8 @@ struct Peer {
 
 /// Plans every batch with every planner.
 pub(super) fn run(args: &BenchPlanArgs, output: &mut Output<'_>) -> Result<(), Failure> {
-    let options = args.limits.options();
+    let options = args.limits.options(&args.planners)?;
+    let mut has_plan = false;
     output.result_line(
         "| batch | planner | predicted step | ratio to FlexSP | bound | gap | solve time |",
     );
@@ -120,6 +122,7 @@ pub(super) fn run(args: &BenchPlanArgs, output: &mut Output<'_>) -> Result<(), F
                     continue;
                 }
             };
+            has_plan = true;
             times.sort_unstable();
             let report = planned.report;
             let ratio = published_s.map(|published| report.predicted_step.get() / published);
@@ -137,6 +140,9 @@ pub(super) fn run(args: &BenchPlanArgs, output: &mut Output<'_>) -> Result<(), F
                 times[times.len() / 2].as_secs_f64() * 1e3
             ));
         }
+    }
+    if !has_plan {
+        return Err(Failure::run("no planner has found a plan of any batch"));
     }
     for (kind, totals) in args
         .planners
@@ -176,7 +182,7 @@ fn costs(args: &BenchPlanArgs, recorded: &Recorded) -> Result<Costs, Failure> {
 }
 
 fn read(path: &Path) -> Result<Recorded, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = read_text(path).map_err(|error| {
         Failure::input(format!("batch {} can't be read: {error}", path.display()))
     })?;
     serde_json::from_str(&text).map_err(|error| {

@@ -17,6 +17,7 @@ mod text_table;
 use std::time::Duration;
 
 use clap::Args;
+use lengthwise_core::limits::DEVICE_MEMORY;
 use lengthwise_core::{Bytes, Tokens};
 use lengthwise_cost::ModelKind;
 use lengthwise_inputs::{CostChanges, CostSource, LengthSource};
@@ -77,7 +78,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Lengths are rounded up to a multiple of it; what is then longer than the context is dropped.
-    #[arg(long, value_name = "TOKENS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "TOKENS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     pub multiple_of: u64,
     /// How long flexsp may solve for a batch; by default its MILPs stop by their nodes alone, so that its plans do not
     /// depend on the machine.
@@ -106,6 +107,7 @@ pub fn run(args: CompareArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         .zip(&outcomes)
         .flat_map(|(setting, outcome)| rows(setting, outcome))
         .collect();
+    let has_plan = rows.iter().any(|row| row.figures.is_some());
     for line in lines(&rows, args.format)? {
         output.result_line(&line);
     }
@@ -117,6 +119,9 @@ pub fn run(args: CompareArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         for line in findings {
             output.result_line(&line);
         }
+    }
+    if !has_plan {
+        return Err(Failure::run("no planner has found a plan in any setting"));
     }
     Ok(())
 }
@@ -240,6 +245,9 @@ fn gib(text: &str) -> Result<Bytes, String> {
     let bytes = text.trim().parse::<f64>().ok();
     let bytes = bytes.and_then(|gib| Bytes::from_f64_ceil(gib * (1u64 << 30) as f64));
     bytes
-        .filter(|&bytes| bytes > Bytes(0))
-        .ok_or_else(|| "it must be a number of GiB above 0".to_owned())
+        .filter(|&bytes| bytes > Bytes(0) && bytes <= DEVICE_MEMORY)
+        .ok_or_else(|| {
+            let most = DEVICE_MEMORY.0 >> 30;
+            format!("it must be a number of GiB above 0 and at most {most}")
+        })
 }

@@ -17,7 +17,7 @@ use crate::output::Output;
 /// Arguments of `lengthwise plan`.
 #[derive(Debug, Args)]
 #[command(
-    mut_arg("profile", |arg| arg.required_unless_present("cluster").conflicts_with("cluster")),
+    mut_arg("profile", |arg| arg.required_unless_present("cluster").conflicts_with_all(["cluster", "model"])),
     mut_arg("cluster", |arg| arg.requires("model")),
     mut_arg("model", |arg| arg.conflicts_with("profile")),
 )]
@@ -49,7 +49,9 @@ pub struct PlanArgs {
 pub fn run(args: PlanArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let lengths = Lengths::read(&args.lengths)?;
     let problem = OwnedProblem::new(args.costs.costs()?, lengths)?.with_rules(args.rules.rules());
-    let planner = args.planner.planner_with(args.limits.options());
+    let planner = args
+        .planner
+        .planner_with(args.limits.options(&[args.planner])?);
     let certificate = args.certificate.map(CertificateFile::new).transpose()?;
     let planned = match &certificate {
         Some(file) => {

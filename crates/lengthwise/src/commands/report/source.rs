@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use lengthwise_cost::text_file::read_file;
+
 use crate::failure::Failure;
 
 /// The text of a file.
 pub(super) fn read(path: &Path, what: &str) -> Result<String, Failure> {
-    let bytes = std::fs::read(path).map_err(|error| {
+    let bytes = read_file(path).map_err(|error| {
         Failure::input(format!("{what} {} can't be read: {error}", path.display()))
     })?;
     String::from_utf8(bytes)

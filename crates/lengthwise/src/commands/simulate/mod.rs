@@ -45,7 +45,7 @@ pub struct SimulateArgs {
         value_name = "PLAN.json",
         required_unless_present = "lengths",
         conflicts_with_all = [
-            "lengths", "planner", "degrees", "time_budget", "no_idle_ranks", "aligned_powers_of_two", "min_degree",
+            "lengths", "planner", "degrees", "time_budget", "threads", "max_communicators", "no_idle_ranks", "aligned_powers_of_two", "min_degree",
             "max_tokens_per_rank", "micro_batches_multiple_of", "max_sequences_per_group",
         ]
     )]

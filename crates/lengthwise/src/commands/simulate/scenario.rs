@@ -27,7 +27,7 @@ impl Scenario {
                 let file = PlanFile::read(plan)?;
                 file.check_runs(plan)?;
                 let planner = file.planner.unwrap_or_else(|| "a plan".to_owned());
-                (Some((file.plan, planner)), file.lengths)
+                (Some((file.plan, planner, file.rules)), file.lengths)
             }
             (None, Some(lengths)) => (None, Lengths::read(lengths)?),
             (None, None) => return Err(Failure::input("a plan or --lengths is missing")),
@@ -39,9 +39,14 @@ impl Scenario {
         };
         let problem = OwnedProblem::new(costs, lengths)?.with_rules(args.rules.rules());
         let (plan, planner) = match given {
-            Some(given) => given,
+            Some((plan, planner, rules)) => {
+                problem.check_plan(&plan, rules)?;
+                (plan, planner)
+            }
             None => {
-                let planner = args.planner.planner_with(args.limits.options());
+                let planner = args
+                    .planner
+                    .planner_with(args.limits.options(&[args.planner])?);
                 let planned = problem.plan(planner.as_ref())?;
                 (planned.plan, args.planner.to_string())
             }

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use lengthwise_comm::Emulation;
+use lengthwise_core::limits::{DEVICE_MEMORY, DURATION_S};
 use lengthwise_core::{Bytes, Cluster, Degree, Device, Rank, Seconds, Speed};
 use lengthwise_cost::{ClusterLinks, Hardware, HardwareError, Link};
 use lengthwise_plan::{PlannerKind, PlannerOptions};
@@ -216,8 +217,11 @@ fn device_memory(
     num_ranks: u32,
 ) -> Result<Bytes, Failure> {
     memory.must(
-        memory.value > 0,
-        "a device has at least 1 MiB",
+        (1..=DEVICE_MEMORY.0 >> 20).contains(&memory.value),
+        format!(
+            "it must be a whole number from 1 to {}",
+            DEVICE_MEMORY.0 >> 20
+        ),
         "it is the memory of each device, in MiB",
     )?;
     let bytes = Bytes::from_mib(memory.value);
@@ -302,14 +306,20 @@ pub fn plan(
     let time_budget = reader.optional::<u64>("plan.time_budget_ms")?;
     let mut options = PlannerOptions::default();
     if let Some(budget) = time_budget {
+        let most = (DURATION_S * 1e3) as u64;
         budget.must(
-            budget.value > 0,
-            "planning takes at least 1 ms",
+            (1..=most).contains(&budget.value),
+            format!("it must be a whole number from 1 to {most}"),
             "leave it out to plan as long as it pays, the same way on every machine",
         )?;
         options = options.with_time_budget(Duration::from_millis(budget.value));
     }
     if let Some(most) = reader.optional::<u32>("plan.max_communicators")? {
+        most.must(
+            planner.value.keeps_max_communicators(),
+            format!("the {} planner does not keep it", planner.value),
+            "leave it out, or use the adaptive planner",
+        )?;
         options = options.with_max_communicators(most.value);
     }
     Ok((

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use lengthwise_core::Tokens;
+use lengthwise_core::limits::{BATCH_SEQUENCES, BATCH_TOKENS};
 use lengthwise_data::{BatchSize, CutRule, Overlong};
 
 use crate::failure::Failure;
@@ -70,7 +71,11 @@ pub fn batch(reader: &mut Reader<'_>) -> Result<BatchSize, Failure> {
             .is_none_or(|tokens| sequences.place.layer() > tokens.place.layer())
     });
     if let Some(sequences) = sequences {
-        sequences.must(sequences.value > 0, "a batch has at least 1 sequence", HINT)?;
+        sequences.must(
+            BATCH_SEQUENCES.holds(sequences.value as u64),
+            format!("it must be {BATCH_SEQUENCES}"),
+            HINT,
+        )?;
         return Ok(BatchSize::Sequences(sequences.value));
     }
     let tokens = match tokens {
@@ -78,8 +83,8 @@ pub fn batch(reader: &mut Reader<'_>) -> Result<BatchSize, Failure> {
         None => reader.get("batch.tokens", Tokens(65_536))?,
     };
     tokens.must(
-        tokens.value > Tokens(0),
-        "a batch has at least 1 token",
+        BATCH_TOKENS.holds(tokens.value.0),
+        format!("it must be {BATCH_TOKENS}"),
         HINT,
     )?;
     Ok(BatchSize::Tokens(tokens.value))

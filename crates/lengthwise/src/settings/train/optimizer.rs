@@ -1,5 +1,10 @@
 //! `[train]`: steps, optimiser and schedule.
 
+use std::time::Duration;
+
+use lengthwise_comm::WorldOptions;
+use lengthwise_core::Seconds;
+use lengthwise_core::limits::{DURATION_S, STEPS, is_waitable};
 use lengthwise_train::OptimizerConfig;
 
 use crate::failure::Failure;
@@ -10,8 +15,8 @@ use crate::settings::value::ClipNorm;
 pub fn optimizer(reader: &mut Reader<'_>) -> Result<(u64, OptimizerConfig), Failure> {
     let steps = reader.get("train.steps", 100u64)?;
     steps.must(
-        steps.value > 0,
-        "there must be at least 1 step",
+        STEPS.holds(steps.value),
+        format!("it must be {STEPS}"),
         "each step trains on one global batch",
     )?;
     let learning_rate = reader.get("train.learning_rate", 1e-3)?;
@@ -75,5 +80,30 @@ pub fn optimizer(reader: &mut Reader<'_>) -> Result<(u64, OptimizerConfig), Fail
         weight_decay: weight_decay.value,
         clip_norm: clip_norm.value.0,
     };
+    // What holds as it is written need not hold as it is used.
+    config.check().map_err(|error| {
+        let setting = match error.key {
+            "learning_rate" => &learning_rate,
+            "min_learning_rate" => &min_learning_rate,
+            "epsilon" => &epsilon,
+            "weight_decay" => &weight_decay,
+            "clip_norm" => return clip_norm.breaks(error),
+            _ => return betas.breaks(error),
+        };
+        setting.breaks(error)
+    })?;
     Ok((steps.value, config))
+}
+
+/// For how long a rank waits in one call for others.
+pub fn longest_wait(reader: &mut Reader<'_>) -> Result<Duration, Failure> {
+    let usual = WorldOptions::LONGEST_WAIT.as_secs_f64();
+    let wait = reader.get("train.longest_wait_s", usual)?;
+    let seconds = Seconds::new(wait.value).unwrap_or_default();
+    wait.must(
+        is_waitable(seconds),
+        format!("it must be above 0 and at most {DURATION_S}"),
+        "it is how long a rank waits for the others before the run fails, in seconds",
+    )?;
+    Ok(Duration::from_secs_f64(seconds.get()))
 }

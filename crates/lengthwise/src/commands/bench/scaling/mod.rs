@@ -49,7 +49,7 @@ pub struct BenchScalingArgs {
     #[arg(long, value_name = "TOKENS")]
     pub context: Option<Tokens>,
     /// Lengths are rounded up to a multiple of it.
-    #[arg(long, value_name = "TOKENS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "TOKENS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     pub multiple_of: u64,
     /// The planner.
     #[arg(long, value_name = "NAME", default_value_t)]
@@ -61,7 +61,7 @@ pub struct BenchScalingArgs {
     #[command(flatten)]
     pub limits: PlanningLimits,
     /// Batches that are drawn for each size, of seeds 1, 2, ….
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub batches: u64,
     /// Print JSON.
     #[arg(long)]
@@ -175,7 +175,9 @@ fn measure(
     source: &CostSource,
     size: Size,
 ) -> Result<Measured, Failure> {
-    let planner = args.planner.planner_with(args.limits.options());
+    let planner = args
+        .planner
+        .planner_with(args.limits.options(&[args.planner])?);
     let changes = CostChanges {
         num_devices: Some(size.num_devices),
         context: args.context,

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use lengthwise_core::Cluster;
+use lengthwise_core::limits::BATCH_SEQUENCES;
+use lengthwise_core::words::shown;
+
 /// How many sequences are planned for how many devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Size {
@@ -71,12 +75,18 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || {
-            format!("{text:?} is no size; write SEQUENCESxDEVICES, both above 0, such as 512x64")
+            format!(
+                "\"{}\" is no size; write SEQUENCESxDEVICES, such as 512x64, with at most {} sequences and {} devices",
+                shown(text),
+                BATCH_SEQUENCES.most,
+                Cluster::MAX_DEVICES
+            )
         };
         let (sequences, devices) = text.trim().split_once('x').ok_or_else(bad)?;
         let num_sequences = sequences.parse().map_err(|_| bad())?;
         let num_devices = devices.parse().map_err(|_| bad())?;
-        if num_sequences == 0 || num_devices == 0 {
+        let within = |num: usize| BATCH_SEQUENCES.holds(num as u64);
+        if !within(num_sequences) || !(1..=Cluster::MAX_DEVICES).contains(&num_devices) {
             return Err(bad());
         }
         Ok(Size {
@@ -116,7 +126,17 @@ mod tests {
         let size: Size = "512x64".parse().unwrap();
         assert_eq!((size.num_sequences, size.num_devices), (512, 64));
         assert_eq!(size.to_string(), "512x64");
-        for text in ["", "512", "x", "0x8", "8x0", "8x-1", "8x8x8"] {
+        for text in [
+            "",
+            "512",
+            "x",
+            "0x8",
+            "8x0",
+            "8x-1",
+            "8x8x8",
+            "99999999999x8",
+            "8x4294967295",
+        ] {
             assert!(text.parse::<Size>().is_err(), "{text:?} was accepted");
         }
     }
