@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use lengthwise_core::words::harmless;
 use lengthwise_inputs::{InputError, OwnedProblem};
 use lengthwise_plan::PlanError;
 use lengthwise_sim::SimError;
@@ -41,7 +42,7 @@ impl Fault {
     fn new(class: Class, message: impl Into<String>) -> Self {
         Fault {
             class,
-            message: message.into(),
+            message: harmless(&message.into()),
             hint: None,
         }
     }

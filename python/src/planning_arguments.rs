@@ -50,6 +50,14 @@ impl PlanningArguments {
             let number = values::whole_within("max_communicators", value, 0, u32::MAX.into())?;
             Ok(number as u32)
         })?;
+        let planner = kind.unwrap_or_default();
+        if options.max_communicators.is_some() && !planner.keeps_max_communicators() {
+            let fault = Fault::input(format!(
+                "max_communicators: it is not kept by the planner {planner}"
+            ));
+            let hint = "leave it out, or use the adaptive planner";
+            return Err(fault.with_hint(hint).raise(py));
+        }
         let rules = values::optional(written.rules, |value| match value.cast::<Rules>() {
             Ok(rules) => Ok(rules.get().0),
             Err(_) => {

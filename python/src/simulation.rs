@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lengthwise_core::{GlobalBatch, Seconds};
 use lengthwise_cost::{predict_micro_batch, predict_step};
-use lengthwise_inputs::{Costs, InputError, PlanFile};
+use lengthwise_inputs::{Costs, InputError, OwnedProblem, PlanFile};
 use lengthwise_sim::{
     Overlap, SimulatedMicroBatch as SimMicroBatch, SimulatedStep, Usage, simulate,
 };
@@ -26,6 +26,8 @@ impl Simulation {
     pub(crate) fn run(file: &PlanFile, costs: &Costs) -> Result<Self, Fault> {
         Fault::catch(|| {
             file.check_runs(Path::new("plan"))?;
+            let problem = OwnedProblem::new(costs.clone(), file.lengths.clone())?;
+            problem.check_plan(&file.plan, file.rules)?;
             let (plan, model, cluster) = (&file.plan, &costs.model, &costs.cluster);
             let seq_lens = file.lengths.seq_lens().to_vec();
             let batch = &GlobalBatch::new(seq_lens).map_err(InputError::Batch)?;
