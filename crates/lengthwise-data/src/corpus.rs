@@ -63,6 +63,15 @@ enum Place {
 }
 
 impl Corpus {
+    /// The files that a corpus of `paths` has, unread.
+    ///
+    /// # Errors
+    ///
+    /// What can't be read, or a directory without documents.
+    pub fn find_files(paths: &[PathBuf], extensions: &[String]) -> Result<Vec<PathBuf>, DataError> {
+        Files::find(paths, extensions).map(|files| files.paths)
+    }
+
     /// Finds the documents of `paths`: files, and below directories all files with one of `extensions`.
     ///
     /// A file with the extension `jsonl` has a document in each line, the string `text` of a JSON object; all its

@@ -75,6 +75,18 @@ impl LengthSource {
         }
     }
 
+    /// The files that lengths of this name come from.
+    pub fn files(text: &str) -> Vec<PathBuf> {
+        match text.strip_prefix("corpus:") {
+            // What can't be found has an error of its own, once it is read.
+            Some(path) => {
+                let extensions = EXTENSIONS.map(str::to_owned);
+                Corpus::find_files(&[PathBuf::from(path)], &extensions).unwrap_or_default()
+            }
+            None => vec![PathBuf::from(text)],
+        }
+    }
+
     /// What the command line names: a known distribution, a file of one, a file of lengths, `lognormal:MEDIAN:SIGMA`, or
     /// `corpus:PATH`.
     ///

@@ -6,12 +6,13 @@
 //! DIR/model-00001-of-00003.safetensors ...  and  DIR/model.safetensors.index.json
 //! ```
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use safetensors::tensor::{Dtype, TensorView};
+use lengthwise_outputs::{NewDirectory, NotSaved, OutputError, Saved};
+use safetensors::tensor::{Dtype, View};
 use thiserror::Error;
 
 use crate::model::{ModelConfig, ModelSpec, ParameterKind, UnitSpec};
@@ -20,39 +21,32 @@ use lengthwise_data::ByteTokenizer;
 /// Bytes of a file beyond which the next unit goes to another one.
 const FILE_BYTES: usize = 2 << 30;
 
+/// The files that make a directory that of a model, none of which is ever replaced.
+pub const MODEL_FILES: &[&str] = &[
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+];
+
 /// Why a checkpoint can't be written.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// What the system says.
-    #[error("can't write checkpoint {}: {reason}", path.display())]
-    Write {
-        /// The file or directory.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
-    /// A model that would be lost.
-    #[error("checkpoint {} is there already; a model is never overwritten", path.display())]
-    Exists {
-        /// The file that is there.
-        path: PathBuf,
-    },
-}
-
-impl CheckpointError {
-    fn write(path: &Path, reason: &dyn std::fmt::Display) -> Self {
-        CheckpointError::Write {
-            path: path.to_owned(),
-            reason: reason.to_string(),
-        }
-    }
+    /// It would replace a model, or can't be written.
+    #[error(transparent)]
+    Refused(#[from] OutputError),
+    /// Nothing takes it in the end.
+    #[error("the trained model is lost: {0}")]
+    NotSaved(#[from] NotSaved),
+    /// What was trained makes no file of tensors.
+    #[error("the trained model makes no file of tensors: {0}")]
+    NoTensors(#[from] safetensors::SafeTensorError),
 }
 
 /// Writes a model unit by unit, so that no more than a file's worth of it is in memory.
 #[derive(Debug)]
 pub struct CheckpointWriter {
-    directory: PathBuf,
+    directory: NewDirectory,
     spec: ModelSpec,
     /// The units of each file.
     files: Vec<Range<usize>>,
@@ -62,35 +56,30 @@ pub struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    /// Makes sure that `directory` exists and holds no model yet.
+    /// Claims a directory for the model of a run, before the run.
     ///
     /// # Errors
     ///
-    /// It can't be created, or a model is there already.
-    pub fn prepare(directory: &Path) -> Result<(), CheckpointError> {
-        fs::create_dir_all(directory).map_err(|error| CheckpointError::write(directory, &error))?;
-        for name in [
-            "config.json",
-            "model.safetensors",
-            "model.safetensors.index.json",
-        ] {
-            let path = directory.join(name);
-            if path.exists() {
-                return Err(CheckpointError::Exists { path });
-            }
-        }
-        Ok(())
+    /// It can't be written or has no room for the model, a model is there already, or another run is writing one.
+    pub fn claim(directory: &Path, spec: &ModelSpec) -> Result<NewDirectory, CheckpointError> {
+        let num_bytes = size_of::<f32>() as u64 * spec.num_parameters() as u64;
+        Ok(NewDirectory::claim(
+            "checkpoint",
+            directory,
+            MODEL_FILES,
+            num_bytes,
+        )?)
     }
 
-    /// A writer into a prepared directory.
-    pub fn new(directory: &Path, spec: ModelSpec) -> Self {
+    /// A writer into a claimed directory.
+    pub fn new(directory: NewDirectory, spec: ModelSpec) -> Self {
         Self::with_file_bytes(directory, spec, FILE_BYTES)
     }
 
-    fn with_file_bytes(directory: &Path, spec: ModelSpec, file_bytes: usize) -> Self {
+    fn with_file_bytes(directory: NewDirectory, spec: ModelSpec, file_bytes: usize) -> Self {
         let files = files(&spec.units, file_bytes);
         CheckpointWriter {
-            directory: directory.to_owned(),
+            directory,
             spec,
             files,
             current: 0,
@@ -113,12 +102,12 @@ impl CheckpointWriter {
         Ok(())
     }
 
-    /// Writes what makes the files a model, when all units have been added.
+    /// Writes what makes the files a model, when all units have been added; says where it is.
     ///
     /// # Errors
     ///
     /// A file can't be written.
-    pub fn finish(self, config: &ModelConfig, context: u64) -> Result<(), CheckpointError> {
+    pub fn finish(mut self, config: &ModelConfig, context: u64) -> Result<Saved, CheckpointError> {
         if self.files.len() > 1 {
             let mut weight_map = BTreeMap::new();
             for (file, units) in self.files.iter().enumerate() {
@@ -133,39 +122,30 @@ impl CheckpointWriter {
             let index = serde_json::json!({ "metadata": { "total_size": total_size }, "weight_map": weight_map });
             self.write_json("model.safetensors.index.json", &index)?;
         }
-        self.write_json("config.json", &hugging_face_config(config, context))
+        self.write_json("config.json", &hugging_face_config(config, context))?;
+        Ok(self.directory.publish()?)
     }
 
-    fn write_file(&self) -> Result<(), CheckpointError> {
+    fn write_file(&mut self) -> Result<(), CheckpointError> {
         let units = &self.spec.units[self.files[self.current].clone()];
-        let mut views = Vec::new();
-        for (unit, flat) in units.iter().zip(&self.units) {
-            for (parameter, range) in unit.ranges() {
+        let tensors = units.iter().zip(&self.units).flat_map(|(unit, flat)| {
+            unit.ranges().map(move |(parameter, range)| {
                 let shape = match parameter.kind {
                     ParameterKind::Norm => vec![parameter.rows],
                     ParameterKind::Matrix | ParameterKind::ResidualMatrix => {
                         vec![parameter.rows, parameter.cols]
                     }
                 };
-                let bytes: Vec<u8> = flat[range]
-                    .iter()
-                    .flat_map(|element| element.to_le_bytes())
-                    .collect();
-                views.push((parameter.name.as_str(), shape, bytes));
-            }
-        }
-        let path = self.directory.join(self.file_name(self.current));
-        let views: Result<Vec<_>, _> = views
-            .iter()
-            .map(|(name, shape, bytes)| {
-                Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?))
+                let values = &flat[range];
+                (parameter.name.as_str(), Tensor { shape, values })
             })
-            .collect();
+        });
         // What transformers asks for to know which framework's layout it is.
         let metadata = [("format".to_owned(), "pt".to_owned())].into();
-        views
-            .and_then(|views| safetensors::serialize_to_file(views, Some(metadata), &path))
-            .map_err(|error| CheckpointError::write(&path, &error))
+        let bytes = safetensors::serialize(tensors, Some(metadata))?;
+        Ok(self
+            .directory
+            .write(&self.file_name(self.current), &bytes)?)
     }
 
     fn file_name(&self, file: usize) -> String {
@@ -175,10 +155,34 @@ impl CheckpointWriter {
         }
     }
 
-    fn write_json(&self, name: &str, value: &serde_json::Value) -> Result<(), CheckpointError> {
-        let path = self.directory.join(name);
-        fs::write(&path, format!("{value:#}\n"))
-            .map_err(|error| CheckpointError::write(&path, &error))
+    fn write_json(&mut self, name: &str, value: &serde_json::Value) -> Result<(), CheckpointError> {
+        let text = format!("{value:#}\n");
+        Ok(self.directory.write(name, text.as_bytes())?)
+    }
+}
+
+/// A parameter, whose bytes are there only while they are written.
+struct Tensor<'a> {
+    shape: Vec<usize>,
+    values: &'a [f32],
+}
+
+impl View for Tensor<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let bytes = self.values.iter().flat_map(|value| value.to_le_bytes());
+        bytes.collect::<Vec<u8>>().into()
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.values)
     }
 }
 
@@ -229,6 +233,8 @@ fn hugging_face_config(config: &ModelConfig, context: u64) -> serde_json::Value 
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn config() -> ModelConfig {
@@ -263,13 +269,14 @@ mod tests {
     fn an_index_says_which_file_holds_which_parameter() {
         let directory = tempfile::tempdir().unwrap();
         let spec = ModelSpec::new(&config());
-        let mut writer = CheckpointWriter::with_file_bytes(directory.path(), spec.clone(), 4000);
+        let claimed = CheckpointWriter::claim(directory.path(), &spec).unwrap();
+        let mut writer = CheckpointWriter::with_file_bytes(claimed, spec.clone(), 4000);
         for (index, unit) in spec.units.iter().enumerate() {
             writer
                 .add_unit(vec![index as f32; unit.num_elements()])
                 .unwrap();
         }
-        writer.finish(&config(), 512).unwrap();
+        let _ = writer.finish(&config(), 512).unwrap();
         let index = fs::read(directory.path().join("model.safetensors.index.json")).unwrap();
         let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
         for (number, unit) in spec.units.iter().enumerate() {

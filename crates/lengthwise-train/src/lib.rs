@@ -27,7 +27,7 @@ mod trainer;
 pub mod volume;
 
 pub use calibration::{Clock, MeasuringProgress, MeasuringRule, calibrate, profile};
-pub use checkpoint::{CheckpointError, CheckpointWriter};
+pub use checkpoint::{CheckpointError, CheckpointWriter, MODEL_FILES};
 pub use error::TrainError;
 pub use executor::{Executor, MicroBatchTime, StepOutcome};
 pub use feed::{PlanFeed, PlannedBatch, Planning, PlanningCosts};
@@ -35,4 +35,4 @@ pub use lengthwise_survey::{MeasuredCosts, SurveyRule};
 pub use model::{ModelConfig, ModelError, ModelSpec, ParameterKind, ParameterSpec, UnitSpec};
 pub use options::{InjectedFailure, OptimizerConfig, OptimizerError, TrainOptions};
 pub use record::{RankTime, StepRecord, TrainObserver, TrainSummary};
-pub use trainer::{check_longest, measure_costs, profiled_costs, train};
+pub use trainer::{check, check_longest, measure_costs, profiled_costs, train};

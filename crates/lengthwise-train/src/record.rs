@@ -1,7 +1,12 @@
 //! The records that a run hands out while it goes on, and at its end.
 
+use std::sync::Arc;
+
 use lengthwise_core::{Bytes, GlobalBatch, Plan, Seconds, TraceEvent};
+use lengthwise_outputs::Saved;
 use lengthwise_plan::PlanReport;
+
+use crate::CheckpointError;
 
 use lengthwise_data::BatchOrigin;
 
@@ -83,6 +88,8 @@ pub struct RankTime {
 
 /// Watches a run. Called on one thread, in the order of the steps.
 pub trait TrainObserver: Send {
+    /// Something is probably not as the user wants it.
+    fn warned(&mut self, _message: &str) {}
     /// The costs have been measured, which took this long.
     fn calibrated(&mut self, took: Seconds);
     /// What every rank did when in a step that was to be traced, which [`TrainObserver::step`] is told of next.
@@ -112,4 +119,6 @@ pub struct TrainSummary {
     pub num_groups: usize,
     /// The most memory a device held.
     pub measured_peak_memory: Bytes,
+    /// Where the trained model is, if it was to be written.
+    pub checkpoint: Option<Result<Saved, Arc<CheckpointError>>>,
 }

@@ -2,6 +2,8 @@
 //!
 //! The reader is a plain implementation in `f64`, and transformers where `LENGTHWISE_PYTHON` names a Python that has it.
 
+#![allow(clippy::disallowed_methods, reason = "tests write what commands read")]
+
 mod common;
 
 use std::io::Write;
@@ -11,7 +13,7 @@ use std::process::{Command, Stdio};
 use common::llama::Llama;
 use common::{batch, on_ranks, plan, tiny_model};
 use lengthwise_comm::{Communicator, ReduceOp};
-use lengthwise_core::{Activations, Bytes, Plan};
+use lengthwise_core::{Activations, Bytes, Plan, Rank};
 use lengthwise_data::TokenBatch;
 use lengthwise_train::{CheckpointWriter, Executor, ModelConfig, ModelSpec, OptimizerConfig};
 
@@ -50,13 +52,17 @@ fn trained(config: &ModelConfig, num_ranks: usize, plan: &Plan, directory: &Path
         weight_decay: 0.1,
         clip_norm: Some(1.0),
     };
-    CheckpointWriter::prepare(directory).unwrap();
     let losses = on_ranks(num_ranks, Bytes::from_mib(64), |world| {
         let mut executor = Executor::new(config.clone(), world.clone(), 3)?;
         for _ in 0..STEPS {
             executor.step(plan, &batch, &optimizer, STEPS)?;
         }
-        executor.write_checkpoint(directory, 256)?;
+        let is_first = executor.world().rank() == Rank(0);
+        let claimed = is_first
+            .then(|| CheckpointWriter::claim(directory, executor.spec()))
+            .transpose()?;
+        let written = executor.write_checkpoint(claimed, 256)?;
+        assert_eq!(written.is_some_and(|written| written.is_ok()), is_first);
         let loss = executor.accumulate_gradients(plan, &batch)?;
         Ok(world.all_reduce_values(&[loss], ReduceOp::Sum)?[0])
     });

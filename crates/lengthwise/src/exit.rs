@@ -12,6 +12,8 @@ pub enum Exit {
     RunFailed = 1,
     /// Bad input: nothing was run.
     BadInput = 2,
+    /// All was done, and some of its results are not where they were to be: the error says which, and where they are.
+    NotSaved = 3,
 }
 
 impl From<Exit> for ExitCode {

@@ -2,6 +2,7 @@
 
 use lengthwise_core::words::harmless;
 use lengthwise_inputs::InputError;
+use lengthwise_outputs::OutputError;
 
 use crate::exit::Exit;
 
@@ -33,6 +34,15 @@ impl Failure {
         }
     }
 
+    /// All was done, but some of the results could not be written where they were to be. Exit code 3.
+    pub fn unsaved(message: impl Into<String>) -> Self {
+        Failure {
+            exit: Exit::NotSaved,
+            message: harmless(&message.into()),
+            hint: None,
+        }
+    }
+
     /// Adds advice, printed on its own `hint:` line.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -53,6 +63,16 @@ impl Failure {
     /// How the command ends.
     pub fn exit(&self) -> Exit {
         self.exit
+    }
+}
+
+impl From<OutputError> for Failure {
+    fn from(error: OutputError) -> Self {
+        let failure = Failure::input(error.to_string());
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
 }
 

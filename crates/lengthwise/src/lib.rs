@@ -5,11 +5,13 @@
 //! | 0 | `Done` | done |
 //! | 1 | `RunFailed` | the run started and failed |
 //! | 2 | `BadInput` | bad input: nothing was run |
+//! | 3 | `NotSaved` | all was done, and some of its results are not where they were to be |
 //!
 //! ```text
 //! cli         what can be typed
 //! commands    one module for each subcommand; none uses another
-//! arguments, settings, metrics, trace_file, quantity, output, failure   what several commands need
+//! arguments, settings, metrics, trace_file, saved, quantity, output, failure   what several commands need
+//! interruption   what is said and saved when a signal ends the process
 //! ```
 //!
 //! ```
@@ -34,9 +36,11 @@ mod cli;
 mod commands;
 mod exit;
 mod failure;
+mod interruption;
 pub mod metrics;
 mod output;
 mod quantity;
+mod saved;
 mod settings;
 mod trace_file;
 
@@ -45,6 +49,7 @@ use std::ffi::OsString;
 use clap::Parser;
 
 pub use exit::Exit;
+pub use interruption::watch_signals;
 pub use output::Output;
 
 /// What can be typed, for completions, manuals and tests.
@@ -61,17 +66,25 @@ where
         Ok(cli) => cli,
         Err(usage) => {
             output.usage(&usage);
-            return if usage.use_stderr() {
-                Exit::BadInput
-            } else {
-                Exit::Done
+            return match output.finish() {
+                _ if usage.use_stderr() => Exit::BadInput,
+                Ok(()) => Exit::Done,
+                Err(failure) => {
+                    output.failure(&failure);
+                    failure.exit()
+                }
             };
         }
     };
     for warning in cli::unknown_variables(std::env::vars_os()) {
         output.warning(&warning);
     }
-    match commands::run(cli.command, output) {
+    let ended = commands::run(cli.command, output);
+    let printed = output.finish();
+    if let (Err(_), Err(unprinted)) = (&ended, &printed) {
+        output.warning(unprinted.message());
+    }
+    match ended.and(printed) {
         Ok(()) => Exit::Done,
         Err(failure) => {
             output.failure(&failure);

@@ -7,5 +7,6 @@ use std::process::ExitCode;
 use lengthwise::Output;
 
 fn main() -> ExitCode {
+    lengthwise::watch_signals();
     lengthwise::run(std::env::args_os(), &mut Output::of_process()).into()
 }

@@ -1,8 +1,13 @@
 //! The steps of a run, one JSON object a line: what `train --metrics` writes and `report` reads.
 
+mod file;
+mod run_name;
+
 use lengthwise_core::{Cluster, Plan, Seconds, Tokens};
 use lengthwise_cost::format::{FormatVersion, StrategyRecord};
 use serde::{Deserialize, Serialize};
+
+pub use file::MetricsFile;
 
 /// The version of the lines; a line that readers of this version would misunderstand has another.
 pub const VERSION: u32 = FormatVersion::NUMBER;
@@ -12,6 +17,9 @@ pub const VERSION: u32 = FormatVersion::NUMBER;
 pub struct StepMetrics {
     /// Of the format; lines without one are from before there was one, and lack keys only.
     pub version: Option<u32>,
+    /// The run that the step is of, which is another each time that a run writes to the file; earlier lines lack it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
     /// Who planned.
     pub planner: Option<String>,
     /// Counted from 1.

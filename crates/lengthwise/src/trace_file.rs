@@ -1,10 +1,9 @@
-//! Files of trace events, simulated or measured.
+//! The file of a simulated step's events.
 
-use std::fs::File;
 use std::io::{self, BufWriter};
-use std::path::{Path, PathBuf};
 
-use lengthwise_core::{Cluster, Seconds, TraceEvent, TraceSink};
+use lengthwise_core::{Cluster, TraceEvent, TraceSink};
+use lengthwise_outputs::{FileOutput, NotSaved, OpenFile, Saved};
 use lengthwise_sim::{ChromeTraceWriter, TraceSource};
 
 use crate::failure::Failure;
@@ -12,35 +11,29 @@ use crate::failure::Failure;
 /// A Chrome-trace file that is being written.
 #[derive(Debug)]
 pub(crate) struct TraceFile {
-    path: PathBuf,
-    writer: ChromeTraceWriter<BufWriter<File>>,
+    writer: ChromeTraceWriter<BufWriter<OpenFile>>,
 }
 
 impl TraceFile {
-    /// Creates the file, or empties it, and writes what comes before all events.
-    pub(crate) fn create(path: &Path, cluster: &Cluster, source: TraceSource) -> io::Result<Self> {
-        let file = BufWriter::new(File::create(path)?);
-        Ok(TraceFile {
-            path: path.to_owned(),
-            writer: ChromeTraceWriter::new(file, cluster, source)?,
-        })
-    }
-
-    /// Says that the events that follow are of this step, which begins at `start` in the file.
-    pub(crate) fn begin_step(&mut self, step: u64, start: Seconds) {
-        self.writer.begin_step(step, start);
+    /// Begins the file, and writes what comes before all events.
+    pub(crate) fn create(output: FileOutput, cluster: &Cluster) -> Result<Self, Failure> {
+        let file = BufWriter::new(output.open()?);
+        let writer = ChromeTraceWriter::new(file, cluster, TraceSource::Simulated);
+        let writer = writer.map_err(|error| unwritten(&error))?;
+        Ok(TraceFile { writer })
     }
 
     /// Ends the file.
-    pub(crate) fn finish(self) -> Result<(), Failure> {
-        let written = self.writer.finish();
-        written.map(|_| ()).map_err(|error| {
-            Failure::run(format!(
-                "trace {} can't be written: {error}",
-                self.path.display()
-            ))
-        })
+    pub(crate) fn finish(self) -> Result<Result<Saved, NotSaved>, Failure> {
+        let file = self.writer.finish().map_err(|error| unwritten(&error))?;
+        let file = file.into_inner();
+        let file = file.map_err(|error| unwritten(error.error()))?;
+        Ok(file.finish())
     }
+}
+
+fn unwritten(error: &io::Error) -> Failure {
+    Failure::unsaved(format!("the trace can't be written: {error}"))
 }
 
 impl TraceSink for TraceFile {

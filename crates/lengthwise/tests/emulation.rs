@@ -29,14 +29,15 @@ fn a_run_keeps_the_pace_of_its_cluster() {
     session.file("slow.toml", slow);
     session.file("fast.toml", CLUSTER);
     let measured = |cluster: &str| {
-        let line = format!("train run.toml --emulate {cluster} --metrics metrics.jsonl");
+        let line = format!("train run.toml --emulate {cluster} --metrics {cluster}.jsonl");
         let output = session.output(&line, b"");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{stderr}");
         assert!(stderr.contains("emulated   pair: "), "{stderr}");
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(stdout.contains(" s by the devices' clocks, "), "{stdout}");
-        let metrics = fs::read_to_string(session.directory().join("metrics.jsonl")).unwrap();
+        let metrics = session.directory().join(format!("{cluster}.jsonl"));
+        let metrics = fs::read_to_string(metrics).unwrap();
         let steps = metrics.lines().map(|line| {
             let step: serde_json::Value = serde_json::from_str(line).unwrap();
             (

@@ -130,10 +130,11 @@ fn refined_costs_plan_later_steps_and_change_no_loss() {
     let losses = |refine: bool| {
         let line = format!(
             "train run.toml --profile machine.toml --steps 12 --planner static:2 --refine {refine} \
-             --metrics metrics.jsonl"
+             --metrics {refine}.jsonl"
         );
         printed(&session, &line);
-        let metrics = fs::read_to_string(session.directory().join("metrics.jsonl")).unwrap();
+        let metrics = session.directory().join(format!("{refine}.jsonl"));
+        let metrics = fs::read_to_string(metrics).unwrap();
         let steps = metrics
             .lines()
             .map(|line| serde_json::from_str(line).unwrap());

@@ -1,5 +1,7 @@
 //! `lengthwise plan --certificate` and `lengthwise verify` as users call them.
 
+#![allow(clippy::disallowed_methods, reason = "tests write what commands read")]
+
 mod session;
 
 use std::fs;

@@ -95,6 +95,11 @@ struct Args<'a> {
     bytes: Option<u64>,
 }
 
+impl<W> ChromeTraceWriter<W> {
+    /// What stands behind all events.
+    pub const END: &[u8] = b"\n]}\n";
+}
+
 impl<W: Write> ChromeTraceWriter<W> {
     /// A writer that has named the source of the times, and the nodes and ranks of `cluster`.
     ///
@@ -135,6 +140,11 @@ impl<W: Write> ChromeTraceWriter<W> {
         self.step = (Some(step), start);
     }
 
+    /// What is written to.
+    pub fn out_mut(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// Ends the file.
     ///
     /// # Errors
@@ -144,7 +154,7 @@ impl<W: Write> ChromeTraceWriter<W> {
         if let Some(error) = self.error {
             return Err(error);
         }
-        self.out.write_all(b"\n]}\n")?;
+        self.out.write_all(Self::END)?;
         self.out.flush()?;
         Ok(self.out)
     }

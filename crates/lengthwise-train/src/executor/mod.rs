@@ -7,13 +7,12 @@ mod shard;
 mod stage;
 mod work;
 
-use std::path::Path;
-
 use lengthwise_comm::{Communicator, PendingGather, ReduceOp};
 use lengthwise_core::{Activity, GroupLoad, MicroBatch, Plan, Rank, Tokens};
+use lengthwise_outputs::{NewDirectory, Saved};
 use lengthwise_tensor::{AdamW, Backend};
 
-use crate::checkpoint::CheckpointWriter;
+use crate::checkpoint::{CheckpointError, CheckpointWriter};
 use crate::model::{ModelConfig, ModelSpec};
 use crate::stopwatch::Stopwatch;
 use crate::timeline::Timeline;
@@ -191,26 +190,34 @@ impl<C: Communicator> Executor<C> {
         Ok(sums[0] == 0.0)
     }
 
-    /// Writes the model into a directory that [`CheckpointWriter::prepare`] has found fit; a collective of all ranks.
+    /// Writes the model on the rank that has claimed a directory for it, by [`CheckpointWriter::claim`]; a collective of all
+    /// ranks. The rank that writes is told what became of it.
     ///
     /// # Errors
     ///
-    /// A file can't be written; or as [`Executor::accumulate_gradients`].
-    pub fn write_checkpoint(&self, directory: &Path, context: u64) -> Result<(), TrainError> {
-        let mut writer = CheckpointWriter::new(directory, self.spec().clone());
-        let is_writing = self.world.rank() == Rank(0);
+    /// As [`Executor::accumulate_gradients`].
+    pub fn write_checkpoint(
+        &self,
+        claimed: Option<NewDirectory>,
+        context: u64,
+    ) -> Result<Option<Result<Saved, CheckpointError>>, TrainError> {
+        let mut writer = claimed.map(|claimed| CheckpointWriter::new(claimed, self.spec().clone()));
+        let mut failed = None;
         for unit in 0..self.spec().units.len() {
             let gather = self
                 .world
                 .start_all_gather_v(self.parameters.piece(unit)?)?;
-            if is_writing {
-                writer.add_unit(self.world.backend().to_vec(&gather.wait()?))?;
+            // After a failure too, other ranks wait for this one to take part.
+            let gathered = gather.wait()?;
+            if let Some(writing) = &mut writer
+                && let Err(error) = writing.add_unit(self.world.backend().to_vec(&gathered))
+            {
+                (writer, failed) = (None, Some(error));
             }
         }
-        if is_writing {
-            writer.finish(&self.config, context)?;
-        }
-        Ok(self.world.barrier()?)
+        let written = writer.map(|writer| writer.finish(&self.config, context));
+        self.world.barrier()?;
+        Ok(failed.map(Err).or(written))
     }
 
     /// What this rank's time went into, for each micro-batch of the last plan that was run.

@@ -20,11 +20,13 @@ mod step_times;
 mod strategies;
 mod world;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use lengthwise_core::Seconds;
+use lengthwise_outputs::NewDirectory;
 use lengthwise_plan::Planner;
 
 use crate::checkpoint::CheckpointWriter;
@@ -45,6 +47,15 @@ pub use longest::check_longest;
 /// Threads that draw up plans while the ranks compute.
 const NUM_PLANNING_THREADS: usize = 2;
 
+/// Checks options as [`train`] does before it works, but for their checkpoint.
+///
+/// # Errors
+///
+/// The options are impossible.
+pub fn check(options: &TrainOptions) -> Result<(), TrainError> {
+    allowed_strategies(options).map(|_| ())
+}
+
 /// Trains on `batches` with one thread of this process for each device of the cluster.
 ///
 /// First measures what sequences cost here, then plans in the background while the ranks train. The observer hears
@@ -53,7 +64,8 @@ const NUM_PLANNING_THREADS: usize = 2;
 /// # Errors
 ///
 /// The options are impossible, before any work starts; a batch can't be read or planned; a device runs out of
-/// memory; a rank fails: always the one error that all else follows from.
+/// memory; a rank fails: always the one error that all else follows from. A model that can't be written in the end is no
+/// error, since all else has been done: [`TrainSummary::checkpoint`] says what became of it.
 pub fn train(
     options: &TrainOptions,
     planner: Arc<dyn Planner>,
@@ -61,8 +73,11 @@ pub fn train(
     observer: &mut dyn TrainObserver,
 ) -> Result<TrainSummary, TrainError> {
     let space = allowed_strategies(options)?;
-    if let Some(directory) = &options.checkpoint {
-        CheckpointWriter::prepare(directory)?;
+    let spec = ModelSpec::new(&options.model);
+    let claim = |directory: &PathBuf| CheckpointWriter::claim(directory, &spec);
+    let claimed = options.checkpoint.as_ref().map(claim).transpose()?;
+    if let Some(warning) = claimed.as_ref().and_then(NewDirectory::unlocked) {
+        observer.warned(&warning);
     }
     let num_ranks = options.cluster.num_devices() as usize;
     let backends = backends(options);
@@ -91,7 +106,7 @@ pub fn train(
         options.steps,
         options.plan_ahead as u64,
     );
-    let num_parameters = ModelSpec::new(&options.model).num_parameters() as u64;
+    let num_parameters = spec.num_parameters() as u64;
     let summary = TrainSummary {
         num_parameters,
         calibration,
@@ -103,6 +118,7 @@ pub fn train(
         costs,
         feed,
         epoch: Instant::now(),
+        claimed: Mutex::new(claimed),
         notes: Mutex::new(vec![RankNotes::default(); num_ranks]),
     };
     thread::scope(|scope| {

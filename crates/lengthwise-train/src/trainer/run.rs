@@ -1,11 +1,12 @@
 //! The steps of each rank.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use lengthwise_comm::{Communicator, ThreadCommunicator};
 use lengthwise_core::{Rank, Seconds};
 use lengthwise_cost::{CostModel, MeasuredStep, RecentErrors, Refinement, StepModel};
+use lengthwise_outputs::NewDirectory;
 use lengthwise_tensor::{Backend, CpuBackend};
 
 use super::predictions::{predicted_groups, predicted_peak_memory};
@@ -26,6 +27,8 @@ pub struct Run<'a, I> {
     /// As they are at first.
     pub costs: StepModel,
     pub feed: PlanFeed<I>,
+    /// Where rank 0 writes the model.
+    pub claimed: Mutex<Option<NewDirectory>>,
     /// When time began for all ranks.
     pub epoch: Instant,
     /// What the ranks have noted of a step that is traced.
@@ -55,6 +58,8 @@ where
             let Some((planned, plan_wait)) = self.feed.take(step) else {
                 return Ok(());
             };
+            // Before anybody fails: behind it, rank 0 has told of the step before, which everybody has finished.
+            world.barrier()?;
             let planned = planned.map_err(TrainError::Shared)?;
             if options.injected_failure
                 == Some(InjectedFailure {
@@ -67,7 +72,6 @@ where
                     step,
                 });
             }
-            world.barrier()?;
             let (calls_before, wait_before) = world.time_in_calls();
             let is_traced = options.traced_steps.contains(&step);
             if is_traced {
@@ -163,8 +167,12 @@ where
                 step: options.steps,
             });
         }
-        if let Some(directory) = &options.checkpoint {
-            executor.write_checkpoint(directory, options.context.0)?;
+        if options.checkpoint.is_some() {
+            let claimed = is_first.then(|| lock(&self.claimed).take()).flatten();
+            let written = executor.write_checkpoint(claimed, options.context.0)?;
+            if let Some(written) = written {
+                lock(reporter).summary.checkpoint = Some(written.map_err(Arc::new));
+            }
         }
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! What costs follow from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::StyledStr;
 use clap::{Arg, ArgAction, Args};
 use lengthwise_core::{Degree, Tokens};
 use lengthwise_cost::{DeviceKind, ModelKind};
 use lengthwise_inputs::{CostChanges, CostSource, Costs};
+use lengthwise_outputs::Outputs;
 
 use super::{ParallelismArgs, degree, devices};
 use crate::failure::Failure;
@@ -61,6 +62,19 @@ pub fn several(arg: Arg, value_name: &'static str, help: impl Into<StyledStr>) -
 }
 
 impl CostArgs {
+    /// Declares the files that costs follow from; names of what is known are none.
+    pub fn declare(&self, outputs: &mut Outputs) {
+        for profile in &self.profile {
+            outputs.reads("the file of --profile", profile);
+        }
+        if let Some(cluster) = &self.cluster {
+            outputs.reads("the file of --cluster", Path::new(cluster));
+        }
+        for model in &self.model {
+            outputs.reads("the file of --model", Path::new(model));
+        }
+    }
+
     /// The costs of a command that takes one of each.
     pub fn costs(&self) -> Result<Costs, Failure> {
         let source = match (self.profile.first(), &self.cluster, self.model.first()) {

@@ -4,6 +4,7 @@
 
 mod costs;
 mod failure;
+mod files;
 mod longest;
 mod metrics;
 mod progress;
@@ -13,18 +14,19 @@ mod summary;
 mod tracing;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::Args;
 use lengthwise_core::{Rank, Seconds, TraceEvent};
+use lengthwise_outputs::Outputs;
 use lengthwise_plan::Planner;
 use lengthwise_train::{InjectedFailure, StepRecord, TrainObserver, train};
 
-use self::metrics::MetricsFile;
+use self::files::{DeclaredFiles, Ended, RunFiles};
 use self::progress::Progress;
 use self::summary::RunReport;
-use self::tracing::Tracing;
 use crate::failure::Failure;
+use crate::interruption::AtInterruption;
 use crate::output::Output;
 use crate::settings::{Overrides, SettingsFile, TrainSettings};
 
@@ -65,7 +67,13 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let file = SettingsFile::read(&args.config)?;
     let mut settings = TrainSettings::read(&file, &args.overrides)?;
     settings.options.injected_failure = args.inject_failure;
+    let mut outputs = Outputs::new();
+    settings.declare(&args.config, &mut outputs);
+    if let Some(profile) = &settings.profile {
+        outputs.reads("the profile", &profile.value);
+    }
     if args.show_settings {
+        output.declare(&mut outputs)?;
         output.result_line(&settings.shown);
         return Ok(());
     }
@@ -77,53 +85,74 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     if let Some(warning) = repetition::warning(settings.batch_size, batches.census()) {
         output.warning(&warning);
     }
-    let metrics = match &settings.metrics {
-        Some(metrics) => Some(MetricsFile::create(metrics, settings.planner)?),
-        None => None,
-    };
-    let tracing = match &settings.trace {
-        Some(trace) => Some(Tracing::create(trace, &settings.options.cluster)?),
-        None => None,
-    };
+    let declared = DeclaredFiles::new(outputs, &settings, output)?;
     let mut report = RunReport::new(&settings, &batches);
     output.note(&report.corpus());
     if let Some(emulated) = &settings.emulated {
         output.note(&format!("emulated   {emulated}"));
     }
 
+    lengthwise_train::check(&settings.options)
+        .map_err(|error| failure::of_training(error, &report))?;
+    let files = Arc::new(Mutex::new(declared.open(&settings)?));
+    let _interruption = AtInterruption::run({
+        let files = Arc::clone(&files);
+        move || lock(&files).interrupt()
+    });
+    if let Some(warning) = lock(&files).unlocked() {
+        output.warning(&warning);
+    }
+
     let mut observer = Observer {
-        metrics,
-        tracing,
+        files: Arc::clone(&files),
         progress: Progress::begin(settings.options.steps, output),
         report: &mut report,
     };
     let result = train(&settings.options, planner, batches, &mut observer);
-    let (metrics, tracing) = observer.end();
-    let summary = result.map_err(|error| failure::of_training(error, &report))?;
-    output.result_line(&report.summary(&summary));
-    if let Some(tracing) = tracing {
-        output.note(&tracing.end()?);
+    observer.progress.end();
+    let Ended {
+        notes,
+        mut problems,
+    } = lock(&files).end();
+    if let Ok(summary) = &result {
+        output.result_line(&report.summary(summary));
+        problems.extend(match &summary.checkpoint {
+            Some(Ok(saved)) => saved.elsewhere("the trained model"),
+            Some(Err(error)) => Some(error.to_string()),
+            None => None,
+        });
     }
-    metrics.map_or(Ok(()), MetricsFile::end)
+    for note in notes {
+        output.note(&note);
+    }
+    match result {
+        Ok(_) if problems.is_empty() => Ok(()),
+        Ok(_) => Err(Failure::unsaved(problems.join("; "))),
+        Err(error) => {
+            for problem in problems {
+                output.warning(&problem);
+            }
+            Err(failure::of_training(error, &report))
+        }
+    }
+}
+
+fn lock(files: &Mutex<RunFiles>) -> MutexGuard<'_, RunFiles> {
+    files.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Shows, records and sums up every step.
 struct Observer<'a, 'b> {
-    metrics: Option<MetricsFile>,
-    tracing: Option<Tracing>,
+    files: Arc<Mutex<RunFiles>>,
     progress: Progress<'a, 'b>,
     report: &'a mut RunReport,
 }
 
-impl Observer<'_, '_> {
-    /// The files, once the last step is shown.
-    fn end(self) -> (Option<MetricsFile>, Option<Tracing>) {
-        self.progress.end();
-        (self.metrics, self.tracing)
-    }
-}
-
 impl TrainObserver for Observer<'_, '_> {
+    fn warned(&mut self, message: &str) {
+        self.progress.warning(message);
+    }
+
     fn calibrated(&mut self, took: Seconds) {
         self.report.begun = true;
         let costs = match self.report.profile() {
@@ -134,16 +163,20 @@ impl TrainObserver for Observer<'_, '_> {
     }
 
     fn traced(&mut self, step: u64, events: &[TraceEvent]) {
-        if let Some(tracing) = &mut self.tracing {
-            tracing.step(step, events);
+        let mut files = lock(&self.files);
+        let warning = files
+            .tracing()
+            .and_then(|tracing| tracing.step(step, events));
+        drop(files);
+        if let Some(warning) = warning {
+            self.progress.warning(&warning);
         }
     }
 
     fn step(&mut self, record: &StepRecord) {
         self.progress.step(record);
-        if let Some(metrics) = &mut self.metrics
-            && let Some(warning) = metrics.write(record)
-        {
+        let warning = lock(&self.files).step(record);
+        if let Some(warning) = warning {
             self.progress.warning(&warning);
         }
         self.report.step(record);

@@ -6,6 +6,7 @@ use clap::Args;
 use lengthwise_certificate::{Certificate, Proof, Refusal, Verified, check_source, verify};
 use lengthwise_core::Strategy;
 use lengthwise_inputs::{Costs, read_certificate};
+use lengthwise_outputs::Outputs;
 
 use crate::arguments::CostArgs;
 use crate::failure::Failure;
@@ -45,6 +46,10 @@ pub fn run(args: VerifyArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     if let Some(costs) = &costs {
         check_source(&certificate, &costs.cluster, &costs.model).map_err(refused)?;
     }
+    let mut outputs = Outputs::new();
+    outputs.reads("the certificate", &args.certificate);
+    args.costs.declare(&mut outputs);
+    output.declare(&mut outputs)?;
     for line in lines(&certificate, &verified) {
         output.result_line(&line);
     }

@@ -142,7 +142,7 @@ const FLAGS: &[Flag] = &[
         "LENGTHWISE_METRICS",
         "train.metrics",
         "FILE.jsonl",
-        "Write one JSON object a step to this file, emptied first",
+        "Add one JSON object a step to this file",
     ),
     flag(
         "checkpoint",

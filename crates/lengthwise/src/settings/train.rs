@@ -6,11 +6,12 @@ mod model;
 mod optimizer;
 mod trace;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lengthwise_core::Activations;
 use lengthwise_cost::RefinementRule;
 use lengthwise_data::{BatchSize, Batches, Corpus, CutRule};
+use lengthwise_outputs::Outputs;
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 use lengthwise_train::TrainOptions;
 
@@ -84,6 +85,8 @@ pub struct TrainSettings {
     pub options: TrainOptions,
     /// The cluster whose pace is kept, in words.
     pub emulated: Option<String>,
+    /// The file that describes it.
+    pub emulated_file: Option<PathBuf>,
     /// The measured costs that plans go by.
     pub profile: Option<Setting<PathBuf>>,
     /// Who plans.
@@ -102,6 +105,8 @@ pub struct TrainSettings {
     pub data_seed: u64,
     /// Where each step is recorded.
     pub metrics: Option<Setting<PathBuf>>,
+    /// Where the trained model is written.
+    pub checkpoint: Option<Setting<PathBuf>>,
     /// Where steps are traced.
     pub trace: Option<Setting<PathBuf>>,
     /// Every setting with its place.
@@ -109,6 +114,19 @@ pub struct TrainSettings {
 }
 
 impl TrainSettings {
+    /// Declares the files that a run with these settings reads, but for its profile: not all that train go by one.
+    pub fn declare(&self, config: &Path, outputs: &mut Outputs) {
+        outputs.reads("the settings file", config);
+        if let Some(cluster) = &self.emulated_file {
+            outputs.reads("the emulated cluster", cluster);
+        }
+        // What can't be found has an error of its own where it is needed.
+        let corpus = Corpus::find_files(&self.paths.value, &self.extensions);
+        for file in corpus.unwrap_or_default() {
+            outputs.reads("a file of the corpus", &file);
+        }
+    }
+
     /// The batches that are asked for.
     pub fn open_batches(&self) -> Result<Batches, Failure> {
         let batches = Corpus::open(&self.paths.value, &self.extensions)
@@ -132,6 +150,7 @@ impl TrainSettings {
             cluster,
             emulation,
             emulated,
+            emulated_file,
         } = cluster(&mut reader, &model)?;
         let (planner, planner_options, degrees, plan_ahead) = plan(&mut reader, &model, &cluster)?;
         let (profile, refine) = costs(&mut reader)?;
@@ -147,10 +166,10 @@ impl TrainSettings {
         let activations = activations.value;
         let mut metrics = reader.optional::<PathBuf>("train.metrics")?;
 
-        let checkpoint = reader.optional::<PathBuf>("train.checkpoint")?;
-        let checkpoint = checkpoint
-            .map(|checkpoint| reader.path(&checkpoint, &checkpoint.value))
-            .transpose()?;
+        let mut checkpoint = reader.optional::<PathBuf>("train.checkpoint")?;
+        if let Some(checkpoint) = &mut checkpoint {
+            checkpoint.value = reader.path(checkpoint, &checkpoint.value)?;
+        }
         let (trace, traced_steps) = trace(&mut reader, steps)?;
         let expanded: Result<_, Failure> = paths
             .value
@@ -175,12 +194,15 @@ impl TrainSettings {
                 activations,
                 degrees,
                 plan_ahead,
-                checkpoint,
+                checkpoint: checkpoint
+                    .as_ref()
+                    .map(|checkpoint| checkpoint.value.clone()),
                 traced_steps,
                 longest_wait,
                 injected_failure: None,
             },
             emulated,
+            emulated_file,
             profile,
             planner,
             planner_options,
@@ -190,6 +212,7 @@ impl TrainSettings {
             batch_size,
             data_seed,
             metrics,
+            checkpoint,
             trace,
             shown: reader.show(),
         })

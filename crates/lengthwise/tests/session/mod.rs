@@ -1,5 +1,6 @@
 //! Commands as a user types them, and what the terminal shows.
 
+#![allow(clippy::disallowed_methods, reason = "tests write what commands read")]
 #![allow(dead_code, reason = "each test needs some of it")]
 
 use std::fmt::Write as _;

@@ -14,6 +14,7 @@ use lengthwise_cost::{
     ClusterLinks, CostModel, FittedModel, GroupShape, Link, StepModel, TimeParts,
 };
 use lengthwise_data::TokenBatch;
+use lengthwise_outputs::Outputs;
 use lengthwise_plan::{PlanError, PlannerKind, Problem};
 use lengthwise_sim::{Overlap, ShardedBytes, SimError, StepCosts, simulate};
 use lengthwise_train::{
@@ -61,6 +62,9 @@ pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(
         return Err(Failure::input(message).hint("name one with --emulate CLUSTER.toml"));
     };
     options.checkpoint = None;
+    let mut outputs = Outputs::new();
+    settings.declare(&args.config, &mut outputs);
+    output.declare(&mut outputs)?;
     let steps = usize::try_from(options.steps).unwrap_or(usize::MAX);
     let batches: Result<Vec<TokenBatch>, _> = settings.open_batches()?.take(steps).collect();
     let batches = batches.map_err(|error| Failure::input(error.to_string()))?;

@@ -1,5 +1,6 @@
 //! `lengthwise bench plan`: recorded batches, several planners, one table.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use clap::Args;
 use lengthwise_core::{Degree, Tokens};
 use lengthwise_cost::text_file::read_text;
 use lengthwise_inputs::{CostChanges, CostSource, Costs, Lengths, OwnedProblem};
+use lengthwise_outputs::Outputs;
 use lengthwise_plan::PlannerKind;
 use serde::Deserialize;
 
@@ -81,9 +83,32 @@ struct Peer {
     predicted_step_ms: f64,
 }
 
+/// What is read.
+fn inputs(args: &BenchPlanArgs) -> Outputs {
+    let mut outputs = Outputs::new();
+    for batch in &args.batches {
+        outputs.reads("a batch", batch);
+    }
+    match (&args.cluster, &args.model) {
+        (Some(cluster), Some(model)) => {
+            outputs.reads("the file of --cluster", Path::new(cluster));
+            outputs.reads("the file of --model", Path::new(model));
+        }
+        _ => {
+            let entries = fs::read_dir(&args.profiles).into_iter().flatten();
+            let paths = entries.flatten().map(|entry| entry.path());
+            for path in paths.filter(|path| path.extension().is_some_and(|end| end == "toml")) {
+                outputs.reads("a profile", &path);
+            }
+        }
+    }
+    outputs
+}
+
 /// Plans every batch with every planner.
 pub(super) fn run(args: &BenchPlanArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let options = args.limits.options(&args.planners)?;
+    output.declare(&mut inputs(args))?;
     let mut has_plan = false;
     output.result_line(
         "| batch | planner | predicted step | ratio to FlexSP | bound | gap | solve time |",

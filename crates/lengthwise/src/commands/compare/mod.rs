@@ -21,6 +21,7 @@ use lengthwise_core::limits::DEVICE_MEMORY;
 use lengthwise_core::{Bytes, Tokens};
 use lengthwise_cost::ModelKind;
 use lengthwise_inputs::{CostChanges, CostSource, LengthSource};
+use lengthwise_outputs::Outputs;
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 
 use crate::arguments::{CostArgs, RuleArgs, duration, several};
@@ -101,6 +102,7 @@ pub fn run(args: CompareArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         return paper::run(&args, output);
     }
     let settings = settings(&args)?;
+    output.declare(&mut inputs(&args))?;
     let outcomes = outcomes(&settings, batches(&args), output)?;
     let rows: Vec<row::Row> = settings
         .iter()
@@ -124,6 +126,18 @@ pub fn run(args: CompareArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         return Err(Failure::run("no planner has found a plan in any setting"));
     }
     Ok(())
+}
+
+/// What is read.
+fn inputs(args: &CompareArgs) -> Outputs {
+    let mut outputs = Outputs::new();
+    args.costs.declare(&mut outputs);
+    for source in &args.lengths {
+        for file in LengthSource::files(source) {
+            outputs.reads("a file of --lengths", &file);
+        }
+    }
+    outputs
 }
 
 fn models() -> String {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lengthwise_inputs::{Lengths, OwnedProblem, PlanFile};
+use lengthwise_outputs::Outputs;
 use lengthwise_plan::PlannerKind;
 
 use self::certificate_file::CertificateFile;
@@ -52,18 +53,19 @@ pub fn run(args: PlanArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let planner = args
         .planner
         .planner_with(args.limits.options(&[args.planner])?);
-    let certificate = args.certificate.map(CertificateFile::new).transpose()?;
+    let mut outputs = Outputs::new();
+    outputs.reads("the file of --lengths", &args.lengths);
+    args.costs.declare(&mut outputs);
+    output.declare(&mut outputs)?;
+    let certificate = args.certificate.as_deref();
+    let certificate = certificate
+        .map(|path| CertificateFile::new(path, &mut outputs))
+        .transpose()?;
     let planned = match &certificate {
-        Some(file) => {
-            file.check_differs("lengths", &args.lengths)?;
-            for profile in &args.costs.profile {
-                file.check_differs("profile", profile)?;
-            }
-            problem.plan_certified(planner.as_ref())?
-        }
+        Some(_) => problem.plan_certified(planner.as_ref())?,
         None => problem.plan(planner.as_ref())?,
     };
-    let note = certificate.map(|file| file.write(&planned)).transpose()?;
+    let written = certificate.map(|file| file.write(&planned)).transpose()?;
     if args.json {
         let json = PlanFile::new(args.planner, planned, &problem).to_json();
         output.result_line(&json.map_err(|error| {
@@ -74,8 +76,8 @@ pub fn run(args: PlanArgs, output: &mut Output<'_>) -> Result<(), Failure> {
             output.result_line(&line);
         }
     }
-    if let Some(note) = note {
-        output.note(&note);
+    if let Some(written) = written {
+        output.note(&written.note()?);
     }
     Ok(())
 }

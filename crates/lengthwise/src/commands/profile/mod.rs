@@ -3,19 +3,20 @@
 mod progress;
 mod table;
 
-use std::fs;
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use lengthwise_outputs::Outputs;
 use lengthwise_train::{Clock, MeasuringRule, TrainError, measure_costs, profile};
 
 use self::progress::Progress;
 use crate::arguments::duration;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::saved::check_saved;
 use crate::settings::{Overrides, SettingsFile, TrainSettings};
 
 /// Arguments of `lengthwise profile`.
@@ -72,7 +73,10 @@ fn clock(kind: ClockKind, settings: &TrainSettings) -> Result<Clock, Failure> {
 pub fn run(args: ProfileArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let file = SettingsFile::read(&args.config)?;
     let settings = TrainSettings::read(&file, &args.overrides)?;
-    check_writable(&args.output)?;
+    let mut outputs = Outputs::new();
+    settings.declare(&args.config, &mut outputs);
+    output.declare(&mut outputs)?;
+    let file = outputs.file("--output", &args.output)?;
     let name = args.output.file_stem().unwrap_or_default();
     let name = name.to_string_lossy().into_owned();
 
@@ -93,27 +97,12 @@ pub fn run(args: ProfileArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let text = profile
         .to_toml()
         .map_err(|error| Failure::run(error.to_string()))?;
-    let path = args.output.display();
-    fs::write(&args.output, text)
-        .map_err(|error| Failure::run(format!("can't write the profile to {path}: {error}")))?;
+    let saved = file.write(text.as_bytes());
     for line in table::lines(&profile) {
         output.result_line(&line);
     }
+    check_saved("the profile", &saved)?;
+    let path = args.output.display();
     output.note(&format!("wrote {path}; train --profile {path} plans by it"));
     Ok(())
-}
-
-/// Minutes of measuring should not end in a directory that is not there.
-fn check_writable(path: &Path) -> Result<(), Failure> {
-    let failure = |rule: &str| Failure::input(format!("--output {}: {rule}", path.display()));
-    if path.is_dir() {
-        return Err(failure("it is a directory; a profile is a file"));
-    }
-    match path.parent() {
-        Some(directory) if !directory.as_os_str().is_empty() && !directory.is_dir() => {
-            Err(failure("its directory does not exist")
-                .hint(format!("create {} first", directory.display())))
-        }
-        _ => Ok(()),
-    }
 }

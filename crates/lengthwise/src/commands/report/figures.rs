@@ -115,6 +115,7 @@ mod tests {
         };
         Run {
             name: "a".to_owned(),
+            path: std::path::PathBuf::new(),
             steps: vec![
                 timed(1, 1.0, 2.0, 0.5),
                 timed(2, 3.0, 2.0, 0.0),

@@ -25,11 +25,13 @@ mod trace_file;
 use std::path::PathBuf;
 
 use clap::Args;
+use lengthwise_outputs::Outputs;
 
 use self::data::ReportData;
-use self::run_file::Run;
+use self::run_file::{Run, RunFile};
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::saved::check_saved;
 
 /// Arguments of `lengthwise report`.
 #[derive(Debug, Args)]
@@ -56,9 +58,27 @@ pub struct ReportArgs {
 
 /// Reads all files and writes the page.
 pub fn run(args: &ReportArgs, output: &mut Output<'_>) -> Result<(), Failure> {
-    let runs = args.runs.iter().map(|path| Run::read(path));
-    let mut runs: Vec<Run> = runs.collect::<Result<_, _>>()?;
-    name_apart(&mut runs, &args.runs);
+    let mut outputs = Outputs::new();
+    for (what, paths) in [
+        ("a run", &args.runs),
+        ("a trace", &args.trace),
+        ("a plan", &args.plan),
+    ] {
+        for path in paths {
+            outputs.reads(what, path);
+        }
+    }
+    output.declare(&mut outputs)?;
+    let file = outputs.file("--output", &args.output)?;
+    let mut runs = Vec::new();
+    for path in &args.runs {
+        let read = RunFile::read(path)?;
+        for torn in &read.unreadable {
+            output.warning(torn);
+        }
+        runs.extend(read.runs);
+    }
+    name_apart(&mut runs);
     if let Some(step) = args.step
         && !runs[0].steps.iter().any(|known| known.step == step)
     {
@@ -80,20 +100,26 @@ pub fn run(args: &ReportArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         args.step,
     );
     let page = page::page(&data, &runs)?;
-    std::fs::write(&args.output, page).map_err(|error| {
-        let message = format!("report {} can't be written: {error}", args.output.display());
-        Failure::input(message)
-    })?;
+    check_saved("the report", &file.write(page.as_bytes()))?;
     output.result_line(&format!("{} shows {}", args.output.display(), data.title));
     Ok(())
 }
 
-/// Gives runs whose files have the same name the whole path as theirs.
-fn name_apart(runs: &mut [Run], paths: &[PathBuf]) {
-    let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
-    for (run, path) in runs.iter_mut().zip(paths) {
-        if names.iter().filter(|name| **name == run.name).count() > 1 {
-            run.name = path.display().to_string();
+/// Gives runs whose files have the same name the whole path as theirs, and those of one file a number.
+fn name_apart(runs: &mut [Run]) {
+    let files: Vec<(String, PathBuf)> = runs
+        .iter()
+        .map(|run| (run.name.clone(), run.path.clone()))
+        .collect();
+    for (index, run) in runs.iter_mut().enumerate() {
+        let has_twin = |(name, path): &(String, PathBuf)| *name == run.name && *path != run.path;
+        let of_file = |(_, path): &&(String, PathBuf)| *path == run.path;
+        if files.iter().any(has_twin) {
+            run.name = run.path.display().to_string();
+        }
+        if files.iter().filter(of_file).count() > 1 {
+            let number = 1 + files[..index].iter().filter(of_file).count();
+            run.name = format!("{}, run {number}", run.name);
         }
     }
 }

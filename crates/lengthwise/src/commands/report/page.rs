@@ -195,6 +195,7 @@ mod tests {
         let step: StepMetrics = serde_json::from_str(&line).unwrap();
         let run = Run {
             name: text.to_owned(),
+            path: std::path::PathBuf::new(),
             steps: vec![StepMetrics {
                 planner: Some(text.to_owned()),
                 ..step

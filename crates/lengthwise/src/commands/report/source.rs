@@ -8,11 +8,16 @@ use crate::failure::Failure;
 
 /// The text of a file.
 pub(super) fn read(path: &Path, what: &str) -> Result<String, Failure> {
-    let bytes = read_file(path).map_err(|error| {
-        Failure::input(format!("{what} {} can't be read: {error}", path.display()))
-    })?;
+    let bytes = read_bytes(path, what)?;
     String::from_utf8(bytes)
         .map_err(|_| Failure::input(format!("{what} {} is not text in UTF-8", path.display())))
+}
+
+/// The bytes of a file.
+pub(super) fn read_bytes(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
+    read_file(path).map_err(|error| {
+        Failure::input(format!("{what} {} can't be read: {error}", path.display()))
+    })
 }
 
 /// The name of a file without its last ending.

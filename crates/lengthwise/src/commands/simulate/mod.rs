@@ -10,8 +10,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lengthwise_cost::DeviceKind;
+use lengthwise_outputs::Outputs;
 use lengthwise_plan::PlannerKind;
-use lengthwise_sim::{Overlap, TraceSource, simulate};
+use lengthwise_sim::{Overlap, simulate};
 
 use self::activity_times::ActivityTimes;
 use self::report::Report;
@@ -20,6 +21,7 @@ use self::straggler::Straggler;
 use crate::arguments::{CostArgs, PlanningLimits, RuleArgs, duration};
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::saved::check_saved;
 use crate::trace_file::TraceFile;
 
 const PROFILE: &str = "What devices need to compute, and exchanges where no cluster is described: a cost profile, in TOML";
@@ -112,14 +114,17 @@ pub fn run(args: SimulateArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let costs = scenario
         .costs()
         .map_err(|error| Failure::input(error.to_string()))?;
+    let mut outputs = Outputs::new();
+    if let Some(plan) = &args.plan {
+        outputs.reads("the plan", plan);
+    }
+    if let Some(lengths) = &args.lengths {
+        outputs.reads("the file of --lengths", lengths);
+    }
+    args.costs.declare(&mut outputs);
+    output.declare(&mut outputs)?;
     let trace = match &args.trace {
-        Some(path) => {
-            let created = TraceFile::create(path, &cluster, TraceSource::Simulated);
-            Some(created.map_err(|error| {
-                let message = format!("trace {} can't be created: {error}", path.display());
-                Failure::input(message)
-            })?)
-        }
+        Some(path) => Some(TraceFile::create(outputs.file("--trace", path)?, &cluster)?),
         None => None,
     };
     let mut sink = ActivityTimes::new(trace);
@@ -137,9 +142,11 @@ pub fn run(args: SimulateArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         Failure::input(format!("{place}{error}"))
     })?;
     let (activities, trace) = sink.finish();
-    if let Some(trace) = trace {
-        trace.finish()?;
-    }
+    let saved = match trace.map(TraceFile::finish) {
+        Some(Ok(saved)) => check_saved("the trace", &saved),
+        Some(Err(failure)) => Err(failure),
+        None => Ok(()),
+    };
     let report = Report::new(&scenario, &cluster, &simulated, &activities);
     if args.json {
         output.result_line(&report.to_json()?);
@@ -147,12 +154,12 @@ pub fn run(args: SimulateArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         for line in table::lines(&report) {
             output.result_line(&line);
         }
-        if let Some(path) = &args.trace {
+        if let (Some(path), Ok(())) = (&args.trace, &saved) {
             output.note(&format!(
                 "trace      {}; open it at https://ui.perfetto.dev",
                 path.display()
             ));
         }
     }
-    Ok(())
+    saved
 }

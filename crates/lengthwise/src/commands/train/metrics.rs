@@ -1,16 +1,9 @@
 //! One JSON object a step.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-
 use lengthwise_core::{Degree, Seconds};
-use lengthwise_plan::PlannerKind;
 use lengthwise_train::{RankTime, StepRecord};
 
-use crate::failure::Failure;
 use crate::metrics::{MicroBatchMetrics, RankMetrics, StepMetrics, VERSION, microseconds};
-use crate::settings::Setting;
 
 fn rank_metrics(times: &[RankTime]) -> RankMetrics {
     let column = |figure: fn(&RankTime) -> Seconds| {
@@ -29,11 +22,13 @@ fn plan_metrics(record: &StepRecord) -> Vec<MicroBatchMetrics> {
     MicroBatchMetrics::of_plan(&record.plan, record.batch.seq_lens(), groups, overhead)
 }
 
-fn step_metrics(record: &StepRecord, planner: &str) -> StepMetrics {
+/// A step as its line holds it, but for the run that it is of.
+pub fn step_metrics(record: &StepRecord, planner: &str) -> StepMetrics {
     let (origin, report) = (&record.origin, &record.report);
     let degrees = record.plan.degrees();
     StepMetrics {
         version: Some(VERSION),
+        run: None,
         planner: Some(planner.to_owned()),
         step: record.step,
         loss: Some(record.loss),
@@ -69,69 +64,6 @@ fn step_metrics(record: &StepRecord, planner: &str) -> StepMetrics {
         plan: plan_metrics(record),
         ranks: rank_metrics(&record.rank_times),
     }
-}
-
-/// The file the steps are written to, each as soon as it has ended.
-#[derive(Debug)]
-pub struct MetricsFile {
-    path: PathBuf,
-    planner: String,
-    file: File,
-    failed: Option<io::Error>,
-}
-
-impl MetricsFile {
-    /// Creates the file, or empties the one that is there.
-    pub fn create(setting: &Setting<PathBuf>, planner: PlannerKind) -> Result<Self, Failure> {
-        let path = &setting.value;
-        let file = File::create(path).map_err(|error| {
-            let hint = match path.parent() {
-                Some(directory) if !directory.as_os_str().is_empty() && !directory.exists() => {
-                    format!("create the directory {} first", directory.display())
-                }
-                _ => "choose a file that may be written".to_owned(),
-            };
-            setting
-                .breaks(format!("can't create {}: {error}", path.display()))
-                .hint(hint)
-        })?;
-        Ok(MetricsFile {
-            path: path.clone(),
-            planner: planner.to_string(),
-            file,
-            failed: None,
-        })
-    }
-
-    /// Writes a step; a warning if that fails, after which nothing more is written.
-    pub fn write(&mut self, record: &StepRecord) -> Option<String> {
-        if self.failed.is_some() {
-            return None;
-        }
-        let line = serde_json::to_string(&step_metrics(record, &self.planner));
-        let written = line
-            .map_err(io::Error::from)
-            .and_then(|line| self.file.write_all(format!("{line}\n").as_bytes()));
-        let error = written.err()?;
-        let warning = format!(
-            "{}; training goes on without metrics",
-            message(&self.path, &error)
-        );
-        self.failed = Some(error);
-        Some(warning)
-    }
-
-    /// The failure to write some step, if there was one.
-    pub fn end(self) -> Result<(), Failure> {
-        match self.failed {
-            Some(error) => Err(Failure::run(message(&self.path, &error))),
-            None => Ok(()),
-        }
-    }
-}
-
-fn message(path: &Path, error: &io::Error) -> String {
-    format!("can't write metrics to {}: {error}", path.display())
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub struct Progress<'a, 'b> {
     table: StepTable,
     bar: ProgressBar,
     num_shown: u64,
+    /// Whether it was said that steps can't be shown.
+    is_warned: bool,
 }
 
 impl<'a, 'b> Progress<'a, 'b> {
@@ -42,6 +44,7 @@ impl<'a, 'b> Progress<'a, 'b> {
             table: StepTable::new(num_steps, width),
             bar,
             num_shown: 0,
+            is_warned: false,
         }
     }
 
@@ -56,6 +59,10 @@ impl<'a, 'b> Progress<'a, 'b> {
                 self.output.result_line(line);
             }
         });
+        if let Some(problem) = self.output.results_failed().filter(|_| !self.is_warned) {
+            self.is_warned = true;
+            self.warning(&format!("{problem}; training goes on"));
+        }
         self.bar.set_position(record.step);
         self.bar.set_message(format!("loss {:.4}", record.loss));
     }

@@ -27,6 +27,8 @@ pub struct Devices {
     pub emulation: Option<Emulation>,
     /// That cluster in words.
     pub emulated: Option<String>,
+    /// The file that describes it.
+    pub emulated_file: Option<PathBuf>,
 }
 
 /// The devices, described by settings or by the file of a cluster that is emulated.
@@ -92,6 +94,7 @@ pub fn cluster(reader: &mut Reader<'_>, model: &ModelConfig) -> Result<Devices, 
         cluster,
         emulation,
         emulated,
+        emulated_file: described.map(|(emulate, _)| emulate.value),
     })
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use lengthwise_core::{Degree, Tokens};
 use lengthwise_inputs::{CostChanges, CostSource, Draw, LengthDistribution, Lengths, OwnedProblem};
+use lengthwise_outputs::Outputs;
 use lengthwise_plan::PlannerKind;
 use serde::Serialize;
 
@@ -102,6 +103,10 @@ struct Scaling<'a> {
 pub(super) fn run(args: &BenchScalingArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let distribution = LengthDistribution::read(&args.distribution)?;
     let source = CostSource::profile(&args.profile)?;
+    let mut outputs = Outputs::new();
+    outputs.reads("the file of --distribution", &args.distribution);
+    outputs.reads("the profile", &args.profile);
+    output.declare(&mut outputs)?;
     if !args.json {
         output.result_line(
             "| growing | sequences | devices | predicted step | gap | solve time | slowest | a sequence |",
