@@ -16,6 +16,10 @@
 //!
 //! Both end as a [`FittedModel`], the one cost model that planners are given.
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "tests write what is read")
+)]
 #![forbid(unsafe_code)]
 
 mod analytic;

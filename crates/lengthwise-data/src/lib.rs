@@ -32,6 +32,11 @@
 //! # Ok::<(), lengthwise_data::DataError>(())
 //! ```
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "tests write what is read")
+)]
+
 mod batch_size;
 mod batches;
 mod corpus;

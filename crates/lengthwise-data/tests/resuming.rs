@@ -1,5 +1,7 @@
 //! Batches that go on where others stopped.
 
+#![allow(clippy::disallowed_methods, reason = "tests write what commands read")]
+
 use std::fs;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! A directory with good and bad files, and what is asked of every run there.
 
+#![allow(clippy::disallowed_methods, reason = "tests write what commands read")]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
