@@ -52,7 +52,7 @@ fn claim(directory: &Path) -> Result<Claim, OutputRule> {
     let path = directory.join(LOCK);
     loop {
         let file = OpenOptions::new().create(true).append(true).open(&path)?;
-        let is_held = match lock(&file)? {
+        let is_held = match lock(&file, &path)? {
             Lock::Busy => return Err(OutputRule::Busy),
             Lock::Held => true,
             Lock::Unsupported => false,

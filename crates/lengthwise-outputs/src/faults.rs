@@ -3,12 +3,12 @@
 //! With the feature `faults`, the variable `OUTPUT_FAULTS` lists faults, apart by commas, each as
 //! `NAME=KIND[@BYTES][xTIMES]`: whatever path has `NAME` in it, or ends in it for `NAME$`, meets it, once `BYTES` have been written there, and
 //! `TIMES` times; always where they are left out. Kinds are `full` (no space left), `eio` (a broken device), `short`
-//! (no write takes more than 7 bytes), `sync` and `rename`. Without the feature nothing of this is there.
+//! (no write takes more than 7 bytes), `sync`, `rename` and `lock` (there are no locks). Without the feature nothing of this is there.
 
 #[cfg(feature = "faults")]
 pub use injected::inject_faults;
 #[cfg(feature = "faults")]
-pub(crate) use injected::{before_rename, before_sync, before_write};
+pub(crate) use injected::{before_rename, before_sync, before_write, has_locks};
 
 #[cfg(not(feature = "faults"))]
 mod none {
@@ -26,13 +26,18 @@ mod none {
     }
 
     #[inline]
+    pub(crate) fn has_locks(_: &Path) -> bool {
+        true
+    }
+
+    #[inline]
     pub(crate) fn before_rename(_: &Path) -> io::Result<()> {
         Ok(())
     }
 }
 
 #[cfg(not(feature = "faults"))]
-pub(crate) use none::{before_rename, before_sync, before_write};
+pub(crate) use none::{before_rename, before_sync, before_write, has_locks};
 
 #[cfg(feature = "faults")]
 mod injected {
@@ -43,6 +48,7 @@ mod injected {
     const ENOSPC: i32 = 28;
     const EIO: i32 = 5;
     const EBUSY: i32 = 16;
+    const ENOLCK: i32 = 37;
 
     /// What a write takes at most where writes are short.
     const SHORT: usize = 7;
@@ -54,6 +60,7 @@ mod injected {
         Short,
         Sync,
         Rename,
+        Lock,
     }
 
     struct Fault {
@@ -76,6 +83,7 @@ mod injected {
                     "short" => Kind::Short,
                     "sync" => Kind::Sync,
                     "rename" => Kind::Rename,
+                    "lock" => Kind::Lock,
                     _ => return None,
                 },
                 bytes_left: bytes.parse().ok()?,
@@ -131,7 +139,7 @@ mod injected {
                     return Err(io::Error::from_raw_os_error(code));
                 }
                 Kind::Full | Kind::Eio => allowed = allowed.min(fault.bytes_left),
-                Kind::Sync | Kind::Rename => {}
+                Kind::Sync | Kind::Rename | Kind::Lock => {}
             }
         }
         for fault in faults.iter_mut().filter(|fault| fault.is_met(path)) {
@@ -156,6 +164,10 @@ mod injected {
 
     pub(crate) fn before_sync(path: &Path) -> io::Result<()> {
         at(path, Kind::Sync, EIO)
+    }
+
+    pub(crate) fn has_locks(path: &Path) -> bool {
+        at(path, Kind::Lock, ENOLCK).is_ok()
     }
 
     pub(crate) fn before_rename(path: &Path) -> io::Result<()> {

@@ -53,7 +53,7 @@ impl StreamOutput {
             Target::File { place, .. } => {
                 let (file, is_new) =
                     open_for_lines(&place).map_err(|error| failed(error.into()))?;
-                match lock(&file).map_err(|error| failed(error.into()))? {
+                match lock(&file, &place).map_err(|error| failed(error.into()))? {
                     Lock::Held => stream.is_locked = true,
                     Lock::Busy => return Err(failed(OutputRule::Busy)),
                     Lock::Unsupported => stream.has_locks = false,

@@ -86,7 +86,7 @@ impl Part {
 
     fn locked(file: File, path: PathBuf) -> Self {
         // Where there are no locks, nobody takes it for left behind either.
-        let _ = lock(&file);
+        let _ = lock(&file, &path);
         Part {
             sink: Sink::new(file, &path),
             path,
@@ -190,7 +190,7 @@ pub(crate) fn remove_stale(place: &Path) {
 /// Whether nobody writes to it any more: its lock is free.
 fn is_abandoned(path: &Path) -> bool {
     let file = OpenOptions::new().write(true).open(path);
-    file.is_ok_and(|file| lock(&file).is_ok_and(|lock| lock == Lock::Held))
+    file.is_ok_and(|file| lock(&file, path).is_ok_and(|lock| lock == Lock::Held))
 }
 
 /// Renames without replacing anything.
