@@ -8,7 +8,7 @@ use crate::elsewhere::new_directories;
 use crate::error::{NotSaved, OutputError, OutputRule, Saved};
 use crate::identity::directory_of;
 use crate::lock::{Lock, lock};
-use crate::part::Part;
+use crate::part::{Part, add_unfinished, forget_unfinished};
 use crate::target::Target;
 
 /// The file that one writer at a time has locked.
@@ -43,6 +43,7 @@ struct Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.is_held {
+            forget_unfinished(&self.path);
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -59,6 +60,9 @@ fn claim(directory: &Path) -> Result<Claim, OutputRule> {
         };
         // Whoever had it before may have removed it in between: what is locked then is no file that others see.
         if !is_held || is_at(&file, &path) {
+            if is_held {
+                add_unfinished(&path);
+            }
             return Ok(Claim {
                 path,
                 is_held,
@@ -145,6 +149,9 @@ impl NewDirectory {
             claim: None,
             parts: Vec::new(),
         };
+        if is_new {
+            add_unfinished(path);
+        }
         claimed.claim = Some(claim(path).map_err(failed)?);
         // Again: another run may have ended in between.
         check_absent(path, files).map_err(failed)?;
@@ -283,6 +290,7 @@ impl Drop for NewDirectory {
         self.parts.clear();
         self.claim = None;
         if self.is_new {
+            forget_unfinished(&self.path);
             // Only if nothing is in it.
             let _ = fs::remove_dir(&self.path);
         }

@@ -28,9 +28,22 @@ static NUM_PARTS: AtomicU64 = AtomicU64::new(0);
 /// Removes all unfinished files of this process, for one that is about to end without running to its end.
 pub fn remove_unfinished() {
     let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-    for path in std::mem::take(&mut *unfinished) {
-        let _ = fs::remove_file(path);
+    // What is in a directory before the directory, which goes only if nothing else is in it.
+    for path in std::mem::take(&mut *unfinished).into_iter().rev() {
+        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
     }
+}
+
+/// Has a file or directory removed with all that is unfinished.
+pub(crate) fn add_unfinished(path: &Path) {
+    let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    unfinished.insert(path.to_owned());
+}
+
+/// Has it stay, or removed by others.
+pub(crate) fn forget_unfinished(path: &Path) {
+    let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    unfinished.remove(path);
 }
 
 /// A file that is not whole yet; dropped, it is gone.

@@ -304,6 +304,7 @@ fn signals_end_a_run_with_what_is_saved() {
             .filter(|name| name.starts_with('.'))
             .collect();
         assert!(left.is_empty(), "{left:?}");
+        assert!(!scene.path("model").exists());
         scene.run("train run.toml --checkpoint model").expect(0, "");
     }
     let scene = Scene::new();
