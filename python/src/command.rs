@@ -1,6 +1,7 @@
 //! The command `lengthwise`.
 
-use std::io::{Write, stderr, stdout};
+use std::io::{Write, stderr};
+use std::sync::Once;
 
 use lengthwise::Output;
 use pyo3::prelude::*;
@@ -15,13 +16,14 @@ use pyo3::prelude::*;
 /// Returns
 /// -------
 /// int
-///     The exit code: 0 done, 1 the run failed, 2 bad input.
+///     The exit code: 0 done, 1 the run failed, 2 bad input, 3 some result is not where it was to be.
 #[pyfunction]
 pub(crate) fn run_command(py: Python<'_>, words: Vec<std::ffi::OsString>) -> u8 {
+    static WATCHED: Once = Once::new();
+    WATCHED.call_once(lengthwise::watch_signals);
     py.detach(|| {
         let exit = lengthwise::run(words, &mut Output::of_process());
-        // Python ends the process without what Rust does at its end; a closed pipe is no error.
-        let _ = stdout().flush();
+        // Python ends the process without what Rust does at its end.
         let _ = stderr().flush();
         exit as u8
     })

@@ -1,13 +1,13 @@
 //! Measured costs as Python has them.
 
-use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use lengthwise_cost::{Measurement, Profile as CostProfile};
 use lengthwise_inputs::InputError;
+use lengthwise_outputs::FileOutput;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
@@ -183,7 +183,10 @@ impl Profile {
     fn save(&self, path: &Bound<'_, PyAny>, overwrite: bool) -> PyResult<()> {
         let py = path.py();
         let (name, text) = (values::name("path", path)?, self.to_toml(py)?);
-        let written = write(Path::new(&name), &text, overwrite);
+        let written = FileOutput::at(Path::new(&name)).and_then(|output| match overwrite {
+            true => output.write_there(text.as_bytes()),
+            false => output.write_new(text.as_bytes()),
+        });
         written.map_err(|error| unwritten(py, &name, error).unwrap_or_else(|error| error))
     }
 
@@ -294,7 +297,7 @@ fn fit(
 
 /// The exception for a file that can't be written: that of the system, with the path as the caller gave it.
 fn unwritten(py: Python<'_>, path: &str, error: io::Error) -> PyResult<PyErr> {
-    let Some(code) = error.raw_os_error() else {
+    let Some(code) = error.raw_os_error().or_else(|| code_of(error.kind())) else {
         return Ok(error.into());
     };
     let text: String = py
@@ -316,20 +319,14 @@ fn unwritten(py: Python<'_>, path: &str, error: io::Error) -> PyResult<PyErr> {
     Ok(PyErr::from_value(exception))
 }
 
-/// Writes a file that is whole or not there.
-fn write(path: &Path, text: &str, overwrite: bool) -> io::Result<()> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(format!(".{}.unfinished", std::process::id()));
-    let unfinished = PathBuf::from(unfinished);
-    let written = fs::write(&unfinished, text).and_then(|()| {
-        if overwrite {
-            fs::rename(&unfinished, path)
-        } else {
-            // Unlike renaming, linking fails where there is a file.
-            fs::hard_link(&unfinished, path)
-        }
-    });
-    // It is gone after renaming.
-    let _ = fs::remove_file(&unfinished);
-    written
+/// The number of an error of the C library, of those that are found out before the system is asked.
+fn code_of(kind: io::ErrorKind) -> Option<i32> {
+    match kind {
+        io::ErrorKind::NotFound => Some(2),
+        io::ErrorKind::PermissionDenied => Some(13),
+        io::ErrorKind::AlreadyExists => Some(17),
+        io::ErrorKind::NotADirectory => Some(20),
+        io::ErrorKind::IsADirectory => Some(21),
+        _ => None,
+    }
 }

@@ -1,12 +1,13 @@
 //! The steps of a run in PyTorch, as `lengthwise train` writes them.
 
-use std::fs::{File, OpenOptions, read_to_string};
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use lengthwise::metrics::{MicroBatchMetrics, RankMetrics, StepMetrics, VERSION, microseconds};
+use lengthwise::metrics::{
+    self, MicroBatchMetrics, RankMetrics, StepMetrics, VERSION, microseconds,
+};
 use lengthwise_core::{Bytes, GlobalBatch, Seconds};
 use lengthwise_cost::{CostModel, RecentErrors};
+use lengthwise_outputs::{OutputError, Outputs};
 use pyo3::prelude::*;
 use serde::Deserialize;
 
@@ -84,33 +85,31 @@ impl Predicted {
 /// Parameters
 /// ----------
 /// path : str or os.PathLike
-///     The file. Where there is one, steps are added to it, and counted on from its last.
+///     The file. Where there is one, steps are added to it as those of another run, and counted on from its last.
 #[pyclass(module = "lengthwise._lengthwise")]
 pub(crate) struct MetricsFile {
-    path: PathBuf,
-    file: File,
+    /// None once it is closed.
+    file: Option<metrics::MetricsFile>,
     last_step: u64,
     recent_errors: RecentErrors,
 }
 
 impl MetricsFile {
     fn open(path: &Path) -> Result<Self, Fault> {
-        let shown = path.display();
-        let failed =
-            |error: io::Error| Fault::input(format!("can't write metrics to {shown}: {error}"));
-        let last_step = match read_to_string(path) {
-            Ok(text) => last_step(&text).ok_or_else(|| {
-                let message =
-                    format!("{shown} is there, and does not end with a step of a training");
-                Fault::input(message).with_hint("choose another file for metrics")
-            })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(error) => return Err(failed(error)),
+        let refused = |error: OutputError| {
+            let fault = Fault::input(error.to_string());
+            match error.hint() {
+                Some(hint) => fault.with_hint(hint),
+                None => fault,
+            }
         };
-        let file = OpenOptions::new().create(true).append(true).open(path);
+        let output = Outputs::new().stream("metrics", path).map_err(refused)?;
+        let last_step = metrics::MetricsFile::last_step(path).map_err(|error| {
+            let message = format!("metrics: {} can't be added to: {error}", path.display());
+            Fault::input(message).with_hint("choose another file for metrics")
+        })?;
         Ok(MetricsFile {
-            path: path.to_owned(),
-            file: file.map_err(failed)?,
+            file: Some(metrics::MetricsFile::open(output).map_err(refused)?),
             last_step,
             recent_errors: RecentErrors::default(),
         })
@@ -145,6 +144,7 @@ impl MetricsFile {
         self.last_step += 1;
         Ok(StepMetrics {
             version: Some(VERSION),
+            run: None,
             planner: file.planner.clone(),
             step: self.last_step,
             loss: measured.loss,
@@ -193,16 +193,6 @@ impl MetricsFile {
     }
 }
 
-/// The number of the last step of a file; 0 of an empty one, none where it ends with something else.
-fn last_step(text: &str) -> Option<u64> {
-    if text.is_empty() {
-        return Some(0);
-    }
-    let last = text.strip_suffix('\n')?.lines().next_back()?;
-    let step: StepMetrics = serde_json::from_str(last).ok()?;
-    Some(step.step)
-}
-
 #[pymethods]
 impl MetricsFile {
     #[new]
@@ -223,17 +213,32 @@ impl MetricsFile {
     #[pyo3(signature = (plan, measured, /))]
     fn write(&mut self, py: Python<'_>, plan: &Bound<'_, Plan>, measured: &str) -> PyResult<()> {
         let data = &plan.get().0;
-        let line = Fault::catch(|| {
+        let written = Fault::catch(|| {
             let measured: MeasuredStep = serde_json::from_str(measured)
                 .map_err(|error| Fault::input(format!("a measured step: {error}")))?;
             let step = self.step_metrics(data, measured)?;
-            serde_json::to_string(&step).map_err(|error| Fault::input(error.to_string()))
+            let Some(file) = &mut self.file else {
+                return Err(Fault::input("the file of metrics is closed".to_owned()));
+            };
+            let path = file.path().display().to_string();
+            file.write(step)
+                .map_err(|error| Fault::input(format!("can't write metrics to {path}: {error}")))
         });
-        let line = line.map_err(|fault| fault.raise(py))?;
-        let written = self.file.write_all(format!("{line}\n").as_bytes());
-        written.map_err(|error| {
-            let path = self.path.display();
-            Fault::input(format!("can't write metrics to {path}: {error}")).raise(py)
-        })
+        written.map_err(|fault| fault.raise(py))
+    }
+
+    /// End the file: steps that it does not take go to another.
+    ///
+    /// Returns
+    /// -------
+    /// str or None
+    ///     What became of steps that are not in the file, if there are any.
+    #[pyo3(signature = ())]
+    fn close(&mut self) -> Option<String> {
+        let file = self.file.take()?;
+        match file.finish() {
+            Ok(saved) => saved.elsewhere("the last steps of the metrics"),
+            Err(error) => Some(format!("the last steps of the metrics are lost: {error}")),
+        }
     }
 }

@@ -83,7 +83,7 @@ def test_a_torch_tensor_is_a_batch(planner: lw.Planner) -> None:
 
 
 ROW = "it must be one row of whole numbers of tokens"
-WHOLE = "is not a length; lengths are whole numbers of tokens from 1 to 18446744073709551615"
+WHOLE = "is not a length; lengths are whole numbers of tokens from 1 to 1099511627776"
 
 WRONG_TYPES: list[tuple[Any, str]] = [
     (None, f"lengths is None; {ROW}"),

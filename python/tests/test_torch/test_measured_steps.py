@@ -91,8 +91,19 @@ def test_metrics_are_added_to_those_that_are_there_and_to_nothing_else(
     other = tmp_path / "notes.txt"
     other.write_text("of great value\n")
     for said in world(2).run(timing.refused_metrics, str(other)):
-        assert "does not end with a step of a training" in said
+        assert "it holds something else than steps of a training" in said
     assert other.read_text() == "of great value\n"
+
+
+def test_a_full_disk_is_said_once_and_what_was_lost_in_the_end(
+    world: Callable[[int], World],
+) -> None:
+    first, others = world(2).run(timing.full_metrics)
+    assert len(first) == 2, first
+    assert "can't write metrics to /dev/full" in first[0]
+    assert "training goes on" in first[0]
+    assert "/dev/full" in first[1]
+    assert others == []
 
 
 @pytest.mark.parametrize("planner", ["static", "static:2", "batch-adaptive", "megatron"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,19 @@ def trained(
         found["norms"].append(float(norm.full_tensor()))
     cp.close()
     return found
+
+
+def full_metrics() -> list[str]:
+    """What is warned of where the disk of the metrics is full."""
+    model = sharded(whole_model("llama"))
+    cp = ContextParallel(given_profile_planner(), model, mesh(), metrics="/dev/full")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for seed in range(3):
+            for micro_batch in cp.step(batch(seed)):
+                cp.loss(model, micro_batch).backward()
+        cp.close()
+    return [str(each.message) for each in warned if "metrics" in str(each.message)]
 
 
 def given_profile_planner(**options: Any) -> lw.Planner:

@@ -471,6 +471,7 @@ class ContextParallel:
         if self._is_closed:
             return
         self._end_step()
+        self._steps.close()
         self._is_closed = True
         dist.destroy_process_group(self._exchange.process_group)
 

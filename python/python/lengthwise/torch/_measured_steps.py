@@ -200,8 +200,15 @@ class MeasuredSteps:
             )
         except LengthwiseError as error:
             # Other ranks go on, and would wait for this one.
-            warnings.warn(f"{error}; training goes on without metrics", stacklevel=2)
-            self._file = None
+            msg = f"{error}; training goes on, and they are kept until they can be written"
+            warnings.warn(msg, stacklevel=2)
+
+    def close(self) -> None:
+        """End the file of metrics."""
+        lost = None if self._file is None else self._file.close()
+        self._file = None
+        if lost is not None:
+            warnings.warn(lost, stacklevel=2)
 
     def _reset_peak_memory(self) -> None:
         if self._device.type == "cuda":
