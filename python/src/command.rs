@@ -1,6 +1,5 @@
 //! The command `lengthwise`.
 
-use std::io::{Write, stderr};
 use std::sync::Once;
 
 use lengthwise::Output;
@@ -21,10 +20,5 @@ use pyo3::prelude::*;
 pub(crate) fn run_command(py: Python<'_>, words: Vec<std::ffi::OsString>) -> u8 {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(lengthwise::watch_signals);
-    py.detach(|| {
-        let exit = lengthwise::run(words, &mut Output::of_process());
-        // Python ends the process without what Rust does at its end.
-        let _ = stderr().flush();
-        exit as u8
-    })
+    py.detach(|| lengthwise::run(words, &mut Output::of_process()) as u8)
 }
