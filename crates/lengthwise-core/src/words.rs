@@ -17,12 +17,8 @@ const LONGEST_LINE: usize = 2000;
 /// assert_eq!(shown(&"9".repeat(301)).to_string().chars().count(), 60);
 /// ```
 pub fn shown(text: &str) -> impl fmt::Display {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let cut = match line.char_indices().nth(MOST) {
-        Some(_) => line.chars().take(MOST - 1).chain(['…']).collect(),
-        None => line,
-    };
-    harmless(&cut)
+    let words: Vec<&str> = text.split_whitespace().collect();
+    written_out(&words.join(" "), MOST)
 }
 
 /// A whole message that may repeat text from outside: characters that a terminal would act on are written out, and what is
@@ -33,23 +29,31 @@ pub fn shown(text: &str) -> impl fmt::Display {
 /// assert_eq!(harmless("a\n\u{7}b"), "a\n\\u{7}b");
 /// ```
 pub fn harmless(message: &str) -> String {
-    let mut written = String::with_capacity(message.len());
-    for (index, line) in message.split('\n').enumerate() {
-        if index > 0 {
-            written.push('\n');
-        }
-        let mut characters = line.chars();
-        for character in characters.by_ref().take(LONGEST_LINE) {
-            if character == '\t' {
-                written.push(' ');
-            } else if is_harmful(character) {
-                written.extend(character.escape_unicode());
-            } else {
-                written.push(character);
-            }
-        }
-        if characters.next().is_some() {
+    let lines = message
+        .split('\n')
+        .map(|line| written_out(line, LONGEST_LINE));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A line with its harmful characters written out, of at most so many characters as it is written: one may take eight.
+fn written_out(line: &str, most: usize) -> String {
+    let mut written = String::new();
+    // What is kept if more follows than there is room for: one less, for the mark of the cut.
+    let (mut length, mut kept) = (0, 0);
+    for character in line.chars() {
+        let piece = match character {
+            '\t' => " ".to_owned(),
+            _ if is_harmful(character) => character.escape_unicode().to_string(),
+            _ => character.to_string(),
+        };
+        length += piece.chars().count();
+        written.push_str(&piece);
+        if length < most {
+            kept = written.len();
+        } else if length > most {
+            written.truncate(kept);
             written.push('…');
+            break;
         }
     }
     written
@@ -117,7 +121,24 @@ mod tests {
         assert!(text.ends_with("é…"));
         let message = harmless(&format!("first\n{}", "x".repeat(200_000)));
         assert_eq!(message.lines().count(), 2);
-        assert!(message.len() < LONGEST_LINE + 20);
+        assert_eq!(message.chars().count(), "first\n".len() + LONGEST_LINE);
+    }
+
+    #[test]
+    fn what_counts_is_how_it_is_written() {
+        for (character, piece) in [('\0', "\\u{0}"), ('\u{202e}', "\\u{202e}")] {
+            let text = character.to_string().repeat(LONGEST_LINE);
+            let whole = LONGEST_LINE / piece.len();
+            for (cut, most) in [
+                (harmless(&text), LONGEST_LINE),
+                (shown(&text).to_string(), MOST),
+            ] {
+                assert!(cut.chars().count() <= most, "{cut}");
+                assert!(cut.ends_with(&format!("{piece}…")), "{cut}");
+            }
+            let fits = character.to_string().repeat(whole);
+            assert_eq!(harmless(&fits), piece.repeat(whole));
+        }
     }
 
     #[test]
