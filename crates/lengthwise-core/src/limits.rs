@@ -43,6 +43,12 @@ pub const SEQUENCE_BYTES: f64 = (1u64 << 60) as f64;
 /// What a duration from outside may be: 30 days.
 pub const DURATION_S: f64 = 30.0 * 86_400.0;
 
+/// The slowest link: what crosses a slower one would never arrive.
+pub const BANDWIDTH_BYTES_PER_S: f64 = 1.0;
+
+/// The slowest device: what it computes would never end.
+pub const FLOPS_PER_S: f64 = 1.0;
+
 /// The smallest part of a processor core that an emulated device stands for.
 pub const CORE_FRACTION: f64 = 1e-4;
 

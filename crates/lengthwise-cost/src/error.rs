@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lengthwise_core::limits::{DEVICE_MEMORY, SEQ_LEN};
+use lengthwise_core::limits::{BANDWIDTH_BYTES_PER_S, DEVICE_MEMORY, SEQ_LEN};
 use lengthwise_core::words::{counted, figure, shown};
 use lengthwise_core::{CoreError, StrategyKind, Tokens};
 use thiserror::Error;
@@ -128,6 +128,28 @@ pub enum ProfileError {
         value: f64,
         /// The most it may be.
         most: f64,
+    },
+    /// A bandwidth at which no exchange would ever end.
+    #[error(
+        "{key} of degree {degree} is {}; it must be at least {}",
+        figure(*value),
+        figure(BANDWIDTH_BYTES_PER_S)
+    )]
+    SlowExchange {
+        /// The table.
+        key: &'static str,
+        /// The entry's degree.
+        degree: u32,
+        /// The value given.
+        value: f64,
+    },
+    /// Devices that can't be, by the key that says so.
+    #[error("{key}: {error}")]
+    BadCluster {
+        /// The key.
+        key: &'static str,
+        /// What is wrong.
+        error: CoreError,
     },
     /// A context that no sequence can have.
     #[error("context_tokens is {context_tokens}; it must be {SEQ_LEN}")]

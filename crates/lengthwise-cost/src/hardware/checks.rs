@@ -6,15 +6,13 @@ use lengthwise_core::{Bytes, Seconds, Speed};
 
 use crate::HardwareError;
 
-pub(super) fn positive(key: &str, value: f64) -> Result<f64, HardwareError> {
-    if value.is_finite() && value > 0.0 {
+/// How much crosses a link, or is computed, in a second: so little that a step would never end is none.
+pub(super) fn rate(key: &str, value: f64, least: f64) -> Result<f64, HardwareError> {
+    if value.is_finite() && value >= least {
         Ok(value)
     } else {
-        Err(HardwareError::bad(
-            key,
-            figure(value),
-            "it must be finite and above 0",
-        ))
+        let rule = format!("it must be finite and at least {}", figure(least));
+        Err(HardwareError::bad(key, figure(value), rule))
     }
 }
 

@@ -4,8 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use lengthwise_core::Bytes;
+use lengthwise_core::limits::FLOPS_PER_S;
 
-use super::checks::{fraction, positive};
+use super::checks::{fraction, rate};
 use crate::HardwareError;
 
 /// Devices known by name, with the figures of their vendor's data sheets.
@@ -162,10 +163,10 @@ impl DeviceModel {
     ///
     /// # Errors
     ///
-    /// The peak is not finite and above 0.
+    /// The peak is not finite, or below 1.
     pub fn new(peak_flops_per_s: f64, memory: Bytes) -> Result<Self, HardwareError> {
         Ok(DeviceModel {
-            peak_flops_per_s: positive("device.peak_flops_per_s", peak_flops_per_s)?,
+            peak_flops_per_s: rate("device.peak_flops_per_s", peak_flops_per_s, FLOPS_PER_S)?,
             efficiency: Self::EFFICIENCY,
             attention_efficiency: Self::ATTENTION_EFFICIENCY,
             memory,

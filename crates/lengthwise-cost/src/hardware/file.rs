@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use lengthwise_core::limits::NICS_PER_NODE;
+use lengthwise_core::limits::{BANDWIDTH_BYTES_PER_S, FLOPS_PER_S, NICS_PER_NODE};
 use lengthwise_core::{Cluster, Rank};
 use serde::Deserialize;
 
-use super::checks::{core_fraction, memory, positive, seconds, speed};
+use super::checks::{core_fraction, memory, rate, seconds, speed};
 use super::{ClusterLinks, DeviceKind, DeviceModel, ExchangeEfficiency, Hardware, Link, Unlike};
 use crate::HardwareError;
 
@@ -154,7 +154,7 @@ fn device_link(
         .or_else(|| kind.map(DeviceKind::link_bandwidth_bytes_per_s))
         .ok_or_else(|| HardwareError::missing(key, "only devices of a known kind have a link"))?;
     Link::new(
-        positive(key, bandwidth)?,
+        rate(key, bandwidth, BANDWIDTH_BYTES_PER_S)?,
         seconds("device_link.latency_s", section.latency_s)?,
     )
 }
@@ -166,7 +166,7 @@ impl DeviceSection {
         let missing = |key| HardwareError::missing(key, rule);
         let preset = kind.map(DeviceKind::model);
         let peak = match (self.peak_flops_per_s, &preset) {
-            (Some(peak), _) => positive("device.peak_flops_per_s", peak)?,
+            (Some(peak), _) => rate("device.peak_flops_per_s", peak, FLOPS_PER_S)?,
             (None, Some(preset)) => preset.peak_flops_per_s(),
             (None, None) => return Err(missing("device.peak_flops_per_s")),
         };
@@ -199,7 +199,11 @@ impl NicSection {
             device,
             nics_per_node: self.per_node,
             nic: Link::new(
-                positive("nic.bandwidth_bytes_per_s", self.bandwidth_bytes_per_s)?,
+                rate(
+                    "nic.bandwidth_bytes_per_s",
+                    self.bandwidth_bytes_per_s,
+                    BANDWIDTH_BYTES_PER_S,
+                )?,
                 seconds("nic.latency_s", self.latency_s)?,
             )?,
         })

@@ -101,12 +101,15 @@ impl ClusterProfile {
                 ..
             } => {
                 let device = Device::new(gib("cluster.memory_gib", *memory_gib)?, Speed::NOMINAL);
+                let is_asked = num_devices.is_some();
                 let num_devices = num_devices.unwrap_or(*measured);
-                Ok(Cluster::with_num_devices(
-                    num_devices,
-                    *devices_per_node,
-                    device,
-                )?)
+                let cluster = Cluster::with_num_devices(num_devices, *devices_per_node, device);
+                cluster.map_err(|error| match devices_per_node {
+                    0 => bad("cluster.devices_per_node", error),
+                    // The file is not to blame for what was asked for.
+                    _ if is_asked => error.into(),
+                    _ => bad("cluster.num_devices", error),
+                })
             }
             ClusterProfile::Mixed { nodes } => {
                 let listed = nodes.iter().map(|kind| {
@@ -115,7 +118,8 @@ impl ClusterProfile {
                 let listed: u128 = listed.sum();
                 if listed > Cluster::MAX_DEVICES.into() {
                     let num_devices = listed;
-                    return Err(CoreError::TooManyDevices { num_devices }.into());
+                    let error = CoreError::TooManyDevices { num_devices };
+                    return Err(bad("cluster.nodes", error));
                 }
                 let mut left = num_devices.map_or(u64::MAX, u64::from);
                 let mut list = Vec::new();
@@ -133,7 +137,7 @@ impl ClusterProfile {
                     let num_devices = u64::from(asked) - left;
                     return Err(ProfileError::TooFewDevices { asked, num_devices });
                 }
-                Ok(Cluster::from_nodes(list)?)
+                Cluster::from_nodes(list).map_err(|error| bad("cluster.nodes", error))
             }
         }
     }
@@ -162,21 +166,31 @@ impl NodeProfile {
 
     /// The devices of one node.
     fn devices(&self) -> Result<Vec<Device>, ProfileError> {
-        let device = |memory_gib, speed| -> Result<Device, ProfileError> {
-            let memory = gib("cluster.nodes.memory_gib", memory_gib)?;
-            Ok(Device::new(memory, Speed::new(speed)?))
+        let device = |keys: [&'static str; 2], memory_gib, speed| {
+            let memory = gib(keys[0], memory_gib)?;
+            let speed = Speed::new(speed).map_err(|error| bad(keys[1], error))?;
+            Ok::<Device, ProfileError>(Device::new(memory, speed))
         };
-        let usual = device(self.memory_gib, self.speed)?;
+        let keys = ["cluster.nodes.memory_gib", "cluster.nodes.speed"];
+        let usual = device(keys, self.memory_gib, self.speed)?;
+        let keys = [
+            "cluster.nodes.other_devices.memory_gib",
+            "cluster.nodes.other_devices.speed",
+        ];
         let mut devices = vec![usual; self.devices_per_node as usize];
         for other in &self.other_devices {
             let place = devices.get_mut(other.place as usize);
             *place.ok_or(ProfileError::UnknownPlace {
                 place: other.place,
                 devices_per_node: self.devices_per_node,
-            })? = device(other.memory_gib, other.speed)?;
+            })? = device(keys, other.memory_gib, other.speed)?;
         }
         Ok(devices)
     }
+}
+
+fn bad(key: &'static str, error: CoreError) -> ProfileError {
+    ProfileError::BadCluster { key, error }
 }
 
 fn gib(key: &'static str, value: f64) -> Result<Bytes, ProfileError> {
@@ -230,5 +244,53 @@ mod tests {
             node.devices().unwrap_err().to_string(),
             "cluster.nodes.other_devices has place 2; nodes have 2 devices, places 0 to 1"
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_devices_is_named_by_its_key() {
+        for (text, key) in [
+            (
+                "num_devices = 0\ndevices_per_node = 8\nmemory_gib = 1.0",
+                "cluster.num_devices: ",
+            ),
+            (
+                "num_devices = 4000000000\ndevices_per_node = 8\nmemory_gib = 1.0",
+                "cluster.num_devices: ",
+            ),
+            (
+                "num_devices = 8\ndevices_per_node = 0\nmemory_gib = 1.0",
+                "cluster.devices_per_node: ",
+            ),
+            (
+                "num_devices = 8\ndevices_per_node = 8\nmemory_gib = -1.0",
+                "cluster.memory_gib is -1; ",
+            ),
+            (
+                "nodes = [{ num_nodes = 1, devices_per_node = 0, memory_gib = 1.0 }]",
+                "cluster.nodes: ",
+            ),
+            (
+                "nodes = [{ num_nodes = 4000000000, devices_per_node = 8, memory_gib = 1.0 }]",
+                "cluster.nodes: ",
+            ),
+            (
+                "nodes = [{ num_nodes = 1, devices_per_node = 1, memory_gib = 1.0, speed = 0.0 }]",
+                "cluster.nodes.speed: ",
+            ),
+            (
+                "nodes = [{ num_nodes = 1, devices_per_node = 1, memory_gib = 1.0, other_devices = [{ place = 0, \
+                 memory_gib = nan }] }]",
+                "cluster.nodes.other_devices.memory_gib is NaN; ",
+            ),
+            (
+                "nodes = [{ num_nodes = 1, devices_per_node = 1, memory_gib = 1.0, other_devices = [{ place = 0, \
+                 memory_gib = 1.0, speed = -1.0 }] }]",
+                "cluster.nodes.other_devices.speed: ",
+            ),
+        ] {
+            let cluster: ClusterProfile = toml::from_str(text).unwrap();
+            let message = cluster.cluster(None).unwrap_err().to_string();
+            assert!(message.starts_with(key), "{text}: {message}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The costs of one kind of strategy in a profile.
 
+use lengthwise_core::limits::BANDWIDTH_BYTES_PER_S;
 use lengthwise_core::{Activations, Degree, StrategyKind};
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +75,24 @@ impl KindProfile {
             ("memory_bytes_per_token", self.memory_bytes_per_token),
         ] {
             super::check_figure(key, value)?;
+        }
+        for (key, table) in [
+            (
+                "one_node_bandwidth_bytes_per_s",
+                &self.one_node_bandwidth_bytes_per_s,
+            ),
+            (
+                "many_nodes_bandwidth_bytes_per_s",
+                &self.many_nodes_bandwidth_bytes_per_s,
+            ),
+        ] {
+            let slow = table
+                .iter()
+                .find(|&(_, value)| value < BANDWIDTH_BYTES_PER_S);
+            if let Some((degree, value)) = slow {
+                let degree = degree.get();
+                return Err(ProfileError::SlowExchange { key, degree, value });
+            }
         }
         Ok(())
     }
