@@ -60,7 +60,7 @@ pub enum InputError {
     #[error("{name} holds {num} lengths; a batch may have at most {}", BATCH_SEQUENCES.most)]
     TooManyLengths { name: String, num: usize },
     /// A context that no sequence may have.
-    #[error("the context is {context} tokens; it must be {SEQ_LEN}")]
+    #[error("the context is {}; it must be {SEQ_LEN}", counted(context.0, "token"))]
     ContextTooLong { context: Tokens },
     /// A sequence that the costs don't reach.
     #[error("{place}: {} are more than the context of {context}", counted(seq_len.0, "token"))]
@@ -139,7 +139,8 @@ pub enum InputError {
     RepeatedDegree { degree: Degree },
     /// A degree with ranks that have no head.
     #[error(
-        "degree {degree} is more than the model's {num_heads} heads; each rank of a group needs one"
+        "degree {degree} is more than the model's {}; each rank of a group needs one",
+        counted(*num_heads, "head")
     )]
     DegreeAboveHeads { degree: Degree, num_heads: u32 },
     /// A way to exchange that is not known.
@@ -159,7 +160,10 @@ pub enum InputError {
     Share(HardwareError),
     /// Two numbers of devices.
     #[error(
-        "{num_devices} devices and {num_ranks} ranks of {devices_per_rank} devices were asked for; one of the two is the rule"
+        "{} and {} of {} were asked for; one of the two is the rule",
+        counted(*num_devices, "device"),
+        counted(*num_ranks, "rank"),
+        counted(*devices_per_rank, "device")
     )]
     DevicesAndRanks {
         num_devices: u32,

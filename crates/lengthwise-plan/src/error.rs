@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use lengthwise_core::words::counted;
 use lengthwise_core::{Bytes, PlanRules, PlanViolation, SequenceIndex, Strategy, Tokens};
 use thiserror::Error;
 
@@ -13,8 +14,9 @@ use crate::MegatronLimit;
 pub enum PlanError {
     /// A sequence that fits no group of the cluster.
     #[error(
-        "sequence {sequence} of {seq_len} tokens needs {predicted_memory} on each device even at degree {degree}, \
-         the best there is; the budget is {budget}"
+        "sequence {sequence} of {} needs {predicted_memory} on each device even at degree {degree}, \
+         the best there is; the budget is {budget}",
+        counted(seq_len.0, "token")
     )]
     DoesNotFit {
         /// The longest such sequence.
@@ -38,8 +40,9 @@ pub enum PlanError {
     },
     /// Costs that fall with length, which no plan or bound could rest on.
     #[error(
-        "the {cost} of a sequence at degree {degree} is less for {longer} tokens than for {shorter}; it must not fall \
-         with length"
+        "the {cost} of a sequence at degree {degree} is less for {} than for {shorter}; it must not fall \
+         with length",
+        counted(longer.0, "token")
     )]
     CostFalls {
         /// The cost that falls: time or memory.
@@ -53,8 +56,9 @@ pub enum PlanError {
     },
     /// A cost that can't be meant.
     #[error(
-        "a sequence of {seq_len} tokens is predicted to take {seconds:e} s at degree {degree}; more than 1e18 s can't be \
-         planned with"
+        "a sequence of {} is predicted to take {seconds:e} s at degree {degree}; more than 1e18 s can't be \
+         planned with",
+        counted(seq_len.0, "token")
     )]
     TakesForEver {
         /// Its length.
@@ -66,7 +70,8 @@ pub enum PlanError {
     },
     /// No allowed degree is as small as the cluster.
     #[error(
-        "the smallest degree allowed is {smallest_degree}; the cluster has {num_devices} devices"
+        "the smallest degree allowed is {smallest_degree}; the cluster has {}",
+        counted(*num_devices, "device")
     )]
     NoDegreeFits {
         /// The smallest degree of the strategy space.
@@ -76,7 +81,8 @@ pub enum PlanError {
     },
     /// Communicators can't be counted where it matters which devices a group has.
     #[error(
-        "at most {max_communicators} communicators were asked for, and devices or nodes differ; plans need any number"
+        "at most {} were asked for, and devices or nodes differ; plans need any number",
+        counted(*max_communicators, "communicator")
     )]
     UnequalDevices {
         /// The limit asked for.
@@ -92,7 +98,9 @@ pub enum PlanError {
     },
     /// Rules that may be possible to keep, by plans that were not found.
     #[error(
-        "no plan of {num_sequences} sequences on {num_ranks} ranks was found that keeps all of these rules: {rules}"
+        "no plan of {} on {} was found that keeps all of these rules: {rules}",
+        counted(*num_sequences as u64, "sequence"),
+        counted(*num_ranks, "rank")
     )]
     NoPlanKeepsRules {
         /// The rules of the problem.
@@ -112,7 +120,8 @@ pub enum PlanError {
     },
     /// A bound that allows no degree.
     #[error(
-        "at most {max_communicators} communicators are too few for groups of any degree allowed"
+        "at most {} are too few for groups of any degree allowed",
+        counted(*max_communicators, "communicator")
     )]
     TooFewCommunicators {
         /// The limit asked for.

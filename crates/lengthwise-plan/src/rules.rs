@@ -1,5 +1,6 @@
 //! The limit of groups that binds first, and rules that no plan can keep.
 
+use lengthwise_core::words::counted;
 use lengthwise_core::{Degree, PlanRules, StrategySpace};
 
 use crate::bound::{micro_batches_by, usable_devices};
@@ -50,7 +51,8 @@ pub(crate) fn check_rules(instance: &Instance<'_>) -> Result<(), PlanError> {
                 Rule::NoIdleRanks,
                 format!(
                     "{num_ranks} ranks make at least {groups_needed} groups of degrees out of {degrees}, and the batch \
-                     has {num_sequences} sequences"
+                     has {}",
+                    counted(num_sequences as u64, "sequence")
                 ),
             ));
         }
@@ -65,7 +67,9 @@ pub(crate) fn check_rules(instance: &Instance<'_>) -> Result<(), PlanError> {
         return Err(cannot_be_kept(
             Rule::MicroBatchesMultipleOf,
             format!(
-                "{multiple_of} micro-batches{idle} need {needed} sequences, and the batch has {num_sequences}"
+                "{}{idle} need {}, and the batch has {num_sequences}",
+                counted(multiple_of, "micro-batch"),
+                counted(needed, "sequence")
             ),
         ));
     }
@@ -102,9 +106,9 @@ pub(crate) fn check_degrees(problem: Problem<'_>) -> Result<(), PlanError> {
     Err(cannot_be_kept(
         Rule::Degrees,
         format!(
-            "groups may have only {}, and the degrees for {} ranks are {}",
+            "groups may have only {}, and the degrees for {} are {}",
             problem.rules.allowed_degrees(),
-            num_ranks,
+            counted(num_ranks, "rank"),
             degrees.join(", ")
         ),
     ))
@@ -117,9 +121,9 @@ pub(crate) fn too_many_tokens(instance: &Instance<'_>, shape: usize, class: usiz
     cannot_be_kept(
         Rule::TokensPerRank,
         format!(
-            "sequence {} has {} tokens; at {tokens_per_rank} a rank, degree {}, the largest there is, holds {}",
+            "sequence {} has {}; at {tokens_per_rank} a rank, degree {}, the largest there is, holds {}",
             instance.members(class)[0],
-            instance.class_lens[class],
+            counted(instance.class_lens[class].0, "token"),
             figures.degree,
             figures.most_tokens
         ),

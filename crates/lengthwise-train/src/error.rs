@@ -71,7 +71,10 @@ pub enum TrainError {
         fixed_memory: lengthwise_core::Bytes,
     },
     /// Ranks that are to keep the pace of a cluster other than their own.
-    #[error("a cluster of {emulated} devices can't be emulated by the {num_devices} of the run")]
+    #[error(
+        "a cluster of {} can't be emulated by the {num_devices} of the run",
+        counted(*emulated, "device")
+    )]
     OtherClusterEmulated { emulated: u32, num_devices: u32 },
     /// A device ran out of memory.
     #[error(transparent)]

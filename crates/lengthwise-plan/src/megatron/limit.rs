@@ -1,5 +1,6 @@
 //! The limits of Megatron-Core's rule: problems that it can't plan.
 
+use lengthwise_core::words::counted;
 use lengthwise_core::{SequenceIndex, Tokens};
 use thiserror::Error;
 
@@ -12,8 +13,11 @@ pub enum MegatronLimit {
     NoTokens,
     /// A sequence whose group, rounded up to a power of two, would not be on the cluster.
     #[error(
-        "sequence {sequence} of {seq_len} tokens needs a group of {needed_ranks} ranks by Megatron-Core's rule, at \
-         {tokens_per_rank} tokens a rank; the cluster has {num_ranks}"
+        "sequence {sequence} of {} needs a group of {} by Megatron-Core's rule, at \
+         {} a rank; the cluster has {num_ranks}",
+        counted(seq_len.0, "token"),
+        counted(*needed_ranks, "rank"),
+        counted(tokens_per_rank.0, "token")
     )]
     TooLong {
         /// The longest sequence.
@@ -40,8 +44,9 @@ pub enum MegatronLimit {
     },
     /// Too few groups to cut micro-batches in two.
     #[error(
-        "Megatron-Core's rule comes to {num_micro_batches} micro-batches and {multiple_of} or a multiple are asked for; \
-         none is left to be cut in two, as each has one group"
+        "Megatron-Core's rule comes to {} and {multiple_of} or a multiple are asked for; \
+         none is left to be cut in two, as each has one group",
+        counted(*num_micro_batches as u64, "micro-batch")
     )]
     TooFewGroups {
         /// The micro-batches there are.
