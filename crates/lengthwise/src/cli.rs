@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use lengthwise_inputs::suggestion;
 
+use crate::arguments::exclusive;
 use crate::commands::bench::BenchArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::plan::PlanArgs;
@@ -21,6 +22,27 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// All that can be typed.
+    pub fn command_line() -> clap::Command {
+        exclusive(<Cli as CommandFactory>::command())
+    }
+
+    /// What was typed, beginning with the program's name.
+    ///
+    /// # Errors
+    ///
+    /// What makes no command, or a command that asks for help.
+    pub fn read<Word>(words: impl IntoIterator<Item = Word>) -> Result<Self, clap::Error>
+    where
+        Word: Into<OsString> + Clone,
+    {
+        let mut command = Cli::command_line();
+        let mut matches = command.try_get_matches_from_mut(words)?;
+        Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    }
 }
 
 /// The subcommands; each has its own module in `commands`.
@@ -46,7 +68,7 @@ pub enum Command {
 
 /// Warnings of variables that look like settings and are none.
 pub fn unknown_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
-    let command = Cli::command();
+    let command = Cli::command_line();
     let known: Vec<&str> = command
         .get_subcommands()
         .flat_map(|subcommand| subcommand.get_arguments())
@@ -64,20 +86,22 @@ pub fn unknown_variables(variables: impl Iterator<Item = (OsString, OsString)>) 
 
 #[cfg(test)]
 mod tests {
+    use clap::error::ErrorKind;
     use lengthwise_cost::{DeviceKind, ModelKind};
 
     use super::*;
+    use crate::arguments::EXCLUSIONS;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        Cli::command_line().debug_assert();
     }
 
     #[test]
     fn what_costs_follow_from_is_a_list_only_where_several_are_compared() {
         let is_read = |command: &str, arguments: &str| {
             let words = format!("lengthwise {command} {arguments}");
-            Cli::try_parse_from(words.split(' ')).is_ok()
+            Cli::read(words.split(' ')).is_ok()
         };
         let lists = [
             "--profile a --devices 2,4",
@@ -102,10 +126,58 @@ mod tests {
         assert!(!is_read("plan --lengths l", "--profile a --cluster b"));
     }
 
+    /// What the command is with an option that takes a value of its kind.
+    fn typed(command: &clap::Command, name: &str) -> Vec<String> {
+        let argument = command.get_arguments().find(|one| one.get_id() == name);
+        let argument = argument.unwrap_or_else(|| panic!("{} has no {name}", command.get_name()));
+        let value = match name {
+            "planner" | "planners" => "static",
+            "time_budget" => "1s",
+            "exchange" => "ring",
+            _ => "1",
+        };
+        let takes_value = argument.get_action().takes_values();
+        match argument.get_long() {
+            Some(long) if takes_value => vec![format!("--{long}={value}")],
+            Some(long) => vec![format!("--{long}")],
+            None => vec![value.to_owned()],
+        }
+    }
+
+    #[test]
+    fn every_excluded_combination_is_refused_by_the_names_of_both() {
+        for exclusion in EXCLUSIONS {
+            let mut command = &Cli::command_line();
+            for word in exclusion.command {
+                command = command.find_subcommand(word).unwrap();
+            }
+            for excluded in exclusion.excludes {
+                let mut words = vec!["lengthwise".to_owned()];
+                words.extend(exclusion.command.iter().map(|&word| word.to_owned()));
+                words.extend(typed(command, exclusion.option));
+                words.extend(typed(command, excluded));
+                let error = Cli::read(&words).unwrap_err();
+                assert_eq!(
+                    error.kind(),
+                    ErrorKind::ArgumentConflict,
+                    "{words:?}: {error}"
+                );
+                let message = error.to_string();
+                let is_named = |typed: &String| {
+                    typed.strip_prefix("--").is_none_or(|long| {
+                        let name = long.split('=').next().unwrap_or(long);
+                        message.contains(&format!("--{name}"))
+                    })
+                };
+                assert!(words.iter().skip(2).all(is_named), "{words:?}: {message}");
+            }
+        }
+    }
+
     #[test]
     fn help_lists_what_is_known_by_name() {
         for command in ["compare", "plan", "simulate"] {
-            let mut cli = Cli::command();
+            let mut cli = Cli::command_line();
             let command = cli.find_subcommand_mut(command).unwrap();
             let help = command.render_help().to_string();
             let models = ModelKind::ALL.map(ModelKind::name);

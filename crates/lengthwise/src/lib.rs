@@ -46,15 +46,13 @@ mod trace_file;
 
 use std::ffi::OsString;
 
-use clap::Parser;
-
 pub use exit::Exit;
 pub use interruption::watch_signals;
 pub use output::Output;
 
 /// What can be typed, for completions, manuals and tests.
 pub fn command_line() -> clap::Command {
-    <cli::Cli as clap::CommandFactory>::command()
+    cli::Cli::command_line()
 }
 
 /// Runs a command, of which the first word is the program's name. Settings are taken from the environment too.
@@ -62,7 +60,7 @@ pub fn run<Word>(command: impl IntoIterator<Item = Word>, output: &mut Output<'_
 where
     Word: Into<OsString> + Clone,
 {
-    let cli = match cli::Cli::try_parse_from(command) {
+    let cli = match cli::Cli::read(command) {
         Ok(cli) => cli,
         Err(usage) => {
             output.usage(&usage);

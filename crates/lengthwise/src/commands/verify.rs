@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use lengthwise_certificate::{Certificate, Proof, Refusal, Verified, check_source, verify};
 use lengthwise_core::Strategy;
 use lengthwise_inputs::{Costs, read_certificate};
@@ -16,8 +16,15 @@ use crate::quantity::{counted, seconds};
 /// Arguments of `lengthwise verify`.
 #[derive(Debug, Args)]
 #[command(
-    mut_arg("profile", |arg| arg.conflicts_with("cluster")),
     mut_arg("cluster", |arg| arg.requires("model")),
+    // Without costs there is nothing that these could change.
+    group(ArgGroup::new("source").args(["profile", "cluster"])),
+    mut_arg("devices", |arg| arg.requires("source")),
+    mut_arg("context", |arg| arg.requires("source")),
+    mut_arg("degrees", |arg| arg.requires("source")),
+    mut_arg("exchange", |arg| arg.requires("source")),
+    mut_arg("tensor_parallel", |arg| arg.requires("source")),
+    mut_arg("pipeline_parallel", |arg| arg.requires("source")),
     next_help_heading = "Costs to compare the tables of the certificate with"
 )]
 pub struct VerifyArgs {

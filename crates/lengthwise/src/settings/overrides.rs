@@ -3,6 +3,9 @@
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
+use super::place::{Place, broken};
+use crate::failure::Failure;
+
 /// A setting that has a flag, and an environment variable of the same name.
 struct Flag {
     /// Without the dashes.
@@ -167,6 +170,20 @@ const FLAGS: &[Flag] = &[
     ),
 ];
 
+/// How a training plans and what it writes: nothing that commands have a use for that measure or compare what its steps
+/// cost.
+const OF_TRAININGS: [&str; 9] = [
+    "plan.profile",
+    "plan.refine",
+    "plan.planner",
+    "plan.time_budget_ms",
+    "plan.max_communicators",
+    "train.metrics",
+    "train.checkpoint",
+    "train.trace",
+    "train.trace_steps",
+];
+
 /// Where a value was written for one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OverrideSource {
@@ -192,6 +209,35 @@ pub struct Override {
 /// All settings given for this run; the command line's come first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides(pub Vec<Override>);
+
+impl Overrides {
+    /// Leaves settings of trainings out of the help of a command that refuses them.
+    pub fn hide_of_trainings(arg: Arg) -> Arg {
+        let flag = FLAGS.iter().find(|flag| arg.get_id() == flag.name);
+        match flag.is_some_and(|flag| OF_TRAININGS.contains(&flag.key)) {
+            true => arg.hide(true),
+            false => arg,
+        }
+    }
+
+    /// Refuses settings of trainings that are given on the command line, which this command would ignore; those of a file and
+    /// of the environment are there for trainings too.
+    ///
+    /// # Errors
+    ///
+    /// The first that is given so.
+    pub fn refuse_of_trainings(&self, why: &str) -> Result<(), Failure> {
+        let is_typed = |one: &&Override| !matches!(one.source, OverrideSource::Variable(_));
+        let mut typed = self.0.iter().filter(is_typed);
+        match typed.find(|one| OF_TRAININGS.contains(&one.key.as_str())) {
+            Some(one) => {
+                let place = Place::Run(one.source.clone());
+                Err(broken(&one.key, &one.text, &place, why).hint("leave it out here"))
+            }
+            None => Ok(()),
+        }
+    }
+}
 
 impl Args for Overrides {
     fn augment_args(command: Command) -> Command {
@@ -274,5 +320,27 @@ mod tests {
             let name = flag.name.replace('-', "_").to_ascii_uppercase();
             assert_eq!(flag.variable, format!("LENGTHWISE_{name}"));
         }
+    }
+
+    #[test]
+    fn settings_of_trainings_are_refused_only_where_they_are_typed() {
+        let given = |source| {
+            Overrides(vec![Override {
+                key: "train.metrics".to_owned(),
+                text: "m.jsonl".to_owned(),
+                source,
+            }])
+        };
+        let refused = |source| given(source).refuse_of_trainings("no effect");
+        let flag = refused(OverrideSource::Flag("metrics")).unwrap_err();
+        assert_eq!(flag.message(), "--metrics m.jsonl: no effect");
+        let set = refused(OverrideSource::Set).unwrap_err();
+        assert_eq!(set.message(), "--set train.metrics=m.jsonl: no effect");
+        assert_eq!(
+            refused(OverrideSource::Variable("LENGTHWISE_METRICS")),
+            Ok(())
+        );
+        let known = |key: &&str| super::super::train::KEYS.contains(key);
+        assert!(OF_TRAININGS.iter().all(|key| known(&key)));
     }
 }

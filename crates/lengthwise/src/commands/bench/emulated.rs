@@ -31,6 +31,7 @@ const NO_TIME_BYTES_PER_S: f64 = 1e18;
 
 /// Arguments of `lengthwise bench emulated`.
 #[derive(Debug, Args)]
+#[command(mut_args(Overrides::hide_of_trainings))]
 pub struct BenchEmulatedArgs {
     /// The settings file, in TOML, of a run on an emulated cluster.
     #[arg(value_name = "CONFIG.toml")]
@@ -55,6 +56,8 @@ struct Row {
 /// Runs the steps with every planner that can plan them.
 pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let file = SettingsFile::read(&args.config)?;
+    let why = "it has no effect on what lengthwise bench emulated compares";
+    args.overrides.refuse_of_trainings(why)?;
     let settings = TrainSettings::read(&file, &args.overrides)?;
     let mut options = settings.options.clone();
     let Some(emulation) = options.emulation.clone() else {

@@ -29,12 +29,7 @@ pub struct BenchPlanArgs {
     #[arg(long, value_name = "FOLDER", default_value = "examples/profiles")]
     pub profiles: PathBuf,
     /// A described cluster instead, with --model: a file, or a known one such as h100-8x8.
-    #[arg(
-        long,
-        value_name = "NAME",
-        requires = "model",
-        conflicts_with = "profiles"
-    )]
+    #[arg(long, value_name = "NAME", requires = "model")]
     pub cluster: Option<String>,
     /// The model on that cluster, for all batches: a file, or a known one such as llama-3.1-8b.
     #[arg(long, value_name = "NAME", requires = "cluster")]

@@ -86,7 +86,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub flexsp_time: Option<Duration>,
     /// Print the 18 settings that FlexSP was published with, beside the published seconds.
-    #[arg(long, conflicts_with_all = ["profile", "cluster", "model", "lengths", "planners", "degrees", "context", "devices", "memory", "sequences", "multiple_of", "no_idle_ranks", "aligned_powers_of_two", "min_degree", "max_tokens_per_rank", "micro_batches_multiple_of", "max_sequences_per_group", "exchange", "tensor_parallel", "pipeline_parallel"])]
+    #[arg(long)]
     pub paper: bool,
     /// How to print it.
     #[arg(long, value_enum, default_value_t)]

@@ -18,9 +18,8 @@ use crate::output::Output;
 /// Arguments of `lengthwise plan`.
 #[derive(Debug, Args)]
 #[command(
-    mut_arg("profile", |arg| arg.required_unless_present("cluster").conflicts_with_all(["cluster", "model"])),
+    mut_arg("profile", |arg| arg.required_unless_present("cluster")),
     mut_arg("cluster", |arg| arg.requires("model")),
-    mut_arg("model", |arg| arg.conflicts_with("profile")),
 )]
 pub struct PlanArgs {
     /// The lengths of one global batch: one a line, or JSON with `seq_lens_tokens`; `-` reads stdin.

@@ -21,6 +21,7 @@ use crate::settings::{Overrides, SettingsFile, TrainSettings};
 
 /// Arguments of `lengthwise profile`.
 #[derive(Debug, Args)]
+#[command(mut_args(Overrides::hide_of_trainings))]
 pub struct ProfileArgs {
     /// The settings file, in TOML, of the training to measure for.
     #[arg(value_name = "CONFIG.toml")]
@@ -72,6 +73,8 @@ fn clock(kind: ClockKind, settings: &TrainSettings) -> Result<Clock, Failure> {
 /// Measures, fits and writes.
 pub fn run(args: ProfileArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let file = SettingsFile::read(&args.config)?;
+    let why = "it has no effect on what lengthwise profile measures";
+    args.overrides.refuse_of_trainings(why)?;
     let settings = TrainSettings::read(&file, &args.overrides)?;
     let mut outputs = Outputs::new();
     settings.declare(&args.config, &mut outputs);

@@ -39,18 +39,10 @@ fn on_cluster() -> String {
 #[command(
     mut_arg("profile", |arg| arg.required_unless_present("cluster").help(PROFILE)),
     mut_arg("cluster", |arg| arg.help(on_cluster())),
-    mut_arg("model", |arg| arg.conflicts_with("profile")),
 )]
 pub struct SimulateArgs {
     /// A plan as `lengthwise plan --json` prints it; `-` reads stdin. Without one, it is planned here.
-    #[arg(
-        value_name = "PLAN.json",
-        required_unless_present = "lengths",
-        conflicts_with_all = [
-            "lengths", "planner", "degrees", "time_budget", "threads", "max_communicators", "no_idle_ranks", "aligned_powers_of_two", "min_degree",
-            "max_tokens_per_rank", "micro_batches_multiple_of", "max_sequences_per_group",
-        ]
-    )]
+    #[arg(value_name = "PLAN.json", required_unless_present = "lengths")]
     pub plan: Option<PathBuf>,
     /// The lengths of one global batch to plan: one a line, or JSON with `seq_lens_tokens`; `-` reads stdin.
     #[arg(long, value_name = "FILE")]
