@@ -8,7 +8,7 @@
 mod hostile;
 
 use hostile::bench::Bench;
-use hostile::commands::{COMMANDS, base};
+use hostile::commands::{COMMANDS, base, base_that_opens};
 use hostile::files::{cluster_files, plan_files, profile_files, run_files};
 use hostile::values::{Kind, OPTIONS};
 
@@ -74,8 +74,14 @@ fn bad_values_of_every_option_are_one_clear_error() {
         }
         for name in options(command.words) {
             let kind = OPTIONS.iter().find(|(known, _)| *known == name).unwrap().1;
+            let names_file = matches!(kind, Kind::Input | Kind::Output | Kind::OutputDirectory);
             for value in kind.bad() {
-                runs.push((base(command, &name).with(&name, &value), true));
+                let run = match names_file {
+                    // Settings are shown without opening the files that they name.
+                    true => base_that_opens(command, &name),
+                    false => base(command, &name),
+                };
+                runs.push((run.with(&name, &value), true));
             }
             for value in kind.odd().into_iter().filter(|_| command.runs_alone) {
                 runs.push((base(command, &name).with(&name, &value), false));

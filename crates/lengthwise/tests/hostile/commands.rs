@@ -107,6 +107,11 @@ pub struct Run {
     arguments: Vec<(String, String)>,
 }
 
+/// The same where a file that an option names must be opened.
+pub fn base_that_opens(command: &Known, option: &str) -> Run {
+    base(command, option).without("--show-settings")
+}
+
 /// A command as it succeeds, where one of its options is to be tried.
 pub fn base(command: &Known, option: &str) -> Run {
     let mut arguments: Vec<(&str, &str)> = command.arguments.to_vec();

@@ -52,7 +52,14 @@ pub fn profile_files(bench: &Bench) -> Vec<(Run, bool)> {
             bench.file(&name, text.as_bytes());
             (command(&["plan"]).with("--profile", &name), true)
         });
-    runs.collect()
+    let mut runs: Vec<_> = runs.collect();
+    let slow = PROFILE.replace("2 = 8e9", "2 = 1e-300");
+    bench.file("profile-slow.toml", slow.as_bytes());
+    runs.push((
+        command(&["plan"]).with("--profile", "profile-slow.toml"),
+        true,
+    ));
+    runs
 }
 
 /// Clusters that can't be simulated on.
@@ -70,7 +77,13 @@ pub fn cluster_files(bench: &Bench) -> Vec<(Run, bool)> {
                 !may_be_large,
             )
         });
-    runs.collect()
+    let mut runs: Vec<_> = runs.collect();
+    for (index, rate) in ["= 1e12", "= 1e11", "= 1e10"].into_iter().enumerate() {
+        let name = format!("cluster-slow-{index}.toml");
+        bench.file(&name, CLUSTER.replace(rate, "= 1e-300").as_bytes());
+        runs.push((command(&["simulate"]).with("--cluster", &name), true));
+    }
+    runs
 }
 
 /// Plans that contradict themselves, or the devices they are simulated on.

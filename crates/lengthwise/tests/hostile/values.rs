@@ -15,8 +15,10 @@ pub enum Kind {
     Text,
     /// A file to read.
     Input,
-    /// A file or directory to write.
+    /// A file to write.
     Output,
+    /// A directory to write, made where there is none.
+    OutputDirectory,
     /// `key=value`.
     Assignment,
 }
@@ -26,7 +28,7 @@ pub const OPTIONS: &[(&str, Kind)] = &[
     ("--aligned-powers-of-two", Kind::Flag),
     ("--batches", Kind::Count),
     ("--certificate", Kind::Output),
-    ("--checkpoint", Kind::Output),
+    ("--checkpoint", Kind::OutputDirectory),
     ("--clock", Kind::Name),
     ("--cluster", Kind::Name),
     ("--context", Kind::Count),
@@ -168,6 +170,7 @@ impl Kind {
                 all.push("x".repeat(5000));
                 all
             }
+            Kind::OutputDirectory => list(&["corpus/a.txt", "corpus/a.txt/model", "/dev/null"]),
             Kind::Output => list(&["corpus", "no-such-directory/file", "corpus/a.txt/file"]),
         }
     }
@@ -214,7 +217,7 @@ impl Kind {
                 "<script>\u{1b}".to_owned(),
                 "x".repeat(10_000),
             ],
-            Kind::Flag | Kind::Output | Kind::Assignment => Vec::new(),
+            Kind::Flag | Kind::Output | Kind::OutputDirectory | Kind::Assignment => Vec::new(),
         }
     }
 }
