@@ -20,7 +20,7 @@ use lengthwise_data::{DataError, TokenBatch};
 use lengthwise_plan::{PlanError, Planned, Planner, PlannerKind, Problem};
 use lengthwise_train::{
     InjectedFailure, OptimizerConfig, StepRecord, TrainError, TrainObserver, TrainOptions,
-    TrainSummary, train,
+    TrainSummary, check_longest, train,
 };
 
 const STEPS: u64 = 6;
@@ -124,6 +124,76 @@ fn loss_curves_do_not_depend_on_ranks_or_planner() {
             );
             assert!(record.measured_peak_memory <= record.predicted_peak_memory);
         }
+    }
+}
+
+#[test]
+fn measuring_moves_no_parameter() {
+    // One update of this size is finite; a forward pass on what it leaves behind would not be.
+    let mut options = options(2);
+    options.optimizer = OptimizerConfig {
+        learning_rate: 1e30,
+        min_learning_rate: 1e30,
+        warmup_steps: 0,
+        weight_decay: 0.0,
+        ..options.optimizer
+    };
+    options.steps = 1;
+    let (summary, records) = run(&options, "adaptive").unwrap();
+    assert_eq!((summary.steps, records.len()), (1, 1));
+    let (_, control) = run(&self::options(2), "adaptive").unwrap();
+    assert_eq!(records[0].loss, control[0].loss);
+
+    options.steps = 2;
+    let error = run(&options, "adaptive").unwrap_err();
+    assert!(
+        matches!(error, TrainError::Diverged { step: 2, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_model_of_no_numbers_is_not_saved() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("model");
+    for num_ranks in [1, 3] {
+        let mut options = options(num_ranks);
+        options.optimizer = OptimizerConfig {
+            learning_rate: 3e38,
+            min_learning_rate: 3e38,
+            warmup_steps: 0,
+            weight_decay: 10.0,
+            ..options.optimizer
+        };
+        options.steps = 1;
+        options.checkpoint = Some(directory.clone());
+        let error = run(&options, "adaptive").unwrap_err();
+        assert!(matches!(error, TrainError::NoModel { step: 1 }), "{error}");
+        let left = directory.join("model.safetensors");
+        assert!(!left.exists(), "{} was written", left.display());
+    }
+}
+
+#[test]
+fn the_longest_sequence_is_known_to_fit_before_anything_runs() {
+    for (num_ranks, planner) in [(1, "adaptive"), (4, "adaptive"), (4, "static:2")] {
+        let options = options(num_ranks);
+        let planner = planner.parse::<PlannerKind>().unwrap().planner();
+        let checked = |seq_len| check_longest(&options, planner.as_ref(), Tokens(seq_len));
+        let Err(TrainError::SequenceTooLong {
+            seq_len, longest, ..
+        }) = checked(1 << 30)
+        else {
+            panic!("2^30 tokens have room on {num_ranks} devices of 64 MiB");
+        };
+        assert_eq!(seq_len, Tokens(1 << 30));
+        let longest = longest.unwrap().0;
+        assert!(longest > 256, "{longest}");
+        assert!(checked(longest).is_ok());
+        assert!(matches!(
+            checked(longest + 1),
+            Err(TrainError::SequenceTooLong { longest: Some(found), .. }) if found.0 == longest
+        ));
     }
 }
 
