@@ -1,5 +1,7 @@
 //! Corpora in files that begin with a byte-order mark.
 
+#![allow(clippy::disallowed_methods, reason = "tests write what is read")]
+
 use std::fs;
 use std::path::Path;
 

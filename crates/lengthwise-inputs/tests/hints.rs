@@ -1,5 +1,7 @@
 //! Hints that help: what is advised where a batch has no plan is tried.
 
+#![allow(clippy::disallowed_methods, reason = "tests write what is read")]
+
 use lengthwise_core::{Degree, Tokens};
 use lengthwise_inputs::{CostChanges, CostSource, Lengths, OwnedProblem};
 use lengthwise_plan::{PlannerKind, PlannerOptions};

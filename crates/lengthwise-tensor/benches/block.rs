@@ -381,13 +381,16 @@ impl Drop for Torch {
     }
 }
 
-/// Prints the medians of pairs of our seconds and PyTorch's, each of forward and backward.
-fn compare(pairs: &[([f64; 2], [f64; 2])]) {
+/// Our seconds and PyTorch's, each of forward and backward.
+type Pair = ([f64; 2], [f64; 2]);
+
+/// Prints the medians of pairs.
+fn compare(pairs: &[Pair]) {
     if pairs.is_empty() {
         println!("PyTorch: not found; set LENGTHWISE_PYTHON to a Python that has torch");
         return;
     }
-    let median = |of: &dyn Fn(&([f64; 2], [f64; 2])) -> f64| {
+    let median = |of: &dyn Fn(&Pair) -> f64| {
         let mut values: Vec<f64> = pairs.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]

@@ -88,7 +88,7 @@ fn bad_values_of_every_option_are_one_clear_error() {
             }
         }
     }
-    bench.walk("options", runs);
+    bench.walk(runs);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn bad_values_of_every_setting_are_one_clear_error() {
             runs.push((base(train, "").with("--set", &assignment), false));
         }
     }
-    bench.walk("settings", runs);
+    bench.walk(runs);
 }
 
 #[test]
@@ -133,5 +133,5 @@ fn files_with_bad_values_are_one_clear_error() {
     runs.extend(cluster_files(&bench));
     runs.extend(plan_files(&bench));
     runs.extend(run_files(&bench));
-    bench.walk("files", runs);
+    bench.walk(runs);
 }

@@ -341,6 +341,6 @@ mod tests {
             Ok(())
         );
         let known = |key: &&str| super::super::train::KEYS.contains(key);
-        assert!(OF_TRAININGS.iter().all(|key| known(&key)));
+        assert!(OF_TRAININGS.iter().all(known));
     }
 }

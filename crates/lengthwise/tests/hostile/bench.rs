@@ -114,7 +114,7 @@ impl Bench {
     }
 
     /// Runs all of them, some at a time, and lists what is not clear of any. Those that are so marked must be refused.
-    pub fn walk(&self, what: &str, runs: Vec<(Run, bool)>) {
+    pub fn walk(&self, runs: Vec<(Run, bool)>) {
         let (next, complaints) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let work = || {
             while let Some((run, must_fail)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -149,7 +149,6 @@ impl Bench {
             work();
         });
         let complaints = complaints.into_inner().unwrap();
-        println!("{} hostile inputs as {what}", runs.len());
         assert!(
             complaints.is_empty(),
             "{} of {} are not clear:\n{}",
