@@ -57,7 +57,7 @@ impl OwnedProblem {
                 seq_len,
                 needed,
                 largest: degree,
-                largest_known: self.costs.space.degrees().last().map_or(0, Degree::get),
+                largest_known: self.largest_known_degree(),
                 enough_devices,
                 rings_would_do: self.costs.degrees.is_none()
                     && self.costs.other_sizes.is_limited_by_heads(),
@@ -88,6 +88,14 @@ impl OwnedProblem {
         let fixed = Bytes::from_f64_ceil(self.costs.model.costs().fixed_memory_bytes)?;
         let memory = self.costs.cluster.devices()[0].memory();
         (fixed >= memory).then_some((fixed, memory))
+    }
+
+    /// The largest degree that there are costs for, whatever was chosen from.
+    fn largest_known_degree(&self) -> u32 {
+        let num_devices = self.costs.cluster.num_devices();
+        let all = self.costs.other_sizes.of(num_devices, None);
+        let largest = all.and_then(|(_, _, space)| space.degrees().last().map(Degree::get));
+        largest.unwrap_or(0)
     }
 
     /// The larger degree that would do.

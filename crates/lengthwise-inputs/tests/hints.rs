@@ -230,11 +230,13 @@ fn hints_name_what_is_at_fault() {
     );
     for asked in [
         Asked {
+            profile: Some((4, 4)),
             seq_len: 150_000,
             degrees: &[1, 2],
             ..ASKED
         },
         Asked {
+            profile: Some((4, 4)),
             seq_len: 150_000,
             planner: "static:2",
             ..ASKED

@@ -89,7 +89,11 @@ fn a_plan_that_devices_can_not_hold_is_neither_simulated_nor_flagged_as_fine() {
         {"ranks":[0],"sequences":[0],"strategy":{"ulysses":1,"activations":"keep"}},
         {"ranks":[0],"sequences":[1],"strategy":{"ulysses":1,"activations":"keep"}}]}]}"#;
     session.file("twice.json", plan);
-    let (code, said) = run(&session, "report --plan twice.json -o page.html");
+    session.file(
+        "run.jsonl",
+        r#"{"step":1,"loss":5.5,"tokens":900,"sequences":3,"predicted_s":3.0,"measured_s":4.5}"#,
+    );
+    let (code, said) = run(&session, "report run.jsonl --plan twice.json -o page.html");
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("error: twice.json: "), "{said}");
     assert!(!fs::exists(session.directory().join("page.html")).unwrap());
