@@ -219,6 +219,7 @@ fn recomputation_trades_memory_for_time() {
 fn more_devices_leave_more_memory_and_no_less_overhead() {
     let kind = ModelKind::Llama3With70B;
     let mut last: Option<(Bytes, f64)> = None;
+    let mut num_fitting = 0;
     for num_devices in [8, 16, 64, 512, 4096] {
         let hardware = a100s().with_num_devices(num_devices).unwrap();
         let analytic = AnalyticModel::new(kind.architecture(8192), hardware);
@@ -227,10 +228,14 @@ fn more_devices_leave_more_memory_and_no_less_overhead() {
         let budget = model.budget(&cluster.devices()[0]);
         let overhead = model.micro_batch_overhead().get();
         if let Some((last_budget, last_overhead)) = last {
-            assert!(budget >= last_budget && overhead >= last_overhead);
+            // A device that the states alone are too large for has nothing left.
+            assert!(budget > last_budget || budget == Bytes(0));
+            assert!(overhead >= last_overhead);
         }
+        num_fitting += usize::from(budget > Bytes(0));
         last = Some((budget, overhead));
     }
+    assert!(num_fitting >= 3, "{num_fitting}");
 }
 
 #[test]

@@ -7,9 +7,7 @@ use lengthwise_core::{
     Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Plan, PlanRules, Seconds, Speed,
     StrategyKind, StrategySpace,
 };
-use lengthwise_cost::{
-    CostModel, FittedCosts, FittedModel, GroupShape, KindCosts, Profile, predict_step,
-};
+use lengthwise_cost::{CostModel, FittedCosts, FittedModel, GroupShape, KindCosts, Profile};
 use lengthwise_plan::{PlannerKind, Problem};
 use lengthwise_sim::{Overlap, SimulatedStep, StepCosts, simulate};
 use proptest::collection::vec;
@@ -130,6 +128,8 @@ proptest! {
 
     #[test]
     fn on_equal_devices_plans_of_every_planner_take_what_was_predicted(case in cases(true)) {
+        // Batches that do not fit are drawn again: every case has plans to compare.
+        prop_assume!(case.plan(PlannerKind::Adaptive).is_some());
         for kind in PLANNERS {
             if let Some((plan, predicted)) = case.plan(kind) {
                 let simulated = case.simulate(&plan).step.get();
@@ -142,6 +142,7 @@ proptest! {
     /// A planner counts a slow device's exchanges as slow, too.
     #[test]
     fn on_unequal_devices_only_computing_depends_on_their_speed(case in cases(false)) {
+        prop_assume!(case.plan(PlannerKind::Adaptive).is_some());
         for kind in PLANNERS {
             if let Some((plan, _)) = case.plan(kind) {
                 assert_close(case.simulate(&plan).step.get(), case.by_hand(&plan))?;
@@ -181,8 +182,6 @@ fn reference_batches_take_what_was_predicted() {
             let simulated = case.simulate(&plan).step.get();
             let apart = simulated / predicted.get() - 1.0;
             assert!(apart.abs() < 1e-9, "{name}, {kind}: {apart}");
-            let again = predict_step(&plan, &case.batch, &case.cluster, &case.cost);
-            assert!((again.get() / predicted.get() - 1.0).abs() < 1e-9);
         }
     }
     assert!(num_batches >= 6, "{num_batches}");
