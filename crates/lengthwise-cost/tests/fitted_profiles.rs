@@ -204,3 +204,29 @@ fn micro_batches_that_can_not_be_are_named() {
         "{error}"
     );
 }
+
+#[test]
+fn as_many_runs_as_figures_are_enough_and_fewer_are_not() {
+    let (start, truth) = start_and_truth();
+    let runs = |num: usize| -> Vec<Measurement> {
+        let seq_lens = (1..=num as u64).map(|run| run * 9000);
+        seq_lens
+            .map(|seq_len| measured(&truth, vec![group(1, false, &[seq_len])]))
+            .collect()
+    };
+    let few = start.fitted_to(runs(1));
+    let Err(ProfileError::TooFewMeasurements { num: 1, needed }) = few else {
+        panic!("{few:?}");
+    };
+    let fewer = start.fitted_to(runs(needed - 1));
+    assert!(
+        matches!(fewer, Err(ProfileError::TooFewMeasurements { num, .. }) if num == needed - 1),
+        "{fewer:?}"
+    );
+    let fitted = start.fitted_to(runs(needed)).unwrap();
+    let model = fitted.model(&fitted.cluster(None).unwrap()).unwrap();
+    let expected = truth.model(&truth.cluster(None).unwrap()).unwrap();
+    let one = group(1, false, &[30_000]);
+    let (ours, theirs) = (group_time(&one, &model), group_time(&one, &expected));
+    assert!((ours / theirs - 1.0).abs() < 1e-3, "{ours} {theirs}");
+}
