@@ -357,3 +357,61 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         choices
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lengthwise_core::{
+        Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
+        StrategySpace,
+    };
+    use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
+
+    use super::*;
+    use crate::Problem;
+
+    /// At any, and not only at those that ascents lead to, which pay no micro-batch more than its makespan.
+    #[test]
+    fn no_price_bounds_a_micro_batch_above_its_least_makespan() {
+        let batch = GlobalBatch::from_lens(vec![1000, 2000, 3000]).unwrap();
+        let device = Device::new(Bytes(1_000_000), Speed::NOMINAL);
+        let cluster = Cluster::uniform(1, 2, device).unwrap();
+        let space = StrategySpace::ulysses(&[Degree::ONE], Activations::Recompute).unwrap();
+        let cost = FittedModel::new(FittedCosts::of_kind(
+            StrategyKind::ulysses(Activations::Recompute),
+            KindCosts {
+                linear_s_per_token: 1e-3,
+                memory_bytes_per_token: vec![(Degree::ONE, 1.0)],
+                ..KindCosts::default()
+            },
+        ))
+        .unwrap();
+        let instance = Instance::new(Problem {
+            batch: &batch,
+            cluster: &cluster,
+            cost: &cost,
+            space: &space,
+            rules: PlanRules::default(),
+        })
+        .unwrap();
+        let relaxation = Relaxation::new(&instance);
+        let decisions = Decisions {
+            num_micro_batches: 1,
+            ..Decisions::default()
+        };
+        // One device takes the longest sequence, the other one the other two.
+        let least = 3.0;
+        let mut highest = 0.0f64;
+        for price in (0..40).map(|tenths| f64::from(tenths) / 20.0) {
+            let prices = DualPrices {
+                time: vec![price],
+                memory: vec![0.0],
+            };
+            for limit in [3.0, 3.5, 6.0] {
+                let bound = relaxation.bound(&decisions, &prices, limit).makespans;
+                assert!(bound <= least + 1e-9, "{bound} at {price} below {limit}");
+                highest = highest.max(bound);
+            }
+        }
+        assert!(highest >= least - 1e-9, "{highest}");
+    }
+}
