@@ -15,7 +15,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use lengthwise_core::Bytes;
-use lengthwise_tensor::{AttentionLayout, Backend, CpuBackend, CpuTensor, TensorError};
+use lengthwise_tensor::{AttentionLayout, Backend, CpuBackend, CpuTensor, Rotation, TensorError};
 
 const TOKENS: usize = 4096;
 const HIDDEN: usize = 512;
@@ -24,7 +24,7 @@ const HEAD_DIM: usize = HIDDEN / HEADS;
 const FFN: usize = 1376;
 const RUNS: usize = 9;
 const EPSILON: f32 = 1e-5;
-const THETA: f32 = 10_000.0;
+const THETA: f64 = 10_000.0;
 
 fn main() -> Result<(), TensorError> {
     let peak = product_beside_gemm()?;
@@ -252,6 +252,7 @@ fn run_block(
         kv_head_of: (0..HEADS).collect(),
         num_kv_heads: HEADS,
         head_dim: HEAD_DIM,
+        window: None,
     };
     let square = 2.0 * (TOKENS * HIDDEN * HIDDEN) as f64;
     let wide = 2.0 * (TOKENS * HIDDEN * FFN) as f64;
@@ -268,8 +269,8 @@ fn run_block(
         ))
     })?;
     parts.time(pass, "rope", 0.0, || {
-        device.rope(&mut q, &positions, HEAD_DIM, THETA)?;
-        device.rope(&mut k, &positions, HEAD_DIM, THETA)
+        device.rope(&mut q, &positions, &Rotation::plain(HEAD_DIM, THETA))?;
+        device.rope(&mut k, &positions, &Rotation::plain(HEAD_DIM, THETA))
     })?;
     let (a, lse) = parts.time(pass, "attention", 2.0 * pairs, || {
         device.attention(&q, &k, &v, &layout)
@@ -320,8 +321,8 @@ fn run_block(
         device.attention_backward(&q, &k, &v, &a, &lse, &d_a, &layout)
     })?;
     parts.time(pass, "rope", 0.0, || {
-        device.rope_backward(&mut d_q, &positions, HEAD_DIM, THETA)?;
-        device.rope_backward(&mut d_k, &positions, HEAD_DIM, THETA)
+        device.rope_backward(&mut d_q, &positions, &Rotation::plain(HEAD_DIM, THETA))?;
+        device.rope_backward(&mut d_k, &positions, &Rotation::plain(HEAD_DIM, THETA))
     })?;
     let mut d_h1 = parts.time(pass, "projection", 6.0 * square, || {
         black_box(device.linear_backward_weight(&d_q, &h1)?);

@@ -3,7 +3,7 @@
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use lengthwise_core::Bytes;
-use lengthwise_tensor::{AdamW, AttentionLayout, Backend, CpuBackend, CpuTensor};
+use lengthwise_tensor::{AdamW, AttentionLayout, Backend, CpuBackend, CpuTensor, Rotation};
 
 const HIDDEN: usize = 512;
 const FFN: usize = 1376;
@@ -36,6 +36,7 @@ fn layout(len: usize) -> AttentionLayout {
         kv_head_of: (0..8).collect(),
         num_kv_heads: 8,
         head_dim: 64,
+        window: None,
     }
 }
 
@@ -136,7 +137,11 @@ fn rope(bencher: Bencher) {
     let positions: Vec<u32> = (0..TOKENS as u32).collect();
     bencher
         .counter(ItemsCount::new(TOKENS * HIDDEN))
-        .bench_local(|| device.rope(&mut x, &positions, 64, 1e4).unwrap());
+        .bench_local(|| {
+            device
+                .rope(&mut x, &positions, &Rotation::plain(64, 1e4))
+                .unwrap()
+        });
 }
 
 #[divan::bench]

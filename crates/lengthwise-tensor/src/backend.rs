@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use lengthwise_core::Bytes;
 
-use crate::{AttentionLayout, TensorError};
+use crate::{AttentionLayout, Rotation, TensorError};
 
 type Result<T> = std::result::Result<T, TensorError>;
 
@@ -135,6 +135,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// `d_y^T x`: `[out, in]`.
     fn linear_backward_weight(&self, d_y: &Self::Tensor, x: &Self::Tensor) -> Result<Self::Tensor>;
 
+    /// Adds `bias`, which has one element per column, to every row of `x`. Copies `x` first where its storage is shared.
+    fn add_bias(&self, x: &mut Self::Tensor, bias: &Self::Tensor) -> Result<()>;
+    /// The gradient of the bias of [`Backend::add_bias`]: the sum of all rows of `d_y`, `[cols, 1]`.
+    fn bias_backward(&self, d_y: &Self::Tensor) -> Result<Self::Tensor>;
+
     // ---- decoder parts
 
     /// `x / rms(x) * weight` per row (Zhang & Sennrich, 2019); `weight` has one element per column.
@@ -154,22 +159,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> Result<(Self::Tensor, Self::Tensor)>;
 
     /// Rotary position embedding (Su et al., 2021) of every head, in place: `positions` holds the place of each
-    /// row's token in its own sequence. Features `i` and `i + head_dim / 2` form a pair, as in the Hugging Face
-    /// LLaMA layout; its angle is `position * theta^(-2 i / head_dim)`. Copies `x` first where its storage is shared.
-    fn rope(
-        &self,
-        x: &mut Self::Tensor,
-        positions: &[u32],
-        head_dim: usize,
-        theta: f32,
-    ) -> Result<()>;
-    /// The gradient of [`Backend::rope`], in place: the rotation by the opposite angle.
+    /// row's token in its own sequence. Pair `i` of a head turns by `position * frequencies[i]`. Copies `x` first where
+    /// its storage is shared.
+    fn rope(&self, x: &mut Self::Tensor, positions: &[u32], rotation: &Rotation) -> Result<()>;
+    /// The gradient of [`Backend::rope`], in place: the rotation by the opposite angle, with the same factor.
     fn rope_backward(
         &self,
         d_y: &mut Self::Tensor,
         positions: &[u32],
-        head_dim: usize,
-        theta: f32,
+        rotation: &Rotation,
     ) -> Result<()>;
 
     /// `silu(gate) * up` (Shazeer, 2020).

@@ -3,6 +3,7 @@
 mod adamw;
 mod arrange;
 mod attention;
+mod bias;
 mod cross_entropy;
 mod elementwise;
 mod embedding;
@@ -24,7 +25,8 @@ use std::ops::Range;
 use lengthwise_core::Bytes;
 
 use crate::{
-    AdamW, AttentionLayout, Backend, LinearCrossEntropy, MemoryUse, TensorError, VectorWidth,
+    AdamW, AttentionLayout, Backend, LinearCrossEntropy, MemoryUse, Rotation, TensorError,
+    VectorWidth,
 };
 use memory_meter::MemoryMeter;
 use rope::Direction;
@@ -159,6 +161,14 @@ impl Backend for CpuBackend {
         linear::backward_weight(self, d_y, x)
     }
 
+    fn add_bias(&self, x: &mut CpuTensor, bias: &CpuTensor) -> Result<()> {
+        bias::add(self, x, bias)
+    }
+
+    fn bias_backward(&self, d_y: &CpuTensor) -> Result<CpuTensor> {
+        bias::backward(self, d_y)
+    }
+
     fn rms_norm(&self, x: &CpuTensor, weight: &CpuTensor, epsilon: f32) -> Result<CpuTensor> {
         norm::forward(self, x, weight, epsilon)
     }
@@ -173,34 +183,18 @@ impl Backend for CpuBackend {
         norm::backward(self, x, weight, epsilon, d_y)
     }
 
-    fn rope(
-        &self,
-        x: &mut CpuTensor,
-        positions: &[u32],
-        head_dim: usize,
-        theta: f32,
-    ) -> Result<()> {
-        let direction = Direction::Forward;
-        rope::rotate(self, "rope", x, positions, head_dim, theta, direction)
+    fn rope(&self, x: &mut CpuTensor, positions: &[u32], rotation: &Rotation) -> Result<()> {
+        rope::rotate(self, "rope", x, positions, rotation, Direction::Forward)
     }
 
     fn rope_backward(
         &self,
         d_y: &mut CpuTensor,
         positions: &[u32],
-        head_dim: usize,
-        theta: f32,
+        rotation: &Rotation,
     ) -> Result<()> {
         let direction = Direction::Backward;
-        rope::rotate(
-            self,
-            "rope_backward",
-            d_y,
-            positions,
-            head_dim,
-            theta,
-            direction,
-        )
+        rope::rotate(self, "rope_backward", d_y, positions, rotation, direction)
     }
 
     fn swiglu(&self, gate: &CpuTensor, up: &CpuTensor) -> Result<CpuTensor> {
@@ -282,7 +276,7 @@ mod tests {
     use crate::Tensor;
 
     /// Results of everything that computes with explicit vectors.
-    fn results(vectors: Vectors, head_dim: usize) -> Vec<Vec<f32>> {
+    fn results(vectors: Vectors, head_dim: usize, window: Option<usize>) -> Vec<Vec<f32>> {
         let device = CpuBackend {
             vectors,
             meter: MemoryMeter::new(Bytes::from_mib(256)),
@@ -292,6 +286,7 @@ mod tests {
             kv_head_of: vec![1, 0, 1],
             num_kv_heads: 2,
             head_dim,
+            window,
         };
         let random = |rows: usize, cols: usize, seed: usize| {
             let elements: Vec<f32> = (0..rows * cols)
@@ -352,12 +347,12 @@ mod tests {
 
     #[test]
     fn results_do_not_depend_on_the_width_of_vectors() {
-        for head_dim in [7, 16, 40, 64] {
-            let expected = results(Vectors::of_machine(), head_dim);
+        for (head_dim, window) in [(7, None), (16, Some(33)), (40, None), (64, Some(250))] {
+            let expected = results(Vectors::of_machine(), head_dim, window);
             let of_machine = VectorWidth::ALL.into_iter().filter_map(Vectors::of_width);
             let emulated = [Vectors::Scalar, Vectors::Emulated512];
             for vectors in of_machine.chain(emulated) {
-                for (got, expected) in results(vectors, head_dim).iter().zip(&expected) {
+                for (got, expected) in results(vectors, head_dim, window).iter().zip(&expected) {
                     let largest = expected.iter().fold(1.0f32, |max, x| max.max(x.abs()));
                     for (got, expected) in got.iter().zip(expected) {
                         let error = (got - expected).abs() / largest;

@@ -7,6 +7,7 @@
 //! | forward | what its backward is given | memory beside arguments and results |
 //! | --- | --- | --- |
 //! | [`linear`](Backend::linear) | input, weight | none |
+//! | [`add_bias`](Backend::add_bias) | nothing | none |
 //! | [`rms_norm`](Backend::rms_norm) | input, weight | none |
 //! | [`rope`](Backend::rope) | positions | none |
 //! | [`swiglu`](Backend::swiglu) | both inputs | none |
@@ -28,6 +29,7 @@
 //!     kv_head_of: vec![0],
 //!     num_kv_heads: 1,
 //!     head_dim: 2,
+//!     window: None,
 //! };
 //! let (out, _lse) = device.attention(&x, &x, &x, &layout)?;
 //! // The first token of a sequence sees only itself.
@@ -41,10 +43,12 @@ mod attention_layout;
 mod backend;
 mod cpu;
 mod error;
+mod rotation;
 mod vector_width;
 
 pub use attention_layout::AttentionLayout;
 pub use backend::{AdamW, Backend, LinearCrossEntropy, MemoryUse, Tensor};
 pub use cpu::{CpuBackend, CpuTensor};
 pub use error::TensorError;
+pub use rotation::Rotation;
 pub use vector_width::VectorWidth;

@@ -2,7 +2,7 @@
 
 use lengthwise_core::Bytes;
 use lengthwise_tensor::{
-    AdamW, AttentionLayout, Backend, CpuBackend, CpuTensor, Tensor, TensorError,
+    AdamW, AttentionLayout, Backend, CpuBackend, CpuTensor, Rotation, Tensor, TensorError,
 };
 
 const PLENTY: Bytes = Bytes::from_mib(1024);
@@ -13,6 +13,7 @@ fn layout(tokens: usize, heads: usize, head_dim: usize) -> AttentionLayout {
         kv_head_of: (0..heads).collect(),
         num_kv_heads: heads,
         head_dim,
+        window: None,
     }
 }
 
@@ -154,7 +155,12 @@ fn run_all(
             "rms_norm_backward",
             device.rms_norm_backward(&x, &norm, 1e-5, &x).err(),
         ),
-        ("rope", device.rope(&mut c, &positions, 4, 1e4).err()),
+        (
+            "rope",
+            device
+                .rope(&mut c, &positions, &Rotation::plain(4, 1e4))
+                .err(),
+        ),
         ("swiglu", device.swiglu(&x, &x).err()),
         ("swiglu_backward", device.swiglu_backward(&x, &x, &x).err()),
         ("embedding", device.embedding(&w, &positions).err()),

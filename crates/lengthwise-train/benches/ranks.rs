@@ -21,7 +21,7 @@ use lengthwise_core::{
 };
 use lengthwise_data::{TokenBatch, TokenSequence};
 use lengthwise_tensor::CpuBackend;
-use lengthwise_train::{Executor, ModelConfig};
+use lengthwise_train::{Executor, Family, ModelConfig, Rope};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Pairs of runs behind each median.
@@ -35,9 +35,11 @@ fn main() {
         heads: 8,
         kv_heads: 8,
         ffn: 1376,
-        rope_theta: 1e4,
+        head_dim: 64,
+        rope: Rope::plain(1e4),
         norm_epsilon: 1e-5,
         tied_output: false,
+        family: Family::LLAMA,
     };
     println!(
         "one block, hidden 512, 8 heads, FFN 1376; forward, recomputation and backward; medians of {RUNS} pairs"

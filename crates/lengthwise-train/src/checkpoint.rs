@@ -15,7 +15,8 @@ use lengthwise_outputs::{NewDirectory, NotSaved, OutputError, Saved};
 use safetensors::tensor::{Dtype, View};
 use thiserror::Error;
 
-use crate::model::{ModelConfig, ModelSpec, ParameterKind, UnitSpec};
+use crate::hugging_face::config_json;
+use crate::model::{ModelConfig, ModelSpec, UnitSpec};
 use lengthwise_data::ByteTokenizer;
 
 /// Bytes of a file beyond which the next unit goes to another one.
@@ -122,7 +123,11 @@ impl CheckpointWriter {
             let index = serde_json::json!({ "metadata": { "total_size": total_size }, "weight_map": weight_map });
             self.write_json("model.safetensors.index.json", &index)?;
         }
-        self.write_json("config.json", &hugging_face_config(config, context))?;
+        let mut keys = config_json(config, context, "float32");
+        for key in ["bos_token_id", "eos_token_id"] {
+            keys.insert(key.to_owned(), ByteTokenizer::END_OF_TEXT.into());
+        }
+        self.write_json("config.json", &keys.into())?;
         Ok(self.directory.publish()?)
     }
 
@@ -130,12 +135,7 @@ impl CheckpointWriter {
         let units = &self.spec.units[self.files[self.current].clone()];
         let tensors = units.iter().zip(&self.units).flat_map(|(unit, flat)| {
             unit.ranges().map(move |(parameter, range)| {
-                let shape = match parameter.kind {
-                    ParameterKind::Norm => vec![parameter.rows],
-                    ParameterKind::Matrix | ParameterKind::ResidualMatrix => {
-                        vec![parameter.rows, parameter.cols]
-                    }
-                };
+                let shape = parameter.shape();
                 let values = &flat[range];
                 (parameter.name.as_str(), Tensor { shape, values })
             })
@@ -206,36 +206,12 @@ fn files(units: &[UnitSpec], file_bytes: usize) -> Vec<Range<usize>> {
     files
 }
 
-/// The `config.json` of a LLaMA model of this shape.
-fn hugging_face_config(config: &ModelConfig, context: u64) -> serde_json::Value {
-    serde_json::json!({
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": config.vocab,
-        "hidden_size": config.hidden,
-        "intermediate_size": config.ffn,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "num_key_value_heads": config.kv_heads,
-        "head_dim": config.head_dim(),
-        "hidden_act": "silu",
-        "rms_norm_eps": config.norm_epsilon,
-        "rope_theta": config.rope_theta,
-        "max_position_embeddings": context,
-        "tie_word_embeddings": config.tied_output,
-        "attention_bias": false,
-        "mlp_bias": false,
-        "bos_token_id": ByteTokenizer::END_OF_TEXT,
-        "eos_token_id": ByteTokenizer::END_OF_TEXT,
-        "torch_dtype": "float32",
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
+    use crate::model::{Family, Rope};
 
     fn config() -> ModelConfig {
         ModelConfig {
@@ -245,9 +221,11 @@ mod tests {
             heads: 2,
             kv_heads: 1,
             ffn: 16,
-            rope_theta: 1e4,
+            head_dim: 4,
+            rope: Rope::plain(1e4),
             norm_epsilon: 1e-5,
             tied_output: true,
+            family: Family::LLAMA,
         }
     }
 

@@ -10,6 +10,7 @@ use lengthwise_tensor::TensorError;
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
+use crate::hugging_face::PretrainedError;
 use crate::model::ModelError;
 use crate::options::OptimizerError;
 use lengthwise_data::DataError;
@@ -37,6 +38,9 @@ pub enum TrainError {
     /// The corpus gives no batch.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The model to begin with can't be read.
+    #[error(transparent)]
+    Pretrained(#[from] PretrainedError),
     /// The trained model can't be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

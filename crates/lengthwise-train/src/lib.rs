@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! feed     plans every batch in background threads, several steps ahead
+//! hugging_face  models in directories: config.json and safetensors
 //! model    the decoder: shapes, parameters, one layer's forward and backward
 //! executor runs a plan on one rank: gathers, exchanges, gradients
 //! trainer  all ranks, all steps: optimiser, records, summary
@@ -14,6 +15,7 @@ mod checkpoint;
 mod error;
 mod executor;
 mod feed;
+mod hugging_face;
 pub mod memory;
 mod model;
 mod options;
@@ -31,8 +33,12 @@ pub use checkpoint::{CheckpointError, CheckpointWriter, MODEL_FILES};
 pub use error::TrainError;
 pub use executor::{Executor, MicroBatchTime, StepOutcome};
 pub use feed::{PlanFeed, PlannedBatch, Planning, PlanningCosts};
+pub use hugging_face::{ConfigError, PretrainedConfig, PretrainedError, PretrainedModel};
 pub use lengthwise_survey::{MeasuredCosts, SurveyRule};
-pub use model::{ModelConfig, ModelError, ModelSpec, ParameterKind, ParameterSpec, UnitSpec};
+pub use model::{
+    Family, ModelConfig, ModelError, ModelSpec, ParameterKind, ParameterSpec, Rope, RopeScaling,
+    SlidingWindow, UnitSpec,
+};
 pub use options::{InjectedFailure, OptimizerConfig, OptimizerError, TrainOptions};
 pub use record::{RankTime, StepRecord, TrainObserver, TrainSummary};
 pub use trainer::{check, check_longest, measure_costs, profiled_costs, train};

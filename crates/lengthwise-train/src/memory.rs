@@ -21,7 +21,7 @@ pub fn fixed_bytes(config: &ModelConfig, num_ranks: usize) -> f64 {
     let shard = spec.num_parameters().div_ceil(num_ranks) + spec.units.len();
     let one_token = token_elements(config, Degree::ONE, Activations::Recompute);
     let scratch = CpuBackend::new(Bytes(0))
-        .scratch_memory(config.head_dim(), config.vocab)
+        .scratch_memory(config.head_dim, config.vocab)
         .as_f64();
     ELEMENT * (4.0 * shard as f64 + 4.0 * spec.largest_unit() as f64 + one_token) + scratch
 }
@@ -41,10 +41,29 @@ fn token_elements(config: &ModelConfig, degree: Degree, activations: Activations
     let kv_heads = most(&|rank| shards.num_kv_heads(rank));
 
     let (hidden, ffn) = (config.hidden as f64, config.ffn as f64);
-    let queries = (query_heads * config.head_dim()) as f64;
-    let kv = (kv_heads * config.head_dim()) as f64;
-    // Beside the input: normed, context, middle, middle_normed; q, attended, lse; k, v; gate, up, activated.
-    let saved = 4.0 * hidden + 2.0 * queries + query_heads as f64 + 2.0 * kv + 3.0 * ffn;
+    let queries = (query_heads * config.head_dim) as f64;
+    let kv = (kv_heads * config.head_dim) as f64;
+    // Queries, and keys or values, of all heads for a token of one's own.
+    let (own_queries, own_kv) = (config.query_features() as f64, config.kv_features() as f64);
+    let unnormed = if config.has_qk_norms() {
+        own_queries + own_kv
+    } else {
+        0.0
+    };
+    // What was attended, once more for the tokens of one's own: the same where there is nobody to exchange it with.
+    let context = if degree == Degree::ONE {
+        0.0
+    } else {
+        own_queries
+    };
+    // Beside the input: normed, middle, middle_normed, context; q, attended, lse; k, v; gate, up, activated.
+    let saved = 3.0 * hidden
+        + context
+        + unnormed
+        + 2.0 * queries
+        + query_heads as f64
+        + 2.0 * kv
+        + 3.0 * ffn;
     // The input of every layer, and what the layers below this one saved beside theirs.
     let below = if activations.recomputes() {
         0.0
@@ -53,9 +72,13 @@ fn token_elements(config: &ModelConfig, degree: Degree, activations: Activations
     };
     let kept = config.layers as f64 * hidden + below;
     // The MLP's backward holds all that was saved, but `activated`, with the gradients of the stream and of
-    // `activated`, `gate` and `up`.
-    let mlp = saved + hidden + 2.0 * ffn;
+    // `activated`, `gate` and `up`; later those of the stream and two of `middle_normed`. The output's stage holds three
+    // of the stream too.
+    let mlp = saved + (hidden + 2.0 * ffn).max(3.0 * hidden);
     // The attention's holds normed, q, k, v, attended and lse, with their gradients on their way to tokens.
-    let attention = 4.0 * hidden + 4.0 * queries + 5.0 * kv + 2.0 * query_heads as f64;
-    kept + mlp.max(attention)
+    let attention =
+        3.0 * hidden + own_queries + unnormed + 4.0 * queries + 5.0 * kv + 2.0 * query_heads as f64;
+    // Behind it, the gradients of normed from queries, keys and values come beside that of the stream.
+    let projections = 5.0 * hidden + own_queries + 2.0 * own_kv;
+    kept + mlp.max(attention).max(projections)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lengthwise_comm::Emulation;
@@ -10,7 +11,7 @@ use lengthwise_core::{Activations, Cluster, Degree, Rank, StrategyKind, Tokens};
 use lengthwise_cost::{RefinementRule, StepModel};
 use thiserror::Error;
 
-use crate::ModelConfig;
+use crate::{ModelConfig, PretrainedModel};
 
 /// The optimiser and its schedule: AdamW, warm-up, cosine decay, clipping.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +94,8 @@ pub struct OptimizerError {
 pub struct TrainOptions {
     /// The decoder.
     pub model: ModelConfig,
+    /// The model of this shape that training goes on from; `None` for random parameters.
+    pub pretrained: Option<Arc<PretrainedModel>>,
     /// The optimiser.
     pub optimizer: OptimizerConfig,
     /// One rank a device.

@@ -25,7 +25,7 @@ pub fn scattered_bytes(config: &ModelConfig) -> Bytes {
 pub fn exchanged_bytes_per_token(config: &ModelConfig, activations: Activations) -> f64 {
     let heads = 2 * config.heads + 2 * config.kv_heads;
     let passes = if activations.recomputes() { 3 } else { 2 };
-    (ELEMENT * passes * config.layers * heads * config.head_dim()) as f64
+    (ELEMENT * passes * config.layers * heads * config.head_dim) as f64
 }
 
 fn unit_bytes(
@@ -42,6 +42,7 @@ fn unit_bytes(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Family, Rope};
 
     #[test]
     fn units_count_as_often_as_they_travel() {
@@ -52,9 +53,11 @@ mod tests {
             heads: 2,
             kv_heads: 1,
             ffn: 3,
-            rope_theta: 1e4,
+            head_dim: 4,
+            rope: Rope::plain(1e4),
             norm_epsilon: 1e-5,
             tied_output: true,
+            family: Family::LLAMA,
         };
         // Queries and output 8 x 8, keys and values 8 x 4, three of 8 x 3, two norms.
         let layer = 2 * 64 + 2 * 32 + 3 * 24 + 2 * 8;

@@ -15,7 +15,7 @@ use common::{batch, on_ranks, plan, tiny_model};
 use lengthwise_comm::{Communicator, ReduceOp};
 use lengthwise_core::{Activations, Bytes, Plan, Rank};
 use lengthwise_data::TokenBatch;
-use lengthwise_train::{CheckpointWriter, Executor, ModelConfig, ModelSpec, OptimizerConfig};
+use lengthwise_train::{CheckpointWriter, Executor, ModelConfig, ModelSpec, OptimizerConfig, Rope};
 
 const STEPS: u64 = 40;
 
@@ -28,7 +28,7 @@ const LOGIT_TOLERANCE: f64 = 1e-4;
 /// Figures that no default is, so that those of the file count.
 fn config(tied_output: bool) -> ModelConfig {
     ModelConfig {
-        rope_theta: 20.0,
+        rope: Rope::plain(20.0),
         norm_epsilon: 0.05,
         ..tiny_model(8, 2, tied_output)
     }

@@ -56,6 +56,7 @@ fn options(num_ranks: u32, steps: u64, nic_bandwidth: f64) -> TrainOptions {
     let emulation = emulation(num_ranks, 1e9, nic_bandwidth);
     TrainOptions {
         model: tiny_model(8, 4, true),
+        pretrained: None,
         optimizer: OptimizerConfig {
             learning_rate: 1e-2,
             min_learning_rate: 1e-3,

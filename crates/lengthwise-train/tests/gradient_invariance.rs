@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{batch, gradients, plan, tiny_model};
+use common::{batch, gradients, plan, tiny_model, variants};
 use lengthwise_core::{
     Activations, Degree, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy,
 };
@@ -134,6 +134,26 @@ fn keeping_activations_gives_the_gradient_of_recomputing_them() {
     let micro_batches: [&[(u32, &[u32])]; 2] =
         [&[(3, &[4, 0]), (1, &[1])], &[(2, &[2, 3]), (2, &[5, 6])]];
     assert_same_gradients(&config, 4, &plan(&micro_batches, Activations::Keep), &batch);
+}
+
+#[test]
+fn the_gradient_of_every_family_does_not_depend_on_the_plan() {
+    for (name, config) in variants() {
+        let batch = batch(&SEQ_LENS, config.vocab);
+        for (num_ranks, micro_batches) in [
+            (2, &[&[(2, &[0, 1, 2, 3, 4, 5, 6][..])][..]][..]),
+            (3, &[&[(3, &[4, 0])], &[(2, &[1, 2]), (1, &[3, 5, 6])]]),
+            (4, &[&[(4, &[2, 4])], &[(1, &[6]), (3, &[0, 1, 3, 5])]]),
+        ] {
+            for activations in [Activations::Keep, Activations::Recompute] {
+                let plan = plan(micro_batches, activations);
+                std::panic::catch_unwind(|| {
+                    assert_same_gradients(&config, num_ranks, &plan, &batch)
+                })
+                .unwrap_or_else(|_| panic!("of {name}"));
+            }
+        }
+    }
 }
 
 #[test]

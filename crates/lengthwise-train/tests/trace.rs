@@ -18,6 +18,7 @@ fn options(num_ranks: u32) -> TrainOptions {
     let device = Device::new(Bytes::from_mib(64), Speed::NOMINAL);
     TrainOptions {
         model: tiny_model(8, 4, false),
+        pretrained: None,
         optimizer: OptimizerConfig {
             learning_rate: 1e-2,
             min_learning_rate: 1e-3,

@@ -30,6 +30,7 @@ const LENS: [u64; 6] = [200, 3, 50, 17, 80, 1];
 fn options(num_ranks: u32) -> TrainOptions {
     TrainOptions {
         model: tiny_model(8, 4, true),
+        pretrained: None,
         optimizer: OptimizerConfig {
             learning_rate: 1e-2,
             min_learning_rate: 1e-3,

@@ -2,7 +2,7 @@
 
 use super::vectorise::{Vectors, vectorised};
 use super::{CpuBackend, CpuTensor, Result};
-use crate::Tensor;
+use crate::{Rotation, Tensor};
 
 /// Which way a pair of features turns: forwards by its angle, or back in the gradient.
 #[derive(Clone, Copy)]
@@ -16,16 +16,12 @@ pub(super) fn rotate(
     operation: &'static str,
     x: &mut CpuTensor,
     positions: &[u32],
-    head_dim: usize,
-    theta: f32,
+    rotation: &Rotation,
     direction: Direction,
 ) -> Result<()> {
     assert_eq!(x.rows(), positions.len(), "positions of {x:?}");
-    assert!(
-        head_dim > 0 && head_dim.is_multiple_of(2),
-        "rotary embedding of an odd head size {head_dim}"
-    );
-    let cols = x.cols();
+    let (cols, head_dim) = (x.cols(), rotation.head_dim());
+    assert!(head_dim > 0, "rotary embedding of heads without features");
     assert!(
         cols.is_multiple_of(head_dim),
         "{cols} features are no whole number of heads of {head_dim}"
@@ -34,7 +30,7 @@ pub(super) fn rotate(
     if cols == 0 {
         return Ok(());
     }
-    let mut angles = Angles::new(head_dim, theta);
+    let mut angles = Angles::new(rotation);
     for (row, &position) in elements.chunks_exact_mut(cols).zip(positions) {
         angles.move_to(backend.vectors, position);
         rotate_row(backend.vectors, row, &angles, direction);
@@ -49,6 +45,8 @@ pub(super) fn rotate(
 struct Angles {
     position: u32,
     frequency: Vec<f64>,
+    /// Factor on both.
+    scale: f64,
     step_cos: Vec<f64>,
     step_sin: Vec<f64>,
     cos: Vec<f64>,
@@ -59,19 +57,18 @@ struct Angles {
 
 impl Angles {
     /// At position 0. Its few vectors of `head_dim / 2` numbers are not counted as device memory.
-    fn new(head_dim: usize, theta: f32) -> Self {
-        let pairs = head_dim / 2;
-        let frequency: Vec<f64> = (0..pairs)
-            .map(|i| f64::from(theta).powf(-2.0 * i as f64 / head_dim as f64))
-            .collect();
+    fn new(rotation: &Rotation) -> Self {
+        let frequency = rotation.frequencies.clone();
+        let pairs = frequency.len();
         Self {
             position: 0,
+            scale: rotation.scale,
             step_cos: frequency.iter().map(|f| f.cos()).collect(),
             step_sin: frequency.iter().map(|f| f.sin()).collect(),
             frequency,
             cos: vec![1.0; pairs],
             sin: vec![0.0; pairs],
-            cos_f32: vec![1.0; pairs],
+            cos_f32: vec![rotation.scale as f32; pairs],
             sin_f32: vec![0.0; pairs],
         }
     }
@@ -90,10 +87,10 @@ impl Angles {
         }
         self.position = position;
         for (to, from) in self.cos_f32.iter_mut().zip(&self.cos) {
-            *to = *from as f32;
+            *to = (*from * self.scale) as f32;
         }
         for (to, from) in self.sin_f32.iter_mut().zip(&self.sin) {
-            *to = *from as f32;
+            *to = (*from * self.scale) as f32;
         }
     }
 }

@@ -27,7 +27,7 @@ struct Row {
     token: usize,
 }
 
-/// For every head and token: the probabilities of the keys from its sequence's start on, and the log-sum-exp. One row at a
+/// For every head and token: the probabilities of the keys from the first it sees on, and the log-sum-exp. One row at a
 /// time: all of a long sequence are more than memory holds.
 fn rows<'a>(
     q: &'a [f64],
@@ -37,11 +37,12 @@ fn rows<'a>(
     let (heads, dim) = (layout.num_heads(), layout.head_dim);
     let (q_cols, kv_cols) = (heads * dim, layout.num_kv_heads * dim);
     let places = layout.sequences.iter().flat_map(move |sequence| {
-        let start = sequence.start;
         (0..heads).flat_map(move |head| {
-            sequence
-                .clone()
-                .map(move |token| (head, Row { start, token }))
+            sequence.clone().map(move |token| {
+                let seen = layout.window.unwrap_or(usize::MAX).min(token + 1);
+                let start = sequence.start.max(token + 1 - seen);
+                (head, Row { start, token })
+            })
         })
     });
     places.map(move |(head, row)| {
@@ -110,6 +111,7 @@ fn layout(
         kv_head_of,
         num_kv_heads,
         head_dim,
+        window: None,
     }
 }
 
@@ -118,10 +120,19 @@ fn layouts(
     lengths: impl Strategy<Value = Vec<usize>>,
     max_head_dim: usize,
 ) -> impl Strategy<Value = AttentionLayout> {
-    (1usize..4, 1..=max_head_dim, lengths).prop_flat_map(|(num_kv_heads, head_dim, lengths)| {
-        prop::collection::vec(0..num_kv_heads, 0..5)
-            .prop_map(move |map| layout(&lengths, map, num_kv_heads, head_dim))
-    })
+    let window = prop_oneof![
+        Just(None),
+        (1usize..300).prop_map(Some),
+        (1usize..20).prop_map(Some)
+    ];
+    (1usize..4, 1..=max_head_dim, lengths, window).prop_flat_map(
+        |(num_kv_heads, head_dim, lengths, window)| {
+            prop::collection::vec(0..num_kv_heads, 0..5).prop_map(move |map| AttentionLayout {
+                window,
+                ..layout(&lengths, map, num_kv_heads, head_dim)
+            })
+        },
+    )
 }
 
 /// With vectors of every width that the machine has.

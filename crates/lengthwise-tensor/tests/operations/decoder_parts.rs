@@ -1,4 +1,4 @@
-use lengthwise_tensor::Backend;
+use lengthwise_tensor::{Backend, Rotation};
 use proptest::prelude::*;
 
 use crate::reference::{assert_close, device, finite_differences, random_tensor};
@@ -22,17 +22,17 @@ fn swiglu(gate: &[f64], up: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-fn rope(x: &[f64], positions: &[u32], heads: usize, head_dim: usize, theta: f32) -> Vec<f64> {
+fn rope(x: &[f64], positions: &[u32], heads: usize, rotation: &Rotation) -> Vec<f64> {
     let mut y = x.to_vec();
+    let (head_dim, scale) = (rotation.head_dim(), rotation.scale);
     let half = head_dim / 2;
     for (row, &position) in positions.iter().enumerate() {
         for head in 0..heads {
             for i in 0..half {
-                let angle =
-                    f64::from(position) * f64::from(theta).powf(-2.0 * i as f64 / head_dim as f64);
+                let angle = f64::from(position) * rotation.frequencies[i];
                 let at = (row * heads + head) * head_dim + i;
-                y[at] = x[at] * angle.cos() - x[at + half] * angle.sin();
-                y[at + half] = x[at + half] * angle.cos() + x[at] * angle.sin();
+                y[at] = scale * (x[at] * angle.cos() - x[at + half] * angle.sin());
+                y[at + half] = scale * (x[at + half] * angle.cos() + x[at] * angle.sin());
             }
         }
     }
@@ -75,19 +75,21 @@ proptest! {
     #[test]
     fn rope_matches_and_its_backward_is_its_inverse(
         lengths in prop::collection::vec((0u32..200_000, 1u32..20), 0..4),
-        heads in 0usize..4, half in 1usize..20, seed: u64,
+        heads in 0usize..4, half in 1usize..20, scale in 0.5f64..2.0, seed: u64,
     ) {
         let device = device();
         let positions: Vec<u32> = lengths.iter().flat_map(|&(start, len)| start..start + len).collect();
-        let (rows, head_dim, theta) = (positions.len(), 2 * half, 10_000.0);
+        let (rows, head_dim) = (positions.len(), 2 * half);
+        let rotation = Rotation { scale, ..Rotation::plain(head_dim, 10_000.0) };
         let (x, x64) = random_tensor(&device, seed, rows, heads * head_dim);
         let mut y = x.clone();
-        device.rope(&mut y, &positions, head_dim, theta).unwrap();
-        let expected = rope(&x64, &positions, heads, head_dim, theta);
+        device.rope(&mut y, &positions, &rotation).unwrap();
+        let expected = rope(&x64, &positions, heads, &rotation);
         assert_close("y", &y, rows, heads * head_dim, &expected);
-        // A rotation is orthogonal: its gradient is its inverse.
-        device.rope_backward(&mut y, &positions, head_dim, theta).unwrap();
-        assert_close("x", &y, rows, heads * head_dim, &x64);
+        // A rotation is orthogonal: its gradient is its inverse, but for the factor, which comes twice.
+        device.rope_backward(&mut y, &positions, &rotation).unwrap();
+        let scaled: Vec<f64> = x64.iter().map(|x| scale * scale * x).collect();
+        assert_close("x", &y, rows, heads * head_dim, &scaled);
         assert_close("the shared input", &x, rows, heads * head_dim, &x64);
     }
 
@@ -119,8 +121,9 @@ fn rope_stays_exact_over_a_long_sequence() {
     let device = device();
     let positions: Vec<u32> = (0..131_072).collect();
     let (mut x, x64) = random_tensor(&device, 3, positions.len(), 8);
-    device.rope(&mut x, &positions, 8, 500_000.0).unwrap();
-    let expected = rope(&x64, &positions, 1, 8, 500_000.0);
+    let rotation = Rotation::plain(8, 500_000.0);
+    device.rope(&mut x, &positions, &rotation).unwrap();
+    let expected = rope(&x64, &positions, 1, &rotation);
     assert_close("y", &x, positions.len(), 8, &expected);
 }
 

@@ -23,6 +23,28 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn a_bias_is_added_to_every_row_and_its_gradient_is_their_sum(
+        rows in 0usize..40, cols in 0usize..40, seed: u64,
+    ) {
+        let device = device();
+        let (x, x64) = random_tensor(&device, seed, rows, cols);
+        let (bias, bias64) = random_tensor(&device, seed ^ 1, cols, 1);
+        let mut y = x.clone();
+        device.add_bias(&mut y, &bias).unwrap();
+        let at = |index: usize| index % cols;
+        let expected: Vec<f64> = (0..rows * cols).map(|i| x64[i] + bias64[at(i)]).collect();
+        assert_close("y", &y, rows, cols, &expected);
+        assert_close("the shared input", &x, rows, cols, &x64);
+        let mut sum = vec![0.0; cols];
+        for (index, x) in x64.iter().enumerate() {
+            sum[at(index)] += x;
+        }
+        assert_close("d_bias", &device.bias_backward(&x).unwrap(), cols, 1, &sum);
+    }
+}
+
 #[test]
 fn products_larger_than_a_cache_match_the_naive_product() {
     let device = device();

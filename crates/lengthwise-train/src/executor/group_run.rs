@@ -8,7 +8,7 @@ use super::stage::Stage;
 use super::work::RankWork;
 use crate::TrainError;
 use crate::model::exchange::TensorOf;
-use crate::model::layer::{self, SavedLayer};
+use crate::model::layer::{self, Layer, SavedLayer};
 use crate::model::{LayerParameters, ModelConfig, ModelSpec};
 use crate::timeline::Timeline;
 
@@ -83,7 +83,7 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
                 let parameters = self.layer_parameters(index, &parameters[0]);
                 let input = self.take_stream();
                 let kept_input = self.work.recompute.then(|| input.clone());
-                let (output, saved) = self.layer_forward(&parameters, input)?;
+                let (output, saved) = layer::forward(self.layer(index), &parameters, input)?;
                 self.kept.push(match kept_input {
                     Some(input) => Kept::Input(input),
                     None => Kept::All(saved),
@@ -107,22 +107,15 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
                     Some(Kept::All(saved)) => saved,
                     Some(Kept::Input(input)) => {
                         self.timeline.turn_to_pass(Pass::Recompute);
-                        let saved = self.layer_forward(&parameters, input)?.1;
+                        let saved = layer::forward(self.layer(index), &parameters, input)?.1;
                         self.timeline.turn_to_pass(Pass::Backward);
                         saved
                     }
                     None => unreachable!("a layer's forward comes before its backward"),
                 };
                 let d_output = self.take_stream();
-                let (d_input, d_parameters) = layer::backward(
-                    self.config,
-                    &self.group,
-                    &self.work.tokens,
-                    &parameters,
-                    saved,
-                    d_output,
-                    self.timeline,
-                )?;
+                let (d_input, d_parameters) =
+                    layer::backward(self.layer(index), &parameters, saved, d_output)?;
                 self.stream = Some(d_input);
                 Ok(vec![d_parameters.into_flat(self.backend())?])
             }
@@ -150,12 +143,12 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
             _ => unreachable!("the output is tied to the embedding or has a projection of its own"),
         };
         let x = self.take_stream();
-        let normed = backend.rms_norm(&x, norm, self.config.norm_epsilon)?;
+        let epsilon = self.config.norm_epsilon as f32;
+        let normed = backend.rms_norm(&x, norm, epsilon)?;
         let loss =
             backend.linear_cross_entropy(&normed, &projection, &self.work.targets, self.scale)?;
         drop((normed, projection));
-        let (d_x, d_norm) =
-            backend.rms_norm_backward(&x, norm, self.config.norm_epsilon, &loss.d_input)?;
+        let (d_x, d_norm) = backend.rms_norm_backward(&x, norm, epsilon, &loss.d_input)?;
         self.loss_sum = loss.loss_sum;
         self.stream = Some(d_x);
         Ok(if parameters.len() == 1 {
@@ -165,24 +158,20 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
         })
     }
 
-    fn layer_forward(
-        &self,
-        parameters: &LayerParameters<TensorOf<C>>,
-        input: TensorOf<C>,
-    ) -> Result<(TensorOf<C>, SavedLayer<TensorOf<C>>), TrainError> {
-        layer::forward(
-            self.config,
-            &self.group,
-            &self.work.tokens,
-            parameters,
-            input,
-            self.timeline,
-        )
+    fn layer(&self, index: usize) -> Layer<'_, C> {
+        Layer {
+            config: self.config,
+            group: &self.group,
+            tokens: &self.work.tokens,
+            index,
+            timeline: self.timeline,
+        }
     }
 
     fn layer_parameters(&self, index: usize, flat: &TensorOf<C>) -> LayerParameters<TensorOf<C>> {
         LayerParameters::from_flat(
             self.backend(),
+            self.config,
             &self.spec.units[ModelSpec::layer(index)],
             flat,
         )

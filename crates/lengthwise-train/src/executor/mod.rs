@@ -7,13 +7,17 @@ mod shard;
 mod stage;
 mod work;
 
+use std::ops::Range;
+
 use lengthwise_comm::{Communicator, PendingGather, ReduceOp};
 use lengthwise_core::{Activity, GroupLoad, MicroBatch, Plan, Rank, Tokens};
 use lengthwise_outputs::{NewDirectory, Saved};
 use lengthwise_tensor::{AdamW, Backend};
 
 use crate::checkpoint::{CheckpointError, CheckpointWriter};
-use crate::model::{ModelConfig, ModelSpec};
+use crate::hugging_face::PretrainedModel;
+use crate::model::init::initial_elements;
+use crate::model::{ModelConfig, ModelSpec, UnitSpec};
 use crate::stopwatch::Stopwatch;
 use crate::timeline::Timeline;
 use crate::{OptimizerConfig, TrainError, schedule};
@@ -54,14 +58,37 @@ impl<C: Communicator> Executor<C> {
     ///
     /// The shard does not fit the device.
     pub fn new(config: ModelConfig, world: C, seed: u64) -> Result<Self, TrainError> {
+        let layers = config.layers;
+        Self::with_elements(config, world, |index, unit, range| {
+            Ok(initial_elements(index, unit, layers, seed, range))
+        })
+    }
+
+    /// The executor of this rank with the parameters of a model that is read; the rank reads its shard of them.
+    ///
+    /// # Errors
+    ///
+    /// The shard can't be read any more, or does not fit the device.
+    pub fn pretrained(model: &PretrainedModel, world: C) -> Result<Self, TrainError> {
+        let config = model.config().model.clone();
+        Self::with_elements(config, world, |_, unit, range| {
+            Ok(model.elements(unit, range)?)
+        })
+    }
+
+    fn with_elements(
+        config: ModelConfig,
+        world: C,
+        elements: impl Fn(usize, &UnitSpec, Range<usize>) -> Result<Vec<f32>, TrainError>,
+    ) -> Result<Self, TrainError> {
         let spec = ModelSpec::new(&config);
         let stages = stages(&spec, config.tied_output);
-        let parameters = ShardedParameters::initial(
+        let parameters = ShardedParameters::new(
             world.backend().clone(),
             spec,
             world.rank().index(),
             world.size(),
-            seed,
+            elements,
         )?;
         Ok(Executor {
             config,

@@ -6,7 +6,6 @@ use lengthwise_tensor::{AdamW, Backend, Tensor};
 
 use crate::TrainError;
 use crate::model::exchange::part;
-use crate::model::init::initial_elements;
 use crate::model::{ModelSpec, UnitSpec};
 
 /// A run of a rank's shard whose elements are all treated alike by the optimiser.
@@ -39,19 +38,18 @@ pub struct ShardedParameters<B: Backend> {
 }
 
 impl<B: Backend> ShardedParameters<B> {
-    /// The initial parameters that `rank` of `num_ranks` keeps.
-    pub fn initial(
+    /// The parameters that `rank` of `num_ranks` keeps; `elements` gives those of a range of a unit's flat vector.
+    pub fn new(
         backend: B,
         spec: ModelSpec,
         rank: usize,
         num_ranks: usize,
-        seed: u64,
+        elements: impl Fn(usize, &UnitSpec, Range<usize>) -> Result<Vec<f32>, TrainError>,
     ) -> Result<Self, TrainError> {
-        let layers = spec.units.len() - 2;
         let units = spec.units.iter().enumerate().map(|(index, unit)| {
             let shard = part(unit.num_elements(), num_ranks, rank);
             let part = |range: Range<usize>, decays| {
-                let elements = initial_elements(index, unit, layers, seed, range.clone());
+                let elements = elements(index, unit, range.clone())?;
                 Ok::<_, TrainError>(ShardPart {
                     parameter: backend.from_slice(range.len(), 1, &elements)?,
                     first_moment: backend.zeros(range.len(), 1)?,

@@ -38,17 +38,26 @@ impl RankWork {
         }
         let shards = Shards::new(config, group.ranks.len(), end);
         let mine = shards.tokens(group_rank.index());
+        let attention = AttentionLayout {
+            sequences: packed.clone(),
+            kv_head_of: shards.kv_head_of(group_rank.index()),
+            num_kv_heads: shards.num_kv_heads(group_rank.index()),
+            head_dim: config.head_dim,
+            window: None,
+        };
+        let window = (0..config.layers).find_map(|layer| config.window(layer));
+        let windowed = window.map(|window| AttentionLayout {
+            window: Some(window),
+            ..attention.clone()
+        });
         let mut work = RankWork {
             ids: Vec::with_capacity(mine.len()),
             targets: Vec::with_capacity(mine.len()),
             tokens: GroupTokens {
                 positions: Vec::with_capacity(mine.len()),
-                attention: AttentionLayout {
-                    sequences: packed.clone(),
-                    kv_head_of: shards.kv_head_of(group_rank.index()),
-                    num_kv_heads: shards.num_kv_heads(group_rank.index()),
-                    head_dim: config.head_dim(),
-                },
+                rotation: config.rope.rotation(config.head_dim),
+                attention,
+                windowed,
                 shards,
             },
             recompute: group.strategy.activations().recomputes(),

@@ -61,7 +61,7 @@ impl Shards {
             query_heads,
             kv_heads,
             tokens,
-            head_dim: config.head_dim(),
+            head_dim: config.head_dim,
             queries_per_kv,
         }
     }
@@ -186,6 +186,7 @@ impl Shards {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Family, Rope};
 
     fn shards(heads: usize, kv_heads: usize, degree: usize, num_tokens: usize) -> Shards {
         let config = ModelConfig {
@@ -195,9 +196,11 @@ mod tests {
             heads,
             kv_heads,
             ffn: 1,
-            rope_theta: 1.0,
+            head_dim: 2,
+            rope: Rope::plain(1.0),
             norm_epsilon: 1.0,
             tied_output: false,
+            family: Family::LLAMA,
         };
         Shards::new(&config, degree, num_tokens)
     }

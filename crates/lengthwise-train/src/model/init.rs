@@ -29,6 +29,7 @@ pub fn initial_elements(
         }
         match parameter.kind {
             ParameterKind::Norm => elements.extend(part.map(|_| 1.0)),
+            ParameterKind::Bias => elements.extend(part.map(|_| 0.0)),
             ParameterKind::Matrix => {
                 normal(seed, unit_index, part, STANDARD_DEVIATION, &mut elements)
             }
@@ -65,7 +66,7 @@ fn unit_interval(word: u32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ModelConfig, ModelSpec};
+    use crate::model::{Family, ModelConfig, ModelSpec, Rope};
 
     #[test]
     fn shards_of_any_size_join_to_the_same_parameters() {
@@ -76,9 +77,11 @@ mod tests {
             heads: 2,
             kv_heads: 1,
             ffn: 24,
-            rope_theta: 1e4,
+            head_dim: 8,
+            rope: Rope::plain(1e4),
             norm_epsilon: 1e-5,
             tied_output: false,
+            family: Family::LLAMA,
         };
         let spec = ModelSpec::new(&config);
         for (index, unit) in spec.units.iter().enumerate() {

@@ -5,6 +5,8 @@ pub(crate) mod exchange;
 pub(crate) mod init;
 pub(crate) mod layer;
 mod parameters;
+mod rope;
 
-pub use config::{ModelConfig, ModelError};
+pub use config::{Family, ModelConfig, ModelError, SlidingWindow};
 pub use parameters::{LayerParameters, ModelSpec, ParameterKind, ParameterSpec, UnitSpec};
+pub use rope::{Rope, RopeScaling};

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! embedding   table
-//! layer 0..   wq wk wv wo gate up down | attention_norm mlp_norm
+//! layer 0..   wq wk wv wo gate up down | attention_norm mlp_norm, and norms of heads and biases where there are some
 //! output      projection (unless tied) | norm
 //! ```
 //!
-//! A unit is one flat vector, its matrices before the bar and its norm weights behind it, so that what decays
-//! is a prefix.
+//! A unit is one flat vector, its matrices before the bar and its norm weights and biases behind it, so that what
+//! decays is a prefix.
 
 use std::ops::Range;
 
@@ -20,9 +20,9 @@ use super::ModelConfig;
 pub struct ParameterSpec {
     /// Its name, as in Hugging Face's LLaMA checkpoints.
     pub name: String,
-    /// Rows: output features of a matrix, elements of a norm weight.
+    /// Rows: output features of a matrix, elements of a norm weight or bias.
     pub rows: usize,
-    /// Columns: input features of a matrix, 1 for a norm weight.
+    /// Columns: input features of a matrix, 1 for a norm weight or bias.
     pub cols: usize,
     /// How it starts, and whether it decays.
     pub kind: ParameterKind,
@@ -37,12 +37,22 @@ pub enum ParameterKind {
     ResidualMatrix,
     /// A norm weight: starts at one, never decays.
     Norm,
+    /// A bias: starts at zero, never decays.
+    Bias,
 }
 
 impl ParameterKind {
     /// Whether weight decay applies.
     pub fn decays(self) -> bool {
-        self != ParameterKind::Norm
+        self.is_matrix()
+    }
+
+    /// Whether it is stored with two dimensions; with one otherwise.
+    pub fn is_matrix(self) -> bool {
+        match self {
+            ParameterKind::Matrix | ParameterKind::ResidualMatrix => true,
+            ParameterKind::Norm | ParameterKind::Bias => false,
+        }
     }
 }
 
@@ -59,6 +69,15 @@ impl ParameterSpec {
     /// How many elements it has.
     pub fn num_elements(&self) -> usize {
         self.rows * self.cols
+    }
+
+    /// The dimensions it is stored with.
+    pub fn shape(&self) -> Vec<usize> {
+        if self.kind.is_matrix() {
+            vec![self.rows, self.cols]
+        } else {
+            vec![self.rows]
+        }
     }
 }
 
@@ -116,10 +135,9 @@ pub struct ModelSpec {
 impl ModelSpec {
     /// The units of a model of this shape.
     pub fn new(config: &ModelConfig) -> Self {
-        use ParameterKind::{Matrix, Norm, ResidualMatrix};
+        use ParameterKind::{Matrix, Norm};
         let spec = ParameterSpec::new;
-        let (hidden, ffn) = (config.hidden, config.ffn);
-        let kv = config.kv_heads * config.head_dim();
+        let hidden = config.hidden;
 
         let table = spec(
             "model.embed_tokens.weight".to_owned(),
@@ -131,20 +149,8 @@ impl ModelSpec {
             parameters: vec![table],
         }];
         for layer in 0..config.layers {
-            let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
-            units.push(UnitSpec {
-                parameters: vec![
-                    spec(name("self_attn.q_proj"), hidden, hidden, Matrix),
-                    spec(name("self_attn.k_proj"), kv, hidden, Matrix),
-                    spec(name("self_attn.v_proj"), kv, hidden, Matrix),
-                    spec(name("self_attn.o_proj"), hidden, hidden, ResidualMatrix),
-                    spec(name("mlp.gate_proj"), ffn, hidden, Matrix),
-                    spec(name("mlp.up_proj"), ffn, hidden, Matrix),
-                    spec(name("mlp.down_proj"), hidden, ffn, ResidualMatrix),
-                    spec(name("input_layernorm"), hidden, 1, Norm),
-                    spec(name("post_attention_layernorm"), hidden, 1, Norm),
-                ],
-            });
+            let parameters = LayerParameters::specs(config, layer).into_parts();
+            units.push(UnitSpec { parameters });
         }
         let mut output = Vec::new();
         if !config.tied_output {
@@ -209,29 +215,68 @@ pub struct LayerParameters<T> {
     pub attention_norm: T,
     /// `[hidden, 1]`
     pub mlp_norm: T,
+    /// Of each head's queries and keys, `[head_dim, 1]`.
+    pub qk_norms: Option<[T; 2]>,
+    /// Of queries, keys and values, `[features, 1]`.
+    pub qkv_biases: Option<[T; 3]>,
+    /// Behind attention, `[hidden, 1]`.
+    pub wo_bias: Option<T>,
+    /// Of gate and up, `[ffn, 1]`, and of down, `[hidden, 1]`.
+    pub mlp_biases: Option<[T; 3]>,
 }
 
-impl<T: Clone> LayerParameters<T> {
-    /// The parameters of a layer's unit as views of its gathered flat vector.
-    pub fn from_flat<B: Backend<Tensor = T>>(backend: &B, unit: &UnitSpec, flat: &T) -> Self {
-        let views = unit.views(backend, flat);
-        let [wq, wk, wv, wo, gate, up, down, attention_norm, mlp_norm] = <[T; 9]>::try_from(views)
-            .unwrap_or_else(|_| unreachable!("a layer's unit has nine parameters"));
+impl LayerParameters<ParameterSpec> {
+    /// Those that a layer has.
+    fn specs(config: &ModelConfig, layer: usize) -> Self {
+        use ParameterKind::{Bias, Matrix, Norm, ResidualMatrix};
+        let (hidden, ffn) = (config.hidden, config.ffn);
+        let (queries, kv) = (config.query_features(), config.kv_features());
+        let spec = |part: &str, rows, cols, kind| {
+            let name = format!("model.layers.{layer}.{part}.weight");
+            ParameterSpec::new(name, rows, cols, kind)
+        };
+        let bias = |part: &str, rows| {
+            let name = format!("model.layers.{layer}.{part}.bias");
+            ParameterSpec::new(name, rows, 1, Bias)
+        };
         LayerParameters {
-            wq,
-            wk,
-            wv,
-            wo,
-            gate,
-            up,
-            down,
-            attention_norm,
-            mlp_norm,
+            wq: spec("self_attn.q_proj", queries, hidden, Matrix),
+            wk: spec("self_attn.k_proj", kv, hidden, Matrix),
+            wv: spec("self_attn.v_proj", kv, hidden, Matrix),
+            wo: spec("self_attn.o_proj", hidden, queries, ResidualMatrix),
+            gate: spec("mlp.gate_proj", ffn, hidden, Matrix),
+            up: spec("mlp.up_proj", ffn, hidden, Matrix),
+            down: spec("mlp.down_proj", hidden, ffn, ResidualMatrix),
+            attention_norm: spec("input_layernorm", hidden, 1, Norm),
+            mlp_norm: spec("post_attention_layernorm", hidden, 1, Norm),
+            qk_norms: config.has_qk_norms().then(|| {
+                ["self_attn.q_norm", "self_attn.k_norm"]
+                    .map(|part| spec(part, config.head_dim, 1, Norm))
+            }),
+            qkv_biases: config.has_qkv_biases().then(|| {
+                [
+                    bias("self_attn.q_proj", queries),
+                    bias("self_attn.k_proj", kv),
+                    bias("self_attn.v_proj", kv),
+                ]
+            }),
+            wo_bias: config
+                .has_attention_output_bias()
+                .then(|| bias("self_attn.o_proj", hidden)),
+            mlp_biases: config.has_mlp_biases().then(|| {
+                [
+                    bias("mlp.gate_proj", ffn),
+                    bias("mlp.up_proj", ffn),
+                    bias("mlp.down_proj", hidden),
+                ]
+            }),
         }
     }
+}
 
-    /// One flat vector in the order of the unit.
-    pub fn into_flat<B: Backend<Tensor = T>>(self, backend: &B) -> Result<T, TensorError> {
+impl<T> LayerParameters<T> {
+    /// All of them, in the order of the unit.
+    fn into_parts(self) -> Vec<T> {
         let LayerParameters {
             wq,
             wk,
@@ -242,7 +287,55 @@ impl<T: Clone> LayerParameters<T> {
             down,
             attention_norm,
             mlp_norm,
+            qk_norms,
+            qkv_biases,
+            wo_bias,
+            mlp_biases,
         } = self;
-        backend.concat_flat(&[wq, wk, wv, wo, gate, up, down, attention_norm, mlp_norm])
+        let mut parts = vec![wq, wk, wv, wo, gate, up, down, attention_norm, mlp_norm];
+        parts.extend(qk_norms.into_iter().flatten());
+        parts.extend(qkv_biases.into_iter().flatten());
+        parts.extend(wo_bias);
+        parts.extend(mlp_biases.into_iter().flatten());
+        parts
+    }
+
+    /// From all of them, in the order of the unit.
+    fn from_parts(config: &ModelConfig, parts: impl IntoIterator<Item = T>) -> Self {
+        let mut parts = parts.into_iter();
+        let mut next = || {
+            let part = parts.next();
+            part.unwrap_or_else(|| unreachable!("a layer's unit has what its config says"))
+        };
+        LayerParameters {
+            wq: next(),
+            wk: next(),
+            wv: next(),
+            wo: next(),
+            gate: next(),
+            up: next(),
+            down: next(),
+            attention_norm: next(),
+            mlp_norm: next(),
+            qk_norms: config.has_qk_norms().then(|| [next(), next()]),
+            qkv_biases: config.has_qkv_biases().then(|| [next(), next(), next()]),
+            wo_bias: config.has_attention_output_bias().then(&mut next),
+            mlp_biases: config.has_mlp_biases().then(|| [next(), next(), next()]),
+        }
+    }
+
+    /// The parameters of a layer's unit as views of its gathered flat vector.
+    pub fn from_flat<B: Backend<Tensor = T>>(
+        backend: &B,
+        config: &ModelConfig,
+        unit: &UnitSpec,
+        flat: &T,
+    ) -> Self {
+        Self::from_parts(config, unit.views(backend, flat))
+    }
+
+    /// One flat vector in the order of the unit.
+    pub fn into_flat<B: Backend<Tensor = T>>(self, backend: &B) -> Result<T, TensorError> {
+        backend.concat_flat(&self.into_parts())
     }
 }

@@ -48,7 +48,10 @@ where
         let options = self.options;
         let timeline = self.timeline(&world);
         let world = Timed::new(world, timeline.clone());
-        let executor = Executor::new(options.model.clone(), world.clone(), options.seed)?;
+        let executor = match &options.pretrained {
+            Some(model) => Executor::pretrained(model, world.clone())?,
+            None => Executor::new(options.model.clone(), world.clone(), options.seed)?,
+        };
         let mut executor = executor.with_timeline(timeline.clone());
         let is_first = world.rank() == Rank(0);
         let rule = options.refinement.filter(|_| is_first);

@@ -1,4 +1,5 @@
-//! A LLaMA as published, in plain `f64`, from the files of a checkpoint: tensors by their names, shapes by `config.json`.
+//! A LLaMA, Mistral, Qwen2 or Qwen3 as published, in plain `f64`, from the files of a model: tensors by their names, shapes
+//! by `config.json`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -44,6 +45,12 @@ impl Llama {
         &self.tensors[name].1
     }
 
+    /// Moves an element of a tensor.
+    pub fn shift(&mut self, name: &str, index: usize, by: f64) {
+        let tensor = self.tensors.get_mut(name).unwrap();
+        tensor.1[index] += by;
+    }
+
     /// The logits behind each of `ids`.
     pub fn logits(&self, ids: &[u32]) -> Rows {
         let table = "model.embed_tokens.weight";
@@ -51,9 +58,12 @@ impl Llama {
         for layer in 0..self.number("num_hidden_layers") as usize {
             let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
             let normed = self.normed(&x, &name("input_layernorm"));
+            let q = self.project(&normed, &name("self_attn.q_proj"));
+            let k = self.project(&normed, &name("self_attn.k_proj"));
             let heads = self.attention(
-                &self.turned(self.project(&normed, &name("self_attn.q_proj"))),
-                &self.turned(self.project(&normed, &name("self_attn.k_proj"))),
+                layer,
+                &self.turned(self.normed_heads(q, &name("self_attn.q_norm"))),
+                &self.turned(self.normed_heads(k, &name("self_attn.k_norm"))),
                 &self.project(&normed, &name("self_attn.v_proj")),
             );
             add(&mut x, &self.project(&heads, &name("self_attn.o_proj")));
@@ -93,10 +103,12 @@ impl Llama {
 
     fn project(&self, x: &[Vec<f64>], name: &str) -> Rows {
         let (shape, elements) = &self.tensors[name];
+        let bias = self.tensors.get(&name.replace(".weight", ".bias"));
         let product = |x: &Vec<f64>| {
             assert_eq!(x.len(), shape[1], "{name}");
-            let rows = elements.chunks_exact(shape[1]);
-            rows.map(|row| dot(row, x)).collect()
+            let rows = elements.chunks_exact(shape[1]).enumerate();
+            rows.map(|(row, weights)| dot(weights, x) + bias.map_or(0.0, |bias| bias.1[row]))
+                .collect()
         };
         x.iter().map(product).collect()
     }
@@ -114,14 +126,85 @@ impl Llama {
         x.iter().map(normed).collect()
     }
 
+    /// Each head with a norm of its own, where the model has such norms.
+    fn normed_heads(&self, x: Rows, name: &str) -> Rows {
+        if !self.tensors.contains_key(name) {
+            return x;
+        }
+        let dim = self.number("head_dim") as usize;
+        let of_token = |x: &Vec<f64>| {
+            let heads: Rows = x.chunks_exact(dim).map(<[f64]>::to_vec).collect();
+            self.normed(&heads, name).concat()
+        };
+        x.iter().map(of_token).collect()
+    }
+
+    /// Radians a position of every pair, and the factor on what was turned.
+    fn frequencies(&self) -> (Vec<f64>, f64) {
+        let dim = self.number("head_dim");
+        let theta = self.number("rope_theta");
+        let plain = (0..dim as usize / 2).map(|i| theta.powf(-2.0 * i as f64 / dim));
+        let scaling = &self.config["rope_scaling"];
+        let number = |key: &str| scaling[key].as_f64().unwrap();
+        match scaling["rope_type"].as_str() {
+            None => (plain.collect(), 1.0),
+            Some("linear") => (plain.map(|f| f / number("factor")).collect(), 1.0),
+            Some("llama3") => {
+                let context = number("original_max_position_embeddings");
+                let (low, high) = (number("low_freq_factor"), number("high_freq_factor"));
+                let scaled = plain.map(|f| {
+                    let length = std::f64::consts::TAU / f;
+                    if length < context / high {
+                        f
+                    } else if length > context / low {
+                        f / number("factor")
+                    } else {
+                        let smooth = (context / length - low) / (high - low);
+                        (1.0 - smooth) * f / number("factor") + smooth * f
+                    }
+                });
+                (scaled.collect(), 1.0)
+            }
+            Some("yarn") => {
+                let context = number("original_max_position_embeddings");
+                let place = |turns: f64| {
+                    let turned = context / (turns * std::f64::consts::TAU);
+                    dim * turned.ln() / (2.0 * theta.ln())
+                };
+                let low = place(number("beta_fast")).floor().max(0.0);
+                let high = place(number("beta_slow")).ceil().min(dim - 1.0);
+                let scaled = plain.enumerate().map(|(i, f)| {
+                    let ramp = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                    f / number("factor") * ramp + f * (1.0 - ramp)
+                });
+                (scaled.collect(), number("attention_factor"))
+            }
+            Some(other) => panic!("{other} has no reference"),
+        }
+    }
+
+    /// The first key that a token of a layer attends to.
+    fn first_seen(&self, layer: usize, token: usize) -> usize {
+        let config = &self.config;
+        let slides = match config["layer_types"].as_array() {
+            Some(types) => types[layer] == "sliding_attention",
+            None => true,
+        };
+        match config["sliding_window"].as_u64() {
+            Some(window) if slides => (token + 1).saturating_sub(window as usize),
+            _ => 0,
+        }
+    }
+
     /// Turns every pair of a head's features, half a head apart, by an angle that grows with the position.
     fn turned(&self, mut x: Rows) -> Rows {
         let dim = self.number("head_dim") as usize;
+        let (frequencies, scale) = self.frequencies();
         for (position, row) in x.iter_mut().enumerate() {
             for head in row.chunks_exact_mut(dim) {
-                for i in 0..dim / 2 {
-                    let frequency = self.number("rope_theta").powf(-2.0 * i as f64 / dim as f64);
+                for (i, frequency) in frequencies.iter().enumerate() {
                     let (sin, cos) = (position as f64 * frequency).sin_cos();
+                    let (sin, cos) = (sin * scale, cos * scale);
                     let (a, b) = (head[i], head[i + dim / 2]);
                     head[i] = a * cos - b * sin;
                     head[i + dim / 2] = b * cos + a * sin;
@@ -131,20 +214,21 @@ impl Llama {
         x
     }
 
-    fn attention(&self, q: &[Vec<f64>], k: &[Vec<f64>], v: &[Vec<f64>]) -> Rows {
+    fn attention(&self, layer: usize, q: &[Vec<f64>], k: &[Vec<f64>], v: &[Vec<f64>]) -> Rows {
         let dim = self.number("head_dim") as usize;
         let heads = self.number("num_attention_heads") as usize;
         let heads_per_kv = heads / self.number("num_key_value_heads") as usize;
         let of_token = |(token, q): (usize, &Vec<f64>)| {
+            let first = self.first_seen(layer, token);
             let of_head = |head: usize| {
                 let (query, kv) = (&q[head * dim..][..dim], head / heads_per_kv * dim);
-                let scores = k[..=token].iter();
+                let scores = k[first..=token].iter();
                 let weights: Vec<f64> = scores
                     .map(|k| (dot(query, &k[kv..][..dim]) / (dim as f64).sqrt()).exp())
                     .collect();
                 let sum: f64 = weights.iter().sum();
                 let feature = move |i: usize| {
-                    let values = weights.iter().zip(v);
+                    let values = weights.iter().zip(&v[first..]);
                     values
                         .map(|(weight, v)| weight / sum * v[kv + i])
                         .sum::<f64>()

@@ -4,6 +4,8 @@
 
 pub mod llama;
 
+use std::num::NonZero;
+use std::path::Path;
 use std::sync::Arc;
 
 use lengthwise_comm::{
@@ -16,7 +18,9 @@ use lengthwise_core::{
 use lengthwise_cost::{ClusterLinks, Link};
 use lengthwise_data::{TokenBatch, TokenSequence};
 use lengthwise_tensor::CpuBackend;
-use lengthwise_train::{Executor, ModelConfig, TrainError};
+use lengthwise_train::{
+    CheckpointWriter, Executor, Family, ModelConfig, Rope, RopeScaling, SlidingWindow, TrainError,
+};
 
 /// A decoder small enough to run hundreds of times.
 pub fn tiny_model(heads: usize, kv_heads: usize, tied_output: bool) -> ModelConfig {
@@ -27,10 +31,125 @@ pub fn tiny_model(heads: usize, kv_heads: usize, tied_output: bool) -> ModelConf
         heads,
         kv_heads,
         ffn: 40,
-        rope_theta: 1e4,
+        head_dim: 4,
+        rope: Rope::plain(1e4),
         norm_epsilon: 1e-5,
         tied_output,
+        family: Family::LLAMA,
     }
+}
+
+/// A small model of every family, and of every scaling of positions, by name. Each has a figure that no other has.
+pub fn variants() -> Vec<(&'static str, ModelConfig)> {
+    let llama = tiny_model(6, 2, false);
+    let scaled = |scaling| Rope {
+        theta: 50.0,
+        scaling,
+    };
+    let window = |tokens, layers: [usize; 1]| SlidingWindow {
+        tokens: NonZero::new(tokens).unwrap(),
+        layers: layers.into(),
+    };
+    vec![
+        (
+            "mistral with a window",
+            ModelConfig {
+                family: Family::Mistral {
+                    window: NonZero::new(6),
+                },
+                ..llama.clone()
+            },
+        ),
+        (
+            "qwen3 with a window in one layer",
+            ModelConfig {
+                family: Family::Qwen3 {
+                    attention_bias: false,
+                    window: Some(window(3, [0])),
+                },
+                ..llama.clone()
+            },
+        ),
+        (
+            "qwen2 with a window in one layer",
+            ModelConfig {
+                family: Family::Qwen2 {
+                    window: Some(window(9, [1])),
+                },
+                ..llama.clone()
+            },
+        ),
+        (
+            "llama with biases",
+            ModelConfig {
+                family: Family::Llama {
+                    attention_bias: true,
+                    mlp_bias: true,
+                },
+                tied_output: true,
+                ..llama.clone()
+            },
+        ),
+        (
+            "llama 3 with scaled positions",
+            ModelConfig {
+                head_dim: 8,
+                rope: scaled(RopeScaling::Llama3 {
+                    factor: 4.0,
+                    low_freq_factor: 1.0,
+                    high_freq_factor: 4.0,
+                    original_context: 64.0,
+                }),
+                ..llama.clone()
+            },
+        ),
+        (
+            "llama with linear scaling",
+            ModelConfig {
+                rope: scaled(RopeScaling::Linear { factor: 3.0 }),
+                ..llama.clone()
+            },
+        ),
+        (
+            "qwen2 with yarn",
+            ModelConfig {
+                head_dim: 8,
+                rope: scaled(RopeScaling::Yarn {
+                    factor: 4.0,
+                    attention_factor: 1.3,
+                    beta_fast: 8.0,
+                    beta_slow: 1.0,
+                    original_context: 64.0,
+                    truncate: true,
+                }),
+                family: Family::Qwen2 { window: None },
+                ..llama.clone()
+            },
+        ),
+        (
+            "qwen3 with biases",
+            ModelConfig {
+                head_dim: 10,
+                family: Family::Qwen3 {
+                    attention_bias: true,
+                    window: None,
+                },
+                ..llama.clone()
+            },
+        ),
+        (
+            "qwen3 with narrow heads",
+            ModelConfig {
+                head_dim: 2,
+                family: Family::Qwen3 {
+                    attention_bias: false,
+                    window: None,
+                },
+                tied_output: true,
+                ..llama
+            },
+        ),
+    ]
 }
 
 /// Sequences of these lengths with ids that repeat nowhere near each other.
@@ -86,6 +205,20 @@ pub fn emulation(num_ranks: u32, device_bandwidth: f64, nic_bandwidth: f64) -> E
     let device = Device::new(Bytes::from_mib(64), Speed::NOMINAL);
     let cluster = Cluster::with_num_devices(num_ranks, 2, device).unwrap();
     Emulation::new(cluster, links, Some(0.5), 16).unwrap()
+}
+
+/// Writes the model of an executor; a collective of all ranks.
+pub fn write(
+    executor: &Executor<ThreadCommunicator<CpuBackend>>,
+    directory: &Path,
+    context: u64,
+) -> Result<(), TrainError> {
+    let is_first = executor.world().rank() == Rank(0);
+    let claimed = is_first.then(|| CheckpointWriter::claim(directory, executor.spec()).unwrap());
+    if let Some(written) = executor.write_checkpoint(claimed, context)? {
+        drop(written.unwrap());
+    }
+    Ok(())
 }
 
 /// Loss summed over all tokens, and every unit's gradient.

@@ -77,6 +77,7 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         output.result_line(&settings.shown);
         return Ok(());
     }
+    settings.open_model()?;
     settings.options.costs = costs::profiled(&settings)?;
     let batches = settings.open_batches()?;
     let planner: Arc<dyn Planner> =

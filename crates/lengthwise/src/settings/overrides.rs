@@ -106,6 +106,13 @@ const FLAGS: &[Flag] = &[
         "Whether measured steps refine the costs; with it plans depend on how fast steps were",
     ),
     flag(
+        "from",
+        "LENGTHWISE_FROM",
+        "model.from",
+        "DIRECTORY",
+        "Go on from the model there: config.json and weights in safetensors",
+    ),
+    flag(
         "context",
         "LENGTHWISE_CONTEXT",
         "model.context",

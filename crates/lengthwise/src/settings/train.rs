@@ -7,17 +7,18 @@ mod optimizer;
 mod trace;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lengthwise_core::Activations;
 use lengthwise_cost::RefinementRule;
 use lengthwise_data::{BatchSize, Batches, Corpus, CutRule};
 use lengthwise_outputs::Outputs;
 use lengthwise_plan::{PlannerKind, PlannerOptions};
-use lengthwise_train::TrainOptions;
+use lengthwise_train::{PretrainedModel, TrainOptions};
 
 use self::cluster::{Devices, cluster, costs, plan};
 use self::corpus::{batch, data};
-use self::model::model;
+use self::model::{Model, model, of_pretrained};
 use self::optimizer::{longest_wait, optimizer};
 use self::trace::trace;
 use super::overrides::Overrides;
@@ -26,7 +27,8 @@ use super::reader::{Reader, SettingsFile};
 use crate::failure::Failure;
 
 /// Every setting, as `section.key`.
-pub const KEYS: [&str; 43] = [
+pub const KEYS: [&str; 44] = [
+    "model.from",
     "model.hidden",
     "model.layers",
     "model.heads",
@@ -83,6 +85,8 @@ pub const RENAMED: [(&str, &str); 1] = [(
 pub struct TrainSettings {
     /// The run but its data and planner.
     pub options: TrainOptions,
+    /// The directory of the model to go on from.
+    pub from: Option<Setting<PathBuf>>,
     /// The cluster whose pace is kept, in words.
     pub emulated: Option<String>,
     /// The file that describes it.
@@ -125,6 +129,21 @@ impl TrainSettings {
         for file in corpus.unwrap_or_default() {
             outputs.reads("a file of the corpus", &file);
         }
+        let directory = self.from.as_ref().map(|from| from.value.read_dir());
+        for file in directory.into_iter().flatten().flatten().flatten() {
+            outputs.reads("a file of the model to go on from", &file.path());
+        }
+    }
+
+    /// Opens the model to go on from, if there is one, and checks its weights.
+    pub fn open_model(&mut self) -> Result<(), Failure> {
+        if let Some(from) = &self.from {
+            let model = PretrainedModel::open(&from.value);
+            let model = model.map_err(|error| of_pretrained(from, &error))?;
+            self.options.model = model.config().model.clone();
+            self.options.pretrained = Some(Arc::new(model));
+        }
+        Ok(())
     }
 
     /// The batches that are asked for.
@@ -143,7 +162,11 @@ impl TrainSettings {
     /// Reads the settings of a file and of this run, and checks them against each other.
     pub fn read(file: &SettingsFile, overrides: &Overrides) -> Result<Self, Failure> {
         let mut reader = Reader::new(file, overrides, &KEYS)?;
-        let (model, context) = model(&mut reader)?;
+        let Model {
+            config: model,
+            context,
+            from,
+        } = model(&mut reader)?;
         let (mut paths, extensions, cut, data_seed) = data(&mut reader, &context)?;
         let batch_size = batch(&mut reader)?;
         let Devices {
@@ -183,6 +206,7 @@ impl TrainSettings {
         Ok(TrainSettings {
             options: TrainOptions {
                 model,
+                pretrained: None,
                 optimizer,
                 cluster,
                 emulation,
@@ -201,6 +225,7 @@ impl TrainSettings {
                 longest_wait,
                 injected_failure: None,
             },
+            from,
             emulated,
             emulated_file,
             profile,

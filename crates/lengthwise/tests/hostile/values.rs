@@ -41,6 +41,7 @@ pub const OPTIONS: &[(&str, Kind)] = &[
     ("--exchange", Kind::Name),
     ("--flexsp-time", Kind::Time),
     ("--format", Kind::Name),
+    ("--from", Kind::Input),
     ("--inject-failure", Kind::Name),
     ("--json", Kind::Flag),
     ("--layers", Kind::Count),

@@ -7,6 +7,8 @@
 
 mod scratch;
 
+use std::ops::Range;
+
 use pulp::Simd;
 
 use super::super::exp::exp2;
@@ -71,6 +73,7 @@ pub(in super::super) fn backward(
             d_v: &mut d_v,
             scratch: &mut scratch,
             heads: Heads::of(layout),
+            window: layout.window.unwrap_or(usize::MAX),
         },
         layout,
     );
@@ -93,6 +96,8 @@ struct Backward<'a> {
     d_v: &'a mut [f32],
     scratch: &'a mut Scratch,
     heads: Heads,
+    /// The most keys that a query sees.
+    window: usize,
 }
 
 vectorised! {
@@ -129,14 +134,25 @@ struct Pair {
     num_queries: usize,
     /// How many tokens lie between the first key and the first query: negative where it comes later.
     before_queries: isize,
+    /// The most keys that a query sees, its own included.
+    window: usize,
 }
 
 impl Pair {
-    /// How many of the keys the query of a row sees.
+    /// The keys before this one are those that the query of a row sees, or has left behind its window.
     #[inline(always)]
     fn seen_by(&self, row: usize) -> usize {
         let seen = self.before_queries + row as isize + 1;
         self.num_keys.min(seen.max(0) as usize)
+    }
+
+    /// How many of the first keys the query of a row has left behind its window.
+    #[inline(always)]
+    fn left_by(&self, row: usize) -> usize {
+        let seen = self.before_queries + row as isize + 1;
+        (seen.max(0) as usize)
+            .saturating_sub(self.window)
+            .min(self.num_keys)
     }
 
     /// The first row that sees key `key`.
@@ -158,7 +174,10 @@ impl Backward<'_> {
                         head,
                     };
                     self.enter_block::<S, ROWS>(simd, block);
-                    for key in (sequence.start..start + block.len).step_by(KEY_TILE) {
+                    // Earlier keys are left behind by all queries of the block.
+                    let left = layout.first_seen(sequence.start, start) - sequence.start;
+                    let first = sequence.start + left / KEY_TILE * KEY_TILE;
+                    for key in (first..start + block.len).step_by(KEY_TILE) {
                         let keys = Rows {
                             start: key,
                             len: KEY_TILE.min(sequence.end - key),
@@ -242,12 +261,15 @@ impl Backward<'_> {
         scratch.d_values.fill(0.0);
         // Tiles of queries that come before the keys are left out.
         let first = keys.start.saturating_sub(block.start) / QUERY_TILE * QUERY_TILE;
-        for query in (first..block.len).step_by(QUERY_TILE) {
+        // Those whose queries have all left the keys behind, too.
+        let end = (keys.start + keys.len - 1).saturating_add(self.window) - block.start;
+        for query in (first..block.len.min(end)).step_by(QUERY_TILE) {
             let pair = Pair {
                 num_keys: keys.len,
                 query,
                 num_queries: QUERY_TILE.min(block.len - query),
                 before_queries: (block.start + query) as isize - keys.start as isize,
+                window: self.window,
             };
             self.pair::<S, ROWS>(simd, pair);
         }
@@ -312,7 +334,7 @@ impl Backward<'_> {
                 simd,
                 &mut scratch.probabilities[row * SCORE_STRIDE..][..score_cols],
                 &mut scratch.d_scores[row * SCORE_STRIDE..][..score_cols],
-                pair.seen_by(row),
+                pair.left_by(row)..pair.seen_by(row),
                 log2_scale,
                 scratch.log2_sums[query + row],
                 scratch.deltas[query + row],
@@ -373,18 +395,18 @@ impl<const ROWS: usize> pulp::WithSimd for KeyOperation<'_, '_, ROWS> {
     }
 }
 
-/// Scores become probabilities, and `dO V^T` in `d_s` the gradient of the scaled scores; 0 from `seen` on.
+/// Scores become probabilities, and `dO V^T` in `d_s` the gradient of the scaled scores; 0 but for the `seen`.
 #[inline(always)]
 fn differentiate_scores<S: Simd>(
     simd: S,
     p: &mut [f32],
     d_s: &mut [f32],
-    seen: usize,
+    seen: Range<usize>,
     scale: f32,
     log2_sum: f32,
     delta: f32,
 ) {
-    let vectors = seen.next_multiple_of(S::F32_LANES);
+    let vectors = seen.end.next_multiple_of(S::F32_LANES);
     let (p_vectors, _) = S::as_mut_simd_f32s(&mut p[..vectors]);
     let (d_s_vectors, _) = S::as_mut_simd_f32s(&mut d_s[..vectors]);
     let (scale, log2_sum) = (simd.splat_f32s(scale), simd.splat_f32s(-log2_sum));
@@ -393,6 +415,8 @@ fn differentiate_scores<S: Simd>(
         *p = exp2(simd, simd.mul_add_f32s(*p, scale, log2_sum));
         *d_s = simd.mul_f32s(*p, simd.sub_f32s(*d_s, delta));
     }
-    p[seen..].fill(0.0);
-    d_s[seen..].fill(0.0);
+    for unseen in [&mut *p, d_s] {
+        unseen[..seen.start.min(seen.end)].fill(0.0);
+        unseen[seen.end..].fill(0.0);
+    }
 }

@@ -5,6 +5,8 @@
 //! they are read and written once per block, not once per key tile. Between blocks the running maximum is kept
 //! in the place of the log-sum-exp, the running sum in scratch, the running output in the result.
 
+use std::ops::Range;
+
 use pulp::Simd;
 
 use super::super::exp::exp2;
@@ -63,6 +65,7 @@ pub(in super::super) fn forward(
             lse: &mut lse,
             scratch: &mut scratch,
             heads: Heads::of(layout),
+            window: layout.window.unwrap_or(usize::MAX),
         },
         layout,
     );
@@ -93,6 +96,8 @@ struct Forward<'a> {
     lse: &'a mut [f32],
     scratch: &'a mut Scratch,
     heads: Heads,
+    /// The most keys that a query sees.
+    window: usize,
 }
 
 vectorised! {
@@ -112,16 +117,27 @@ struct KeyTile {
     len: usize,
     /// How many tokens lie between the tile's first key and the first query: negative where it comes later.
     before_queries: isize,
+    /// The most keys that a query sees, its own included.
+    window: usize,
     /// Nothing was attended to before.
     is_first: bool,
 }
 
 impl KeyTile {
-    /// How many of the keys the query of a row sees.
+    /// The keys before this one are those that the query of a row sees, or has left behind its window.
     #[inline(always)]
     fn seen_by(&self, row: usize) -> usize {
         let seen = self.before_queries + row as isize + 1;
         self.len.min(seen.max(0) as usize)
+    }
+
+    /// How many of the first keys the query of a row has left behind its window.
+    #[inline(always)]
+    fn left_by(&self, row: usize) -> usize {
+        let seen = self.before_queries + row as isize + 1;
+        (seen.max(0) as usize)
+            .saturating_sub(self.window)
+            .min(self.len)
     }
 
     /// The first row of the first strip that sees key `col`.
@@ -166,7 +182,10 @@ impl Forward<'_> {
                             self.pack::<S>(at, len);
                             packed = true;
                         }
-                        for row in (start..sequence.end).step_by(QUERY_TILE) {
+                        // Later queries have left all of the block behind.
+                        let window = layout.window.unwrap_or(sequence.len());
+                        let end = sequence.end.min((start + len - 1).saturating_add(window));
+                        for row in (start..end).step_by(QUERY_TILE) {
                             simd.vectorize(TileOperation::<ROWS> {
                                 forward: &mut self,
                                 block,
@@ -208,7 +227,10 @@ impl Forward<'_> {
         } = self.heads;
         let padded = dim.next_multiple_of(S::F32_LANES);
         let rows = QUERY_TILE.min(block.sequence_end - first);
-        let is_first = block.start == block.sequence_start;
+        let window = self.window;
+        // The first key that any query of the tile sees, and the first block that any attends to.
+        let first_key = (first + 1).saturating_sub(window).max(block.sequence_start);
+        let is_first = block.start <= first_key;
         let scratch = &mut *self.scratch;
         let queries = &self.q[first * q_cols + head * dim..];
         pack_strips::<ROWS>(&mut scratch.queries, queries, rows, dim, q_cols);
@@ -223,12 +245,14 @@ impl Forward<'_> {
             }
         }
         let seen = block.len.min(first + rows - block.start);
-        for start in (0..seen).step_by(KEY_TILE) {
+        let left = first_key.saturating_sub(block.start) / KEY_TILE * KEY_TILE;
+        for start in (left..seen).step_by(KEY_TILE) {
             let keys = KeyTile {
                 start,
                 len: KEY_TILE.min(block.len - start),
                 before_queries: first as isize - (block.start + start) as isize,
-                is_first: is_first && start == 0,
+                window,
+                is_first: is_first && start == left,
             };
             self.attend::<S, ROWS>(simd, keys, &mut running[..rows]);
         }
@@ -284,7 +308,8 @@ impl Forward<'_> {
         }
         for (row, running) in running.iter_mut().enumerate() {
             let scores = &mut scratch.scores[row * SCORE_STRIDE..][..score_cols];
-            let rescale = softmax(simd, scores, keys.seen_by(row), log2_scale, running);
+            let seen = keys.left_by(row)..keys.seen_by(row);
+            let rescale = softmax(simd, scores, seen, log2_scale, running);
             if !keys.is_first && rescale != 1.0 {
                 for x in &mut scratch.outputs[row * padded..][..padded] {
                     *x *= rescale;
@@ -342,22 +367,24 @@ impl<const ROWS: usize> pulp::WithSimd for TileOperation<'_, '_, ROWS> {
     }
 }
 
-/// Turns the first `seen` scores into `2^(scale * score - maximum)` and the others into 0, with the maximum of all
+/// Turns the `seen` scores into `2^(scale * score - maximum)` and the others into 0, with the maximum of all
 /// scores of the row so far. Returns the factor by which what was summed with the old maximum shrinks.
 #[inline(always)]
 fn softmax<S: Simd>(
     simd: S,
     scores: &mut [f32],
-    seen: usize,
+    seen: Range<usize>,
     scale: f32,
     running: &mut Running,
 ) -> f32 {
-    let (scores, unseen) = scores.split_at_mut(seen.next_multiple_of(panel_width::<S>()));
+    let (scores, unseen) = scores.split_at_mut(seen.end.next_multiple_of(panel_width::<S>()));
     unseen.fill(0.0);
-    if seen == 0 {
+    if seen.is_empty() {
+        scores.fill(0.0);
         return 1.0;
     }
-    scores[seen..].fill(f32::NEG_INFINITY);
+    scores[..seen.start].fill(f32::NEG_INFINITY);
+    scores[seen.end..].fill(f32::NEG_INFINITY);
     let (vectors, _) = S::as_mut_simd_f32s(scores);
     let (pairs, _) = vectors.as_chunks_mut::<2>();
     let mut maxima = [simd.splat_f32s(f32::NEG_INFINITY); 2];
@@ -376,7 +403,8 @@ fn softmax<S: Simd>(
         }
     }
     let sum = simd.reduce_sum_f32s(simd.add_f32s(sums[0], sums[1]));
-    scores[seen..].fill(0.0);
+    scores[..seen.start].fill(0.0);
+    scores[seen.end..].fill(0.0);
     let rescale = if max == running.max {
         1.0
     } else {

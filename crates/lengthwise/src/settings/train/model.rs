@@ -1,15 +1,112 @@
 //! `[model]`: the shape of the decoder and its context.
 
+use std::fmt::Display;
+use std::path::PathBuf;
+
 use lengthwise_core::Tokens;
 use lengthwise_data::ByteTokenizer;
-use lengthwise_train::{ModelConfig, ModelError};
+use lengthwise_train::{Family, ModelConfig, ModelError, PretrainedConfig, PretrainedError, Rope};
 
 use crate::failure::Failure;
 use crate::settings::place::Setting;
 use crate::settings::reader::Reader;
 
-/// The decoder, and the longest sequence.
-pub fn model(reader: &mut Reader<'_>) -> Result<(ModelConfig, Setting<Tokens>), Failure> {
+/// The longest sequence where none is set, in tokens, or less where a model is meant for less.
+const DEFAULT_CONTEXT: Tokens = Tokens(16_384);
+
+/// What `[model]` describes.
+#[derive(Debug)]
+pub struct Model {
+    /// The decoder.
+    pub config: ModelConfig,
+    /// The longest sequence.
+    pub context: Setting<Tokens>,
+    /// The directory of the model to go on from.
+    pub from: Option<Setting<PathBuf>>,
+}
+
+/// The decoder, of random weights or of a model to go on from, and the longest sequence.
+pub fn model(reader: &mut Reader<'_>) -> Result<Model, Failure> {
+    let Some(mut from) = reader.optional::<PathBuf>("model.from")? else {
+        let (config, context) = described(reader)?;
+        return Ok(Model {
+            config,
+            context,
+            from: None,
+        });
+    };
+    from.value = reader.path(&from, &from.value)?;
+    let PretrainedConfig {
+        model,
+        max_position_embeddings,
+    } = PretrainedConfig::read(&from.value).map_err(|error| of_pretrained(&from, &error))?;
+    for (key, size) in [
+        ("model.hidden", model.hidden),
+        ("model.layers", model.layers),
+        ("model.heads", model.heads),
+        ("model.kv_heads", model.kv_heads),
+        ("model.ffn", model.ffn),
+    ] {
+        same(reader.optional::<usize>(key)?, size)?;
+    }
+    same(reader.optional("model.rope_theta")?, model.rope.theta)?;
+    same(reader.optional("model.norm_epsilon")?, model.norm_epsilon)?;
+    same(reader.optional("model.tied_output")?, model.tied_output)?;
+    from.must(
+        model.vocab >= ByteTokenizer::VOCAB,
+        format!(
+            "the model knows {} ids, and text has {} of bytes",
+            model.vocab,
+            ByteTokenizer::VOCAB
+        ),
+        "choose a model with a larger vocabulary",
+    )?;
+    let most = Tokens(max_position_embeddings);
+    let context = reader.get("model.context", DEFAULT_CONTEXT.min(most))?;
+    check_context(&context)?;
+    context.must(
+        context.value <= most,
+        format!("the model is meant for at most max_position_embeddings = {most} tokens"),
+        "lower model.context; or raise the number in the model's config.json, with a rope_scaling for it",
+    )?;
+    Ok(Model {
+        config: model,
+        context,
+        from: Some(from),
+    })
+}
+
+/// The failure that a model to go on from can't be.
+pub fn of_pretrained(from: &Setting<PathBuf>, error: &PretrainedError) -> Failure {
+    let failure = from.breaks(error);
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// Checks that what is set beside `model.from` is what the model has.
+fn same<T: PartialEq + Display>(setting: Option<Setting<T>>, of_model: T) -> Result<(), Failure> {
+    match setting {
+        Some(setting) => {
+            let rule = format!("the model of model.from has {of_model}");
+            let hint = "leave it out: the model's config.json says it";
+            setting.must(setting.value == of_model, rule, hint)
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_context(context: &Setting<Tokens>) -> Result<(), Failure> {
+    context.must(
+        (1..=u64::from(u32::MAX)).contains(&context.value.0),
+        format!("the context must be 1 to {} tokens", u32::MAX),
+        "it is the length of the longest sequence",
+    )
+}
+
+/// The decoder that settings describe, of random weights.
+fn described(reader: &mut Reader<'_>) -> Result<(ModelConfig, Setting<Tokens>), Failure> {
     let hidden = reader.get("model.hidden", 128usize)?;
     let layers = reader.get("model.layers", 4)?;
     let heads = reader.get("model.heads", 8)?;
@@ -23,23 +120,29 @@ pub fn model(reader: &mut Reader<'_>) -> Result<(ModelConfig, Setting<Tokens>), 
             .div_ceil(24)
             .saturating_mul(8),
     )?;
-    let context = reader.get("model.context", Tokens(16_384))?;
+    let context = reader.get("model.context", DEFAULT_CONTEXT)?;
     let rope_theta = reader.get("model.rope_theta", 10_000.0)?;
     let norm_epsilon = reader.get("model.norm_epsilon", 1e-5)?;
     let tied_output = reader.get("model.tied_output", true)?.value;
-    let config = ModelConfig {
-        vocab: ByteTokenizer::VOCAB,
-        hidden: hidden.value,
-        layers: layers.value,
-        heads: heads.value,
-        kv_heads: kv_heads.value,
-        ffn: ffn.value,
-        rope_theta: rope_theta.value as f32,
-        norm_epsilon: norm_epsilon.value as f32,
-        tied_output,
-    };
+    let head_dim = ModelConfig::divided_head_dim(hidden.value, heads.value);
+    let config = head_dim.and_then(|head_dim| {
+        let config = ModelConfig {
+            vocab: ByteTokenizer::VOCAB,
+            hidden: hidden.value,
+            layers: layers.value,
+            heads: heads.value,
+            kv_heads: kv_heads.value,
+            ffn: ffn.value,
+            rope: Rope::plain(rope_theta.value),
+            norm_epsilon: norm_epsilon.value,
+            tied_output,
+            head_dim,
+            family: Family::LLAMA,
+        };
+        config.check().map(|()| config)
+    });
     let sizes = [&hidden, &layers, &heads, &kv_heads, &ffn];
-    config.check().map_err(|error| {
+    let config = config.map_err(|error| {
         let hint = match &error {
             ModelError::NotAMultiple { .. } => "each head takes the same number of features, each key/value head serves the same number of heads",
             ModelError::OddHead { .. } => "choose hidden and heads so that their quotient is even",
@@ -56,12 +159,7 @@ pub fn model(reader: &mut Reader<'_>) -> Result<(ModelConfig, Setting<Tokens>), 
             (None, _) => rope_theta.breaks(&error),
         }
     })?;
-    let countable = (1..=u64::from(u32::MAX)).contains(&context.value.0);
-    context.must(
-        countable,
-        format!("the context must be 1 to {} tokens", u32::MAX),
-        "it is the length of the longest sequence",
-    )?;
+    check_context(&context)?;
     Ok((config, context))
 }
 
@@ -71,6 +169,8 @@ fn name(key: &str) -> &str {
 
 fn error_keys(error: &ModelError) -> Vec<&'static str> {
     match error {
+        // Heads without features come of hidden.
+        ModelError::Zero { key: "head_dim" } => vec!["hidden"],
         ModelError::Zero { key } | ModelError::TooLarge { key, .. } => vec![key],
         ModelError::NotAMultiple {
             key, divisor_key, ..
