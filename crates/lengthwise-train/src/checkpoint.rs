@@ -8,14 +8,17 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use half::bf16;
 use lengthwise_outputs::{NewDirectory, NotSaved, OutputError, Saved};
 use safetensors::tensor::{Dtype, View};
 use thiserror::Error;
 
-use crate::hugging_face::config_json;
+use crate::hugging_face::{PretrainedModel, config_json};
 use crate::model::{ModelConfig, ModelSpec, UnitSpec};
 use lengthwise_data::ByteTokenizer;
 
@@ -27,7 +30,73 @@ pub const MODEL_FILES: &[&str] = &[
     "config.json",
     "model.safetensors",
     "model.safetensors.index.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
 ];
+
+/// The first of those that are copied from where training went on from: tokenizers, and how to generate text.
+const FIRST_COPIED: usize = 3;
+
+/// What weights are written as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightType {
+    /// Single precision, as they are trained.
+    #[default]
+    F32,
+    /// 16 bits, rounded to nearest.
+    Bf16,
+}
+
+impl WeightType {
+    /// What settings call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            WeightType::F32 => "f32",
+            WeightType::Bf16 => "bf16",
+        }
+    }
+
+    /// What `config.json` calls it.
+    const fn torch_name(self) -> &'static str {
+        match self {
+            WeightType::F32 => "float32",
+            WeightType::Bf16 => "bfloat16",
+        }
+    }
+
+    const fn dtype(self) -> Dtype {
+        match self {
+            WeightType::F32 => Dtype::F32,
+            WeightType::Bf16 => Dtype::BF16,
+        }
+    }
+
+    const fn num_bytes(self) -> usize {
+        match self {
+            WeightType::F32 => 4,
+            WeightType::Bf16 => 2,
+        }
+    }
+
+    fn bytes(self, elements: &[f32]) -> Vec<u8> {
+        let elements = elements.iter();
+        match self {
+            WeightType::F32 => elements.flat_map(|x| x.to_le_bytes()).collect(),
+            WeightType::Bf16 => {
+                let narrow = elements.map(|&x| bf16::from_f32(x));
+                narrow.flat_map(bf16::to_le_bytes).collect()
+            }
+        }
+    }
+}
 
 /// Why a checkpoint can't be written.
 #[derive(Debug, Error)]
@@ -39,6 +108,14 @@ pub enum CheckpointError {
     /// Nothing takes it in the end.
     #[error("the trained model is lost: {0}")]
     NotSaved(#[from] NotSaved),
+    /// What goes with the model can't be copied.
+    #[error("can't read {}, which goes with the trained model: {reason}", path.display())]
+    Companion {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// What was trained makes no file of tensors.
     #[error("the trained model makes no file of tensors: {0}")]
     NoTensors(#[from] safetensors::SafeTensorError),
@@ -49,6 +126,7 @@ pub enum CheckpointError {
 pub struct CheckpointWriter {
     directory: NewDirectory,
     spec: ModelSpec,
+    weights: WeightType,
     /// The units of each file.
     files: Vec<Range<usize>>,
     /// The file that is being filled, with the units it has so far.
@@ -73,15 +151,21 @@ impl CheckpointWriter {
     }
 
     /// A writer into a claimed directory.
-    pub fn new(directory: NewDirectory, spec: ModelSpec) -> Self {
-        Self::with_file_bytes(directory, spec, FILE_BYTES)
+    pub fn new(directory: NewDirectory, spec: ModelSpec, weights: WeightType) -> Self {
+        Self::with_file_bytes(directory, spec, weights, FILE_BYTES)
     }
 
-    fn with_file_bytes(directory: NewDirectory, spec: ModelSpec, file_bytes: usize) -> Self {
-        let files = files(&spec.units, file_bytes);
+    fn with_file_bytes(
+        directory: NewDirectory,
+        spec: ModelSpec,
+        weights: WeightType,
+        file_bytes: usize,
+    ) -> Self {
+        let files = files(&spec.units, file_bytes / weights.num_bytes());
         CheckpointWriter {
             directory,
             spec,
+            weights,
             files,
             current: 0,
             units: Vec::new(),
@@ -103,12 +187,19 @@ impl CheckpointWriter {
         Ok(())
     }
 
-    /// Writes what makes the files a model, when all units have been added; says where it is.
+    /// Writes what makes the files a model, when all units have been added; says where it is. That is the `config.json` of
+    /// the model that training went on from, with the files that go with it; or else one for sequences of up to `context`
+    /// tokens.
     ///
     /// # Errors
     ///
     /// A file can't be written.
-    pub fn finish(mut self, config: &ModelConfig, context: u64) -> Result<Saved, CheckpointError> {
+    pub fn finish(
+        mut self,
+        config: &ModelConfig,
+        context: u64,
+        source: Option<&PretrainedModel>,
+    ) -> Result<Saved, CheckpointError> {
         if self.files.len() > 1 {
             let mut weight_map = BTreeMap::new();
             for (file, units) in self.files.iter().enumerate() {
@@ -119,25 +210,50 @@ impl CheckpointWriter {
                     weight_map.insert(&parameter.name, self.file_name(file));
                 }
             }
-            let total_size = size_of::<f32>() * self.spec.num_parameters();
+            let total_size = self.weights.num_bytes() * self.spec.num_parameters();
             let index = serde_json::json!({ "metadata": { "total_size": total_size }, "weight_map": weight_map });
             self.write_json("model.safetensors.index.json", &index)?;
         }
-        let mut keys = config_json(config, context, "float32");
-        for key in ["bos_token_id", "eos_token_id"] {
-            keys.insert(key.to_owned(), ByteTokenizer::END_OF_TEXT.into());
-        }
+        let weights = self.weights.torch_name();
+        let keys = match source {
+            Some(source) => {
+                for name in &MODEL_FILES[FIRST_COPIED..] {
+                    self.copy(&source.directory().join(name), name)?;
+                }
+                let mut keys = source.keys().clone();
+                let is_new = keys.remove("dtype").is_some();
+                // What is written is not quantised, whatever it was once read from.
+                keys.remove("quantization_config");
+                keys.remove("torch_dtype");
+                let key = if is_new { "dtype" } else { "torch_dtype" };
+                keys.insert(key.to_owned(), weights.into());
+                keys
+            }
+            None => {
+                let mut keys = config_json(config, context, weights);
+                for key in ["bos_token_id", "eos_token_id"] {
+                    keys.insert(key.to_owned(), ByteTokenizer::END_OF_TEXT.into());
+                }
+                keys
+            }
+        };
         self.write_json("config.json", &keys.into())?;
         Ok(self.directory.publish()?)
     }
 
     fn write_file(&mut self) -> Result<(), CheckpointError> {
         let units = &self.spec.units[self.files[self.current].clone()];
+        let weights = self.weights;
         let tensors = units.iter().zip(&self.units).flat_map(|(unit, flat)| {
             unit.ranges().map(move |(parameter, range)| {
                 let shape = parameter.shape();
                 let values = &flat[range];
-                (parameter.name.as_str(), Tensor { shape, values })
+                let tensor = Tensor {
+                    shape,
+                    values,
+                    weights,
+                };
+                (parameter.name.as_str(), tensor)
             })
         });
         // What transformers asks for to know which framework's layout it is.
@@ -146,6 +262,18 @@ impl CheckpointWriter {
         Ok(self
             .directory
             .write(&self.file_name(self.current), &bytes)?)
+    }
+
+    /// Copies a file, if it is there.
+    fn copy(&mut self, from: &Path, name: &str) -> Result<(), CheckpointError> {
+        match fs::read(from) {
+            Ok(bytes) => Ok(self.directory.write(name, &bytes)?),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(CheckpointError::Companion {
+                path: from.to_owned(),
+                reason: error.to_string(),
+            }),
+        }
     }
 
     fn file_name(&self, file: usize) -> String {
@@ -165,11 +293,12 @@ impl CheckpointWriter {
 struct Tensor<'a> {
     shape: Vec<usize>,
     values: &'a [f32],
+    weights: WeightType,
 }
 
 impl View for Tensor<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        self.weights.dtype()
     }
 
     fn shape(&self) -> &[usize] {
@@ -177,29 +306,27 @@ impl View for Tensor<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let bytes = self.values.iter().flat_map(|value| value.to_le_bytes());
-        bytes.collect::<Vec<u8>>().into()
+        self.weights.bytes(self.values).into()
     }
 
     fn data_len(&self) -> usize {
-        size_of_val(self.values)
+        self.values.len() * self.weights.num_bytes()
     }
 }
 
-/// The units of each file: as many as fit, at least one.
-fn files(units: &[UnitSpec], file_bytes: usize) -> Vec<Range<usize>> {
+/// The units of each file: as many as have at most so many elements, at least one.
+fn files(units: &[UnitSpec], most_elements: usize) -> Vec<Range<usize>> {
     let mut files: Vec<Range<usize>> = Vec::new();
-    let mut bytes = 0;
+    let mut elements = 0;
     for (index, unit) in units.iter().enumerate() {
-        let unit_bytes = size_of::<f32>() * unit.num_elements();
         match files.last_mut() {
-            Some(file) if bytes + unit_bytes <= file_bytes => {
+            Some(file) if elements + unit.num_elements() <= most_elements => {
                 file.end = index + 1;
-                bytes += unit_bytes;
+                elements += unit.num_elements();
             }
             _ => {
                 files.push(index..index + 1);
-                bytes = unit_bytes;
+                elements = unit.num_elements();
             }
         }
     }
@@ -208,8 +335,6 @@ fn files(units: &[UnitSpec], file_bytes: usize) -> Vec<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::model::{Family, Rope};
 
@@ -233,8 +358,7 @@ mod tests {
     fn files_hold_whole_units_and_every_unit_once() {
         let units = ModelSpec::new(&config()).units;
         assert_eq!(files(&units, 1 << 20), vec![0..units.len()]);
-        let layer_bytes = size_of::<f32>() * units[1].num_elements();
-        let many = files(&units, 2 * layer_bytes);
+        let many = files(&units, 2 * units[1].num_elements());
         assert!(many.len() > 2 && many[0].start == 0 && many[many.len() - 1].end == 7);
         assert!(many.windows(2).all(|pair| pair[0].end == pair[1].start));
         assert_eq!(
@@ -248,13 +372,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let spec = ModelSpec::new(&config());
         let claimed = CheckpointWriter::claim(directory.path(), &spec).unwrap();
-        let mut writer = CheckpointWriter::with_file_bytes(claimed, spec.clone(), 4000);
+        let mut writer =
+            CheckpointWriter::with_file_bytes(claimed, spec.clone(), WeightType::F32, 4000);
         for (index, unit) in spec.units.iter().enumerate() {
             writer
                 .add_unit(vec![index as f32; unit.num_elements()])
                 .unwrap();
         }
-        let _ = writer.finish(&config(), 512).unwrap();
+        let _ = writer.finish(&config(), 512, None).unwrap();
         let index = fs::read(directory.path().join("model.safetensors.index.json")).unwrap();
         let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
         for (number, unit) in spec.units.iter().enumerate() {

@@ -29,7 +29,7 @@ mod trainer;
 pub mod volume;
 
 pub use calibration::{Clock, MeasuringProgress, MeasuringRule, calibrate, profile};
-pub use checkpoint::{CheckpointError, CheckpointWriter, MODEL_FILES};
+pub use checkpoint::{CheckpointError, CheckpointWriter, MODEL_FILES, WeightType};
 pub use error::TrainError;
 pub use executor::{Executor, MicroBatchTime, StepOutcome};
 pub use feed::{PlanFeed, PlannedBatch, Planning, PlanningCosts};

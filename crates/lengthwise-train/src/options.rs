@@ -11,7 +11,7 @@ use lengthwise_core::{Activations, Cluster, Degree, Rank, StrategyKind, Tokens};
 use lengthwise_cost::{RefinementRule, StepModel};
 use thiserror::Error;
 
-use crate::{ModelConfig, PretrainedModel};
+use crate::{ModelConfig, PretrainedModel, WeightType};
 
 /// The optimiser and its schedule: AdamW, warm-up, cosine decay, clipping.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,6 +120,8 @@ pub struct TrainOptions {
     pub plan_ahead: usize,
     /// Where the trained model is written, as a Hugging Face checkpoint; the directory must hold no model yet.
     pub checkpoint: Option<PathBuf>,
+    /// What its weights are written as.
+    pub weights: WeightType,
     /// Steps of which the observer is told what every rank did when, counted from 1.
     pub traced_steps: BTreeSet<u64>,
     /// For how long a rank waits in one call for others before the run fails.

@@ -14,7 +14,7 @@ use lengthwise_data::{DataError, TokenBatch};
 use lengthwise_plan::PlannerKind;
 use lengthwise_train::{
     InjectedFailure, OptimizerConfig, StepRecord, TrainError, TrainObserver, TrainOptions,
-    TrainSummary, train,
+    TrainSummary, WeightType, train,
 };
 
 #[test]
@@ -78,6 +78,7 @@ fn options(num_ranks: u32, steps: u64, nic_bandwidth: f64) -> TrainOptions {
         degrees: None,
         plan_ahead: 2,
         checkpoint: None,
+        weights: WeightType::F32,
         traced_steps: BTreeSet::new(),
         longest_wait: lengthwise_comm::WorldOptions::LONGEST_WAIT,
         injected_failure: None,

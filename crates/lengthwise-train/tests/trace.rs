@@ -10,7 +10,9 @@ use lengthwise_core::{
     Activations, Activity, Bytes, Cluster, Device, Pass, Rank, Seconds, Speed, Tokens, TraceEvent,
 };
 use lengthwise_plan::PlannerKind;
-use lengthwise_train::{OptimizerConfig, StepRecord, TrainObserver, TrainOptions, train};
+use lengthwise_train::{
+    OptimizerConfig, StepRecord, TrainObserver, TrainOptions, WeightType, train,
+};
 
 const TRACED: [u64; 2] = [2, 4];
 
@@ -40,6 +42,7 @@ fn options(num_ranks: u32) -> TrainOptions {
         degrees: None,
         plan_ahead: 2,
         checkpoint: None,
+        weights: WeightType::F32,
         traced_steps: TRACED.into(),
         longest_wait: lengthwise_comm::WorldOptions::LONGEST_WAIT,
         injected_failure: None,

@@ -20,7 +20,7 @@ use lengthwise_data::{DataError, TokenBatch};
 use lengthwise_plan::{PlanError, Planned, Planner, PlannerKind, Problem};
 use lengthwise_train::{
     InjectedFailure, OptimizerConfig, StepRecord, TrainError, TrainObserver, TrainOptions,
-    TrainSummary, check_longest, train,
+    TrainSummary, WeightType, check_longest, train,
 };
 
 const STEPS: u64 = 6;
@@ -57,6 +57,7 @@ fn options(num_ranks: u32) -> TrainOptions {
         degrees: None,
         plan_ahead: 2,
         checkpoint: None,
+        weights: WeightType::F32,
         traced_steps: BTreeSet::new(),
         longest_wait: lengthwise_comm::WorldOptions::LONGEST_WAIT,
         injected_failure: None,

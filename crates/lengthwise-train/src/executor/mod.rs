@@ -14,7 +14,7 @@ use lengthwise_core::{Activity, GroupLoad, MicroBatch, Plan, Rank, Tokens};
 use lengthwise_outputs::{NewDirectory, Saved};
 use lengthwise_tensor::{AdamW, Backend};
 
-use crate::checkpoint::{CheckpointError, CheckpointWriter};
+use crate::checkpoint::{CheckpointError, CheckpointWriter, WeightType};
 use crate::hugging_face::PretrainedModel;
 use crate::model::init::initial_elements;
 use crate::model::{ModelConfig, ModelSpec, UnitSpec};
@@ -228,7 +228,23 @@ impl<C: Communicator> Executor<C> {
         claimed: Option<NewDirectory>,
         context: u64,
     ) -> Result<Option<Result<Saved, CheckpointError>>, TrainError> {
-        let mut writer = claimed.map(|claimed| CheckpointWriter::new(claimed, self.spec().clone()));
+        self.export(claimed, context, WeightType::F32, None)
+    }
+
+    /// The same with weights of a type, and with the config and the tokenizer of the model that training went on from.
+    ///
+    /// # Errors
+    ///
+    /// As [`Executor::write_checkpoint`].
+    pub fn export(
+        &self,
+        claimed: Option<NewDirectory>,
+        context: u64,
+        weights: WeightType,
+        source: Option<&PretrainedModel>,
+    ) -> Result<Option<Result<Saved, CheckpointError>>, TrainError> {
+        let mut writer =
+            claimed.map(|claimed| CheckpointWriter::new(claimed, self.spec().clone(), weights));
         let mut failed = None;
         for unit in 0..self.spec().units.len() {
             let gather = self
@@ -242,7 +258,7 @@ impl<C: Communicator> Executor<C> {
                 (writer, failed) = (None, Some(error));
             }
         }
-        let written = writer.map(|writer| writer.finish(&self.config, context));
+        let written = writer.map(|writer| writer.finish(&self.config, context, source));
         self.world.barrier()?;
         Ok(failed.map(Err).or(written))
     }

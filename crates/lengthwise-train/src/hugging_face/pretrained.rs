@@ -6,9 +6,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::weight_file::{Stored, StoredTensor, TensorEntry, entries};
-use super::{PretrainedConfig, PretrainedError};
+use super::{ConfigError, PretrainedConfig, PretrainedError};
 use crate::model::{ModelSpec, UnitSpec};
 
 /// The file of a model that is not sharded.
@@ -33,6 +34,8 @@ const COMPUTED: &str = ".rotary_emb.inv_freq";
 pub struct PretrainedModel {
     directory: PathBuf,
     config: PretrainedConfig,
+    /// All keys of `config.json`.
+    keys: Map<String, Value>,
     tensors: BTreeMap<String, StoredTensor>,
 }
 
@@ -48,16 +51,29 @@ impl PretrainedConfig {
     ///
     /// It can't be read, or not be computed.
     pub fn read(directory: &Path) -> Result<Self, PretrainedError> {
-        let path = directory.join("config.json");
-        let text = fs::read(&path).map_err(|error| PretrainedError::unreadable(&path, &error))?;
-        let text = str::from_utf8(&text).map_err(|error| PretrainedError::Config {
-            path: path.clone(),
-            source: super::ConfigError::Syntax {
-                reason: error.to_string(),
-            },
-        })?;
-        Self::parse(text).map_err(|source| PretrainedError::Config { path, source })
+        Ok(read_config(directory)?.0)
     }
+}
+
+/// What a directory's `config.json` says, and its keys as they are.
+fn read_config(
+    directory: &Path,
+) -> Result<(PretrainedConfig, Map<String, Value>), PretrainedError> {
+    let path = directory.join("config.json");
+    let text = fs::read(&path).map_err(|error| PretrainedError::unreadable(&path, &error))?;
+    let text = str::from_utf8(&text).map_err(|error| PretrainedError::Config {
+        path: path.clone(),
+        source: ConfigError::Syntax {
+            reason: error.to_string(),
+        },
+    })?;
+    let parsed = PretrainedConfig::parse(text).and_then(|config| {
+        let keys = serde_json::from_str(text).map_err(|error| ConfigError::Syntax {
+            reason: error.to_string(),
+        })?;
+        Ok((config, keys))
+    });
+    parsed.map_err(|source| PretrainedError::Config { path, source })
 }
 
 impl PretrainedModel {
@@ -67,10 +83,11 @@ impl PretrainedModel {
     ///
     /// A file is missing or broken, or does not hold what the others say.
     pub fn open(directory: &Path) -> Result<Self, PretrainedError> {
-        let config = PretrainedConfig::read(directory)?;
+        let (config, keys) = read_config(directory)?;
         let mut model = PretrainedModel {
             directory: directory.to_owned(),
             config,
+            keys,
             tensors: BTreeMap::new(),
         };
         let entries = model.entries()?;
@@ -86,6 +103,11 @@ impl PretrainedModel {
     /// What it is.
     pub fn config(&self) -> &PretrainedConfig {
         &self.config
+    }
+
+    /// All keys of its `config.json`.
+    pub(crate) fn keys(&self) -> &Map<String, Value> {
+        &self.keys
     }
 
     /// The elements of a `range` of a unit's flat vector.

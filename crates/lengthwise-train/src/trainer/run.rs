@@ -172,7 +172,12 @@ where
         }
         if options.checkpoint.is_some() {
             let claimed = is_first.then(|| lock(&self.claimed).take()).flatten();
-            let written = executor.write_checkpoint(claimed, options.context.0)?;
+            let written = executor.export(
+                claimed,
+                options.context.0,
+                options.weights,
+                options.pretrained.as_deref(),
+            )?;
             if let Some(written) = written {
                 lock(reporter).summary.checkpoint = Some(written.map_err(Arc::new));
             }

@@ -155,11 +155,11 @@ const FLAGS: &[Flag] = &[
         "Add one JSON object a step to this file",
     ),
     flag(
-        "checkpoint",
-        "LENGTHWISE_CHECKPOINT",
-        "train.checkpoint",
+        "export",
+        "LENGTHWISE_EXPORT",
+        "train.export",
         "DIRECTORY",
-        "Write the trained model there, as a Hugging Face checkpoint",
+        "Write the trained model there, in the form of Hugging Face",
     ),
     flag(
         "trace",
@@ -186,7 +186,7 @@ const OF_TRAININGS: [&str; 9] = [
     "plan.time_budget_ms",
     "plan.max_communicators",
     "train.metrics",
-    "train.checkpoint",
+    "train.export",
     "train.trace",
     "train.trace_steps",
 ];

@@ -14,7 +14,7 @@ use lengthwise_cost::RefinementRule;
 use lengthwise_data::{BatchSize, Batches, Corpus, CutRule};
 use lengthwise_outputs::Outputs;
 use lengthwise_plan::{PlannerKind, PlannerOptions};
-use lengthwise_train::{PretrainedModel, TrainOptions};
+use lengthwise_train::{PretrainedModel, TrainOptions, WeightType};
 
 use self::cluster::{Devices, cluster, costs, plan};
 use self::corpus::{batch, data};
@@ -27,7 +27,7 @@ use super::reader::{Reader, SettingsFile};
 use crate::failure::Failure;
 
 /// Every setting, as `section.key`.
-pub const KEYS: [&str; 44] = [
+pub const KEYS: [&str; 45] = [
     "model.from",
     "model.hidden",
     "model.layers",
@@ -69,16 +69,23 @@ pub const KEYS: [&str; 44] = [
     "train.seed",
     "train.activations",
     "train.metrics",
-    "train.checkpoint",
+    "train.export",
+    "train.export_type",
     "train.trace",
     "train.trace_steps",
 ];
 
 /// Settings of earlier versions, and what became of them.
-pub const RENAMED: [(&str, &str); 1] = [(
-    "train.recompute",
-    "it is now train.activations, which can be \"keep\" (as false was) or \"recompute\" (as true was)",
-)];
+pub const RENAMED: [(&str, &str); 2] = [
+    (
+        "train.recompute",
+        "it is now train.activations, which can be \"keep\" (as false was) or \"recompute\" (as true was)",
+    ),
+    (
+        "train.checkpoint",
+        "it is now train.export: it writes the trained model",
+    ),
+];
 
 /// A run, ready to begin.
 #[derive(Debug)]
@@ -189,10 +196,13 @@ impl TrainSettings {
         let activations = activations.value;
         let mut metrics = reader.optional::<PathBuf>("train.metrics")?;
 
-        let mut checkpoint = reader.optional::<PathBuf>("train.checkpoint")?;
+        let mut checkpoint = reader.optional::<PathBuf>("train.export")?;
         if let Some(checkpoint) = &mut checkpoint {
             checkpoint.value = reader.path(checkpoint, &checkpoint.value)?;
         }
+        let weights = reader
+            .get("train.export_type", WeightType::default())?
+            .value;
         let (trace, traced_steps) = trace(&mut reader, steps)?;
         let expanded: Result<_, Failure> = paths
             .value
@@ -218,6 +228,7 @@ impl TrainSettings {
                 activations,
                 degrees,
                 plan_ahead,
+                weights,
                 checkpoint: checkpoint
                     .as_ref()
                     .map(|checkpoint| checkpoint.value.clone()),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use lengthwise_core::{Activations, Degree, Tokens};
 use lengthwise_data::Overlong;
 use lengthwise_plan::PlannerKind;
+use lengthwise_train::WeightType;
 use toml::de::DeValue;
 
 /// A value as the user wrote it.
@@ -144,6 +145,20 @@ macro_rules! named {
 }
 named!(Overlong, r#""split", "truncate" or "skip""#, r#""split""#);
 named!(Activations, r#""keep" or "recompute""#, r#""recompute""#);
+impl Value for WeightType {
+    const EXPECTED: &'static str = r#""f32" or "bf16""#;
+    const EXAMPLE: &'static str = r#""bf16""#;
+
+    fn read(written: Written<'_>) -> Option<Self> {
+        let name = String::read(written)?;
+        let types = [WeightType::F32, WeightType::Bf16];
+        types.into_iter().find(|one| one.name() == name)
+    }
+
+    fn show(&self) -> String {
+        self.name().to_owned().show()
+    }
+}
 named!(PlannerKind, "the name of a planner", r#""adaptive""#);
 
 impl Value for Tokens {

@@ -28,7 +28,7 @@ pub const OPTIONS: &[(&str, Kind)] = &[
     ("--aligned-powers-of-two", Kind::Flag),
     ("--batches", Kind::Count),
     ("--certificate", Kind::Output),
-    ("--checkpoint", Kind::OutputDirectory),
+    ("--export", Kind::OutputDirectory),
     ("--clock", Kind::Name),
     ("--cluster", Kind::Name),
     ("--context", Kind::Count),
