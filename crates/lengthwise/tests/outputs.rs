@@ -20,7 +20,7 @@ const CLASHES: &[(&str, &str)] = &[
     ),
     ("train run.toml --trace run.toml", "it is the settings file"),
     (
-        "train run.toml --checkpoint run.toml",
+        "train run.toml --export run.toml",
         "it is the settings file",
     ),
     (
@@ -44,7 +44,7 @@ const CLASHES: &[(&str, &str)] = &[
         "it is a file of the corpus",
     ),
     (
-        "train run.toml --checkpoint corpus/a.txt",
+        "train run.toml --export corpus/a.txt",
         "it is a file of the corpus",
     ),
     (
@@ -80,15 +80,15 @@ const CLASHES: &[(&str, &str)] = &[
         "the metrics file is written to it",
     ),
     (
-        "train run.toml --metrics model/config.json --checkpoint model",
+        "train run.toml --metrics model/config.json --export model",
         "the metrics file is written to it",
     ),
     (
-        "train run.toml --trace model/model.safetensors --checkpoint model",
+        "train run.toml --trace model/model.safetensors --export model",
         "the trace is written to it",
     ),
     (
-        "train run.toml --metrics model/x --trace model/x --checkpoint model",
+        "train run.toml --metrics model/x --trace model/x --export model",
         "the metrics file is written to it",
     ),
     // Something else than steps: it may be anything, so nothing is added to it.
@@ -321,7 +321,7 @@ fn no_output_is_an_input_or_another_output() {
 const WRITING: &[&str] = &[
     "train run.toml --metrics",
     "train run.toml --trace",
-    "train run.toml --checkpoint",
+    "train run.toml --export",
     "profile run.toml --time-budget 300ms -o",
     "plan --lengths lengths.txt --profile easy.toml --certificate",
     "simulate plan.json --profile easy.toml --trace",
@@ -338,7 +338,7 @@ fn places_that_can_not_be_written_are_refused_before_any_work() {
             let done = scene.run(&format!("{line} {place}")).expect(2, place);
             assert!(done.stdout.is_empty(), "{line} {place}: {}", done.stdout);
         }
-        if !line.ends_with("--checkpoint") {
+        if !line.ends_with("--export") {
             scene
                 .run(&format!("{line} no/new"))
                 .expect(2, "its directory does not exist");
@@ -352,7 +352,7 @@ fn places_that_can_not_be_written_are_refused_before_any_work() {
         scene.faults(&format!("new={fault}"));
         for line in WRITING {
             // A directory that is not there yet has no files to try.
-            if line.ends_with("--checkpoint") {
+            if line.ends_with("--export") {
                 continue;
             }
             let done = scene
@@ -368,7 +368,7 @@ fn places_that_can_not_be_written_are_refused_before_any_work() {
 fn devices_and_pipes_are_written_as_they_are() {
     let scene = Scene::with_results();
     for line in WRITING {
-        if !line.ends_with("--checkpoint") {
+        if !line.ends_with("--export") {
             scene
                 .run(&format!("{line} /dev/full"))
                 .expect(3, "No space left on device");
@@ -392,7 +392,7 @@ fn devices_and_pipes_are_written_as_they_are() {
 #[test]
 fn a_run_that_is_refused_leaves_the_files_of_the_earlier_one() {
     let scene = Scene::new();
-    let line = "train run.toml --metrics m.jsonl --trace t.json --checkpoint model";
+    let line = "train run.toml --metrics m.jsonl --trace t.json --export model";
     scene.run(line).expect(0, "");
     let before = scene.files();
     scene.run(line).expect(2, "a model is never overwritten");
@@ -403,8 +403,8 @@ fn a_run_that_is_refused_leaves_the_files_of_the_earlier_one() {
         ("--profile easy.toml", "easy.toml"),
         ("--profile nowhere.toml", "nowhere.toml"),
         ("--trace-steps 9", "--trace-steps 9"),
-        ("--checkpoint m.jsonl", "the metrics file is written to it"),
-        ("--checkpoint run.toml/model", "it can't be written"),
+        ("--export m.jsonl", "the metrics file is written to it"),
+        ("--export run.toml/model", "it can't be written"),
     ] {
         let line = format!("train run.toml --metrics m.jsonl --trace t.json {more}");
         scene.run(&line).expect(2, said);
@@ -468,7 +468,7 @@ fn torn_lines_are_left_out_and_named() {
 #[test]
 fn files_have_the_modes_of_new_files_or_of_those_that_were_there() {
     let scene = Scene::new();
-    let line = "train run.toml --metrics m.jsonl --trace t.json --checkpoint model";
+    let line = "train run.toml --metrics m.jsonl --trace t.json --export model";
     scene.run(line).expect(0, "");
     scene
         .run("profile run.toml -o p.toml --time-budget 300ms")

@@ -58,7 +58,7 @@ fn results_that_a_full_disk_does_not_take_are_an_error_and_a_reader_that_leaves_
         assert!(!done.stderr.contains("error: "), "{line}: {}", done.stderr);
     }
     // It trains on, and records it.
-    let done = scene.run("train run.toml --metrics m.jsonl --checkpoint model >> /dev/full");
+    let done = scene.run("train run.toml --metrics m.jsonl --export model >> /dev/full");
     let done = done.expect(3, "warning: stdout can't be written");
     assert_eq!(num_warnings(&done), 1, "{}", done.stderr);
     assert_eq!(scene.steps("m.jsonl"), [1, 2, 3, 4]);
@@ -100,7 +100,7 @@ fn metrics_that_a_full_disk_does_not_take_are_kept_until_it_does() {
 fn what_is_removed_meanwhile_is_written_again() {
     let scene = Scene::new();
     let running = scene.start(&format!(
-        "{} --checkpoint a/model",
+        "{} --export a/model",
         LONG.replace("1000000", "300")
     ));
     scene.wait_for_steps("m.jsonl", 2);
@@ -154,7 +154,7 @@ fn files_that_their_place_does_not_take_in_the_end_go_where_they_can() {
     for fault in ["full@4100", "eio@4100", "rename"] {
         scene.faults(&format!("model/={fault}"));
         scene
-            .run("train run.toml --checkpoint model")
+            .run("train run.toml --export model")
             .expect(3, "model.2, since ");
         let names = fs::read_dir(scene.path("model.2")).unwrap().count();
         assert_eq!(names, 2, "{fault}");
@@ -164,7 +164,7 @@ fn files_that_their_place_does_not_take_in_the_end_go_where_they_can() {
     // No place at all: the summary is shown all the same.
     scene.faults("model.safetensors=full");
     let done = scene
-        .run("train run.toml --checkpoint model")
+        .run("train run.toml --export model")
         .expect(3, "the trained model is lost");
     assert!(done.stdout.contains("step"), "{}", done.stdout);
     scene.faults("{}/.t=full@4096");
@@ -220,23 +220,23 @@ fn the_last_finished_step_is_recorded_when_a_rank_fails() {
 #[test]
 fn two_runs_do_not_write_to_one_file() {
     let scene = Scene::new();
-    let mut first = scene.start(&format!("{LONG} --checkpoint model"));
+    let mut first = scene.start(&format!("{LONG} --export model"));
     scene.wait_for_steps("m.jsonl", 2);
     scene
         .run("train run.toml --metrics m.jsonl")
         .expect(2, "another run is writing to it");
     scene
-        .run("train run.toml --checkpoint model")
+        .run("train run.toml --export model")
         .expect(2, "another run is writing to it");
     scene
-        .run("train run.toml --metrics other.jsonl --checkpoint other")
+        .run("train run.toml --metrics other.jsonl --export other")
         .expect(0, "");
     // Truncated while it is written, it has no holes.
     scene.file("m.jsonl", "");
     scene.wait_for_steps("m.jsonl", 3);
     first.signal("KILL");
     first.end().expect(128 + 9, "");
-    let line = "train run.toml --metrics m.jsonl --checkpoint model";
+    let line = "train run.toml --metrics m.jsonl --export model";
     scene.run(line).expect(0, "");
     assert!(!scene.text("m.jsonl").contains('\0'));
     let names = fs::read_dir(scene.path("model")).unwrap().count();
@@ -247,7 +247,7 @@ fn two_runs_do_not_write_to_one_file() {
 fn where_there_are_no_locks_a_warning_says_so() {
     let mut scene = Scene::new();
     scene.faults("m.jsonl=lock,model=lock");
-    let line = "train run.toml --metrics m.jsonl --checkpoint model";
+    let line = "train run.toml --metrics m.jsonl --export model";
     let done = scene
         .run(line)
         .expect(0, "files can't be locked where m.jsonl is");
@@ -279,7 +279,7 @@ fn what_a_killed_run_has_left_is_removed_by_the_next() {
 fn signals_end_a_run_with_what_is_saved() {
     for (signal, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
         let scene = Scene::new();
-        let line = format!("{LONG} --trace t.json --trace-steps 1,2,3 --checkpoint model");
+        let line = format!("{LONG} --trace t.json --trace-steps 1,2,3 --export model");
         let mut running = scene.start(&line);
         scene.wait_for_steps("m.jsonl", 4);
         running.signal(signal);
@@ -305,7 +305,7 @@ fn signals_end_a_run_with_what_is_saved() {
             .collect();
         assert!(left.is_empty(), "{left:?}");
         assert!(!scene.path("model").exists());
-        scene.run("train run.toml --checkpoint model").expect(0, "");
+        scene.run("train run.toml --export model").expect(0, "");
     }
     let scene = Scene::new();
     let mut running = scene.start("profile run.toml --time-budget 60s -o p.toml");
