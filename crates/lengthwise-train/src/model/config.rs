@@ -103,7 +103,7 @@ pub enum ModelError {
         divisor: usize,
     },
     /// Rotary embedding pairs features.
-    #[error("{head_dim} features a head is odd; rotary embedding needs an even number")]
+    #[error("a head of width {head_dim} is odd; rotary embedding needs an even width")]
     OddHead {
         /// Features of a head.
         head_dim: usize,
@@ -298,7 +298,7 @@ mod tests {
         insta::assert_snapshot!(messages.join("\n"), @r"
         ffn is 0; it must be at least 1
         heads = 8 is not a multiple of kv_heads = 3
-        1 features a head is odd; rotary embedding needs an even number
+        a head of width 1 is odd; rotary embedding needs an even width
         rope_theta = NaN must be a finite number above 0
         the model has too many parameters to count; the largest size is vocab = 1073741824
         ");
