@@ -179,7 +179,8 @@ def test_nothing_is_waited_for_after_the_first_step(world: Callable[[int], World
     for waits in world(2).run(data.waits, 0.1, 8):
         # Generously, for other processes run on the same cores.
         assert max(chain(*waits[1:])) < 0.05
-        assert min(waits[0]) > 0.09
+        # The first is planned from the moment that steps are asked for; some of that has passed.
+        assert min(waits[0]) > 0.02
 
 
 def test_ranks_plan_a_step_with_the_planner_of_the_same_moment(
