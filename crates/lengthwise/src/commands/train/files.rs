@@ -144,10 +144,9 @@ impl RunFiles {
 
     /// Ends all of them, for a run that goes no further; says what is saved.
     pub fn interrupt(&mut self) -> Vec<String> {
-        let metrics = self
-            .metrics
-            .as_ref()
-            .map(|metrics| metrics.path().display().to_string());
+        // Where no step was finished, there is nothing in them.
+        let metrics = self.metrics.as_ref().filter(|_| self.last_step.is_some());
+        let metrics = metrics.map(|metrics| metrics.path().display().to_string());
         let ended = self.end();
         let mut said = vec![match self.last_step {
             Some(step) => format!("the last finished step is {step}"),
