@@ -41,4 +41,4 @@ pub use model::{
 };
 pub use options::{InjectedFailure, OptimizerConfig, OptimizerError, TrainOptions};
 pub use record::{RankTime, StepRecord, TrainObserver, TrainSummary};
-pub use trainer::{check, check_longest, measure_costs, profiled_costs, train};
+pub use trainer::{check_longest, measure_costs, profiled_costs, train};

@@ -47,15 +47,6 @@ pub use longest::check_longest;
 /// Threads that draw up plans while the ranks compute.
 const NUM_PLANNING_THREADS: usize = 2;
 
-/// Checks options as [`train`] does before it works, but for their checkpoint.
-///
-/// # Errors
-///
-/// The options are impossible.
-pub fn check(options: &TrainOptions) -> Result<(), TrainError> {
-    allowed_strategies(options).map(|_| ())
-}
-
 /// Trains on `batches` with one thread of this process for each device of the cluster.
 ///
 /// First measures what sequences cost here, then plans in the background while the ranks train. The observer hears

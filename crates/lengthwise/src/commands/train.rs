@@ -93,8 +93,6 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         output.note(&format!("emulated   {emulated}"));
     }
 
-    lengthwise_train::check(&settings.options)
-        .map_err(|error| failure::of_training(error, &report))?;
     let files = Arc::new(Mutex::new(declared.open(&settings)?));
     let _interruption = AtInterruption::run({
         let files = Arc::clone(&files);

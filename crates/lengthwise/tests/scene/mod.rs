@@ -56,33 +56,7 @@ latency_s = 1e-5
 "#;
 
 /// 8 devices with costs that are easy to reckon with.
-const PROFILE: &str = r#"
-name = "easy"
-context_tokens = 100000
-
-[cluster]
-num_devices = 8
-devices_per_node = 4
-memory_gib = 1.0
-
-[model]
-num_heads = 8
-recompute = true
-
-[time]
-quadratic_s_per_token2 = 0.0
-linear_s_per_token = 1e-4
-micro_batch_overhead_s = 0.5
-
-[exchange]
-bytes_per_token = 1e6
-one_node_bandwidth_bytes_per_s = { 2 = 1e10 }
-many_nodes_bandwidth_bytes_per_s = { 2 = 1e9 }
-
-[memory]
-activation_bytes_per_token = 65536
-sharded_bytes = 4294967296
-"#;
+const PROFILE: &str = include_str!("../easy_profile.toml");
 
 /// What a command did.
 #[derive(Debug)]
