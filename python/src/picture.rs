@@ -73,7 +73,7 @@ struct Canvas<'a> {
 
 impl Canvas<'_> {
     fn scaled(mut self) -> Self {
-        self.total_s = (0..self.num_shown).map(|at| self.makespan_s(at)).sum();
+        self.total_s = (0..self.num_shown).map(|at| self.width_s(at)).sum();
         if self.has_time() {
             self.pixels_per_s = (WIDTH - LEFT - RIGHT) / self.total_s;
         }
@@ -89,6 +89,18 @@ impl Canvas<'_> {
         let predictions = self.file.predictions.as_ref();
         let micro_batch = predictions.and_then(|all| all.micro_batches.get(micro_batch));
         micro_batch.map_or(1.0, |micro_batch| micro_batch.predicted_makespan.get())
+    }
+
+    /// Seconds that a micro-batch is drawn with: those of its slowest group where a plan tells a shorter makespan.
+    fn width_s(&self, micro_batch: usize) -> f64 {
+        self.slowest_s(micro_batch)
+            .max(self.makespan_s(micro_batch))
+    }
+
+    fn slowest_s(&self, micro_batch: usize) -> f64 {
+        let num_groups = self.file.plan.micro_batches()[micro_batch].groups.len();
+        let times = (0..num_groups).map(|group| self.group_s(micro_batch, group));
+        times.fold(0.0, f64::max)
     }
 
     /// Seconds of a group; all of its micro-batch's where nothing was predicted.
@@ -118,7 +130,7 @@ impl Canvas<'_> {
         let mut left = LEFT;
         let mut labelled_to = 0.0;
         for at in 0..self.num_shown {
-            let width = self.makespan_s(at) * self.pixels_per_s;
+            let width = self.width_s(at) * self.pixels_per_s;
             self.draw_micro_batch(&mut svg, at, left, width);
             let label = at.to_string();
             let label_width = 8.0 * label.len() as f64;
@@ -190,8 +202,7 @@ impl Canvas<'_> {
              stroke=\"#b9b9c9\" stroke-width=\"0.5\"/>"
         );
         let groups = &self.file.plan.micro_batches()[at].groups;
-        let slowest = (0..groups.len()).map(|index| self.group_s(at, index));
-        let worked = slowest.fold(0.0, f64::max) * self.pixels_per_s;
+        let worked = self.slowest_s(at) * self.pixels_per_s;
         let _ = write!(
             svg,
             "<rect x=\"{:.2}\" y=\"{TOP}\" width=\"{:.2}\" height=\"{height:.2}\" fill=\"{OVERHEAD}\"/>",

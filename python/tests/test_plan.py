@@ -204,10 +204,20 @@ HUGE_GAP = {
     "seq_lens_tokens": [7],
 }
 
+# A group that takes far longer than its micro-batch.
+LONG_GROUP = {
+    "predicted_step_s": 0.0,
+    "micro_batches": [
+        {"predicted_s": 1e-9, "groups": [ALONE["groups"][0] | {"predicted_s": 1.7e308}]}
+    ],
+    "seq_lens_tokens": [1],
+}
+
 
 @settings(max_examples=300, deadline=None)
 @given(hand_written_plans())
 @example(HUGE_GAP)
+@example(LONG_GROUP)
 def test_any_plan_can_be_shown_and_written(written: dict[str, Any]) -> None:
     plan = lw.Plan.from_json(json.dumps(written))
     ElementTree.fromstring(plan.to_svg())
