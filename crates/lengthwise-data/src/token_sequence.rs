@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use lengthwise_core::{GlobalBatch, Tokens};
 
-/// The ids of one sequence: every one but the first is a target, predicted from all before it.
+/// The ids of one sequence: every one but the first is a target, predicted from all before it. Targets that are trained
+/// on are labels: all of them, or those of an answer and not of what was asked.
 ///
 /// ```
 /// use lengthwise_data::TokenSequence;
@@ -13,10 +14,16 @@ use lengthwise_core::{GlobalBatch, Tokens};
 /// assert_eq!(sequence.inputs(), [256, 104, 105]);
 /// assert_eq!(sequence.targets(), [104, 105, 256]);
 /// assert_eq!(sequence.seq_len().0, 3);
+/// assert_eq!(sequence.num_labels(), 3);
+///
+/// let answer = TokenSequence::masked([256, 104, 105, 256].into(), [false, true, true].into());
+/// assert_eq!(answer.num_labels(), 2);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenSequence {
     ids: Arc<[u32]>,
+    /// For each target; `None` where all are labels.
+    is_label: Option<Arc<[bool]>>,
 }
 
 impl TokenSequence {
@@ -27,7 +34,27 @@ impl TokenSequence {
     /// With fewer than two ids there is nothing to predict.
     pub fn new(ids: Arc<[u32]>) -> Self {
         assert!(ids.len() >= 2, "{} ids make no sequence", ids.len());
-        TokenSequence { ids }
+        TokenSequence {
+            ids,
+            is_label: None,
+        }
+    }
+
+    /// The same with the loss of some targets only.
+    ///
+    /// # Panics
+    ///
+    /// As [`TokenSequence::new`], or if `is_label` does not say it of each target.
+    pub fn masked(ids: Arc<[u32]>, is_label: Arc<[bool]>) -> Self {
+        assert_eq!(
+            is_label.len() + 1,
+            ids.len(),
+            "every id but the first is a label or not"
+        );
+        TokenSequence {
+            is_label: Some(is_label),
+            ..Self::new(ids)
+        }
     }
 
     /// What the model reads, token by token.
@@ -38,6 +65,19 @@ impl TokenSequence {
     /// What it must predict after each of them.
     pub fn targets(&self) -> &[u32] {
         &self.ids[1..]
+    }
+
+    /// Which targets are trained on; `None` where all are.
+    pub fn is_label(&self) -> Option<&[bool]> {
+        self.is_label.as_deref()
+    }
+
+    /// How many targets are trained on; it may be none.
+    pub fn num_labels(&self) -> u64 {
+        let labels = self.is_label();
+        labels.map_or(self.seq_len().0, |is_label| {
+            is_label.iter().filter(|&&is_label| is_label).count() as u64
+        })
     }
 
     /// How many tokens are read, and as many predicted; at least 1.
@@ -81,6 +121,11 @@ impl TokenBatch {
     pub(crate) fn with_origin(sequences: Vec<TokenSequence>, origin: BatchOrigin) -> Self {
         assert!(!sequences.is_empty(), "a batch needs at least one sequence");
         TokenBatch { sequences, origin }
+    }
+
+    /// How many targets of all sequences are trained on: what losses are divided by.
+    pub fn num_labels(&self) -> u64 {
+        self.sequences.iter().map(TokenSequence::num_labels).sum()
     }
 
     /// The lengths, as planners see them.
