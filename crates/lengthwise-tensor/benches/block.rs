@@ -247,13 +247,7 @@ fn run_block(
     d_y: &CpuTensor,
 ) -> Result<(), TensorError> {
     let positions: Vec<u32> = (0..TOKENS as u32).collect();
-    let layout = AttentionLayout {
-        sequences: std::iter::once(0..TOKENS).collect(),
-        kv_head_of: (0..HEADS).collect(),
-        num_kv_heads: HEADS,
-        head_dim: HEAD_DIM,
-        window: None,
-    };
+    let layout = AttentionLayout::packed([TOKENS], (0..HEADS).collect(), HEADS, HEAD_DIM);
     let square = 2.0 * (TOKENS * HIDDEN * HIDDEN) as f64;
     let wide = 2.0 * (TOKENS * HIDDEN * FFN) as f64;
     // One product over all visible pairs of query and key.

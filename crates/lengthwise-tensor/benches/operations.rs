@@ -31,21 +31,15 @@ fn random(device: &CpuBackend, rows: usize, cols: usize) -> CpuTensor {
 
 /// As many sequences of `len` tokens as 4096 tokens hold, 8 heads of 64.
 fn layout(len: usize) -> AttentionLayout {
-    AttentionLayout {
-        sequences: (0..4096 / len).map(|i| i * len..(i + 1) * len).collect(),
-        kv_head_of: (0..8).collect(),
-        num_kv_heads: 8,
-        head_dim: 64,
-        window: None,
-    }
+    AttentionLayout::packed(vec![len; 4096 / len], (0..8).collect(), 8, 64)
 }
 
 /// Multiply-adds of one product over all visible pairs: the figure shown is multiply-adds per second.
 fn multiply_adds(layout: &AttentionLayout, num_products: usize) -> ItemsCount {
     let pairs: usize = layout
-        .sequences
+        .spans
         .iter()
-        .map(|s| s.len() * (s.len() + 1) / 2)
+        .map(|span| span.queries.len() * (span.queries.len() + 1) / 2)
         .sum();
     ItemsCount::new(pairs * 512 * num_products)
 }

@@ -191,7 +191,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> Result<Self::Tensor>;
 
     /// Variable-length causal attention with scale `1 / sqrt(head_dim)`: `(out, lse)`, with `out` like `q` and
-    /// the log-sum-exp of each row's scores as `[tokens, query heads]`.
+    /// the log-sum-exp of each row's scores as `[queries, query heads]`.
     ///
     /// Tiled over queries and keys (Dao, 2023): no score matrix is held, so memory is linear in length.
     fn attention(
@@ -201,7 +201,21 @@ pub trait Backend: Clone + Send + Sync + 'static {
         v: &Self::Tensor,
         layout: &AttentionLayout,
     ) -> Result<(Self::Tensor, Self::Tensor)>;
+    /// Merges attention over other keys, `other` with its log-sum-exp `other_lse`, into `out` and `lse`: what attention over
+    /// the keys of both would be (Dao et al., 2022, section 3.1). Copies `out` and `lse` first where their storage is shared.
+    ///
+    /// With `l = ln(e^lse + e^other_lse)`: `out = e^(lse - l) out + e^(other_lse - l) other`.
+    fn merge_attention(
+        &self,
+        out: &mut Self::Tensor,
+        lse: &mut Self::Tensor,
+        other: &Self::Tensor,
+        other_lse: &Self::Tensor,
+    ) -> Result<()>;
     /// `(d_q, d_k, d_v)` of [`Backend::attention`], from what the forward was given and returned.
+    ///
+    /// Where attention was merged of that over several blocks of keys, each block gives its part of the gradients, if `out`
+    /// and `lse` are the merged ones.
     #[allow(
         clippy::too_many_arguments,
         reason = "the arguments are the forward's, its results and the gradient"

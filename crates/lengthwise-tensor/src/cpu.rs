@@ -228,6 +228,16 @@ impl Backend for CpuBackend {
         attention::forward(self, q, k, v, layout)
     }
 
+    fn merge_attention(
+        &self,
+        out: &mut CpuTensor,
+        lse: &mut CpuTensor,
+        other: &CpuTensor,
+        other_lse: &CpuTensor,
+    ) -> Result<()> {
+        attention::merge(self, out, lse, other, other_lse)
+    }
+
     fn attention_backward(
         &self,
         q: &CpuTensor,

@@ -24,13 +24,7 @@
 //! let device = CpuBackend::new(Bytes::from_mib(1));
 //! let x = device.from_slice(3, 2, &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0])?;
 //! // Two sequences, of two tokens and one; one head of two features.
-//! let layout = AttentionLayout {
-//!     sequences: vec![0..2, 2..3],
-//!     kv_head_of: vec![0],
-//!     num_kv_heads: 1,
-//!     head_dim: 2,
-//!     window: None,
-//! };
+//! let layout = AttentionLayout::packed([2, 1], vec![0], 1, 2);
 //! let (out, _lse) = device.attention(&x, &x, &x, &layout)?;
 //! // The first token of a sequence sees only itself.
 //! assert_eq!(device.to_vec(&device.slice_rows(&out, 0..1)), [1.0, 0.0]);
@@ -46,7 +40,7 @@ mod error;
 mod rotation;
 mod vector_width;
 
-pub use attention_layout::AttentionLayout;
+pub use attention_layout::{AttentionLayout, AttentionSpan};
 pub use backend::{AdamW, Backend, LinearCrossEntropy, MemoryUse, Tensor};
 pub use cpu::{CpuBackend, CpuTensor};
 pub use error::TensorError;

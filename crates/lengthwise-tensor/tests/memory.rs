@@ -8,13 +8,7 @@ use lengthwise_tensor::{
 const PLENTY: Bytes = Bytes::from_mib(1024);
 
 fn layout(tokens: usize, heads: usize, head_dim: usize) -> AttentionLayout {
-    AttentionLayout {
-        sequences: std::iter::once(0..tokens).collect(),
-        kv_head_of: (0..heads).collect(),
-        num_kv_heads: heads,
-        head_dim,
-        window: None,
-    }
+    AttentionLayout::packed([tokens], (0..heads).collect(), heads, head_dim)
 }
 
 fn ones(device: &CpuBackend, rows: usize, cols: usize) -> CpuTensor {

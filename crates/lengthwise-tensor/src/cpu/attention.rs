@@ -2,13 +2,15 @@
 
 mod backward;
 mod forward;
+mod merge;
 
 use super::CpuTensor;
 use super::vectorise::vectorised;
-use crate::AttentionLayout;
+use crate::{AttentionLayout, AttentionSpan};
 
 pub(super) use backward::{backward, scratch_elements};
 pub(super) use forward::forward;
+pub(super) use merge::merge;
 
 /// The columns of a panel with the widest vectors, AVX-512: two of 16.
 const WIDEST_PANEL: usize = 32;
@@ -57,19 +59,29 @@ impl Heads {
 
 /// Panics unless queries, keys and values fit the layout.
 fn check(q: &CpuTensor, k: &CpuTensor, v: &CpuTensor, layout: &AttentionLayout) {
-    let tokens = layout.num_tokens();
     let kv_cols = layout.num_kv_heads * layout.head_dim;
-    q.expect_shape("queries", tokens, layout.num_heads() * layout.head_dim);
-    k.expect_shape("keys", tokens, kv_cols);
-    v.expect_shape("values", tokens, kv_cols);
+    let q_cols = layout.num_heads() * layout.head_dim;
+    q.expect_shape("queries", layout.num_queries, q_cols);
+    k.expect_shape("keys", layout.num_keys, kv_cols);
+    v.expect_shape("values", layout.num_keys, kv_cols);
     let mut end = 0;
-    for sequence in &layout.sequences {
+    for AttentionSpan { queries, keys, .. } in &layout.spans {
         assert!(
-            sequence.start == end && sequence.end >= end,
-            "sequence at rows {sequence:?} does not follow row {end}"
+            queries.start >= end && queries.end >= queries.start,
+            "queries at rows {queries:?} do not follow row {end}"
         );
-        end = sequence.end;
+        assert!(
+            keys.start <= keys.end && keys.end <= layout.num_keys,
+            "keys at rows {keys:?} of {}",
+            layout.num_keys
+        );
+        end = queries.end;
     }
+    assert!(
+        end <= layout.num_queries,
+        "row {end} of {}",
+        layout.num_queries
+    );
     for &kv_head in &layout.kv_head_of {
         assert!(
             kv_head < layout.num_kv_heads,

@@ -50,14 +50,17 @@ pub(in super::super) fn backward(
     layout: &AttentionLayout,
 ) -> Result<(CpuTensor, CpuTensor, CpuTensor)> {
     check(q, k, v, layout);
-    let (tokens, heads) = (layout.num_tokens(), layout.num_heads());
+    let (tokens, heads) = (layout.num_queries, layout.num_heads());
     let (q_cols, kv_cols) = (q.cols(), k.cols());
     out.expect_shape("attention's output", tokens, q_cols);
     d_out.expect_shape("the gradient of attention", tokens, q_cols);
     lse.expect_shape("log-sum-exp", tokens, heads);
     let mut d_q = backend.storage(OPERATION, tokens, q_cols)?;
-    let mut d_k = backend.zeroed(OPERATION, tokens, kv_cols)?;
-    let mut d_v = backend.zeroed(OPERATION, tokens, kv_cols)?;
+    if !layout.has_all_queries() {
+        d_q.fill(0.0);
+    }
+    let mut d_k = backend.zeroed(OPERATION, layout.num_keys, kv_cols)?;
+    let mut d_v = backend.zeroed(OPERATION, layout.num_keys, kv_cols)?;
     let mut scratch = Scratch::new(backend, layout)?;
     run(
         backend.vectors,
@@ -79,8 +82,8 @@ pub(in super::super) fn backward(
     );
     Ok((
         CpuTensor::new(d_q, tokens, q_cols),
-        CpuTensor::new(d_k, tokens, kv_cols),
-        CpuTensor::new(d_v, tokens, kv_cols),
+        CpuTensor::new(d_k, layout.num_keys, kv_cols),
+        CpuTensor::new(d_v, layout.num_keys, kv_cols),
     ))
 }
 
@@ -165,28 +168,32 @@ impl Pair {
 impl Backward<'_> {
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize>(mut self, simd: S, layout: &AttentionLayout) {
-        for sequence in &layout.sequences {
+        for span in &layout.spans {
             for (head, &kv_head) in layout.kv_head_of.iter().enumerate() {
-                for start in sequence.clone().step_by(QUERY_BLOCK) {
+                for first in (0..span.queries.len()).step_by(QUERY_BLOCK) {
+                    let len = QUERY_BLOCK.min(span.queries.len() - first);
                     let block = Rows {
-                        start,
-                        len: QUERY_BLOCK.min(sequence.end - start),
+                        start: span.queries.start + first,
+                        len,
                         head,
                     };
                     self.enter_block::<S, ROWS>(simd, block);
-                    // Earlier keys are left behind by all queries of the block.
-                    let left = layout.first_seen(sequence.start, start) - sequence.start;
-                    let first = sequence.start + left / KEY_TILE * KEY_TILE;
-                    for key in (first..start + block.len).step_by(KEY_TILE) {
+                    // How far the block's first query is behind the first key.
+                    let lead = span.lead + first;
+                    // Earlier keys are left behind by all queries of the block, and later ones seen by none.
+                    let first_key = (lead + 1).saturating_sub(self.window) / KEY_TILE * KEY_TILE;
+                    let end = span.keys.len().min(lead + len);
+                    for key in (first_key..end).step_by(KEY_TILE) {
                         let keys = Rows {
-                            start: key,
-                            len: KEY_TILE.min(sequence.end - key),
+                            start: span.keys.start + key,
+                            len: KEY_TILE.min(span.keys.len() - key),
                             head: kv_head,
                         };
                         simd.vectorize(KeyOperation::<ROWS> {
                             backward: &mut self,
                             block,
                             keys,
+                            before_queries: lead as isize - key as isize,
                         });
                     }
                     self.leave_block::<S>(block);
@@ -239,9 +246,15 @@ impl Backward<'_> {
         }
     }
 
-    /// One tile of keys under the queries of a block.
+    /// One tile of keys under the queries of a block, the first of which comes `before_queries` tokens behind the first key.
     #[inline(always)]
-    fn keys<S: Simd, const ROWS: usize>(&mut self, simd: S, block: Rows, keys: Rows) {
+    fn keys<S: Simd, const ROWS: usize>(
+        &mut self,
+        simd: S,
+        block: Rows,
+        keys: Rows,
+        before_queries: isize,
+    ) {
         let Heads {
             dim,
             kv_cols,
@@ -260,15 +273,17 @@ impl Backward<'_> {
         scratch.d_keys.fill(0.0);
         scratch.d_values.fill(0.0);
         // Tiles of queries that come before the keys are left out.
-        let first = keys.start.saturating_sub(block.start) / QUERY_TILE * QUERY_TILE;
+        let first = (-before_queries).max(0) as usize / QUERY_TILE * QUERY_TILE;
         // Those whose queries have all left the keys behind, too.
-        let end = (keys.start + keys.len - 1).saturating_add(self.window) - block.start;
+        let end = (keys.len - 1)
+            .saturating_add(self.window)
+            .saturating_add_signed(-before_queries);
         for query in (first..block.len.min(end)).step_by(QUERY_TILE) {
             let pair = Pair {
                 num_keys: keys.len,
                 query,
                 num_queries: QUERY_TILE.min(block.len - query),
-                before_queries: (block.start + query) as isize - keys.start as isize,
+                before_queries: before_queries + query as isize,
                 window: self.window,
             };
             self.pair::<S, ROWS>(simd, pair);
@@ -384,6 +399,7 @@ struct KeyOperation<'a, 'b, const ROWS: usize> {
     backward: &'a mut Backward<'b>,
     block: Rows,
     keys: Rows,
+    before_queries: isize,
 }
 
 impl<const ROWS: usize> pulp::WithSimd for KeyOperation<'_, '_, ROWS> {
@@ -391,7 +407,8 @@ impl<const ROWS: usize> pulp::WithSimd for KeyOperation<'_, '_, ROWS> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        self.backward.keys::<S, ROWS>(simd, self.block, self.keys);
+        self.backward
+            .keys::<S, ROWS>(simd, self.block, self.keys, self.before_queries);
     }
 }
 

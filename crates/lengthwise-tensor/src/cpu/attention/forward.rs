@@ -18,7 +18,7 @@ use super::super::tile_product::{
 use super::super::vectorise::vectorised;
 use super::super::{CpuBackend, CpuTensor, Result};
 use super::{Heads, WIDEST_PANEL, check, has_tall_strips, strip_rows};
-use crate::{AttentionLayout, Tensor};
+use crate::{AttentionLayout, AttentionSpan, Tensor};
 
 /// Keys of a block: what is packed at once.
 const KEY_BLOCK: usize = 2304;
@@ -37,18 +37,23 @@ pub(in super::super) fn forward(
 ) -> Result<(CpuTensor, CpuTensor)> {
     const OPERATION: &str = "attention";
     check(q, k, v, layout);
-    let (tokens, heads) = (layout.num_tokens(), layout.num_heads());
+    let (tokens, heads) = (layout.num_queries, layout.num_heads());
     let mut out = backend.storage(OPERATION, tokens, q.cols())?;
     let mut lse = backend.storage(OPERATION, tokens, heads)?;
-    let longest = layout.sequences.iter().map(ExactSizeIterator::len).max();
-    let longest = longest.unwrap_or(0);
+    if !layout.has_all_queries() {
+        out.fill(0.0);
+        lse.fill(f32::NEG_INFINITY);
+    }
+    let queries = layout.spans.iter().map(|span| span.queries.len());
+    let keys = layout.spans.iter().map(|span| span.keys.len());
+    let (queries, keys) = (queries.max().unwrap_or(0), keys.max().unwrap_or(0));
     let dim = layout.head_dim.next_multiple_of(WIDEST_PANEL);
-    let keys = longest.min(KEY_BLOCK).next_multiple_of(WIDEST_PANEL);
-    let rows = longest
+    let keys = keys.min(KEY_BLOCK).next_multiple_of(WIDEST_PANEL);
+    let rows = queries
         .min(QUERY_TILE)
         .next_multiple_of(strip_rows(backend.vectors));
     let mut scratch = Scratch {
-        sums: backend.storage(OPERATION, longest, heads)?,
+        sums: backend.storage(OPERATION, queries, heads)?,
         key_panels: backend.storage(OPERATION, keys, dim)?,
         value_panels: backend.storage(OPERATION, keys, dim)?,
         queries: backend.storage(OPERATION, rows, dim)?,
@@ -76,7 +81,7 @@ pub(in super::super) fn forward(
 }
 
 struct Scratch {
-    /// The running sum of each row and head of a sequence.
+    /// The running sum of each query and head of a span.
     sums: Storage,
     key_panels: Storage,
     /// Panels of each key tile in turn.
@@ -147,11 +152,11 @@ impl KeyTile {
     }
 }
 
-/// A block of keys and the sequence it is part of.
+/// A block of keys of a span.
 #[derive(Clone, Copy)]
-struct Block {
-    sequence_start: usize,
-    sequence_end: usize,
+struct Block<'a> {
+    span: &'a AttentionSpan,
+    /// Counted from the span's first key.
     start: usize,
     len: usize,
 }
@@ -160,17 +165,17 @@ impl Forward<'_> {
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize>(mut self, simd: S, layout: &AttentionLayout) {
         let Heads { dim, kv_cols, .. } = self.heads;
-        for sequence in &layout.sequences {
-            for start in sequence.clone().step_by(KEY_BLOCK) {
-                let len = KEY_BLOCK.min(sequence.end - start);
-                let block = Block {
-                    sequence_start: sequence.start,
-                    sequence_end: sequence.end,
-                    start,
-                    len,
-                };
+        for span in &layout.spans {
+            let num_queries = span.queries.len();
+            for start in (0..span.keys.len()).step_by(KEY_BLOCK) {
+                let len = KEY_BLOCK.min(span.keys.len() - start);
+                let block = Block { span, start, len };
+                // Earlier queries see none of the block, and later ones have left all of it behind.
+                let first = start.saturating_sub(span.lead) / QUERY_TILE * QUERY_TILE;
+                let end = (start + len - 1).saturating_add(self.window);
+                let end = num_queries.min(end.saturating_sub(span.lead));
                 for kv_head in 0..layout.num_kv_heads {
-                    let at = start * kv_cols + kv_head * dim;
+                    let at = (span.keys.start + start) * kv_cols + kv_head * dim;
                     let mut packed = false;
                     for (head, _) in layout
                         .kv_head_of
@@ -182,15 +187,12 @@ impl Forward<'_> {
                             self.pack::<S>(at, len);
                             packed = true;
                         }
-                        // Later queries have left all of the block behind.
-                        let window = layout.window.unwrap_or(sequence.len());
-                        let end = sequence.end.min((start + len - 1).saturating_add(window));
-                        for row in (start..end).step_by(QUERY_TILE) {
+                        for query in (first..end).step_by(QUERY_TILE) {
                             simd.vectorize(TileOperation::<ROWS> {
                                 forward: &mut self,
                                 block,
                                 head,
-                                row,
+                                query,
                             });
                         }
                     }
@@ -213,12 +215,12 @@ impl Forward<'_> {
         }
     }
 
-    /// A tile of one head's queries, from row `first` on, attends to a block.
+    /// A tile of one head's queries, from the span's query `first` on, attends to a block.
     #[inline(always)]
     fn tile<S: Simd, const ROWS: usize>(
         &mut self,
         simd: S,
-        block: Block,
+        block: Block<'_>,
         head: usize,
         first: usize,
     ) {
@@ -226,46 +228,52 @@ impl Forward<'_> {
             dim, q_cols, heads, ..
         } = self.heads;
         let padded = dim.next_multiple_of(S::F32_LANES);
-        let rows = QUERY_TILE.min(block.sequence_end - first);
-        let window = self.window;
+        let AttentionSpan {
+            queries,
+            keys,
+            lead,
+        } = block.span;
+        let (rows, window) = (QUERY_TILE.min(queries.len() - first), self.window);
         // The first key that any query of the tile sees, and the first block that any attends to.
-        let first_key = (first + 1).saturating_sub(window).max(block.sequence_start);
+        let first_key = (first + lead + 1).saturating_sub(window);
         let is_first = block.start <= first_key;
         let scratch = &mut *self.scratch;
-        let queries = &self.q[first * q_cols + head * dim..];
-        pack_strips::<ROWS>(&mut scratch.queries, queries, rows, dim, q_cols);
+        let from = &self.q[(queries.start + first) * q_cols + head * dim..];
+        pack_strips::<ROWS>(&mut scratch.queries, from, rows, dim, q_cols);
         let mut running = [Running::default(); QUERY_TILE];
-        for (row, running) in running[..rows].iter_mut().enumerate() {
-            let token = first + row;
-            let from = token * q_cols + head * dim..token * q_cols + head * dim + dim;
-            if !is_first {
+        if !is_first {
+            for (row, running) in running[..rows].iter_mut().enumerate() {
+                let token = queries.start + first + row;
+                let from = token * q_cols + head * dim..token * q_cols + head * dim + dim;
                 running.max = self.lse[token * heads + head];
-                running.sum = scratch.sums[(token - block.sequence_start) * heads + head];
+                running.sum = scratch.sums[(first + row) * heads + head];
                 scratch.outputs[row * padded..][..dim].copy_from_slice(&self.out[from]);
             }
         }
-        let seen = block.len.min(first + rows - block.start);
+        let seen = block.len.min(first + rows + lead - block.start);
         let left = first_key.saturating_sub(block.start) / KEY_TILE * KEY_TILE;
         for start in (left..seen).step_by(KEY_TILE) {
             let keys = KeyTile {
                 start,
                 len: KEY_TILE.min(block.len - start),
-                before_queries: first as isize - (block.start + start) as isize,
+                before_queries: (first + lead) as isize - (block.start + start) as isize,
                 window,
                 is_first: is_first && start == left,
             };
             self.attend::<S, ROWS>(simd, keys, &mut running[..rows]);
         }
         for (row, running) in running[..rows].iter().enumerate() {
-            let token = first + row;
+            let token = queries.start + first + row;
             let (mut max, mut factor) = (running.max, 1.0);
-            // The block with its own key is a row's last one.
-            if token < block.start + block.len {
-                max = max * std::f32::consts::LN_2 + running.sum.ln();
-                factor = 1.0 / running.sum;
+            let last_key = (first + row + lead).min(keys.len() - 1);
+            if (block.start..block.start + block.len).contains(&last_key) {
+                // A query that has left all keys behind has summed nothing.
+                if running.sum > 0.0 {
+                    max = max * std::f32::consts::LN_2 + running.sum.ln();
+                    factor = 1.0 / running.sum;
+                }
             } else {
-                let at = (token - block.sequence_start) * heads + head;
-                self.scratch.sums[at] = running.sum;
+                self.scratch.sums[(first + row) * heads + head] = running.sum;
             }
             self.lse[token * heads + head] = max;
             let to = token * q_cols + head * dim;
@@ -350,20 +358,20 @@ impl Default for Running {
     }
 }
 
-struct TileOperation<'a, 'b, const ROWS: usize> {
+struct TileOperation<'a, 'b, 'c, const ROWS: usize> {
     forward: &'a mut Forward<'b>,
-    block: Block,
+    block: Block<'c>,
     head: usize,
-    row: usize,
+    query: usize,
 }
 
-impl<const ROWS: usize> pulp::WithSimd for TileOperation<'_, '_, ROWS> {
+impl<const ROWS: usize> pulp::WithSimd for TileOperation<'_, '_, '_, ROWS> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         self.forward
-            .tile::<S, ROWS>(simd, self.block, self.head, self.row);
+            .tile::<S, ROWS>(simd, self.block, self.head, self.query);
     }
 }
 

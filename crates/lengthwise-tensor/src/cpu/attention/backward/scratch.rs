@@ -43,14 +43,15 @@ pub(in super::super::super) fn scratch_elements(head_dim: usize) -> usize {
 
 impl Scratch {
     pub(super) fn new(backend: &CpuBackend, layout: &AttentionLayout) -> Result<Self> {
-        let longest = layout.sequences.iter().map(ExactSizeIterator::len).max();
-        let longest = longest.unwrap_or(0);
+        let queries = layout.spans.iter().map(|span| span.queries.len());
+        let keys = layout.spans.iter().map(|span| span.keys.len());
+        let (queries, keys) = (queries.max().unwrap_or(0), keys.max().unwrap_or(0));
         let strip = strip_rows(backend.vectors);
         let dim = layout.head_dim.next_multiple_of(WIDEST_PANEL);
-        let queries = longest.min(QUERY_BLOCK).next_multiple_of(strip);
-        let tile = longest.min(QUERY_TILE).next_multiple_of(strip);
+        let tile = queries.min(QUERY_TILE).next_multiple_of(strip);
+        let queries = queries.min(QUERY_BLOCK).next_multiple_of(strip);
         // Whole strips over keys may pass the last panel.
-        let keys = longest.min(KEY_TILE).next_multiple_of(WIDEST_PANEL);
+        let keys = keys.min(KEY_TILE).next_multiple_of(WIDEST_PANEL);
         let key_strips = keys.next_multiple_of(strip);
         let storage = |rows, cols| backend.storage(OPERATION, rows, cols);
         Ok(Self {
