@@ -22,7 +22,9 @@ pub trait Communicator: Clone + Send + 'static {
     /// The device of this rank.
     type Backend: Backend;
     /// What [`Communicator::start_all_gather_v`] returns.
-    type PendingGather: PendingGather<Tensor = <Self::Backend as Backend>::Tensor>;
+    type PendingGather: Pending<Output = <Self::Backend as Backend>::Tensor>;
+    /// What [`Communicator::start_all_to_all_v`] returns.
+    type PendingExchange: Pending<Output = Vec<<Self::Backend as Backend>::Tensor>>;
 
     /// The device of this rank.
     fn backend(&self) -> &Self::Backend;
@@ -56,9 +58,19 @@ pub trait Communicator: Clone + Send + 'static {
     ///
     /// Shapes may all differ, zero rows and zero columns included. A received tensor may be the sender's
     /// storage: it then stays counted on the sender's device for as long as it is kept.
-    fn all_to_all_v(&self, send: Vec<TensorOf<Self>>) -> Result<Vec<TensorOf<Self>>, CommError>;
+    fn all_to_all_v(&self, send: Vec<TensorOf<Self>>) -> Result<Vec<TensorOf<Self>>, CommError> {
+        self.start_all_to_all_v(send)?.wait()
+    }
 
-    /// Offers `piece` to the group and returns at once; [`PendingGather::wait`] gives what
+    /// Sends what [`Communicator::all_to_all_v`] does and returns at once; [`Pending::wait`] gives what is received.
+    ///
+    /// Any number of exchanges and gathers may be pending, among other calls, and be waited for in any order or dropped.
+    fn start_all_to_all_v(
+        &self,
+        send: Vec<TensorOf<Self>>,
+    ) -> Result<Self::PendingExchange, CommError>;
+
+    /// Offers `piece` to the group and returns at once; [`Pending::wait`] gives what
     /// [`Communicator::all_gather_v`] would have.
     ///
     /// Any number of gathers may be pending, among other calls, and be waited for in any order or dropped.
@@ -100,13 +112,13 @@ pub trait Communicator: Clone + Send + 'static {
 /// The tensors a communicator moves.
 pub(crate) type TensorOf<C> = <<C as Communicator>::Backend as Backend>::Tensor;
 
-/// An all-gather that was started.
-pub trait PendingGather {
-    /// What is gathered.
-    type Tensor;
+/// A call that was started.
+pub trait Pending {
+    /// What it gives.
+    type Output;
 
-    /// Waits for the pieces that are still missing, and puts all of them together on this rank's device.
-    fn wait(self) -> Result<Self::Tensor, CommError>;
+    /// Waits for what other members have still to send.
+    fn wait(self) -> Result<Self::Output, CommError>;
 }
 
 /// How values become one.

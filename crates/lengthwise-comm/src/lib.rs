@@ -16,7 +16,7 @@
 //! [`run_ranks_with`] makes the same threads emulate a described cluster, on virtual clocks ([`Emulation`]).
 //!
 //! ```
-//! use lengthwise_comm::{CommError, Communicator, PendingGather, run_ranks};
+//! use lengthwise_comm::{CommError, Communicator, Pending, run_ranks};
 //! use lengthwise_core::{Bytes, Rank};
 //! use lengthwise_tensor::{Backend, CpuBackend, Tensor};
 //!
@@ -52,12 +52,12 @@ mod thread;
 mod wait;
 
 pub use call::Call;
-pub use communicator::{Communicator, PendingGather, ReduceOp};
+pub use communicator::{Communicator, Pending, ReduceOp};
 pub use emulation::{Emulation, EmulationError};
 pub use error::CommError;
 pub use run_ranks::{
     FailureCause, RankFailure, WorldOptions, panic_text, run_ranks, run_ranks_with,
 };
 pub use statistics::Statistics;
-pub use thread::{ThreadCommunicator, ThreadPendingGather};
+pub use thread::{ThreadCommunicator, ThreadPendingExchange, ThreadPendingGather};
 pub use wait::Wait;

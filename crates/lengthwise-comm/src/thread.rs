@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lengthwise_core::{Rank, Seconds};
 use lengthwise_tensor::{Backend, Tensor, TensorError};
 
-use crate::communicator::{Communicator, PendingGather, ReduceOp};
+use crate::communicator::{Communicator, Pending, ReduceOp};
 use crate::emulation::{Moved, VirtualClock};
 use crate::failure::FailureKind;
 use crate::registry::World;
@@ -58,6 +58,20 @@ pub struct ThreadPendingGather<B: Backend> {
 enum Gather<T> {
     /// A group of one.
     Alone(T),
+    Posted(Ticket<T>),
+}
+
+/// An all-to-all among threads: the tensors are posted; to drop it is to do without the others'.
+#[derive(Debug)]
+pub struct ThreadPendingExchange<B: Backend> {
+    communicator: ThreadCommunicator<B>,
+    exchange: Exchange<B::Tensor>,
+}
+
+#[derive(Debug)]
+enum Exchange<T> {
+    /// A group of one.
+    Alone(Vec<T>),
     Posted(Ticket<T>),
 }
 
@@ -187,7 +201,7 @@ impl<B: Backend> ThreadCommunicator<B> {
         result
     }
 
-    fn try_all_to_all_v(&self, send: Vec<B::Tensor>) -> Result<Vec<B::Tensor>> {
+    fn try_start_all_to_all_v(&self, send: Vec<B::Tensor>) -> Result<ThreadPendingExchange<B>> {
         let position = self.next_call()?;
         if send.len() != self.size() {
             return Err(CommError::WrongNumTensors {
@@ -196,8 +210,12 @@ impl<B: Backend> ThreadCommunicator<B> {
                 size: self.size(),
             });
         }
+        let pending = |exchange| ThreadPendingExchange {
+            communicator: self.clone(),
+            exchange,
+        };
         if self.is_alone() {
-            return Ok(send);
+            return Ok(pending(Exchange::Alone(send)));
         }
         let own_elements = send[self.me].num_elements();
         let all_elements: usize = send.iter().map(Tensor::num_elements).sum();
@@ -205,7 +223,12 @@ impl<B: Backend> ThreadCommunicator<B> {
         let moved = Moved::Each(send.iter().map(num_bytes).collect());
         let parcel = Parcel::Each(send.into_iter().map(Some).collect());
         let ticket = self.post(position, &Call::AllToAllV, parcel, moved)?;
-        self.read(&ticket, |parcels| {
+        Ok(pending(Exchange::Posted(ticket)))
+    }
+
+    /// What everyone has sent to this rank, by group rank.
+    fn read_mine(&self, ticket: &Ticket<B::Tensor>) -> Result<Vec<B::Tensor>> {
+        self.read(ticket, |parcels| {
             let mine = parcels.iter_mut().filter_map(|parcel| match parcel {
                 Some(Parcel::Each(tensors)) => tensors[self.me].take(),
                 _ => None,
@@ -379,6 +402,7 @@ impl<B: Backend> ThreadCommunicator<B> {
 impl<B: Backend> Communicator for ThreadCommunicator<B> {
     type Backend = B;
     type PendingGather = ThreadPendingGather<B>;
+    type PendingExchange = ThreadPendingExchange<B>;
 
     fn backend(&self) -> &B {
         &self.backend
@@ -417,8 +441,8 @@ impl<B: Backend> Communicator for ThreadCommunicator<B> {
         })
     }
 
-    fn all_to_all_v(&self, send: Vec<B::Tensor>) -> Result<Vec<B::Tensor>> {
-        self.call(|| self.try_all_to_all_v(send))
+    fn start_all_to_all_v(&self, send: Vec<B::Tensor>) -> Result<ThreadPendingExchange<B>> {
+        self.call(|| self.try_start_all_to_all_v(send))
     }
 
     fn start_all_gather_v(&self, piece: B::Tensor) -> Result<ThreadPendingGather<B>> {
@@ -446,8 +470,20 @@ impl<B: Backend> Communicator for ThreadCommunicator<B> {
     }
 }
 
-impl<B: Backend> PendingGather for ThreadPendingGather<B> {
-    type Tensor = B::Tensor;
+impl<B: Backend> Pending for ThreadPendingExchange<B> {
+    type Output = Vec<B::Tensor>;
+
+    fn wait(self) -> Result<Vec<B::Tensor>> {
+        let communicator = &self.communicator;
+        communicator.call(|| match self.exchange {
+            Exchange::Alone(tensors) => communicator.group.fate().check().map(|()| tensors),
+            Exchange::Posted(ticket) => communicator.read_mine(&ticket),
+        })
+    }
+}
+
+impl<B: Backend> Pending for ThreadPendingGather<B> {
+    type Output = B::Tensor;
 
     fn wait(self) -> Result<B::Tensor> {
         let communicator = &self.communicator;

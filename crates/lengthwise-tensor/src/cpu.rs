@@ -292,11 +292,8 @@ mod tests {
             meter: MemoryMeter::new(Bytes::from_mib(256)),
         };
         let layout = AttentionLayout {
-            sequences: vec![0..1, 1..1, 1..20, 20..420],
-            kv_head_of: vec![1, 0, 1],
-            num_kv_heads: 2,
-            head_dim,
             window,
+            ..AttentionLayout::packed([1, 0, 19, 400], vec![1, 0, 1], 2, head_dim)
         };
         let random = |rows: usize, cols: usize, seed: usize| {
             let elements: Vec<f32> = (0..rows * cols)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lengthwise_comm::{CommError, Communicator, PendingGather, ReduceOp, Statistics};
+use lengthwise_comm::{CommError, Communicator, Pending, ReduceOp, Statistics};
 use lengthwise_core::{Activity, Bytes, Rank, Seconds};
 use lengthwise_tensor::Backend;
 
@@ -22,10 +22,11 @@ pub(crate) struct Timed<C> {
     timeline: Timeline,
 }
 
-/// A gather whose end is counted too.
-pub(crate) struct TimedGather<C: Communicator> {
-    gather: C::PendingGather,
+/// A call that was started, whose end is counted too.
+pub(crate) struct TimedPending<C, P> {
+    pending: P,
     timed: Timed<C>,
+    activity: Activity,
     /// The call and what it passed on, where it was noted.
     noted: Option<(CallKey, Bytes)>,
 }
@@ -70,6 +71,25 @@ impl<C: Communicator> Timed<C> {
         self.timeline.during(activity, key, call, bytes)
     }
 
+    fn start<P>(
+        &self,
+        activity: Activity,
+        start: impl FnOnce() -> Result<P, CommError>,
+    ) -> Result<TimedPending<C, P>, CommError> {
+        let coming = (self.timeline.is_on()).then(|| (self.next_call(), self.bytes_sent()));
+        let pending = self.calls.of(&self.inner, start)?;
+        let noted = coming.map(|(key, sent)| {
+            self.timeline.come_to(&key);
+            (key, self.bytes_sent().saturating_sub(sent))
+        });
+        Ok(TimedPending {
+            pending,
+            timed: self.clone(),
+            activity,
+            noted,
+        })
+    }
+
     fn next_call(&self) -> CallKey {
         CallKey {
             members: Arc::clone(&self.members),
@@ -90,7 +110,8 @@ impl<C: Communicator> Timed<C> {
 
 impl<C: Communicator> Communicator for Timed<C> {
     type Backend = C::Backend;
-    type PendingGather = TimedGather<C>;
+    type PendingGather = TimedPending<C, C::PendingGather>;
+    type PendingExchange = TimedPending<C, C::PendingExchange>;
 
     fn backend(&self) -> &C::Backend {
         self.inner.backend()
@@ -134,18 +155,15 @@ impl<C: Communicator> Communicator for Timed<C> {
         self.call(Activity::Exchange, || self.inner.all_to_all_v(send))
     }
 
+    fn start_all_to_all_v(
+        &self,
+        send: Vec<TensorOf<C>>,
+    ) -> Result<Self::PendingExchange, CommError> {
+        self.start(Activity::Exchange, || self.inner.start_all_to_all_v(send))
+    }
+
     fn start_all_gather_v(&self, piece: TensorOf<C>) -> Result<Self::PendingGather, CommError> {
-        let coming = (self.timeline.is_on()).then(|| (self.next_call(), self.bytes_sent()));
-        let gather = (self.calls).of(&self.inner, || self.inner.start_all_gather_v(piece))?;
-        let noted = coming.map(|(key, sent)| {
-            self.timeline.come_to(&key);
-            (key, self.bytes_sent().saturating_sub(sent))
-        });
-        Ok(TimedGather {
-            gather,
-            timed: self.clone(),
-            noted,
-        })
+        self.start(Activity::Gather, || self.inner.start_all_gather_v(piece))
     }
 
     fn reduce_scatter_v(
@@ -175,19 +193,20 @@ impl<C: Communicator> Communicator for Timed<C> {
     }
 }
 
-impl<C: Communicator> PendingGather for TimedGather<C> {
-    type Tensor = TensorOf<C>;
+impl<C: Communicator, P: Pending> Pending for TimedPending<C, P> {
+    type Output = P::Output;
 
-    fn wait(self) -> Result<TensorOf<C>, CommError> {
-        let TimedGather {
-            gather,
+    fn wait(self) -> Result<P::Output, CommError> {
+        let TimedPending {
+            pending,
             timed,
+            activity,
             noted,
         } = self;
-        let wait = || timed.calls.of(&timed.inner, || gather.wait());
+        let wait = || timed.calls.of(&timed.inner, || pending.wait());
         match noted {
             Some((key, bytes)) if timed.timeline.is_on() => {
-                (timed.timeline).during(Activity::Gather, key, wait, || Some(bytes))
+                (timed.timeline).during(activity, key, wait, || Some(bytes))
             }
             _ => wait(),
         }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use lengthwise_comm::{
-    Call, CommError, Communicator, FailureCause, PendingGather, RankFailure, ReduceOp, run_ranks,
+    Call, CommError, Communicator, FailureCause, Pending, RankFailure, ReduceOp, run_ranks,
 };
 use lengthwise_core::Rank;
 use lengthwise_tensor::Backend;

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::mpsc;
 
-use lengthwise_comm::{Communicator, PendingGather};
+use lengthwise_comm::{Communicator, Pending};
 use lengthwise_core::Rank;
 use lengthwise_tensor::Backend;
 
@@ -64,6 +64,41 @@ fn gathers_may_be_waited_for_in_any_order_among_other_calls_or_dropped() {
                 assert_eq!(gathered, expected);
             }
             world.barrier()
+        });
+        result.unwrap();
+    }
+}
+
+#[test]
+fn exchanges_are_on_their_way_among_other_calls() {
+    for num_ranks in WORLD_SIZES {
+        let result = run(num_ranks, |world| {
+            let me = world.rank().index();
+            let device = world.backend().clone();
+            // To the next rank alone, and another number in each call.
+            let send = |call: usize| {
+                let to = (me + 1) % num_ranks;
+                let elements = vec![(10 * me + call) as f32];
+                let parts = (0..num_ranks).map(|rank| match rank == to {
+                    true => device.from_slice(1, 1, &elements),
+                    false => device.zeros(0, 1),
+                });
+                parts.collect::<Result<Vec<_>, _>>().unwrap()
+            };
+            let first = world.start_all_to_all_v(send(0))?;
+            let dropped = world.start_all_to_all_v(send(1))?;
+            world.barrier()?;
+            let last = world.start_all_to_all_v(send(2))?;
+            drop(dropped);
+            let from = (me + num_ranks - 1) % num_ranks;
+            for (call, pending) in [(2, last), (0, first)] {
+                let received = pending.wait()?;
+                let received: Vec<_> = received.iter().map(|part| device.to_vec(part)).collect();
+                let mut expected = vec![Vec::new(); num_ranks];
+                expected[from] = vec![(10 * from + call) as f32];
+                assert_eq!(received, expected);
+            }
+            Ok(())
         });
         result.unwrap();
     }

@@ -1,6 +1,6 @@
 //! Random scripts give what the model says, on every rank.
 
-use lengthwise_comm::{CommError, Communicator, PendingGather, ThreadPendingGather};
+use lengthwise_comm::{CommError, Communicator, Pending, ThreadPendingGather};
 use lengthwise_core::Rank;
 use lengthwise_tensor::CpuBackend;
 use proptest::prelude::*;

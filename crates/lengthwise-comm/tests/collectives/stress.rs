@@ -1,6 +1,6 @@
 //! Many small calls, with ranks far ahead of each other.
 
-use lengthwise_comm::{Communicator, PendingGather, ReduceOp};
+use lengthwise_comm::{Communicator, Pending, ReduceOp};
 use lengthwise_core::Rank;
 use lengthwise_tensor::Backend;
 

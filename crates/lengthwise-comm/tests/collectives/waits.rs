@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use lengthwise_comm::{
-    CommError, Communicator, FailureCause, PendingGather, RankFailure, ReduceOp, WorldOptions,
+    CommError, Communicator, FailureCause, Pending, RankFailure, ReduceOp, WorldOptions,
     run_ranks_with,
 };
 use lengthwise_core::Rank;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use lengthwise_comm::{Communicator, PendingGather};
+use lengthwise_comm::{Communicator, Pending};
 
 use super::shard::ShardedParameters;
 use super::stage::ScheduledStage;
@@ -45,7 +45,7 @@ impl<C: Communicator> Gathers<C> {
         &mut self,
         parameters: &ShardedParameters<C::Backend>,
         is_used: bool,
-    ) -> Result<Option<<C::PendingGather as PendingGather>::Tensor>, TrainError> {
+    ) -> Result<Option<<C::PendingGather as Pending>::Output>, TrainError> {
         let next = self.start_next(parameters)?;
         let current = std::mem::replace(&mut self.pending, next);
         match current {

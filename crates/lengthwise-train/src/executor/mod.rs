@@ -9,7 +9,7 @@ mod work;
 
 use std::ops::Range;
 
-use lengthwise_comm::{Communicator, PendingGather, ReduceOp};
+use lengthwise_comm::{Communicator, Pending, ReduceOp};
 use lengthwise_core::{Activity, GroupLoad, MicroBatch, Plan, Rank, Tokens};
 use lengthwise_outputs::{NewDirectory, Saved};
 use lengthwise_tensor::{AdamW, Backend};
