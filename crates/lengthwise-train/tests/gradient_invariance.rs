@@ -190,15 +190,69 @@ fn batches_of_single_tokens_have_gradients_too() {
     );
 }
 
-/// A world size, sequence lengths, and a plan that puts every sequence somewhere.
-fn any_plan() -> impl proptest::strategy::Strategy<Value = (usize, Vec<u64>, Plan)> {
+/// A plan of one micro-batch with one group of all sequences.
+fn one_group(ulysses: u32, ring: u32, activations: Activations, num_sequences: usize) -> Plan {
+    let degree = |degree| Degree::new(degree).unwrap();
+    let group = Group {
+        strategy: Strategy::new(degree(ulysses), degree(ring), activations).unwrap(),
+        ranks: (0..ulysses * ring).map(Rank).collect(),
+        sequences: (0..num_sequences as u32).map(SequenceIndex).collect(),
+    };
+    Plan::new(vec![MicroBatch {
+        groups: vec![group],
+    }])
+}
+
+#[test]
+fn rings_of_every_kind_give_the_single_rank_gradient() {
+    for (heads, kv_heads) in [(4, 2), (3, 1), (2, 2)] {
+        let config = tiny_model(heads, kv_heads, false);
+        let batch = batch(&SEQ_LENS, config.vocab);
+        for (ulysses, ring) in [
+            (1, 2),
+            (1, 3),
+            (1, 5),
+            (1, 7),
+            (1, 8),
+            (1, 9),
+            (2, 2),
+            (2, 3),
+            (2, 4),
+            (3, 2),
+            (3, 3),
+            (4, 2),
+        ] {
+            if ulysses as usize <= heads {
+                let plan = one_group(ulysses, ring, Activations::Keep, SEQ_LENS.len());
+                assert_same_gradients(&config, (ulysses * ring) as usize, &plan, &batch);
+            }
+        }
+    }
+}
+
+#[test]
+fn rings_give_the_gradient_of_every_family() {
+    for (name, config) in variants() {
+        let batch = batch(&SEQ_LENS, config.vocab);
+        for (ulysses, ring) in [(1, 2), (1, 4), (2, 2), (3, 2), (2, 3)] {
+            let plan = one_group(ulysses, ring, Activations::Recompute, SEQ_LENS.len());
+            let num_ranks = (ulysses * ring) as usize;
+            std::panic::catch_unwind(|| assert_same_gradients(&config, num_ranks, &plan, &batch))
+                .unwrap_or_else(|_| panic!("of {name}"));
+        }
+    }
+}
+
+/// A world size, sequence lengths, and a plan that puts every sequence somewhere, with any strategy that leaves each rank one
+/// of so many heads.
+fn any_plan(heads: usize) -> impl proptest::strategy::Strategy<Value = (usize, Vec<u64>, Plan)> {
     let seq_len = prop_oneof![1..4u64, 1..40u64, 40..90u64];
     let parts = (
-        1..=8usize,
+        1..=9usize,
         prop::collection::vec(seq_len, 1..10),
         any::<u64>(),
     );
-    parts.prop_map(|(num_ranks, seq_lens, seed)| {
+    parts.prop_map(move |(num_ranks, seq_lens, seed)| {
         let mut random = seed;
         let mut below = |limit: usize| {
             random = random
@@ -223,14 +277,16 @@ fn any_plan() -> impl proptest::strategy::Strategy<Value = (usize, Vec<u64>, Pla
                 .into_iter()
                 .map(Rank)
                 .collect();
-            let strategy = Strategy::ulysses(
-                Degree::new(degree as u32).unwrap(),
-                if below(2) == 0 {
-                    Activations::Recompute
-                } else {
-                    Activations::Keep
-                },
-            );
+            let ulysses = (1..=heads.min(degree)).filter(|ulysses| degree % ulysses == 0);
+            let ulysses: Vec<usize> = ulysses.collect();
+            let ulysses = ulysses[below(ulysses.len())];
+            let [ulysses, ring] =
+                [ulysses, degree / ulysses].map(|part| Degree::new(part as u32).unwrap());
+            let activations = match below(2) {
+                0 => Activations::Recompute,
+                _ => Activations::Keep,
+            };
+            let strategy = Strategy::new(ulysses, ring, activations).unwrap();
             groups.push(Group {
                 strategy,
                 ranks,
@@ -253,10 +309,18 @@ proptest! {
 
     #[test]
     fn any_plan_gives_the_single_rank_gradient(
-        (num_ranks, seq_lens, plan) in any_plan(),
+        (num_ranks, seq_lens, plan) in any_plan(8),
         kv_heads in prop::sample::select(vec![1usize, 2, 4, 8]),
     ) {
         let config = tiny_model(8, kv_heads, false);
+        assert_same_gradients(&config, num_ranks, &plan, &batch(&seq_lens, config.vocab));
+    }
+
+    #[test]
+    fn degrees_above_the_heads_give_the_single_rank_gradient(
+        (num_ranks, seq_lens, plan) in any_plan(2),
+    ) {
+        let config = tiny_model(2, 1, true);
         assert_same_gradients(&config, num_ranks, &plan, &batch(&seq_lens, config.vocab));
     }
 }

@@ -25,6 +25,7 @@ pub struct GroupRun<'a, C: Communicator> {
     config: &'a ModelConfig,
     spec: &'a ModelSpec,
     group: C,
+    ring: Option<C>,
     timeline: &'a Timeline,
     work: RankWork,
     /// The residual stream on the way forward, its gradient on the way back; `[my tokens, hidden]`.
@@ -43,6 +44,7 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
         config: &'a ModelConfig,
         spec: &'a ModelSpec,
         group: C,
+        ring: Option<C>,
         timeline: &'a Timeline,
         work: RankWork,
         scale: f32,
@@ -51,6 +53,7 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
             config,
             spec,
             group,
+            ring,
             timeline,
             work,
             stream: None,
@@ -162,6 +165,7 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
         Layer {
             config: self.config,
             group: &self.group,
+            ring: self.ring.as_ref(),
             tokens: &self.work.tokens,
             index,
             timeline: self.timeline,

@@ -27,7 +27,7 @@ use lengthwise_data::TokenBatch;
 pub use micro_batch_time::MicroBatchTime;
 use shard::ShardedParameters;
 pub(crate) use stage::{ScheduledStage, stages};
-use work::RankWork;
+use work::{RankWork, neighbours};
 
 /// One rank's executor: its shard of the model, and its place in the world.
 ///
@@ -319,10 +319,13 @@ impl<C: Communicator> Executor<C> {
         let mut run = match micro_batch.group_of(rank) {
             Some((group, group_rank)) => {
                 let work = RankWork::new(&self.config, group, group_rank, batch);
+                let (at_place, ring) = neighbours(group, group_rank);
+                let ring = ring.map(|ring| self.world.group(&ring)).transpose()?;
                 Some(GroupRun::new(
                     &self.config,
                     &spec,
-                    self.world.group(&group.ranks)?,
+                    self.world.group(&at_place)?,
+                    ring,
                     &self.timeline,
                     work,
                     scale,

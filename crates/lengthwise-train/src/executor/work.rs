@@ -6,6 +6,7 @@ use lengthwise_tensor::AttentionLayout;
 use crate::model::ModelConfig;
 use crate::model::exchange::Shards;
 use crate::model::layer::GroupTokens;
+use crate::model::ring::Places;
 use lengthwise_data::TokenBatch;
 
 /// A rank's share of its group's packed sequences.
@@ -29,46 +30,85 @@ impl RankWork {
             .iter()
             .map(|&index| &batch.sequences[index.index()])
             .collect();
-        let mut packed = Vec::with_capacity(sequences.len());
-        let mut end = 0;
-        for sequence in &sequences {
-            let start = end;
-            end += sequence.inputs().len();
-            packed.push(start..end);
-        }
-        let shards = Shards::new(config, group.ranks.len(), end);
-        let mine = shards.tokens(group_rank.index());
-        let attention = AttentionLayout {
-            sequences: packed.clone(),
-            kv_head_of: shards.kv_head_of(group_rank.index()),
-            num_kv_heads: shards.num_kv_heads(group_rank.index()),
-            head_dim: config.head_dim,
-            window: None,
+        let seq_lens = sequences.iter().map(|sequence| sequence.inputs().len());
+        let num_places = group.strategy.ring_degree().get() as usize;
+        let places = Places::new(seq_lens.collect(), num_places);
+        let Seat { place, index } = Seat::of(group, group_rank);
+        let num_ulysses = group.strategy.ulysses_degree().get() as usize;
+        let shards = Shards::new(config, num_ulysses, places.num_tokens(place));
+        let mine = shards.tokens(index);
+        let heads = AttentionLayout::packed(
+            [],
+            shards.kv_head_of(index),
+            shards.num_kv_heads(index),
+            config.head_dim,
+        );
+        let attention = |window| {
+            let heads = AttentionLayout {
+                window,
+                ..heads.clone()
+            };
+            let sources = 0..num_places;
+            sources
+                .map(|source| places.attention(place, source, &heads))
+                .collect()
         };
         let window = (0..config.layers).find_map(|layer| config.window(layer));
-        let windowed = window.map(|window| AttentionLayout {
-            window: Some(window),
-            ..attention.clone()
-        });
         let mut work = RankWork {
             ids: Vec::with_capacity(mine.len()),
             targets: Vec::with_capacity(mine.len()),
             tokens: GroupTokens {
                 positions: Vec::with_capacity(mine.len()),
                 rotation: config.rope.rotation(config.head_dim),
-                attention,
-                windowed,
+                attention: attention(None),
+                windowed: window.map(|window| attention(Some(window))),
                 shards,
             },
             recompute: group.strategy.activations().recomputes(),
         };
-        for (sequence, rows) in sequences.iter().zip(packed) {
-            let start = mine.start.clamp(rows.start, rows.end) - rows.start;
-            let end = mine.end.clamp(rows.start, rows.end) - rows.start;
-            work.ids.extend(&sequence.inputs()[start..end]);
-            work.targets.extend(&sequence.targets()[start..end]);
-            work.tokens.positions.extend(start as u32..end as u32);
+        let mut row = 0;
+        for (sequence, runs) in sequences.iter().zip(places.runs(place)) {
+            for run in runs {
+                // The part of the run in this rank's rows.
+                let rows = row..row + run.len();
+                row = rows.end;
+                let within = |at: usize| run.start + at.clamp(rows.start, rows.end) - rows.start;
+                let (start, end) = (within(mine.start), within(mine.end));
+                work.ids.extend(&sequence.inputs()[start..end]);
+                work.targets.extend(&sequence.targets()[start..end]);
+                work.tokens.positions.extend(start as u32..end as u32);
+            }
         }
         work
     }
+}
+
+/// Where a rank is in its group. Neighbours exchange tokens for heads, so that rings lead from node to node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seat {
+    /// Its place in the ring.
+    place: usize,
+    /// Its number among the ranks of the place.
+    index: usize,
+}
+
+impl Seat {
+    fn of(group: &Group, group_rank: Rank) -> Self {
+        let num_ulysses = group.strategy.ulysses_degree().get() as usize;
+        Seat {
+            place: group_rank.index() / num_ulysses,
+            index: group_rank.index() % num_ulysses,
+        }
+    }
+}
+
+/// The ranks of a group that a rank exchanges tokens for heads with, itself included, and those of its ring, if there is one.
+pub fn neighbours(group: &Group, group_rank: Rank) -> (Vec<Rank>, Option<Vec<Rank>>) {
+    let num_ulysses = group.strategy.ulysses_degree().get() as usize;
+    let Seat { place, index } = Seat::of(group, group_rank);
+    let mut ranks = group.ranks.clone();
+    ranks.sort_unstable();
+    let at_place = ranks[place * num_ulysses..(place + 1) * num_ulysses].to_vec();
+    let ring: Vec<Rank> = ranks.into_iter().skip(index).step_by(num_ulysses).collect();
+    (at_place, (ring.len() > 1).then_some(ring))
 }

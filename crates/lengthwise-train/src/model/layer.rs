@@ -5,8 +5,8 @@
 //! middle -> norm -> gate, up -> SwiGLU -> down -> + middle
 //! ```
 //!
-//! Rows are the tokens of this rank, except between the exchanges, where they are all tokens of the group and
-//! columns are some of the heads.
+//! Rows are the tokens of this rank, except between the exchanges, where they are all tokens of the group, or of its place in
+//! a ring, and columns are some of the heads.
 
 use lengthwise_comm::Communicator;
 use lengthwise_core::Activity;
@@ -15,6 +15,7 @@ use lengthwise_tensor::{AttentionLayout, Backend, Rotation, Tensor};
 use super::ModelConfig;
 use super::exchange::{Shards, TensorOf};
 use super::parameters::LayerParameters;
+use super::ring::{self, Attended, KeyValues};
 use crate::TrainError;
 use crate::timeline::Timeline;
 
@@ -27,15 +28,15 @@ pub struct GroupTokens {
     pub positions: Vec<u32>,
     /// How heads turn with these places.
     pub rotation: Rotation,
-    /// The attention that this rank computes, over all tokens of the group, in layers without a window.
-    pub attention: AttentionLayout,
+    /// The attention that this rank computes, to the tokens of each place of the ring, in layers without a window.
+    pub attention: Vec<Vec<AttentionLayout>>,
     /// The attention in layers with a window, where the model has some.
-    pub windowed: Option<AttentionLayout>,
+    pub windowed: Option<Vec<Vec<AttentionLayout>>>,
 }
 
 impl GroupTokens {
     /// The attention of a layer.
-    fn attention(&self, config: &ModelConfig, layer: usize) -> &AttentionLayout {
+    fn attention(&self, config: &ModelConfig, layer: usize) -> &[Vec<AttentionLayout>] {
         let windowed = self.windowed.as_ref();
         windowed
             .filter(|_| config.window(layer).is_some())
@@ -51,12 +52,11 @@ pub struct SavedLayer<T> {
     normed: T,
     /// `[my tokens, all heads x head_dim]`: queries and keys before the norms of heads.
     unnormed: Option<[T; 2]>,
-    /// `[group tokens, my heads x head_dim]`, as are `k`, `v` with their heads, and `attended`.
+    /// `[tokens of the place, my heads x head_dim]`, as are keys and values with their heads, and `attended`.
     q: T,
-    k: T,
-    v: T,
+    kv: KeyValues<T>,
     attended: T,
-    /// `[group tokens, my heads]`
+    /// `[tokens of the place, my heads]`
     lse: T,
     /// `[my tokens, all query heads x head_dim]`: what attention gave, before `wo`.
     context: T,
@@ -74,8 +74,10 @@ pub struct SavedLayer<T> {
 pub struct Layer<'a, C> {
     /// The shape of the model.
     pub config: &'a ModelConfig,
-    /// The ranks that share the tokens.
+    /// The ranks that exchange tokens for heads.
     pub group: &'a C,
+    /// The ranks with the same heads at each place of the ring, where there is one.
+    pub ring: Option<&'a C>,
     /// The tokens.
     pub tokens: &'a GroupTokens,
     /// Which layer it is, counted from 0.
@@ -93,6 +95,7 @@ pub fn forward<C: Communicator>(
     let Layer {
         config,
         group,
+        ring,
         tokens,
         index,
         timeline,
@@ -132,7 +135,8 @@ pub fn forward<C: Communicator>(
     let k = shards.kv_to_heads(group, rope(k)?)?;
     let v = shards.kv_to_heads(group, linear(&normed, &parameters.wv, v_bias)?)?;
     timeline.turn_to(Activity::Attention);
-    let (attended, lse) = backend.attention(&q, &k, &v, attention)?;
+    let kv = KeyValues { k, v };
+    let (attended, lse) = ring::forward(backend, ring, attention, &q, &kv)?;
     timeline.turn_to(Activity::Dense);
     let context = shards.queries_to_tokens(group, attended.clone())?;
     let mut middle = linear(&context, &parameters.wo, parameters.wo_bias.as_ref())?;
@@ -150,8 +154,7 @@ pub fn forward<C: Communicator>(
         normed,
         unnormed,
         q,
-        k,
-        v,
+        kv,
         attended,
         lse,
         context,
@@ -175,6 +178,7 @@ pub fn backward<C: Communicator>(
     let Layer {
         config,
         group,
+        ring,
         tokens,
         index,
         timeline,
@@ -187,8 +191,7 @@ pub fn backward<C: Communicator>(
         normed,
         unnormed,
         q,
-        k,
-        v,
+        kv,
         attended,
         lse,
         context,
@@ -244,13 +247,17 @@ pub fn backward<C: Communicator>(
     drop(context);
     let d_attended = shards.queries_to_heads(group, d_context)?;
     timeline.turn_to(Activity::Attention);
-    let (d_q, d_k, d_v) =
-        backend.attention_backward(&q, &k, &v, &attended, &lse, &d_attended, attention)?;
+    let results = Attended {
+        out: &attended,
+        lse: &lse,
+        d_out: &d_attended,
+    };
+    let (d_q, d_kv) = ring::backward(backend, ring, attention, &q, kv, results)?;
     timeline.turn_to(Activity::Dense);
-    drop((q, k, v, attended, lse, d_attended));
+    drop((q, attended, lse, d_attended));
     let mut d_q = shards.queries_to_tokens(group, d_q)?;
-    let mut d_k = shards.kv_to_tokens_summed(group, d_k)?;
-    let d_v = shards.kv_to_tokens_summed(group, d_v)?;
+    let mut d_k = shards.kv_to_tokens_summed(group, d_kv.k)?;
+    let d_v = shards.kv_to_tokens_summed(group, d_kv.v)?;
     backend.rope_backward(&mut d_q, &tokens.positions, &tokens.rotation)?;
     backend.rope_backward(&mut d_k, &tokens.positions, &tokens.rotation)?;
     let mut d_qk_norms = None;

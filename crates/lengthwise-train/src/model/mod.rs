@@ -5,6 +5,7 @@ pub(crate) mod exchange;
 pub(crate) mod init;
 pub(crate) mod layer;
 mod parameters;
+pub(crate) mod ring;
 mod rope;
 
 pub use config::{Family, ModelConfig, ModelError, SlidingWindow};
