@@ -3,7 +3,7 @@
 //! The figures count the tensors that the executor holds at its fullest moment, the backward of a layer. They
 //! are upper bounds: `tests/memory.rs` holds them against the bytes that devices counted.
 
-use lengthwise_core::{Activations, Bytes, Degree};
+use lengthwise_core::{Activations, Bytes, Degree, Strategy};
 use lengthwise_tensor::{Backend, CpuBackend};
 
 use crate::model::exchange::Shards;
@@ -19,22 +19,23 @@ const ELEMENT: f64 = 4.0;
 pub fn fixed_bytes(config: &ModelConfig, num_ranks: usize) -> f64 {
     let spec = ModelSpec::new(config);
     let shard = spec.num_parameters().div_ceil(num_ranks) + spec.units.len();
-    let one_token = token_elements(config, Degree::ONE, Activations::Recompute);
+    let alone = Strategy::ulysses(Degree::ONE, Activations::Recompute);
+    let one_token = token_elements(config, alone);
     let scratch = CpuBackend::new(Bytes(0))
         .scratch_memory(config.head_dim, config.vocab)
         .as_f64();
     ELEMENT * (4.0 * shard as f64 + 4.0 * spec.largest_unit() as f64 + one_token) + scratch
 }
 
-/// Bytes that each token of a sequence adds on every device of a group of `degree`.
-pub fn bytes_per_token(config: &ModelConfig, degree: Degree, activations: Activations) -> f64 {
-    ELEMENT * token_elements(config, degree, activations) / f64::from(degree.get())
+/// Bytes that each token of a sequence adds on every device of a group with this strategy.
+pub fn bytes_per_token(config: &ModelConfig, strategy: Strategy) -> f64 {
+    ELEMENT * token_elements(config, strategy) / f64::from(strategy.degree().get())
 }
 
 /// Elements that a rank holds for each of its own tokens.
-fn token_elements(config: &ModelConfig, degree: Degree, activations: Activations) -> f64 {
+fn token_elements(config: &ModelConfig, strategy: Strategy) -> f64 {
     // How many of the packed tokens' elements the rank with the most heads has, per token of its own.
-    let ranks = degree.as_usize();
+    let ranks = strategy.ulysses_degree().as_usize();
     let shards = Shards::new(config, ranks, ranks);
     let most = |heads: &dyn Fn(usize) -> usize| (0..ranks).map(heads).max().unwrap_or(0) * ranks;
     let query_heads = most(&|rank| shards.kv_head_of(rank).len());
@@ -51,11 +52,7 @@ fn token_elements(config: &ModelConfig, degree: Degree, activations: Activations
         0.0
     };
     // What was attended, once more for the tokens of one's own: the same where there is nobody to exchange it with.
-    let context = if degree == Degree::ONE {
-        0.0
-    } else {
-        own_queries
-    };
+    let context = if ranks == 1 { 0.0 } else { own_queries };
     // Beside the input: normed, middle, middle_normed, context; q, attended, lse; k, v; gate, up, activated.
     let saved = 3.0 * hidden
         + context
@@ -65,7 +62,7 @@ fn token_elements(config: &ModelConfig, degree: Degree, activations: Activations
         + 2.0 * kv
         + 3.0 * ffn;
     // The input of every layer, and what the layers below this one saved beside theirs.
-    let below = if activations.recomputes() {
+    let below = if strategy.activations().recomputes() {
         0.0
     } else {
         (config.layers - 1) as f64 * saved
@@ -78,7 +75,13 @@ fn token_elements(config: &ModelConfig, degree: Degree, activations: Activations
     // The attention's holds normed, q, k, v, attended and lse, with their gradients on their way to tokens.
     let attention =
         3.0 * hidden + own_queries + unnormed + 4.0 * queries + 5.0 * kv + 2.0 * query_heads as f64;
+    // In a ring it holds two gradients of the queries at a time. Of keys and values there are the block at hand and one that comes
+    // or goes; of their gradients those of this block, those that come and those that go, and those of a second layout. Blocks
+    // that a slow neighbour has not taken yet are still there in what follows.
+    let is_ring = strategy.ring_degree() > Degree::ONE;
+    let in_ring = if is_ring { queries + 7.0 * kv } else { 0.0 };
+    let behind_ring = if is_ring { 4.0 * kv } else { 0.0 };
     // Behind it, the gradients of normed from queries, keys and values come beside that of the stream.
     let projections = 5.0 * hidden + own_queries + 2.0 * own_kv;
-    kept + mlp.max(attention).max(projections)
+    kept + (attention + in_ring).max(mlp.max(projections) + behind_ring)
 }

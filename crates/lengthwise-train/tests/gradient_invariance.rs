@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{batch, gradients, plan, tiny_model, variants};
+use common::{batch, gradients, one_group, plan, tiny_model, variants};
 use lengthwise_core::{
     Activations, Degree, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy,
 };
@@ -190,17 +190,10 @@ fn batches_of_single_tokens_have_gradients_too() {
     );
 }
 
-/// A plan of one micro-batch with one group of all sequences.
-fn one_group(ulysses: u32, ring: u32, activations: Activations, num_sequences: usize) -> Plan {
-    let degree = |degree| Degree::new(degree).unwrap();
-    let group = Group {
-        strategy: Strategy::new(degree(ulysses), degree(ring), activations).unwrap(),
-        ranks: (0..ulysses * ring).map(Rank).collect(),
-        sequences: (0..num_sequences as u32).map(SequenceIndex).collect(),
-    };
-    Plan::new(vec![MicroBatch {
-        groups: vec![group],
-    }])
+fn ring_plan(ulysses: u32, ring: u32, activations: Activations) -> Plan {
+    let [ulysses, ring] = [ulysses, ring].map(|part| Degree::new(part).unwrap());
+    let strategy = Strategy::new(ulysses, ring, activations).unwrap();
+    one_group(strategy, SEQ_LENS.len())
 }
 
 #[test]
@@ -223,7 +216,7 @@ fn rings_of_every_kind_give_the_single_rank_gradient() {
             (4, 2),
         ] {
             if ulysses as usize <= heads {
-                let plan = one_group(ulysses, ring, Activations::Keep, SEQ_LENS.len());
+                let plan = ring_plan(ulysses, ring, Activations::Keep);
                 assert_same_gradients(&config, (ulysses * ring) as usize, &plan, &batch);
             }
         }
@@ -235,7 +228,7 @@ fn rings_give_the_gradient_of_every_family() {
     for (name, config) in variants() {
         let batch = batch(&SEQ_LENS, config.vocab);
         for (ulysses, ring) in [(1, 2), (1, 4), (2, 2), (3, 2), (2, 3)] {
-            let plan = one_group(ulysses, ring, Activations::Recompute, SEQ_LENS.len());
+            let plan = ring_plan(ulysses, ring, Activations::Recompute);
             let num_ranks = (ulysses * ring) as usize;
             std::panic::catch_unwind(|| assert_same_gradients(&config, num_ranks, &plan, &batch))
                 .unwrap_or_else(|_| panic!("of {name}"));

@@ -12,7 +12,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use lengthwise_comm::Communicator;
-use lengthwise_core::{Bytes, Degree, Seconds, StrategySpace};
+use lengthwise_core::{Bytes, Degree, Seconds, Strategy, StrategySpace};
 use lengthwise_cost::{CoreSharing, FittedCosts, KindCosts};
 use lengthwise_survey::{MeasuredCosts, SurveyRule, Surveyed};
 
@@ -137,7 +137,7 @@ pub(crate) fn counted_memory(
 ) -> FittedCosts {
     let (model, activations) = (&options.model, options.activations);
     let per_token = |degree| {
-        let bytes = memory::bytes_per_token(model, degree, activations);
+        let bytes = memory::bytes_per_token(model, Strategy::ulysses(degree, activations));
         (degree, bytes)
     };
     let costs = KindCosts {

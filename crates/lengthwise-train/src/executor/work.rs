@@ -32,7 +32,7 @@ impl RankWork {
             .collect();
         let seq_lens = sequences.iter().map(|sequence| sequence.inputs().len());
         let num_places = group.strategy.ring_degree().get() as usize;
-        let places = Places::new(seq_lens.collect(), num_places);
+        let places = Places::new(seq_lens, num_places);
         let Seat { place, index } = Seat::of(group, group_rank);
         let num_ulysses = group.strategy.ulysses_degree().get() as usize;
         let shards = Shards::new(config, num_ulysses, places.num_tokens(place));

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A sequence of a ring of r places is cut into 2r pieces, and place i has pieces i and 2r-1-i, so that causal work is even
-//! whatever the length. Blocks are sent on before they are attended to, and received after: a hop takes the longer of
+//! whatever the length; pieces differ by a token at most, and longer ones go to the places with the fewest tokens so far. Blocks are sent on before they are attended to, and received after: a hop takes the longer of
 //! sending and computing. What each block gives is merged by the log-sum-exps (Liu et al., 2023). In the backward, the
 //! gradients of a block follow it around, one hop behind, and end where it began.
 
@@ -17,31 +17,53 @@ use std::ops::Range;
 use lengthwise_comm::{Communicator, Pending};
 use lengthwise_tensor::{AttentionLayout, AttentionSpan, Backend, Tensor};
 
-use super::exchange::{TensorOf, part};
+use super::exchange::TensorOf;
 use crate::TrainError;
 
 /// Sequences, packed one after the other, over the places of a ring.
 #[derive(Clone, Debug)]
 pub struct Places {
-    seq_lens: Vec<usize>,
     num_places: usize,
+    /// Of each sequence, where its pieces begin, and its end.
+    boundaries: Vec<Vec<usize>>,
 }
 
 impl Places {
     /// The places of a ring; without one, a single place has all tokens.
-    pub fn new(seq_lens: Vec<usize>, num_places: usize) -> Self {
+    pub fn new(seq_lens: impl IntoIterator<Item = usize>, num_places: usize) -> Self {
+        let num_pieces = 2 * num_places;
+        let mut num_tokens = vec![0; num_places];
+        let cut = |seq_len: usize| {
+            let mut pieces = vec![seq_len / num_pieces; num_pieces];
+            let mut by_load: Vec<usize> = (0..num_places).collect();
+            by_load.sort_by_key(|&place| num_tokens[place]);
+            // A place gets a second token more only when all have one, so that places never differ by more than one.
+            let mirrored = by_load.iter().map(|place| num_pieces - 1 - place);
+            let longer = by_load.iter().copied().chain(mirrored);
+            for piece in longer.take(seq_len % num_pieces) {
+                pieces[piece] += 1;
+            }
+            for (piece, len) in pieces.iter().enumerate() {
+                num_tokens[piece.min(num_pieces - 1 - piece)] += len;
+            }
+            let ends = pieces.iter().scan(0, |end, len| {
+                *end += len;
+                Some(*end)
+            });
+            std::iter::once(0).chain(ends).collect()
+        };
         Places {
-            seq_lens,
+            boundaries: seq_lens.into_iter().map(cut).collect(),
             num_places,
         }
     }
 
     /// The tokens of a place: for each sequence, in order, where they are in it. They are one run, or two with a gap between.
     pub fn runs(&self, place: usize) -> impl Iterator<Item = Vec<Range<usize>>> + '_ {
-        let num_pieces = 2 * self.num_places;
-        self.seq_lens.iter().map(move |&seq_len| {
-            let first = part(seq_len, num_pieces, place);
-            let last = part(seq_len, num_pieces, num_pieces - 1 - place);
+        let mirrored = 2 * self.num_places - 1 - place;
+        self.boundaries.iter().map(move |boundaries| {
+            let piece = |index: usize| boundaries[index]..boundaries[index + 1];
+            let (first, last) = (piece(place), piece(mirrored));
             if first.end == last.start {
                 return std::iter::once(first.start..last.end).collect();
             }
@@ -374,7 +396,7 @@ mod tests {
         let seq_lens = vec![1, 2, 0, 3, 7, 23];
         for num_places in 1..=5 {
             for window in [None, Some(1), Some(2), Some(5), Some(22), Some(100)] {
-                let places = Places::new(seq_lens.clone(), num_places);
+                let places = Places::new(seq_lens.iter().copied(), num_places);
                 let expected = seq_lens.iter().enumerate().flat_map(|(sequence, &len)| {
                     (0..len).flat_map(move |token| {
                         let first = (token + 1).saturating_sub(window.unwrap_or(usize::MAX));
@@ -392,8 +414,26 @@ mod tests {
     }
 
     #[test]
+    fn places_differ_by_a_token_at_most() {
+        for num_places in 1..=7 {
+            for seq_lens in [
+                vec![1; 20],
+                (1..30).collect(),
+                vec![13, 1, 9, 1, 8, 1],
+                vec![],
+            ] {
+                let places = Places::new(seq_lens.iter().copied(), num_places);
+                let tokens: Vec<usize> = (0..num_places).map(|at| places.num_tokens(at)).collect();
+                assert_eq!(tokens.iter().sum::<usize>(), seq_lens.iter().sum::<usize>());
+                let (least, most) = (tokens.iter().min().unwrap(), tokens.iter().max().unwrap());
+                assert!(most - least <= 1, "{tokens:?} of {seq_lens:?}");
+            }
+        }
+    }
+
+    #[test]
     fn causal_work_is_even() {
-        let places = Places::new(vec![4096], 4);
+        let places = Places::new([4096], 4);
         let work = |place: usize| -> usize {
             let tokens = places.runs(place).flatten().flatten();
             tokens.map(|token| token + 1).sum()

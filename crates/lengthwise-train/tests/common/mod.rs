@@ -39,6 +39,18 @@ pub fn tiny_model(heads: usize, kv_heads: usize, tied_output: bool) -> ModelConf
     }
 }
 
+/// A plan of one micro-batch with one group of the first ranks, which has all sequences.
+pub fn one_group(strategy: Strategy, num_sequences: usize) -> Plan {
+    let group = Group {
+        strategy,
+        ranks: (0..strategy.degree().get()).map(Rank).collect(),
+        sequences: (0..num_sequences as u32).map(SequenceIndex).collect(),
+    };
+    Plan::new(vec![MicroBatch {
+        groups: vec![group],
+    }])
+}
+
 /// A small model of every family, and of every scaling of positions, by name. Each has a figure that no other has.
 pub fn variants() -> Vec<(&'static str, ModelConfig)> {
     let llama = tiny_model(6, 2, false);
