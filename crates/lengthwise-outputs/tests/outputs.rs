@@ -83,12 +83,12 @@ fn an_output_is_no_input_and_no_other_output_through_links_either() {
     // A directory, and the files that are to appear in it.
     fs::create_dir(folder.path("model")).unwrap();
     outputs
-        .directory("--checkpoint", &folder.path("model"), MODEL)
+        .directory("--export", &folder.path("model"), MODEL)
         .unwrap();
     for error in refused(&mut outputs, "model/config.json") {
-        assert!(error.contains("--checkpoint is written to it"), "{error}");
+        assert!(error.contains("--export is written to it"), "{error}");
     }
-    assert!(outputs.directory("--checkpoint", &input, MODEL).is_err());
+    assert!(outputs.directory("--export", &input, MODEL).is_err());
     assert_eq!(text(&input), "kept");
     assert_eq!(
         folder.names(),
@@ -202,7 +202,7 @@ fn modes_are_those_of_new_files_or_of_the_file_that_was_there() {
         let _ = output.write(b"text").unwrap();
         assert_eq!(mode(name), expected, "{name}");
     }
-    let mut model = NewDirectory::claim("--checkpoint", &folder.path("model"), MODEL, 9).unwrap();
+    let mut model = NewDirectory::claim("--export", &folder.path("model"), MODEL, 9).unwrap();
     model.write("model.safetensors", b"weights").unwrap();
     model.write("config.json", b"{}").unwrap();
     let _ = model.publish().unwrap();
@@ -327,7 +327,7 @@ fn lines_of_a_file_that_is_removed_are_written_again() {
 #[test]
 fn a_model_appears_whole_and_never_over_another() {
     let folder = Folder::new();
-    let claim = |name: &str| NewDirectory::claim("--checkpoint", &folder.path(name), MODEL, 9);
+    let claim = |name: &str| NewDirectory::claim("--export", &folder.path(name), MODEL, 9);
     let mut model = claim("model").unwrap();
     let busy = claim("model").unwrap_err();
     assert!(
@@ -363,8 +363,7 @@ fn a_model_appears_whole_and_never_over_another() {
 fn a_model_goes_where_it_can() {
     for fault in ["full@8200", "eio@8200", "sync", "rename"] {
         let folder = Folder::new();
-        let mut model =
-            NewDirectory::claim("--checkpoint", &folder.path("model"), MODEL, 9).unwrap();
+        let mut model = NewDirectory::claim("--export", &folder.path("model"), MODEL, 9).unwrap();
         inject_faults(&format!("{}/={fault}", folder.path("model").display()));
         model.write("model.safetensors", &[7; 8000]).unwrap();
         model.write("config.json", &[8; 8000]).unwrap();
@@ -380,7 +379,7 @@ fn a_model_goes_where_it_can() {
     }
     // A directory that somebody removes comes again.
     let folder = Folder::new();
-    let mut model = NewDirectory::claim("--checkpoint", &folder.path("a/b"), MODEL, 9).unwrap();
+    let mut model = NewDirectory::claim("--export", &folder.path("a/b"), MODEL, 9).unwrap();
     fs::remove_dir_all(folder.path("a")).unwrap();
     model.write("config.json", b"{}").unwrap();
     assert_eq!(model.publish().unwrap().path, folder.path("a/b"));
@@ -389,7 +388,7 @@ fn a_model_goes_where_it_can() {
 #[test]
 fn a_model_that_is_larger_than_the_disk_is_refused() {
     let folder = Folder::new();
-    let error = NewDirectory::claim("--checkpoint", &folder.path("model"), MODEL, u64::MAX);
+    let error = NewDirectory::claim("--export", &folder.path("model"), MODEL, u64::MAX);
     let error = error.unwrap_err().to_string();
     assert!(error.contains("MiB are free"), "{error}");
     assert!(folder.names().is_empty());

@@ -9,7 +9,7 @@ use lengthwise_survey::SurveyError;
 use lengthwise_tensor::TensorError;
 use thiserror::Error;
 
-use crate::checkpoint::CheckpointError;
+use crate::export::ExportError;
 use crate::hugging_face::PretrainedError;
 use crate::model::ModelError;
 use crate::options::OptimizerError;
@@ -43,7 +43,7 @@ pub enum TrainError {
     Pretrained(#[from] PretrainedError),
     /// The trained model can't be written.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
+    Export(#[from] ExportError),
     /// A batch can't be planned.
     #[error("step {step} can't be planned: {source}")]
     Plan { step: u64, source: PlanError },

@@ -11,9 +11,9 @@
 #![forbid(unsafe_code)]
 
 mod calibration;
-mod checkpoint;
 mod error;
 mod executor;
+mod export;
 mod feed;
 mod hugging_face;
 pub mod memory;
@@ -29,9 +29,9 @@ mod trainer;
 pub mod volume;
 
 pub use calibration::{Clock, MeasuringProgress, MeasuringRule, calibrate, profile};
-pub use checkpoint::{CheckpointError, CheckpointWriter, MODEL_FILES, WeightType};
 pub use error::TrainError;
 pub use executor::{Executor, MicroBatchTime, StepOutcome};
+pub use export::{ExportError, ExportWriter, MODEL_FILES, WeightType};
 pub use feed::{PlanFeed, PlannedBatch, Planning, PlanningCosts};
 pub use hugging_face::{ConfigError, PretrainedConfig, PretrainedError, PretrainedModel};
 pub use lengthwise_survey::{MeasuredCosts, SurveyRule};

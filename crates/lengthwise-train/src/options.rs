@@ -118,8 +118,8 @@ pub struct TrainOptions {
     pub degrees: Option<Vec<Degree>>,
     /// How many steps planning runs ahead of training, at least 2.
     pub plan_ahead: usize,
-    /// Where the trained model is written, as a Hugging Face checkpoint; the directory must hold no model yet.
-    pub checkpoint: Option<PathBuf>,
+    /// Where the trained model is written, in the form of Hugging Face; the directory must hold no model yet.
+    pub export: Option<PathBuf>,
     /// What its weights are written as.
     pub weights: WeightType,
     /// Steps of which the observer is told what every rank did when, counted from 1.

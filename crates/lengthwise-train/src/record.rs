@@ -6,7 +6,7 @@ use lengthwise_core::{Bytes, GlobalBatch, Plan, Seconds, TraceEvent};
 use lengthwise_outputs::Saved;
 use lengthwise_plan::PlanReport;
 
-use crate::CheckpointError;
+use crate::ExportError;
 
 use lengthwise_data::BatchOrigin;
 
@@ -120,5 +120,5 @@ pub struct TrainSummary {
     /// The most memory a device held.
     pub measured_peak_memory: Bytes,
     /// Where the trained model is, if it was to be written.
-    pub checkpoint: Option<Result<Saved, Arc<CheckpointError>>>,
+    pub export: Option<Result<Saved, Arc<ExportError>>>,
 }

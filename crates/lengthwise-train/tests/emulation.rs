@@ -77,7 +77,7 @@ fn options(num_ranks: u32, steps: u64, nic_bandwidth: f64) -> TrainOptions {
         activations: Activations::Recompute,
         degrees: None,
         plan_ahead: 2,
-        checkpoint: None,
+        export: None,
         weights: WeightType::F32,
         traced_steps: BTreeSet::new(),
         longest_wait: lengthwise_comm::WorldOptions::LONGEST_WAIT,

@@ -11,7 +11,7 @@ use common::{batch, on_ranks, plan, tiny_model, variants};
 use lengthwise_comm::{Communicator, ReduceOp};
 use lengthwise_core::{Activations, Bytes};
 use lengthwise_data::TokenBatch;
-use lengthwise_train::{CheckpointWriter, Executor, ModelConfig, PretrainedModel, WeightType};
+use lengthwise_train::{Executor, ExportWriter, ModelConfig, PretrainedModel, WeightType};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
@@ -305,7 +305,7 @@ fn an_exported_model_keeps_config_and_tokenizer_of_where_it_comes_from() {
     fs::write(source.join("notes.txt"), "mine").unwrap();
     let model = PretrainedModel::open(source).unwrap();
     let exported = tempfile::tempdir().unwrap();
-    let claim = |path, spec: &_| CheckpointWriter::claim(path, spec);
+    let claim = |path, spec: &_| ExportWriter::claim(path, spec);
     on_ranks(2, Bytes::from_mib(64), |world| {
         let executor = Executor::pretrained(&model, world.clone())?;
         // A model is never overwritten, not by itself either.

@@ -41,7 +41,7 @@ fn options(num_ranks: u32) -> TrainOptions {
         activations: Activations::Recompute,
         degrees: None,
         plan_ahead: 2,
-        checkpoint: None,
+        export: None,
         weights: WeightType::F32,
         traced_steps: TRACED.into(),
         longest_wait: lengthwise_comm::WorldOptions::LONGEST_WAIT,

@@ -56,7 +56,7 @@ fn options(num_ranks: u32) -> TrainOptions {
         activations: Activations::Recompute,
         degrees: None,
         plan_ahead: 2,
-        checkpoint: None,
+        export: None,
         weights: WeightType::F32,
         traced_steps: BTreeSet::new(),
         longest_wait: lengthwise_comm::WorldOptions::LONGEST_WAIT,
@@ -168,7 +168,7 @@ fn a_model_of_no_numbers_is_not_saved() {
             ..options.optimizer
         };
         options.steps = 1;
-        options.checkpoint = Some(directory.clone());
+        options.export = Some(directory.clone());
         let error = run(&options, "adaptive").unwrap_err();
         assert!(matches!(error, TrainError::NoModel { step: 1 }), "{error}");
         let left = directory.join("model.safetensors");
@@ -389,7 +389,7 @@ fn the_trained_model_is_written_and_never_overwritten() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model");
     let options = TrainOptions {
-        checkpoint: Some(path.clone()),
+        export: Some(path.clone()),
         ..options(3)
     };
     let (_, records) = run(&options, "adaptive").unwrap();

@@ -14,7 +14,7 @@ use lengthwise_core::{Activity, GroupLoad, MicroBatch, Plan, Rank, Tokens};
 use lengthwise_outputs::{NewDirectory, Saved};
 use lengthwise_tensor::{AdamW, Backend};
 
-use crate::checkpoint::{CheckpointError, CheckpointWriter, WeightType};
+use crate::export::{ExportError, ExportWriter, WeightType};
 use crate::hugging_face::PretrainedModel;
 use crate::model::init::initial_elements;
 use crate::model::{ModelConfig, ModelSpec, UnitSpec};
@@ -217,17 +217,17 @@ impl<C: Communicator> Executor<C> {
         Ok(sums[0] == 0.0)
     }
 
-    /// Writes the model on the rank that has claimed a directory for it, by [`CheckpointWriter::claim`]; a collective of all
+    /// Writes the model on the rank that has claimed a directory for it, by [`ExportWriter::claim`]; a collective of all
     /// ranks. The rank that writes is told what became of it.
     ///
     /// # Errors
     ///
     /// As [`Executor::accumulate_gradients`].
-    pub fn write_checkpoint(
+    pub fn write_model(
         &self,
         claimed: Option<NewDirectory>,
         context: u64,
-    ) -> Result<Option<Result<Saved, CheckpointError>>, TrainError> {
+    ) -> Result<Option<Result<Saved, ExportError>>, TrainError> {
         self.export(claimed, context, WeightType::F32, None)
     }
 
@@ -235,16 +235,16 @@ impl<C: Communicator> Executor<C> {
     ///
     /// # Errors
     ///
-    /// As [`Executor::write_checkpoint`].
+    /// As [`Executor::write_model`].
     pub fn export(
         &self,
         claimed: Option<NewDirectory>,
         context: u64,
         weights: WeightType,
         source: Option<&PretrainedModel>,
-    ) -> Result<Option<Result<Saved, CheckpointError>>, TrainError> {
+    ) -> Result<Option<Result<Saved, ExportError>>, TrainError> {
         let mut writer =
-            claimed.map(|claimed| CheckpointWriter::new(claimed, self.spec().clone(), weights));
+            claimed.map(|claimed| ExportWriter::new(claimed, self.spec().clone(), weights));
         let mut failed = None;
         for unit in 0..self.spec().units.len() {
             let gather = self

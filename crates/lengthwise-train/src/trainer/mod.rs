@@ -29,7 +29,7 @@ use lengthwise_core::Seconds;
 use lengthwise_outputs::NewDirectory;
 use lengthwise_plan::Planner;
 
-use crate::checkpoint::CheckpointWriter;
+use crate::export::ExportWriter;
 use crate::feed::{PlanFeed, Planning};
 use crate::model::ModelSpec;
 use crate::timeline::RankNotes;
@@ -56,7 +56,7 @@ const NUM_PLANNING_THREADS: usize = 2;
 ///
 /// The options are impossible, before any work starts; a batch can't be read or planned; a device runs out of
 /// memory; a rank fails: always the one error that all else follows from. A model that can't be written in the end is no
-/// error, since all else has been done: [`TrainSummary::checkpoint`] says what became of it.
+/// error, since all else has been done: [`TrainSummary::export`] says what became of it.
 pub fn train(
     options: &TrainOptions,
     planner: Arc<dyn Planner>,
@@ -65,8 +65,8 @@ pub fn train(
 ) -> Result<TrainSummary, TrainError> {
     let space = allowed_strategies(options)?;
     let spec = ModelSpec::new(&options.model);
-    let claim = |directory: &PathBuf| CheckpointWriter::claim(directory, &spec);
-    let claimed = options.checkpoint.as_ref().map(claim).transpose()?;
+    let claim = |directory: &PathBuf| ExportWriter::claim(directory, &spec);
+    let claimed = options.export.as_ref().map(claim).transpose()?;
     if let Some(warning) = claimed.as_ref().and_then(NewDirectory::unlocked) {
         observer.warned(&warning);
     }

@@ -170,7 +170,7 @@ where
                 step: options.steps,
             });
         }
-        if options.checkpoint.is_some() {
+        if options.export.is_some() {
             let claimed = is_first.then(|| lock(&self.claimed).take()).flatten();
             let written = executor.export(
                 claimed,
@@ -179,7 +179,7 @@ where
                 options.pretrained.as_deref(),
             )?;
             if let Some(written) = written {
-                lock(reporter).summary.checkpoint = Some(written.map_err(Arc::new));
+                lock(reporter).summary.export = Some(written.map_err(Arc::new));
             }
         }
         Ok(())

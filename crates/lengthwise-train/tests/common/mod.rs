@@ -19,7 +19,7 @@ use lengthwise_cost::{ClusterLinks, Link};
 use lengthwise_data::{TokenBatch, TokenSequence};
 use lengthwise_tensor::CpuBackend;
 use lengthwise_train::{
-    CheckpointWriter, Executor, Family, ModelConfig, Rope, RopeScaling, SlidingWindow, TrainError,
+    Executor, ExportWriter, Family, ModelConfig, Rope, RopeScaling, SlidingWindow, TrainError,
 };
 
 /// A decoder small enough to run hundreds of times.
@@ -226,8 +226,8 @@ pub fn write(
     context: u64,
 ) -> Result<(), TrainError> {
     let is_first = executor.world().rank() == Rank(0);
-    let claimed = is_first.then(|| CheckpointWriter::claim(directory, executor.spec()).unwrap());
-    if let Some(written) = executor.write_checkpoint(claimed, context)? {
+    let claimed = is_first.then(|| ExportWriter::claim(directory, executor.spec()).unwrap());
+    if let Some(written) = executor.write_model(claimed, context)? {
         drop(written.unwrap());
     }
     Ok(())

@@ -115,7 +115,7 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     } = lock(&files).end();
     if let Ok(summary) = &result {
         output.result_line(&report.summary(summary));
-        problems.extend(match &summary.checkpoint {
+        problems.extend(match &summary.export {
             Some(Ok(saved)) => saved.elsewhere("the trained model"),
             Some(Err(error)) => Some(error.to_string()),
             None => None,

@@ -117,7 +117,7 @@ pub struct TrainSettings {
     /// Where each step is recorded.
     pub metrics: Option<Setting<PathBuf>>,
     /// Where the trained model is written.
-    pub checkpoint: Option<Setting<PathBuf>>,
+    pub export: Option<Setting<PathBuf>>,
     /// Where steps are traced.
     pub trace: Option<Setting<PathBuf>>,
     /// Every setting with its place.
@@ -196,9 +196,9 @@ impl TrainSettings {
         let activations = activations.value;
         let mut metrics = reader.optional::<PathBuf>("train.metrics")?;
 
-        let mut checkpoint = reader.optional::<PathBuf>("train.export")?;
-        if let Some(checkpoint) = &mut checkpoint {
-            checkpoint.value = reader.path(checkpoint, &checkpoint.value)?;
+        let mut export = reader.optional::<PathBuf>("train.export")?;
+        if let Some(export) = &mut export {
+            export.value = reader.path(export, &export.value)?;
         }
         let weights = reader
             .get("train.export_type", WeightType::default())?
@@ -229,9 +229,7 @@ impl TrainSettings {
                 degrees,
                 plan_ahead,
                 weights,
-                checkpoint: checkpoint
-                    .as_ref()
-                    .map(|checkpoint| checkpoint.value.clone()),
+                export: export.as_ref().map(|export| export.value.clone()),
                 traced_steps,
                 longest_wait,
                 injected_failure: None,
@@ -248,7 +246,7 @@ impl TrainSettings {
             batch_size,
             data_seed,
             metrics,
-            checkpoint,
+            export,
             trace,
             shown: reader.show(),
         })

@@ -64,7 +64,7 @@ pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(
         let message = format!("{} emulates no cluster", args.config.display());
         return Err(Failure::input(message).hint("name one with --emulate CLUSTER.toml"));
     };
-    options.checkpoint = None;
+    options.export = None;
     let mut outputs = Outputs::new();
     settings.declare(&args.config, &mut outputs);
     output.declare(&mut outputs)?;

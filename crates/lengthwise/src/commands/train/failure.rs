@@ -11,7 +11,7 @@ pub fn of_training(error: TrainError, report: &RunReport) -> Failure {
         TrainError::Model(_) | TrainError::Core(_) | TrainError::ModelTooLarge { .. } => {
             Failure::input(error.to_string())
         }
-        TrainError::Checkpoint(_) if !report.begun => Failure::input(error.to_string()),
+        TrainError::Export(_) if !report.begun => Failure::input(error.to_string()),
         _ => Failure::run(error.to_string()),
     };
     match hint(&error) {

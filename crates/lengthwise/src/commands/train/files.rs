@@ -33,7 +33,7 @@ impl DeclaredFiles {
             let output = outputs.file("the trace", &setting.value);
             output.map_err(|error| refused(setting, &error))
         });
-        if let Some(setting) = &settings.checkpoint {
+        if let Some(setting) = &settings.export {
             outputs
                 .directory("the model", &setting.value, MODEL_FILES)
                 .map_err(|error| refused(setting, &error))?;
@@ -55,7 +55,7 @@ impl DeclaredFiles {
             tracing: trace.transpose()?,
             planner: settings.planner.to_string(),
             last_step: None,
-            checkpoint: settings.options.checkpoint.clone(),
+            export: settings.options.export.clone(),
         })
     }
 }
@@ -87,7 +87,7 @@ pub struct RunFiles {
     tracing: Option<Tracing>,
     planner: String,
     last_step: Option<u64>,
-    checkpoint: Option<PathBuf>,
+    export: Option<PathBuf>,
 }
 
 /// What became of the files of a run.
@@ -162,7 +162,7 @@ impl RunFiles {
                 .map(|note| note.replace("trace      ", "traced are ")),
         );
         said.extend(ended.problems);
-        if self.checkpoint.is_some() {
+        if self.export.is_some() {
             said.push("the model was not saved".to_owned());
         }
         said

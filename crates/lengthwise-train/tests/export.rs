@@ -1,4 +1,4 @@
-//! A checkpoint is the model that was trained: who reads it as a LLaMA gets the losses that the executor reports.
+//! What is exported is the model that was trained: who reads it as a LLaMA gets the losses that the executor reports.
 //!
 //! The reader is a plain implementation in `f64`, and transformers where `LENGTHWISE_PYTHON` names a Python that has it.
 
@@ -15,7 +15,7 @@ use common::{batch, on_ranks, plan, tiny_model};
 use lengthwise_comm::{Communicator, ReduceOp};
 use lengthwise_core::{Activations, Bytes, Plan, Rank};
 use lengthwise_data::TokenBatch;
-use lengthwise_train::{CheckpointWriter, Executor, ModelConfig, ModelSpec, OptimizerConfig, Rope};
+use lengthwise_train::{Executor, ExportWriter, ModelConfig, ModelSpec, OptimizerConfig, Rope};
 
 const STEPS: u64 = 40;
 
@@ -38,7 +38,7 @@ fn small_batch(config: &ModelConfig) -> TokenBatch {
     batch(&[40, 7, 23], config.vocab)
 }
 
-/// Trains on the batch again and again until the model has learnt something, writes a checkpoint, and returns the mean loss
+/// Trains on the batch again and again until the model has learnt something, exports the model, and returns the mean loss
 /// of the batch by the parameters that were written.
 fn trained(config: &ModelConfig, num_ranks: usize, plan: &Plan, directory: &Path) -> f64 {
     let batch = small_batch(config);
@@ -59,9 +59,9 @@ fn trained(config: &ModelConfig, num_ranks: usize, plan: &Plan, directory: &Path
         }
         let is_first = executor.world().rank() == Rank(0);
         let claimed = is_first
-            .then(|| CheckpointWriter::claim(directory, executor.spec()))
+            .then(|| ExportWriter::claim(directory, executor.spec()))
             .transpose()?;
-        let written = executor.write_checkpoint(claimed, 256)?;
+        let written = executor.write_model(claimed, 256)?;
         assert_eq!(written.is_some_and(|written| written.is_ok()), is_first);
         let loss = executor.accumulate_gradients(plan, &batch)?;
         Ok(world.all_reduce_values(&[loss], ReduceOp::Sum)?[0])
@@ -96,7 +96,7 @@ fn plan_of_three_ranks() -> Plan {
 }
 
 #[test]
-fn a_reader_of_the_checkpoint_gets_the_loss_of_the_trained_model() {
+fn a_reader_of_the_export_gets_the_loss_of_the_trained_model() {
     for tied_output in [true, false] {
         let config = config(tied_output);
         let directory = tempfile::tempdir().unwrap();
@@ -121,7 +121,7 @@ fn a_reader_of_the_checkpoint_gets_the_loss_of_the_trained_model() {
 }
 
 #[test]
-fn a_checkpoint_holds_the_same_parameters_whatever_the_ranks() {
+fn an_export_holds_the_same_parameters_whatever_the_ranks() {
     let config = config(false);
     let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let alone = plan(&[&[(1, &[0, 1, 2])]], Activations::Keep);
@@ -144,7 +144,7 @@ fn a_checkpoint_holds_the_same_parameters_whatever_the_ranks() {
 }
 
 #[test]
-fn transformers_computes_the_logits_of_a_checkpoint() {
+fn transformers_computes_the_logits_of_an_export() {
     let Ok(python) = std::env::var("LENGTHWISE_PYTHON") else {
         let skipped = "skipped: LENGTHWISE_PYTHON names no Python with torch and transformers";
         writeln!(std::io::stderr(), "{skipped}").unwrap();

@@ -98,10 +98,10 @@ impl WeightType {
     }
 }
 
-/// Why a checkpoint can't be written.
+/// Why a model can't be exported.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum CheckpointError {
+pub enum ExportError {
     /// It would replace a model, or can't be written.
     #[error(transparent)]
     Refused(#[from] OutputError),
@@ -123,7 +123,7 @@ pub enum CheckpointError {
 
 /// Writes a model unit by unit, so that no more than a file's worth of it is in memory.
 #[derive(Debug)]
-pub struct CheckpointWriter {
+pub struct ExportWriter {
     directory: NewDirectory,
     spec: ModelSpec,
     weights: WeightType,
@@ -134,16 +134,16 @@ pub struct CheckpointWriter {
     units: Vec<Vec<f32>>,
 }
 
-impl CheckpointWriter {
+impl ExportWriter {
     /// Claims a directory for the model of a run, before the run.
     ///
     /// # Errors
     ///
     /// It can't be written or has no room for the model, a model is there already, or another run is writing one.
-    pub fn claim(directory: &Path, spec: &ModelSpec) -> Result<NewDirectory, CheckpointError> {
+    pub fn claim(directory: &Path, spec: &ModelSpec) -> Result<NewDirectory, ExportError> {
         let num_bytes = size_of::<f32>() as u64 * spec.num_parameters() as u64;
         Ok(NewDirectory::claim(
-            "checkpoint",
+            "export",
             directory,
             MODEL_FILES,
             num_bytes,
@@ -162,7 +162,7 @@ impl CheckpointWriter {
         file_bytes: usize,
     ) -> Self {
         let files = files(&spec.units, file_bytes / weights.num_bytes());
-        CheckpointWriter {
+        ExportWriter {
             directory,
             spec,
             weights,
@@ -177,7 +177,7 @@ impl CheckpointWriter {
     /// # Errors
     ///
     /// A file can't be written.
-    pub fn add_unit(&mut self, flat: Vec<f32>) -> Result<(), CheckpointError> {
+    pub fn add_unit(&mut self, flat: Vec<f32>) -> Result<(), ExportError> {
         self.units.push(flat);
         if self.units.len() == self.files[self.current].len() {
             self.write_file()?;
@@ -199,7 +199,7 @@ impl CheckpointWriter {
         config: &ModelConfig,
         context: u64,
         source: Option<&PretrainedModel>,
-    ) -> Result<Saved, CheckpointError> {
+    ) -> Result<Saved, ExportError> {
         if self.files.len() > 1 {
             let mut weight_map = BTreeMap::new();
             for (file, units) in self.files.iter().enumerate() {
@@ -241,7 +241,7 @@ impl CheckpointWriter {
         Ok(self.directory.publish()?)
     }
 
-    fn write_file(&mut self) -> Result<(), CheckpointError> {
+    fn write_file(&mut self) -> Result<(), ExportError> {
         let units = &self.spec.units[self.files[self.current].clone()];
         let weights = self.weights;
         let tensors = units.iter().zip(&self.units).flat_map(|(unit, flat)| {
@@ -265,11 +265,11 @@ impl CheckpointWriter {
     }
 
     /// Copies a file, if it is there.
-    fn copy(&mut self, from: &Path, name: &str) -> Result<(), CheckpointError> {
+    fn copy(&mut self, from: &Path, name: &str) -> Result<(), ExportError> {
         match fs::read(from) {
             Ok(bytes) => Ok(self.directory.write(name, &bytes)?),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(CheckpointError::Companion {
+            Err(error) => Err(ExportError::Companion {
                 path: from.to_owned(),
                 reason: error.to_string(),
             }),
@@ -283,7 +283,7 @@ impl CheckpointWriter {
         }
     }
 
-    fn write_json(&mut self, name: &str, value: &serde_json::Value) -> Result<(), CheckpointError> {
+    fn write_json(&mut self, name: &str, value: &serde_json::Value) -> Result<(), ExportError> {
         let text = format!("{value:#}\n");
         Ok(self.directory.write(name, text.as_bytes())?)
     }
@@ -371,9 +371,9 @@ mod tests {
     fn an_index_says_which_file_holds_which_parameter() {
         let directory = tempfile::tempdir().unwrap();
         let spec = ModelSpec::new(&config());
-        let claimed = CheckpointWriter::claim(directory.path(), &spec).unwrap();
+        let claimed = ExportWriter::claim(directory.path(), &spec).unwrap();
         let mut writer =
-            CheckpointWriter::with_file_bytes(claimed, spec.clone(), WeightType::F32, 4000);
+            ExportWriter::with_file_bytes(claimed, spec.clone(), WeightType::F32, 4000);
         for (index, unit) in spec.units.iter().enumerate() {
             writer
                 .add_unit(vec![index as f32; unit.num_elements()])
