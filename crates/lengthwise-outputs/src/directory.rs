@@ -1,18 +1,15 @@
 //! Files that appear in a directory together, and replace none.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::claim::Claim;
 use crate::elsewhere::new_directories;
 use crate::error::{NotSaved, OutputError, OutputRule, Saved};
 use crate::identity::directory_of;
-use crate::lock::{Lock, lock};
 use crate::part::{Part, add_unfinished, forget_unfinished};
 use crate::target::Target;
-
-/// The file that one writer at a time has locked.
-const LOCK: &str = ".lengthwise-lock";
 
 /// Files that are to appear in a directory together: under the names of unfinished files until all are written.
 #[derive(Debug)]
@@ -32,69 +29,15 @@ pub struct NewDirectory {
     parts: Vec<(String, Part)>,
 }
 
-/// The lock on a directory.
-#[derive(Debug)]
-struct Claim {
-    path: PathBuf,
-    is_held: bool,
-    _file: File,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if self.is_held {
-            forget_unfinished(&self.path);
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn claim(directory: &Path) -> Result<Claim, OutputRule> {
-    let path = directory.join(LOCK);
-    loop {
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
-        let is_held = match lock(&file, &path)? {
-            Lock::Busy => return Err(OutputRule::Busy),
-            Lock::Held => true,
-            Lock::Unsupported => false,
-        };
-        // Whoever had it before may have removed it in between: what is locked then is no file that others see.
-        if !is_held || is_at(&file, &path) {
-            if is_held {
-                add_unfinished(&path);
-            }
-            return Ok(Claim {
-                path,
-                is_held,
-                _file: file,
-            });
-        }
-    }
-}
-
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(there)) => open.dev() == there.dev() && open.ino() == there.ino(),
-        _ => false,
-    }
-}
-
-#[cfg(not(unix))]
-fn is_at(_: &File, path: &Path) -> bool {
-    path.exists()
-}
-
 /// The bytes that are free where a directory is, if the system says.
 #[cfg(unix)]
-fn free_bytes(directory: &Path) -> Option<u64> {
+pub(crate) fn free_bytes(directory: &Path) -> Option<u64> {
     let of = rustix::fs::statvfs(directory).ok()?;
     of.f_bavail.checked_mul(of.f_frsize)
 }
 
 #[cfg(not(unix))]
-fn free_bytes(_: &Path) -> Option<u64> {
+pub(crate) fn free_bytes(_: &Path) -> Option<u64> {
     None
 }
 
@@ -152,7 +95,7 @@ impl NewDirectory {
         if is_new {
             add_unfinished(path);
         }
-        claimed.claim = Some(claim(path).map_err(failed)?);
+        claimed.claim = Some(Claim::new(path).map_err(failed)?);
         // Again: another run may have ended in between.
         check_absent(path, files).map_err(failed)?;
         if let Some(free) = free_bytes(path).filter(|&free| free < num_bytes) {
@@ -166,7 +109,7 @@ impl NewDirectory {
 
     /// What to say if nothing keeps two runs from writing to it at once.
     pub fn unlocked(&self) -> Option<String> {
-        let is_held = self.claim.as_ref().is_none_or(|claim| claim.is_held);
+        let is_held = self.claim.as_ref().is_none_or(Claim::is_held);
         let path = self.path.display();
         (!is_held).then(|| {
             format!("files can't be locked where {path} is; let only one run at a time write to it")

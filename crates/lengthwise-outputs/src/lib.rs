@@ -6,6 +6,7 @@
 //!   FileOutput    a file that is written beside its place, synced and renamed: whole or not there
 //!   LineStream    a file that lines are added to while a run goes on, by one run at a time
 //!   NewDirectory  files that appear in a directory together and never replace any
+//!   DirectorySeries  directories that appear in another one after another, each whole or not there
 //! standard        stdout and stderr
 //! faults          full disks, short writes and broken devices, for tests
 //! ```
@@ -36,6 +37,7 @@
     reason = "this is the crate that opens files for writing"
 )]
 
+mod claim;
 mod declared;
 mod directory;
 mod elsewhere;
@@ -46,6 +48,7 @@ mod identity;
 mod line_stream;
 mod lock;
 mod part;
+mod series;
 mod sink;
 pub mod standard;
 mod target;
@@ -56,6 +59,7 @@ pub use error::{NotSaved, OutputError, OutputRule, Saved};
 pub use file::{FileOutput, OpenFile};
 pub use line_stream::{LineStream, StreamOutput};
 pub use part::remove_unfinished;
+pub use series::{DirectoryFile, DirectorySeries, WholeDirectory};
 
 #[cfg(feature = "faults")]
 #[doc(hidden)]

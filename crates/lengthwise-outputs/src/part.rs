@@ -62,7 +62,7 @@ fn beginning(name: &OsStr) -> OsString {
 }
 
 /// A name for what is to become `place`, which no other file of any process has.
-fn unused(place: &Path, name: &OsStr) -> PathBuf {
+pub(crate) fn unused(place: &Path, name: &OsStr) -> PathBuf {
     let mut part = beginning(name);
     let number = NUM_PARTS.fetch_add(1, Ordering::Relaxed);
     part.push(format!("{}-{number}{ENDING}", std::process::id()));
@@ -167,8 +167,43 @@ impl Drop for Part {
 }
 
 /// A rename lasts once its directory is on the disk; not all file systems can be asked for it.
-fn sync_directory(directory: &Path) {
+pub(crate) fn sync_directory(directory: &Path) {
     let _ = File::open(directory).and_then(|directory| directory.sync_all());
+}
+
+/// Gives an unfinished directory with all that is in it its place, if nothing is there.
+pub(crate) fn publish_directory(part: &Path, place: &Path) -> io::Result<()> {
+    // Held, so that a process that is told to end does so before or after.
+    let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    faults::before_rename(place)?;
+    // Only an empty directory is replaced where renaming can't be told to replace nothing.
+    rename_new_directory(part, place)?;
+    unfinished.retain(|path| !path.starts_with(part));
+    drop(unfinished);
+    sync_directory(directory_of(place));
+    Ok(())
+}
+
+fn rename_new_directory(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(()),
+            Err(error) if error == rustix::io::Errno::EXIST => return Err(error.into()),
+            Err(_) => {}
+        }
+    }
+    match fs::symlink_metadata(to) {
+        Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(_) => fs::rename(from, to),
+    }
+}
+
+/// Whether a name is one of those that unfinished files and directories have.
+pub(crate) fn is_part_name(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b".") && name.ends_with(ENDING.as_bytes())
 }
 
 /// Removes what killed writers have left of a file.
