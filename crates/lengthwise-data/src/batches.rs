@@ -4,8 +4,8 @@ use lengthwise_core::Tokens;
 
 use crate::schedule::{BatchSchedule, Order};
 use crate::{
-    BatchSize, ByteTokenizer, Census, Corpus, CutRule, DataError, Excerpt, Position,
-    ScheduledBatch, TokenBatch,
+    BatchSize, ByteTokenizer, Census, Corpus, CutRule, DataError, DataFingerprint, Excerpt,
+    Position, ScheduledBatch, TokenBatch,
 };
 
 /// The batches of a [`BatchSchedule`], read: without end, in a new order every epoch.
@@ -66,6 +66,11 @@ impl Batches {
         self.position
     }
 
+    /// What tells whether another run draws the same batches.
+    pub fn fingerprint(&self) -> DataFingerprint {
+        self.schedule.fingerprint()
+    }
+
     /// What the corpus becomes in one epoch, and what it loses.
     pub fn census(&self) -> &Census {
         self.schedule.census()
@@ -104,9 +109,12 @@ impl Iterator for Batches {
             return None;
         }
         let batch = self.schedule.next()?;
-        let batch = self.read(batch);
-        match batch {
-            Ok(_) => self.position = self.schedule.position(),
+        let mut batch = self.read(batch);
+        match &mut batch {
+            Ok(batch) => {
+                self.position = self.schedule.position();
+                batch.end = Some(self.position);
+            }
             Err(_) => self.failed = true,
         }
         Some(batch)

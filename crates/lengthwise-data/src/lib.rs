@@ -9,6 +9,7 @@
 //! schedule    sequences, in a new order every epoch -> which make which global batch
 //! stream      the same where documents come one by one, in their order
 //! position    how far they are drawn: where a run resumes
+//! fingerprint what tells whether two runs draw the same batches
 //! batches     the global batches of a corpus, read
 //! ```
 //!
@@ -44,6 +45,7 @@ mod cut;
 mod error;
 mod excerpt;
 mod files;
+mod fingerprint;
 mod jsonl;
 mod landmarks;
 mod position;
@@ -58,6 +60,7 @@ pub use corpus::Corpus;
 pub use cut::{Census, CutRule, Overlong};
 pub use error::DataError;
 pub use excerpt::{Excerpt, ScheduledBatch};
+pub use fingerprint::DataFingerprint;
 pub use position::Position;
 pub use schedule::{BatchSchedule, Order};
 pub use stream::{BatchStream, StreamPosition};

@@ -10,7 +10,8 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    BatchOrigin, BatchSize, Census, CutRule, DataError, Excerpt, Position, ScheduledBatch,
+    BatchOrigin, BatchSize, Census, CutRule, DataError, DataFingerprint, Excerpt, Position,
+    ScheduledBatch,
 };
 
 /// In which order the sequences of an epoch come.
@@ -146,6 +147,18 @@ impl BatchSchedule {
     /// Which sequences documents become.
     pub fn rule(&self) -> &CutRule {
         &self.rule
+    }
+
+    /// What tells whether another schedule has the same batches.
+    pub fn fingerprint(&self) -> DataFingerprint {
+        DataFingerprint::new(
+            &self.documents,
+            self.census.num_sequences,
+            self.census.num_tokens,
+            &self.rule,
+            self.size,
+            self.order,
+        )
     }
 
     /// How many batches are left; `None` if they have no end. Draws all of them, unless their number follows.

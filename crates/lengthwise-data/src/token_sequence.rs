@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use lengthwise_core::{GlobalBatch, Tokens};
 
+use crate::Position;
+
 /// The ids of one sequence: every one but the first is a target, predicted from all before it. Targets that are trained
 /// on are labels: all of them, or those of an answer and not of what was asked.
 ///
@@ -93,6 +95,9 @@ pub struct TokenBatch {
     pub sequences: Vec<TokenSequence>,
     /// Where they come from.
     pub origin: BatchOrigin,
+    /// How far the corpus has been drawn with this batch: where a run that has trained on it goes on. `None` of a batch that
+    /// comes from no corpus.
+    pub end: Option<Position>,
 }
 
 /// Where the sequences of a batch come from.
@@ -120,7 +125,11 @@ impl TokenBatch {
 
     pub(crate) fn with_origin(sequences: Vec<TokenSequence>, origin: BatchOrigin) -> Self {
         assert!(!sequences.is_empty(), "a batch needs at least one sequence");
-        TokenBatch { sequences, origin }
+        TokenBatch {
+            sequences,
+            origin,
+            end: None,
+        }
     }
 
     /// How many targets of all sequences are trained on: what losses are divided by.

@@ -1,0 +1,149 @@
+//! What tells whether two runs draw the same batches.
+
+use lengthwise_core::Tokens;
+use serde::{Deserialize, Serialize};
+
+use crate::schedule::Order;
+use crate::{BatchSize, CutRule};
+
+/// What batches are drawn from, and by which rules. Two runs with the same fingerprint draw the same batches from the
+/// same position on; of the documents only their lengths are known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataFingerprint {
+    /// Documents, the empty ones included.
+    pub num_documents: u64,
+    /// Sequences of an epoch.
+    pub num_sequences: u64,
+    /// Tokens of an epoch.
+    pub num_tokens: u64,
+    /// CRC-32 of the documents' lengths, in their order.
+    pub lengths_crc32: u32,
+    /// The longest sequence, in tokens.
+    pub context: u64,
+    /// What becomes of longer documents.
+    pub overlong: String,
+    /// The shortest sequence, in tokens.
+    pub min_tokens: u64,
+    /// Tokens of a batch, where they say when it is full.
+    pub batch_tokens: Option<u64>,
+    /// Sequences of a batch, where they say it.
+    pub batch_sequences: Option<u64>,
+    /// Of the order of sequences; `None` where they come as they are given.
+    pub seed: Option<u64>,
+}
+
+impl DataFingerprint {
+    pub(crate) fn new(
+        documents: &[Tokens],
+        num_sequences: u64,
+        num_tokens: u64,
+        rule: &CutRule,
+        size: BatchSize,
+        order: Order,
+    ) -> Self {
+        let mut lengths = crc32fast::Hasher::new();
+        for document in documents {
+            lengths.update(&document.0.to_le_bytes());
+        }
+        DataFingerprint {
+            num_documents: documents.len() as u64,
+            num_sequences,
+            num_tokens,
+            lengths_crc32: lengths.finalize(),
+            context: rule.context.0,
+            overlong: rule.overlong.to_string(),
+            min_tokens: rule.min_tokens.0,
+            batch_tokens: match size {
+                BatchSize::Tokens(tokens) => Some(tokens.0),
+                BatchSize::Sequences(_) => None,
+            },
+            batch_sequences: match size {
+                BatchSize::Tokens(_) => None,
+                BatchSize::Sequences(sequences) => Some(sequences as u64),
+            },
+            seed: match order {
+                Order::Shuffled { seed } => Some(seed),
+                Order::AsGiven => None,
+            },
+        }
+    }
+
+    /// What differs from another one that was before it, in words; `None` where nothing does.
+    ///
+    /// ```
+    /// use lengthwise_core::Tokens;
+    /// use lengthwise_data::{BatchSchedule, BatchSize, CutRule, Order, Overlong};
+    ///
+    /// let rule = CutRule { context: Tokens(8), overlong: Overlong::Split, min_tokens: Tokens(1) };
+    /// let schedule = |seed| {
+    ///     let size = BatchSize::Sequences(2);
+    ///     BatchSchedule::new(vec![Tokens(20), Tokens(3)], rule, size, Order::Shuffled { seed })
+    /// };
+    /// let (before, now) = (schedule(1)?.fingerprint(), schedule(2)?.fingerprint());
+    /// assert_eq!(now.difference(&before).unwrap(), "the seed of their order was 1 and is 2");
+    /// assert_eq!(now.difference(&now), None);
+    /// # Ok::<(), lengthwise_data::DataError>(())
+    /// ```
+    pub fn difference(&self, before: &Self) -> Option<String> {
+        let number = |number: u64| number.to_string();
+        let optional = |number: Option<u64>| number.map_or("none".to_owned(), |n| n.to_string());
+        // What the rules are comes before what follows from them.
+        let figures = [
+            (
+                "the longest sequence",
+                number(before.context),
+                number(self.context),
+            ),
+            (
+                "what becomes of longer documents",
+                before.overlong.clone(),
+                self.overlong.clone(),
+            ),
+            (
+                "the shortest sequence",
+                number(before.min_tokens),
+                number(self.min_tokens),
+            ),
+            (
+                "the tokens of a batch",
+                optional(before.batch_tokens),
+                optional(self.batch_tokens),
+            ),
+            (
+                "the sequences of a batch",
+                optional(before.batch_sequences),
+                optional(self.batch_sequences),
+            ),
+            (
+                "the seed of their order",
+                optional(before.seed),
+                optional(self.seed),
+            ),
+            (
+                "the number of documents",
+                number(before.num_documents),
+                number(self.num_documents),
+            ),
+            (
+                "the tokens of an epoch",
+                number(before.num_tokens),
+                number(self.num_tokens),
+            ),
+            (
+                "the sequences of an epoch",
+                number(before.num_sequences),
+                number(self.num_sequences),
+            ),
+            (
+                "the checksum of the documents' lengths",
+                format!("{:08x}", before.lengths_crc32),
+                format!("{:08x}", self.lengths_crc32),
+            ),
+        ];
+        let differs = |(what, before, now): &(&str, String, String)| {
+            (before != now).then(|| format!("{what} was {before} and is {now}"))
+        };
+        figures.iter().find_map(differs)
+    }
+}
