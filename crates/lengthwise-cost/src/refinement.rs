@@ -90,6 +90,36 @@ impl Refinement {
         }
     }
 
+    /// Goes on with what another run has refined: the factor of each coefficient, and that of what a step takes beside its
+    /// micro-batches. `None` if they are not of these costs, or beyond the rule's bounds.
+    pub fn resumed(
+        first: StepModel,
+        rule: RefinementRule,
+        factors: &[f64],
+        step_overhead_factor: f64,
+    ) -> Option<Self> {
+        let mut resumed = Refinement::new(first, rule);
+        let within = |&factor: &f64| factor == resumed.within_bounds(factor);
+        let fit = factors.len() == resumed.factors.len();
+        if !fit || !factors.iter().chain([&step_overhead_factor]).all(within) {
+            return None;
+        }
+        resumed.factors = factors.to_vec();
+        resumed.step_overhead_factor = step_overhead_factor;
+        resumed.refine().ok()?;
+        Some(resumed)
+    }
+
+    /// By what steps have changed each coefficient.
+    pub fn factors(&self) -> &[f64] {
+        &self.factors
+    }
+
+    /// By what they have changed what a step takes beside its micro-batches.
+    pub fn step_overhead_factor(&self) -> f64 {
+        self.step_overhead_factor
+    }
+
     /// The costs as they are now.
     pub fn model(&self) -> &StepModel {
         &self.refined
@@ -117,6 +147,12 @@ impl Refinement {
             self.step_overhead_factor =
                 self.within_bounds(self.step_overhead_factor * (1.0 + self.rule.damping * error));
         }
+        self.refine()?;
+        Ok(&self.refined)
+    }
+
+    /// Takes the factors over into the costs.
+    fn refine(&mut self) -> Result<(), CostError> {
         let refined = self.coefficients.iter().zip(&self.factors);
         let refined: Vec<f64> = refined
             .map(|(coefficient, factor)| coefficient * factor)
@@ -124,7 +160,7 @@ impl Refinement {
         let costs = self.terms.costs(&refined, self.first.cost.costs());
         self.refined.cost = FittedModel::new(costs)?;
         self.refined.step_overhead = self.first.step_overhead * self.step_overhead_factor;
-        Ok(&self.refined)
+        Ok(())
     }
 
     fn observe_micro_batch(

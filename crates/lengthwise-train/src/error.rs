@@ -9,6 +9,7 @@ use lengthwise_survey::SurveyError;
 use lengthwise_tensor::TensorError;
 use thiserror::Error;
 
+use crate::checkpoint::CheckpointError;
 use crate::export::ExportError;
 use crate::hugging_face::PretrainedError;
 use crate::model::ModelError;
@@ -44,6 +45,14 @@ pub enum TrainError {
     /// The trained model can't be written.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// A state can't be gone on from, or not be saved.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Batches that come from no corpus: nothing says where a run would go on in it.
+    #[error(
+        "the batch of step {step} says nothing of its place in a corpus, and a run can't go on behind it"
+    )]
+    NoPosition { step: u64 },
     /// A batch can't be planned.
     #[error("step {step} can't be planned: {source}")]
     Plan { step: u64, source: PlanError },

@@ -16,8 +16,10 @@ use std::path::{Path, PathBuf};
 use half::bf16;
 use lengthwise_outputs::{NewDirectory, NotSaved, OutputError, Saved};
 use safetensors::tensor::{Dtype, View};
+use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::checkpoint::Checkpoint;
 use crate::hugging_face::{PretrainedModel, config_json};
 use crate::model::{ModelConfig, ModelSpec, UnitSpec};
 use lengthwise_data::ByteTokenizer;
@@ -43,7 +45,7 @@ pub const MODEL_FILES: &[&str] = &[
 ];
 
 /// The first of those that are copied from where training went on from: tokenizers, and how to generate text.
-const FIRST_COPIED: usize = 3;
+pub(crate) const FIRST_COPIED: usize = 3;
 
 /// What weights are written as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,6 +121,33 @@ pub enum ExportError {
     /// What was trained makes no file of tensors.
     #[error("the trained model makes no file of tensors: {0}")]
     NoTensors(#[from] safetensors::SafeTensorError),
+}
+
+/// What a model that is exported was gone on from: its config, and the files that go with it.
+#[derive(Clone, Copy, Debug)]
+pub struct ExportSource<'a> {
+    /// Where the files are.
+    pub(crate) directory: &'a Path,
+    /// All keys of its `config.json`.
+    pub(crate) keys: &'a Map<String, Value>,
+}
+
+impl<'a> From<&'a PretrainedModel> for ExportSource<'a> {
+    fn from(model: &'a PretrainedModel) -> Self {
+        ExportSource {
+            directory: model.directory(),
+            keys: model.keys(),
+        }
+    }
+}
+
+impl<'a> From<&'a Checkpoint> for ExportSource<'a> {
+    fn from(checkpoint: &'a Checkpoint) -> Self {
+        ExportSource {
+            directory: checkpoint.directory(),
+            keys: checkpoint.keys(),
+        }
+    }
 }
 
 /// Writes a model unit by unit, so that no more than a file's worth of it is in memory.
@@ -198,7 +227,7 @@ impl ExportWriter {
         mut self,
         config: &ModelConfig,
         context: u64,
-        source: Option<&PretrainedModel>,
+        source: Option<ExportSource<'_>>,
     ) -> Result<Saved, ExportError> {
         if self.files.len() > 1 {
             let mut weight_map = BTreeMap::new();
@@ -218,9 +247,9 @@ impl ExportWriter {
         let keys = match source {
             Some(source) => {
                 for name in &MODEL_FILES[FIRST_COPIED..] {
-                    self.copy(&source.directory().join(name), name)?;
+                    self.copy(&source.directory.join(name), name)?;
                 }
-                let mut keys = source.keys().clone();
+                let mut keys = source.keys.clone();
                 let is_new = keys.remove("dtype").is_some();
                 // What is written is not quantised, whatever it was once read from.
                 keys.remove("quantization_config");
@@ -283,7 +312,7 @@ impl ExportWriter {
         }
     }
 
-    fn write_json(&mut self, name: &str, value: &serde_json::Value) -> Result<(), ExportError> {
+    fn write_json(&mut self, name: &str, value: &Value) -> Result<(), ExportError> {
         let text = format!("{value:#}\n");
         Ok(self.directory.write(name, text.as_bytes())?)
     }

@@ -5,12 +5,14 @@
 //! hugging_face  models in directories: config.json and safetensors
 //! model    the decoder: shapes, parameters, one layer's forward and backward
 //! executor runs a plan on one rank: gathers, exchanges, gradients
+//! checkpoint  states to go on from, in the form of PyTorch's distributed checkpoints
 //! trainer  all ranks, all steps: optimiser, records, summary
 //! ```
 
 #![forbid(unsafe_code)]
 
 mod calibration;
+pub mod checkpoint;
 mod error;
 mod executor;
 mod export;
@@ -31,7 +33,7 @@ pub mod volume;
 pub use calibration::{Clock, MeasuringProgress, MeasuringRule, calibrate, profile};
 pub use error::TrainError;
 pub use executor::{Executor, MicroBatchTime, StepOutcome};
-pub use export::{ExportError, ExportWriter, MODEL_FILES, WeightType};
+pub use export::{ExportError, ExportSource, ExportWriter, MODEL_FILES, WeightType};
 pub use feed::{PlanFeed, PlannedBatch, Planning, PlanningCosts};
 pub use hugging_face::{ConfigError, PretrainedConfig, PretrainedError, PretrainedModel};
 pub use lengthwise_survey::{MeasuredCosts, SurveyRule};

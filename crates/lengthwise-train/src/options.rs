@@ -11,6 +11,7 @@ use lengthwise_core::{Activations, Cluster, Degree, Rank, StrategyKind, Tokens};
 use lengthwise_cost::{RefinementRule, StepModel};
 use thiserror::Error;
 
+use crate::checkpoint::Persistence;
 use crate::{ModelConfig, PretrainedModel, WeightType};
 
 /// The optimiser and its schedule: AdamW, warm-up, cosine decay, clipping.
@@ -122,6 +123,8 @@ pub struct TrainOptions {
     pub export: Option<PathBuf>,
     /// What its weights are written as.
     pub weights: WeightType,
+    /// Where its state is saved, and what it goes on from.
+    pub persistence: Persistence,
     /// Steps of which the observer is told what every rank did when, counted from 1.
     pub traced_steps: BTreeSet<u64>,
     /// For how long a rank waits in one call for others before the run fails.

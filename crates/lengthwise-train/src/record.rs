@@ -7,6 +7,7 @@ use lengthwise_outputs::Saved;
 use lengthwise_plan::PlanReport;
 
 use crate::ExportError;
+use crate::checkpoint::SavedCheckpoint;
 
 use lengthwise_data::BatchOrigin;
 
@@ -92,6 +93,8 @@ pub trait TrainObserver: Send {
     fn warned(&mut self, _message: &str) {}
     /// The costs have been measured, which took this long.
     fn calibrated(&mut self, took: Seconds);
+    /// A state was saved, or could not be. Called on another thread than the rest, while steps go on.
+    fn saved(&mut self, _saved: &SavedCheckpoint) {}
     /// What every rank did when in a step that was to be traced, which [`TrainObserver::step`] is told of next.
     fn traced(&mut self, _step: u64, _events: &[TraceEvent]) {}
     /// A step has ended.
@@ -119,6 +122,10 @@ pub struct TrainSummary {
     pub num_groups: usize,
     /// The most memory a device held.
     pub measured_peak_memory: Bytes,
+    /// How long training stood still for states to be copied, or written.
+    pub saving: Seconds,
+    /// The step behind which it was asked to stop, if it was.
+    pub stopped: Option<u64>,
     /// Where the trained model is, if it was to be written.
     pub export: Option<Result<Saved, Arc<ExportError>>>,
 }

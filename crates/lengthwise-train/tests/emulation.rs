@@ -78,6 +78,7 @@ fn options(num_ranks: u32, steps: u64, nic_bandwidth: f64) -> TrainOptions {
         degrees: None,
         plan_ahead: 2,
         export: None,
+        persistence: Persistence::default(),
         weights: WeightType::F32,
         traced_steps: BTreeSet::new(),
         longest_wait: lengthwise_comm::WorldOptions::LONGEST_WAIT,

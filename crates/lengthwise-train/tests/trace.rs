@@ -42,6 +42,7 @@ fn options(num_ranks: u32) -> TrainOptions {
         degrees: None,
         plan_ahead: 2,
         export: None,
+        persistence: Persistence::default(),
         weights: WeightType::F32,
         traced_steps: TRACED.into(),
         longest_wait: lengthwise_comm::WorldOptions::LONGEST_WAIT,

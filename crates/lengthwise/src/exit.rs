@@ -14,6 +14,8 @@ pub enum Exit {
     BadInput = 2,
     /// All was done, and some of its results are not where they were to be: the error says which, and where they are.
     NotSaved = 3,
+    /// A signal has asked the run to end; it has saved its state, and can be gone on with.
+    Stopped = 4,
 }
 
 impl From<Exit> for ExitCode {

@@ -43,6 +43,15 @@ impl Failure {
         }
     }
 
+    /// A signal has asked a run to end, and its state is saved. Exit code 4.
+    pub fn stopped(message: impl Into<String>) -> Self {
+        Failure {
+            exit: Exit::Stopped,
+            message: harmless(&message.into()),
+            hint: None,
+        }
+    }
+
     /// Adds advice, printed on its own `hint:` line.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

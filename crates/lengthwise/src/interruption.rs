@@ -1,6 +1,7 @@
 //! Signals that end the process: what is finished first, and what is said.
 //!
-//! The process then ends by the signal, as if nobody had listened. A second signal ends it at once.
+//! The process then ends by the signal, as if nobody had listened, unless a command saves its state and ends by itself. A
+//! second signal ends it at once.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,6 +9,28 @@ use std::sync::{Mutex, PoisonError};
 type Ending = Box<dyn FnMut() -> Vec<String> + Send>;
 
 static ENDING: Mutex<Option<Ending>> = Mutex::new(None);
+
+/// Asks a command to end by itself, with the name of the signal; returns what to say, or nothing if it can't yet.
+type Stopping = Box<dyn FnMut(&str) -> Option<String> + Send>;
+
+static STOPPING: Mutex<Option<Stopping>> = Mutex::new(None);
+
+/// Has a command end by itself if a signal comes; dropped, no more.
+#[must_use]
+pub(crate) struct AtSignal;
+
+impl AtSignal {
+    pub(crate) fn ask(stopping: impl FnMut(&str) -> Option<String> + Send + 'static) -> Self {
+        *STOPPING.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(stopping));
+        AtSignal
+    }
+}
+
+impl Drop for AtSignal {
+    fn drop(&mut self) {
+        *STOPPING.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
 
 /// Has something finished if a signal ends the process; dropped, no more.
 #[must_use]
@@ -26,19 +49,19 @@ impl Drop for AtInterruption {
     }
 }
 
-/// Has signals that end this process finish and say what is saved first: SIGINT, SIGTERM and SIGHUP, but for those that
+/// Has signals that end this process finish and say what is saved first: SIGINT, SIGTERM, SIGUSR1 and SIGHUP, but for those that
 /// the process was started to ignore.
 #[cfg(unix)]
 pub fn watch_signals() {
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
     use signal_hook::flag;
     use signal_hook::iterator::Signals;
 
     let has_come = Arc::new(AtomicBool::new(false));
-    let watched = [SIGHUP, SIGINT, SIGTERM].into_iter();
+    let watched = [SIGHUP, SIGINT, SIGTERM, SIGUSR1].into_iter();
     let watched: Vec<i32> = watched.filter(|&signal| !is_ignored(signal)).collect();
     for &signal in &watched {
         // In this order: the first signal is not a second one.
@@ -74,6 +97,12 @@ fn end(signal: i32) {
     use lengthwise_outputs::{remove_unfinished, standard};
 
     let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
+    let mut stopping = STOPPING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(said) = stopping.as_mut().and_then(|stopping| stopping(name)) {
+        let _ = writeln!(standard::notes(), "{said}");
+        return;
+    }
+    drop(stopping);
     let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
     let saved = match ending.as_mut() {
         Some(ending) => ending(),

@@ -6,6 +6,7 @@
 //! | 1 | `RunFailed` | the run started and failed |
 //! | 2 | `BadInput` | bad input: nothing was run |
 //! | 3 | `NotSaved` | all was done, and some of its results are not where they were to be |
+//! | 4 | `Stopped` | a signal asked a training to end: its state is saved, and it can be gone on with |
 //!
 //! ```text
 //! cli         what can be typed

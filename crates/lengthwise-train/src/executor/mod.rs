@@ -14,7 +14,8 @@ use lengthwise_core::{Activity, GroupLoad, MicroBatch, Plan, Rank, Tokens};
 use lengthwise_outputs::{NewDirectory, Saved};
 use lengthwise_tensor::{AdamW, Backend};
 
-use crate::export::{ExportError, ExportWriter, WeightType};
+use crate::checkpoint::{Checkpoint, StateKind, UnitState};
+use crate::export::{ExportError, ExportSource, ExportWriter, WeightType};
 use crate::hugging_face::PretrainedModel;
 use crate::model::init::initial_elements;
 use crate::model::{ModelConfig, ModelSpec, UnitSpec};
@@ -74,6 +75,23 @@ impl<C: Communicator> Executor<C> {
         Self::with_elements(config, world, |_, unit, range| {
             Ok(model.elements(unit, range)?)
         })
+    }
+
+    /// The executor of this rank with the state of a checkpoint, of which the rank reads its shard.
+    ///
+    /// # Errors
+    ///
+    /// The shard can't be read any more, or does not fit the device.
+    pub fn resumed(checkpoint: &Checkpoint, world: C) -> Result<Self, TrainError> {
+        let config = checkpoint.model().clone();
+        let mut executor = Self::with_elements(config, world, |_, unit, range| {
+            Ok(checkpoint.elements(StateKind::Weight, unit, range)?)
+        })?;
+        executor
+            .parameters
+            .restore_moments(|kind, unit, range| Ok(checkpoint.elements(kind, unit, range)?))?;
+        executor.num_updates = checkpoint.record().step;
+        Ok(executor)
     }
 
     fn with_elements(
@@ -241,7 +259,7 @@ impl<C: Communicator> Executor<C> {
         claimed: Option<NewDirectory>,
         context: u64,
         weights: WeightType,
-        source: Option<&PretrainedModel>,
+        source: Option<ExportSource<'_>>,
     ) -> Result<Option<Result<Saved, ExportError>>, TrainError> {
         let mut writer =
             claimed.map(|claimed| ExportWriter::new(claimed, self.spec().clone(), weights));
@@ -261,6 +279,11 @@ impl<C: Communicator> Executor<C> {
         let written = writer.map(|writer| writer.finish(&self.config, context, source));
         self.world.barrier()?;
         Ok(failed.map(Err).or(written))
+    }
+
+    /// A copy of this rank's shard of the state.
+    pub(crate) fn state(&self) -> Vec<UnitState> {
+        self.parameters.state()
     }
 
     /// What this rank's time went into, for each micro-batch of the last plan that was run.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use lengthwise_tensor::{AdamW, Backend, Tensor};
 
 use crate::TrainError;
+use crate::checkpoint::{StateKind, UnitState};
 use crate::model::exchange::part;
 use crate::model::{ModelSpec, UnitSpec};
 
@@ -33,6 +34,7 @@ struct UnitShard<T> {
 pub struct ShardedParameters<B: Backend> {
     backend: B,
     spec: ModelSpec,
+    rank: usize,
     num_ranks: usize,
     units: Vec<UnitShard<B::Tensor>>,
 }
@@ -72,9 +74,53 @@ impl<B: Backend> ShardedParameters<B> {
         Ok(ShardedParameters {
             backend,
             spec,
+            rank,
             num_ranks,
             units,
         })
+    }
+
+    /// Gives the moments of AdamW other values than 0: `elements` gives those of a range of a unit's flat vector.
+    pub fn restore_moments(
+        &mut self,
+        elements: impl Fn(StateKind, &UnitSpec, Range<usize>) -> Result<Vec<f32>, TrainError>,
+    ) -> Result<(), TrainError> {
+        for (spec, unit) in self.spec.units.iter().zip(&mut self.units) {
+            let mut start = part(spec.num_elements(), self.num_ranks, self.rank).start;
+            for part in &mut unit.parts {
+                let rows = part.parameter.rows();
+                let moment = |kind| {
+                    let elements = elements(kind, spec, start..start + rows)?;
+                    Ok::<_, TrainError>(self.backend.from_slice(rows, 1, &elements)?)
+                };
+                part.first_moment = moment(StateKind::FirstMoment)?;
+                part.second_moment = moment(StateKind::SecondMoment)?;
+                start += rows;
+            }
+        }
+        Ok(())
+    }
+
+    /// A copy of all that an optimiser step goes on from.
+    pub fn state(&self) -> Vec<UnitState> {
+        let units = self.spec.units.iter().zip(&self.units);
+        let state = units.map(|(spec, unit)| {
+            let joined = |of: fn(&ShardPart<B::Tensor>) -> &B::Tensor| {
+                let parts = unit.parts.iter();
+                parts
+                    .flat_map(|part| self.backend.to_vec(of(part)))
+                    .collect()
+            };
+            UnitState {
+                range: part(spec.num_elements(), self.num_ranks, self.rank),
+                elements: [
+                    joined(|part| &part.parameter),
+                    joined(|part| &part.first_moment),
+                    joined(|part| &part.second_moment),
+                ],
+            }
+        });
+        state.collect()
     }
 
     /// The units these are shards of.

@@ -91,6 +91,21 @@ where
         }
     }
 
+    /// The same feed behind a step: batches are those of the steps that come next.
+    #[must_use]
+    pub fn behind(mut self, step: u64) -> Self {
+        let source = self
+            .source
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        source.next_step = step + 1;
+        self.state
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .taken = step;
+        self
+    }
+
     /// Draws up plans until all steps are planned, one fails, or the feed is closed. Any number of threads may work.
     pub fn work(&self) {
         while let Some((step, batch)) = self.draw() {

@@ -18,4 +18,6 @@ mod written;
 pub use config::PretrainedConfig;
 pub use error::{ConfigError, PretrainedError};
 pub use pretrained::PretrainedModel;
+pub(crate) use pretrained::read_config;
+pub(crate) use weight_file::{Stored, StoredTensor, WeightHeader, weight_header};
 pub(crate) use written::config_json;

@@ -56,7 +56,7 @@ impl PretrainedConfig {
 }
 
 /// What a directory's `config.json` says, and its keys as they are.
-fn read_config(
+pub(crate) fn read_config(
     directory: &Path,
 ) -> Result<(PretrainedConfig, Map<String, Value>), PretrainedError> {
     let path = directory.join("config.json");

@@ -1,5 +1,6 @@
 //! One safetensors file: where each tensor lies in it, and the elements of a range.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -69,8 +70,22 @@ pub struct TensorEntry {
     pub start: u64,
 }
 
-/// Reads and checks the header of a file: its tensors follow one another up to the end of the file.
+/// What a file says of itself.
+#[derive(Debug)]
+pub struct WeightHeader {
+    /// In the order in which they lie in it.
+    pub entries: Vec<TensorEntry>,
+    /// Whatever its writer has noted.
+    pub about: HashMap<String, String>,
+}
+
+/// The tensors of a file.
 pub fn entries(path: &Path) -> Result<Vec<TensorEntry>, PretrainedError> {
+    Ok(weight_header(path)?.entries)
+}
+
+/// Reads and checks the header of a file: its tensors follow one another up to the end of the file.
+pub fn weight_header(path: &Path) -> Result<WeightHeader, PretrainedError> {
     let unreadable = |error: std::io::Error| PretrainedError::unreadable(path, &error);
     let broken = |reason: String| PretrainedError::Weights {
         path: path.to_owned(),
@@ -128,7 +143,8 @@ pub fn entries(path: &Path) -> Result<Vec<TensorEntry>, PretrainedError> {
             "its tensors have {end} bytes, and {data_bytes} are there"
         )));
     }
-    Ok(entries)
+    let about = header.metadata().clone().unwrap_or_default();
+    Ok(WeightHeader { entries, about })
 }
 
 /// A tensor that can be trained, and where it is.

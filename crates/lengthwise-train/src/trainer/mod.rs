@@ -6,6 +6,7 @@
 //! longest     whether the longest sequence can be planned at all
 //! world       a thread for each device, and the failure that ends them all
 //! run         the steps of each rank
+//! persistence how a run goes on from a state, and how its state is saved
 //! predictions what a step should take and hold
 //! step_times  what a step took, the same on every rank
 //! reporter    the observer, and the summary of all steps
@@ -13,6 +14,7 @@
 
 mod costs;
 mod longest;
+mod persistence;
 mod predictions;
 mod reporter;
 mod run;
@@ -26,9 +28,11 @@ use std::thread;
 use std::time::Instant;
 
 use lengthwise_core::Seconds;
+use lengthwise_cost::Refinement;
 use lengthwise_outputs::NewDirectory;
 use lengthwise_plan::Planner;
 
+use crate::checkpoint::Saver;
 use crate::export::ExportWriter;
 use crate::feed::{PlanFeed, Planning};
 use crate::model::ModelSpec;
@@ -36,8 +40,9 @@ use crate::timeline::RankNotes;
 use crate::{MeasuringRule, TrainError, TrainObserver, TrainOptions, TrainSummary};
 use costs::measure;
 use lengthwise_data::{DataError, TokenBatch};
+use persistence::{KnownCosts, first_step};
 use reporter::Reporter;
-use run::Run;
+use run::{Run, lock};
 use strategies::allowed_strategies;
 use world::{backends, run_world};
 
@@ -70,11 +75,20 @@ pub fn train(
     if let Some(warning) = claimed.as_ref().and_then(NewDirectory::unlocked) {
         observer.warned(&warning);
     }
+    let saver = Saver::claim(options, &spec)?;
+    if let Some(warning) = saver.as_ref().and_then(Saver::unlocked) {
+        observer.warned(&warning);
+    }
+    let behind = first_step(options)?;
+    let known = KnownCosts::of(options);
+    if let Some(warning) = &known.warning {
+        observer.warned(warning);
+    }
     let num_ranks = options.cluster.num_devices() as usize;
     let backends = backends(options);
 
     let start = Instant::now();
-    let costs = match &options.costs {
+    let costs = match &known.first {
         Some(costs) => costs.clone(),
         None => {
             let brief = MeasuringRule::BRIEF;
@@ -84,10 +98,12 @@ pub fn train(
     let calibration = Seconds::from(start.elapsed());
     observer.calibrated(calibration);
 
+    let refinement = known.refinement(options, &costs);
+    let refined = refinement.as_ref().map(Refinement::model);
     let planning = Planning {
         planner,
         cluster: options.cluster.clone(),
-        costs: costs.clone(),
+        costs: refined.unwrap_or(&costs).clone(),
         space,
     };
     let feed = PlanFeed::new(
@@ -96,7 +112,8 @@ pub fn train(
         num_ranks,
         options.steps,
         options.plan_ahead as u64,
-    );
+    )
+    .behind(behind);
     let num_parameters = spec.num_parameters() as u64;
     let summary = TrainSummary {
         num_parameters,
@@ -106,7 +123,10 @@ pub fn train(
     let reporter = Mutex::new(Reporter { observer, summary });
     let run = Run {
         options,
+        behind,
         costs,
+        refinement,
+        saver,
         feed,
         epoch: Instant::now(),
         claimed: Mutex::new(claimed),
@@ -116,8 +136,15 @@ pub fn train(
         for _ in 0..NUM_PLANNING_THREADS {
             scope.spawn(|| run.feed.work());
         }
+        if let Some(saver) = &run.saver {
+            let report = |saved| lock(&reporter).observer.saved(&saved);
+            scope.spawn(move || saver.work(report));
+        }
         let result = run_world(options, backends, |world| run.rank(world, &reporter));
         run.feed.close();
+        if let Some(saver) = &run.saver {
+            saver.close();
+        }
         result
     })?;
     Ok(reporter

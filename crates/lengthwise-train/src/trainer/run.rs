@@ -9,10 +9,13 @@ use lengthwise_cost::{CostModel, MeasuredStep, RecentErrors, Refinement, StepMod
 use lengthwise_outputs::NewDirectory;
 use lengthwise_tensor::{Backend, CpuBackend};
 
+use super::persistence::save;
 use super::predictions::{predicted_groups, predicted_peak_memory};
 use super::reporter::Reporter;
 use super::step_times::{AllTimes, OwnTimes, measured_micro_batches, share_times};
+use crate::checkpoint::Saver;
 use crate::executor::Executor;
+use crate::export::ExportSource;
 use crate::feed::PlanFeed;
 use crate::options::InjectedFailure;
 use crate::stopwatch::Stopwatch;
@@ -26,6 +29,12 @@ pub struct Run<'a, I> {
     pub options: &'a TrainOptions,
     /// As they are at first.
     pub costs: StepModel,
+    /// How steps refine them; rank 0 goes on with a copy.
+    pub refinement: Option<Refinement>,
+    /// The step behind which the run begins.
+    pub behind: u64,
+    /// Where its state is saved.
+    pub saver: Option<Saver<'a>>,
     pub feed: PlanFeed<I>,
     /// Where rank 0 writes the model.
     pub claimed: Mutex<Option<NewDirectory>>,
@@ -48,16 +57,16 @@ where
         let options = self.options;
         let timeline = self.timeline(&world);
         let world = Timed::new(world, timeline.clone());
-        let executor = match &options.pretrained {
-            Some(model) => Executor::pretrained(model, world.clone())?,
-            None => Executor::new(options.model.clone(), world.clone(), options.seed)?,
+        let executor = match (&options.persistence.resume, &options.pretrained) {
+            (Some(checkpoint), _) => Executor::resumed(checkpoint, world.clone())?,
+            (None, Some(model)) => Executor::pretrained(model, world.clone())?,
+            (None, None) => Executor::new(options.model.clone(), world.clone(), options.seed)?,
         };
         let mut executor = executor.with_timeline(timeline.clone());
         let is_first = world.rank() == Rank(0);
-        let rule = options.refinement.filter(|_| is_first);
-        let mut refinement = rule.map(|rule| Refinement::new(self.costs.clone(), rule));
+        let mut refinement = self.refinement.clone().filter(|_| is_first);
         let mut recent_errors = RecentErrors::default();
-        for step in 1..=options.steps {
+        for step in self.behind + 1..=options.steps {
             let Some((planned, plan_wait)) = self.feed.take(step) else {
                 return Ok(());
             };
@@ -105,12 +114,14 @@ where
                 elapsed: emulated.unwrap_or(really),
                 calls: calls - calls_before,
                 wait: wait - wait_before,
+                is_asked_to_stop: options.persistence.stop.is_asked(),
             };
             let AllTimes {
                 measured,
                 elapsed,
                 most_held,
                 rank_times,
+                stops,
             } = share_times(&world, mine, peak)?;
             let micro_batches = measured_micro_batches(&executor, &planned)?;
             if let Some(refinement) = &mut refinement {
@@ -163,6 +174,27 @@ where
                 }
                 reporter.step(&record);
             }
+            if let Some(saver) = &self.saver
+                && (stops || saver.is_due(step))
+            {
+                let first = &self.costs;
+                let held = save(
+                    saver,
+                    options,
+                    &executor,
+                    &planned,
+                    first,
+                    refinement.as_ref(),
+                )?;
+                if is_first {
+                    lock(reporter).summary.saving += held;
+                }
+            }
+            // Without a state that it could go on from, a run goes on.
+            if stops && self.saver.is_some() && step < options.steps {
+                lock(reporter).summary.stopped = Some(step);
+                return Ok(());
+            }
         }
         // The last update's parameters go through no forward pass that would find out.
         if !executor.is_finite()? {
@@ -171,13 +203,15 @@ where
             });
         }
         if options.export.is_some() {
+            let resumed = options
+                .persistence
+                .resume
+                .as_deref()
+                .map(ExportSource::from);
+            let source = options.pretrained.as_deref().map(ExportSource::from);
+            let source = source.or(resumed);
             let claimed = is_first.then(|| lock(&self.claimed).take()).flatten();
-            let written = executor.export(
-                claimed,
-                options.context.0,
-                options.weights,
-                options.pretrained.as_deref(),
-            )?;
+            let written = executor.export(claimed, options.context.0, options.weights, source)?;
             if let Some(written) = written {
                 lock(reporter).summary.export = Some(written.map_err(Arc::new));
             }
@@ -195,6 +229,6 @@ where
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,6 +17,8 @@ pub struct OwnTimes {
     pub calls: Seconds,
     /// The part of the calls in which it waited.
     pub wait: Seconds,
+    /// Whether it has heard that the run is to end.
+    pub is_asked_to_stop: bool,
 }
 
 /// What ranks have measured of a step; the same on all.
@@ -29,6 +31,8 @@ pub struct AllTimes {
     pub most_held: Bytes,
     /// What every rank's time went into, which adds up to `elapsed`.
     pub rank_times: Vec<RankTime>,
+    /// Whether some rank has heard that the run is to end: all must end behind the same step.
+    pub stops: bool,
 }
 
 pub fn share_times(
@@ -38,13 +42,14 @@ pub fn share_times(
 ) -> Result<AllTimes, TrainError> {
     let me = world.rank().index();
     // A place for each rank's figures: the largest of one of them and zeros is that one.
-    let mut values = vec![0.0; 2 + 3 * world.size()];
+    let mut values = vec![0.0; 3 + 3 * world.size()];
     values[0] = peak;
     values[1] = mine.really.get();
+    values[2] = f64::from(u8::from(mine.is_asked_to_stop));
     let figures = [mine.elapsed, mine.calls, mine.wait].map(Seconds::get);
-    values[2 + 3 * me..5 + 3 * me].copy_from_slice(&figures);
+    values[3 + 3 * me..6 + 3 * me].copy_from_slice(&figures);
     let values = world.all_reduce_values(&values, ReduceOp::Max)?;
-    let ranks = values[2..].chunks_exact(3);
+    let ranks = values[3..].chunks_exact(3);
     let step = ranks.clone().map(|figures| figures[0]).fold(0.0, f64::max);
     let seconds = |figure: f64| Seconds::new(figure.max(0.0));
     let rank_times = ranks.map(|figures| {
@@ -61,6 +66,7 @@ pub fn share_times(
         elapsed: seconds(step)?,
         most_held: Bytes(values[0] as u64),
         rank_times,
+        stops: values[2] > 0.0,
     })
 }
 

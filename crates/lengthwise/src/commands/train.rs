@@ -9,24 +9,29 @@ mod longest;
 mod metrics;
 mod progress;
 mod repetition;
+mod resuming;
 mod step_table;
 mod summary;
 mod tracing;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::Args;
 use lengthwise_core::{Rank, Seconds, TraceEvent};
 use lengthwise_outputs::Outputs;
 use lengthwise_plan::Planner;
-use lengthwise_train::{InjectedFailure, StepRecord, TrainObserver, train};
+use lengthwise_train::checkpoint::{SavedCheckpoint, StopRequest};
+use lengthwise_train::{InjectedFailure, StepRecord, TrainObserver, TrainSummary, train};
 
 use self::files::{DeclaredFiles, Ended, RunFiles};
 use self::progress::Progress;
+use self::resuming::SaveTime;
 use self::summary::RunReport;
 use crate::failure::Failure;
-use crate::interruption::AtInterruption;
+use crate::interruption::{AtInterruption, AtSignal};
+use crate::metrics::run_name;
 use crate::output::Output;
 use crate::settings::{Overrides, SettingsFile, TrainSettings};
 
@@ -86,6 +91,20 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     if let Some(warning) = repetition::warning(settings.batch_size, batches.census()) {
         output.warning(&warning);
     }
+    let checkpoint = resuming::checkpoint(&settings, &batches, output)?;
+    for file in checkpoint.iter().flat_map(|checkpoint| checkpoint.paths()) {
+        outputs.reads("a file of the checkpoint to go on from", &file);
+    }
+    let batches = resuming::following(batches, checkpoint.as_deref())
+        .map_err(|error| Failure::input(error.to_string()))?;
+    let run = match &checkpoint {
+        Some(checkpoint) => checkpoint.record().run.clone(),
+        None => run_name(),
+    };
+    let stop = StopRequest::default();
+    let save_time = SaveTime::of(checkpoint.as_deref());
+    settings.options.persistence =
+        resuming::persistence(&settings, &batches, checkpoint, &run, stop.clone());
     let declared = DeclaredFiles::new(outputs, &settings, output)?;
     let mut report = RunReport::new(&settings, &batches);
     output.note(&report.corpus());
@@ -93,7 +112,7 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         output.note(&format!("emulated   {emulated}"));
     }
 
-    let files = Arc::new(Mutex::new(declared.open(&settings)?));
+    let files = Arc::new(Mutex::new(declared.open(&settings, &run)?));
     let _interruption = AtInterruption::run({
         let files = Arc::clone(&files);
         move || lock(&files).interrupt()
@@ -102,13 +121,33 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         output.warning(&warning);
     }
 
+    // Before the first step there is nothing to save.
+    let can_stop = Arc::new(AtomicBool::new(false));
+    let _stopping = settings.options.persistence.save.is_some().then(|| {
+        let (can_stop, save_time) = (Arc::clone(&can_stop), save_time.clone());
+        AtSignal::ask(move |signal| {
+            can_stop.load(Ordering::Relaxed).then(|| {
+                stop.ask();
+                let expected = save_time.expected();
+                format!(
+                    "stopping   by {signal}: the run finishes its step, saves its state ({expected}) and ends; a second \
+                     signal ends it at once"
+                )
+            })
+        })
+    });
+
     let mut observer = Observer {
+        can_stop,
+        save_time,
+        last_save: None,
         files: Arc::clone(&files),
         progress: Progress::begin(settings.options.steps, output),
         report: &mut report,
     };
     let result = train(&settings.options, planner, batches, &mut observer);
     observer.progress.end();
+    let last_save = observer.last_save.take();
     let Ended {
         notes,
         mut problems,
@@ -123,6 +162,32 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     }
     for note in notes {
         output.note(&note);
+    }
+    if let Ok(TrainSummary {
+        stopped: Some(step),
+        ..
+    }) = result
+    {
+        for problem in problems {
+            output.warning(&problem);
+        }
+        return Err(match last_save {
+            Some(Ok(path)) => Failure::stopped(format!(
+                "stopped by a signal behind step {step} of {}; its state is in {}",
+                settings.options.steps,
+                path.display()
+            ))
+            .hint(format!("go on with: {}", resuming::command(&args))),
+            Some(Err(error)) => Failure::run(format!(
+                "stopped by a signal behind step {step}, and its state could not be saved: {error}"
+            )),
+            None => Failure::run(format!("stopped by a signal behind step {step}")),
+        });
+    }
+    if let Some(Err(error)) = &last_save {
+        problems.push(format!(
+            "the state behind the last step could not be saved: {error}"
+        ));
     }
     match result {
         Ok(_) if problems.is_empty() => Ok(()),
@@ -142,6 +207,11 @@ fn lock(files: &Mutex<RunFiles>) -> MutexGuard<'_, RunFiles> {
 
 /// Shows, records and sums up every step.
 struct Observer<'a, 'b> {
+    /// Whether there is a state to save.
+    can_stop: Arc<AtomicBool>,
+    save_time: SaveTime,
+    /// What became of the last state that was to be saved.
+    last_save: Option<Result<PathBuf, String>>,
     files: Arc<Mutex<RunFiles>>,
     progress: Progress<'a, 'b>,
     report: &'a mut RunReport,
@@ -154,11 +224,26 @@ impl TrainObserver for Observer<'_, '_> {
 
     fn calibrated(&mut self, took: Seconds) {
         self.report.begun = true;
+        self.can_stop.store(true, Ordering::Relaxed);
         let costs = match self.report.profile() {
             Some(profile) => format!("costs      of the profile {profile}"),
             None => format!("costs      measured in {took}"),
         };
         self.progress.note(&costs);
+    }
+
+    fn saved(&mut self, saved: &SavedCheckpoint) {
+        self.save_time.set(saved.took);
+        self.last_save = Some(match &saved.saved {
+            Ok(path) => Ok(path.clone()),
+            Err(error) => {
+                self.progress.warning(&format!(
+                    "the state behind step {} can't be saved: {error}; training goes on",
+                    saved.step
+                ));
+                Err(error.to_string())
+            }
+        });
     }
 
     fn traced(&mut self, step: u64, events: &[TraceEvent]) {

@@ -7,7 +7,6 @@ use std::path::Path;
 use lengthwise_outputs::{LineStream, NotSaved, OutputError, Saved, StreamOutput};
 
 use super::StepMetrics;
-use super::run_name::run_name;
 
 /// What of the end of a file is looked at.
 const END_BYTES: u64 = 64 << 20;
@@ -41,15 +40,15 @@ impl MetricsFile {
         }
     }
 
-    /// Opens a file for the steps of a run.
+    /// Opens a file for the steps of a run of this name.
     ///
     /// # Errors
     ///
     /// It can't be written any more, or another run is writing to it.
-    pub fn open(output: StreamOutput) -> Result<Self, OutputError> {
+    pub fn open(output: StreamOutput, run: String) -> Result<Self, OutputError> {
         Ok(MetricsFile {
             stream: output.open()?,
-            run: run_name(),
+            run,
         })
     }
 

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The name of a run of this process that begins now: the time in UTC, and the process.
-pub(super) fn run_name() -> String {
+pub fn run_name() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let since = since.unwrap_or_default();
     let pid = std::process::id();

@@ -6,7 +6,7 @@ mod reader;
 mod train;
 mod value;
 
-pub use overrides::Overrides;
+pub use overrides::{OverrideSource, Overrides};
 pub use place::Setting;
 pub use reader::SettingsFile;
 pub use train::TrainSettings;

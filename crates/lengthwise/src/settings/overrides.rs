@@ -175,11 +175,32 @@ const FLAGS: &[Flag] = &[
         "N,N,…",
         "The steps to trace; 2,3,4 if not given",
     ),
+    flag(
+        "checkpoint-directory",
+        "LENGTHWISE_CHECKPOINT_DIRECTORY",
+        "checkpoint.directory",
+        "DIRECTORY",
+        "Save the state of the run there now and then, and when a signal ends it",
+    ),
+    flag(
+        "checkpoint-every",
+        "LENGTHWISE_CHECKPOINT_EVERY",
+        "checkpoint.every",
+        "STEPS",
+        "Steps from one checkpoint to the next",
+    ),
+    flag(
+        "resume",
+        "LENGTHWISE_RESUME",
+        "checkpoint.resume",
+        "latest|DIRECTORY",
+        "Go on from the newest checkpoint of the directory, or from another one",
+    ),
 ];
 
 /// How a training plans and what it writes: nothing that commands have a use for that measure or compare what its steps
 /// cost.
-const OF_TRAININGS: [&str; 9] = [
+const OF_TRAININGS: [&str; 14] = [
     "plan.profile",
     "plan.refine",
     "plan.planner",
@@ -189,6 +210,11 @@ const OF_TRAININGS: [&str; 9] = [
     "train.export",
     "train.trace",
     "train.trace_steps",
+    "checkpoint.directory",
+    "checkpoint.every",
+    "checkpoint.keep",
+    "checkpoint.async",
+    "checkpoint.resume",
 ];
 
 /// Where a value was written for one run.

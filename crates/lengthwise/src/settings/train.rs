@@ -1,5 +1,6 @@
 //! The settings of `lengthwise train`: keys, defaults and rules.
 
+mod checkpoint;
 mod cluster;
 mod corpus;
 mod model;
@@ -14,8 +15,10 @@ use lengthwise_cost::RefinementRule;
 use lengthwise_data::{BatchSize, Batches, Corpus, CutRule};
 use lengthwise_outputs::Outputs;
 use lengthwise_plan::{PlannerKind, PlannerOptions};
+use lengthwise_train::checkpoint::Persistence;
 use lengthwise_train::{PretrainedModel, TrainOptions, WeightType};
 
+use self::checkpoint::{CheckpointSettings, checkpoint};
 use self::cluster::{Devices, cluster, costs, plan};
 use self::corpus::{batch, data};
 use self::model::{Model, model, of_pretrained};
@@ -27,7 +30,7 @@ use super::reader::{Reader, SettingsFile};
 use crate::failure::Failure;
 
 /// Every setting, as `section.key`.
-pub const KEYS: [&str; 45] = [
+pub const KEYS: [&str; 50] = [
     "model.from",
     "model.hidden",
     "model.layers",
@@ -73,6 +76,11 @@ pub const KEYS: [&str; 45] = [
     "train.export_type",
     "train.trace",
     "train.trace_steps",
+    "checkpoint.directory",
+    "checkpoint.every",
+    "checkpoint.keep",
+    "checkpoint.async",
+    "checkpoint.resume",
 ];
 
 /// Settings of earlier versions, and what became of them.
@@ -116,6 +124,8 @@ pub struct TrainSettings {
     pub data_seed: u64,
     /// Where each step is recorded.
     pub metrics: Option<Setting<PathBuf>>,
+    /// Where the state of the run is saved, and what it goes on from.
+    pub checkpoint: CheckpointSettings,
     /// Where the trained model is written.
     pub export: Option<Setting<PathBuf>>,
     /// Where steps are traced.
@@ -204,6 +214,7 @@ impl TrainSettings {
             .get("train.export_type", WeightType::default())?
             .value;
         let (trace, traced_steps) = trace(&mut reader, steps)?;
+        let checkpoint = checkpoint(&mut reader)?;
         let expanded: Result<_, Failure> = paths
             .value
             .iter()
@@ -230,6 +241,7 @@ impl TrainSettings {
                 plan_ahead,
                 weights,
                 export: export.as_ref().map(|export| export.value.clone()),
+                persistence: Persistence::default(),
                 traced_steps,
                 longest_wait,
                 injected_failure: None,
@@ -246,6 +258,7 @@ impl TrainSettings {
             batch_size,
             data_seed,
             metrics,
+            checkpoint,
             export,
             trace,
             shown: reader.show(),

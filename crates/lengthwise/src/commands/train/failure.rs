@@ -11,7 +11,9 @@ pub fn of_training(error: TrainError, report: &RunReport) -> Failure {
         TrainError::Model(_) | TrainError::Core(_) | TrainError::ModelTooLarge { .. } => {
             Failure::input(error.to_string())
         }
-        TrainError::Export(_) if !report.begun => Failure::input(error.to_string()),
+        TrainError::Export(_) | TrainError::Checkpoint(_) if !report.begun => {
+            Failure::input(error.to_string())
+        }
         _ => Failure::run(error.to_string()),
     };
     match hint(&error) {
@@ -23,6 +25,7 @@ pub fn of_training(error: TrainError, report: &RunReport) -> Failure {
 fn hint(error: &TrainError) -> Option<String> {
     match error {
         TrainError::Shared(shared) => hint(shared),
+        TrainError::Checkpoint(source) => source.hint(),
         TrainError::Data(source) => source.hint(),
         TrainError::Plan { source, .. } => source.hint(),
         TrainError::Tensor(_) => Some(

@@ -38,6 +38,11 @@ impl DeclaredFiles {
                 .directory("the model", &setting.value, MODEL_FILES)
                 .map_err(|error| refused(setting, &error))?;
         }
+        if let Some(setting) = &settings.checkpoint.directory {
+            outputs
+                .directory("the checkpoints", &setting.value, &[])
+                .map_err(|error| refused(setting, &error))?;
+        }
         Ok(DeclaredFiles {
             metrics: metrics.transpose()?,
             trace: trace.transpose()?,
@@ -45,8 +50,10 @@ impl DeclaredFiles {
     }
 
     /// Opens them, after all else has been checked.
-    pub fn open(self, settings: &TrainSettings) -> Result<RunFiles, Failure> {
-        let metrics = self.metrics.map(MetricsFile::open);
+    pub fn open(self, settings: &TrainSettings, run: &str) -> Result<RunFiles, Failure> {
+        let metrics = self
+            .metrics
+            .map(|metrics| MetricsFile::open(metrics, run.to_owned()));
         let trace = self
             .trace
             .map(|output| Tracing::create(output, &settings.options.cluster));

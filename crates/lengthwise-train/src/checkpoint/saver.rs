@@ -1,0 +1,277 @@
+//! Saves the state of a run: each rank copies its shard, and a thread writes all of them while training goes on.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use lengthwise_core::Seconds;
+use lengthwise_data::{ByteTokenizer, Position};
+use lengthwise_outputs::{DirectorySeries, WholeDirectory};
+
+use super::record::{CheckpointFile, CostsRecord, TrainerRecord};
+use super::shard_file::{write_bytes, write_shard};
+use super::{CheckpointError, RECORD_FILE, SaveOptions, UnitState, name_of, steps_in};
+use crate::TrainOptions;
+use crate::export::{FIRST_COPIED, MODEL_FILES};
+use crate::hugging_face::config_json;
+use crate::model::ModelSpec;
+
+/// Bytes of a parameter and its two moments.
+const BYTES_OF_PARAMETER: u64 = 12;
+
+/// Where a run is when its state is saved; the same on every rank.
+#[derive(Clone, Debug)]
+pub struct SaveMoment {
+    /// Steps that were trained.
+    pub step: u64,
+    /// Where the batch of the last one ended.
+    pub position: Position,
+    /// What steps cost, if this rank knows.
+    pub costs: Option<CostsRecord>,
+}
+
+/// A checkpoint that has been written, or could not be.
+#[derive(Debug)]
+pub struct SavedCheckpoint {
+    /// The step behind which the run goes on from it.
+    pub step: u64,
+    /// Where it is, or why it is not there.
+    pub saved: Result<PathBuf, io::Error>,
+    /// Its size.
+    pub num_bytes: u64,
+    /// What writing took.
+    pub took: Seconds,
+}
+
+/// Writes checkpoints, one at a time.
+pub struct Saver<'a> {
+    options: &'a TrainOptions,
+    save: &'a SaveOptions,
+    spec: ModelSpec,
+    series: DirectorySeries,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The shards of the state that is being gathered, by rank.
+    shards: Vec<Option<Vec<UnitState>>>,
+    moment: Option<SaveMoment>,
+    /// All shards are there, and are written now.
+    is_writing: bool,
+    is_closed: bool,
+}
+
+impl<'a> Saver<'a> {
+    /// Claims the directory of a run's checkpoints, if it saves any, and checks that none of its steps is there already.
+    ///
+    /// # Errors
+    ///
+    /// It can't be written, has no room for a checkpoint, or holds checkpoints of steps that are yet to come.
+    pub fn claim(
+        options: &'a TrainOptions,
+        spec: &ModelSpec,
+    ) -> Result<Option<Self>, CheckpointError> {
+        let Some(save) = &options.persistence.save else {
+            return Ok(None);
+        };
+        let num_bytes = BYTES_OF_PARAMETER * spec.num_parameters() as u64;
+        let series = DirectorySeries::claim("checkpoints", &save.directory, num_bytes)?;
+        let resume = options.persistence.resume.as_ref();
+        let after = resume.map_or(0, |checkpoint| checkpoint.record().step);
+        if let Some(&newest) = steps_in(&save.directory)?.last()
+            && newest > after
+        {
+            return Err(CheckpointError::Later {
+                directory: save.directory.clone(),
+                newest,
+                after,
+            });
+        }
+        let num_ranks = options.cluster.num_devices() as usize;
+        Ok(Some(Saver {
+            options,
+            save,
+            spec: spec.clone(),
+            series,
+            state: Mutex::new(State {
+                shards: vec![None; num_ranks],
+                ..State::default()
+            }),
+            changed: Condvar::new(),
+        }))
+    }
+
+    /// What to say if nothing keeps two runs from writing to it at once.
+    pub fn unlocked(&self) -> Option<String> {
+        self.series.unlocked()
+    }
+
+    /// Whether the state is saved behind a step anyway.
+    pub fn is_due(&self, step: u64) -> bool {
+        step.is_multiple_of(self.save.every.get()) || step == self.options.steps
+    }
+
+    /// Hands a rank's shard over, which `copy` copies once the state before is written; every rank calls it at the same step.
+    pub fn save(&self, rank: usize, moment: SaveMoment, copy: impl FnOnce() -> Vec<UnitState>) {
+        // Of two states, one would have to be dropped.
+        self.wait();
+        let shard = copy();
+        let mut state = self.lock();
+        state.shards[rank] = Some(shard);
+        if state
+            .moment
+            .as_ref()
+            .is_none_or(|known| known.costs.is_none())
+        {
+            state.moment = Some(moment);
+        }
+        if state.shards.iter().all(Option::is_some) {
+            state.is_writing = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Whether training goes on while a state is written.
+    pub fn is_async(&self) -> bool {
+        self.save.is_async
+    }
+
+    /// Waits until what all ranks have handed over is written.
+    pub fn wait(&self) {
+        drop(self.wait_while(self.lock(), |state| state.is_writing));
+    }
+
+    /// Writes what is handed over until the saver is closed; `report` hears of each.
+    pub fn work(&self, report: impl Fn(SavedCheckpoint)) {
+        loop {
+            let state = self.lock();
+            let mut state = self.wait_while(state, |state| !state.is_writing && !state.is_closed);
+            if !state.is_writing {
+                return;
+            }
+            let shards: Vec<_> = state.shards.iter_mut().filter_map(Option::take).collect();
+            let moment = state.moment.take();
+            drop(state);
+            if let Some(moment) = moment {
+                let start = Instant::now();
+                let written = self.write(&moment, shards, start);
+                let num_bytes = written.as_ref().map_or(0, |(_, num_bytes)| *num_bytes);
+                report(SavedCheckpoint {
+                    step: moment.step,
+                    saved: written.map(|(path, _)| path),
+                    num_bytes,
+                    took: start.elapsed().into(),
+                });
+            }
+            self.lock().is_writing = false;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Ends the writer, behind what it is writing.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    fn write(
+        &self,
+        moment: &SaveMoment,
+        shards: Vec<Vec<UnitState>>,
+        start: Instant,
+    ) -> io::Result<(PathBuf, u64)> {
+        let name = name_of(moment.step);
+        let directory = self.series.begin(&name)?;
+        let mut files = self.write_model(&directory)?;
+        let num_ranks = shards.len();
+        for (rank, shard) in shards.into_iter().enumerate() {
+            files.extend(write_shard(&directory, &self.spec, rank, &shard)?);
+        }
+        let notes = &self.save.notes;
+        let record = TrainerRecord {
+            version: TrainerRecord::VERSION,
+            program: notes.program.clone(),
+            run: notes.run.clone(),
+            step: moment.step,
+            steps: self.options.steps,
+            epoch: moment.position.epoch,
+            num_drawn: moment.position.num_drawn,
+            data: notes.data.clone(),
+            seed: self.options.seed,
+            num_ranks,
+            optimizer: (&self.options.optimizer).into(),
+            costs: moment.costs.clone(),
+            settings: notes.settings.clone(),
+            save_s: start.elapsed().as_secs_f64(),
+            files,
+        };
+        let num_bytes = record.num_bytes();
+        let text = record.to_json()?;
+        write_bytes(&directory, RECORD_FILE, text.as_bytes())?;
+        let path = directory.publish()?;
+        self.remove_older(moment.step);
+        Ok((path, num_bytes))
+    }
+
+    /// The model's config, and the files that go with it.
+    fn write_model(&self, directory: &WholeDirectory) -> io::Result<Vec<CheckpointFile>> {
+        let options = self.options;
+        let resumed = options.persistence.resume.as_ref();
+        let source: Option<(&Path, _)> = match (&options.pretrained, resumed) {
+            (Some(model), _) => Some((model.directory(), model.keys())),
+            (None, Some(checkpoint)) => Some((checkpoint.directory(), checkpoint.keys())),
+            (None, None) => None,
+        };
+        let mut files = Vec::new();
+        let keys = match source {
+            Some((from, keys)) => {
+                for name in &MODEL_FILES[FIRST_COPIED..] {
+                    match fs::read(from.join(name)) {
+                        Ok(bytes) => files.push(write_bytes(directory, name, &bytes)?),
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                keys.clone()
+            }
+            None => {
+                let mut keys = config_json(&options.model, options.context.0, "float32");
+                for key in ["bos_token_id", "eos_token_id"] {
+                    keys.insert(key.to_owned(), ByteTokenizer::END_OF_TEXT.into());
+                }
+                keys
+            }
+        };
+        let text = format!("{:#}\n", serde_json::Value::Object(keys));
+        files.push(write_bytes(directory, "config.json", text.as_bytes())?);
+        Ok(files)
+    }
+
+    /// Removes all but the newest ones. What can't be removed stays.
+    fn remove_older(&self, step: u64) {
+        let steps = steps_in(&self.save.directory).unwrap_or_default();
+        let steps: Vec<u64> = steps.into_iter().filter(|&one| one <= step).collect();
+        let num_older = steps.len().saturating_sub(self.save.keep.get());
+        for &step in &steps[..num_older] {
+            let _ = self.series.remove(&name_of(step));
+        }
+    }
+
+    fn wait_while<'b>(
+        &'b self,
+        state: MutexGuard<'b, State>,
+        condition: impl FnMut(&mut State) -> bool,
+    ) -> MutexGuard<'b, State> {
+        self.changed
+            .wait_while(state, condition)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

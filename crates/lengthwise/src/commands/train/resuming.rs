@@ -1,0 +1,236 @@
+//! What a run goes on from, and how it can be gone on with.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lengthwise_core::Seconds;
+use lengthwise_data::{Batches, DataError};
+use lengthwise_train::checkpoint::{
+    Checkpoint, CheckpointError, Persistence, SaveNotes, SaveOptions, SavedOptimizer, StopRequest,
+    latest,
+};
+
+use super::TrainArgs;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::settings::{OverrideSource, Setting, TrainSettings};
+
+/// The checkpoint that the settings say to go on from, checked to be one of such a run; `None` to begin anew.
+pub fn checkpoint(
+    settings: &TrainSettings,
+    batches: &Batches,
+    output: &mut Output<'_>,
+) -> Result<Option<Arc<Checkpoint>>, Failure> {
+    let Some(resume) = &settings.checkpoint.resume else {
+        return Ok(None);
+    };
+    let broken = |error: CheckpointError| refused(resume, &error);
+    let opened = match (&resume.value, &settings.checkpoint.directory) {
+        (Some(path), _) => {
+            let checkpoint = Checkpoint::open(path).map_err(broken)?;
+            checkpoint.verify().map_err(broken)?;
+            checkpoint
+        }
+        (None, Some(directory)) => match latest(&directory.value).map_err(broken)? {
+            Some(checkpoint) => checkpoint,
+            None => {
+                let directory = directory.value.display();
+                output.note(&format!(
+                    "resumed    nothing: {directory} holds no checkpoint, and the run begins with step 1"
+                ));
+                return Ok(None);
+            }
+        },
+        (None, None) => return Ok(None),
+    };
+    let options = &settings.options;
+    opened
+        .check_same(&options.model, &batches.fingerprint(), options.seed)
+        .map_err(broken)?;
+    let record = opened.record();
+    output.note(&format!(
+        "resumed    {}: behind step {} of {}",
+        opened.directory().display(),
+        record.step,
+        options.steps
+    ));
+    for change in changes(settings, &opened) {
+        output.note(&format!("           {change}"));
+    }
+    Ok(Some(Arc::new(opened)))
+}
+
+fn refused(setting: &Setting<Option<std::path::PathBuf>>, error: &CheckpointError) -> Failure {
+    let failure = setting.breaks(error);
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// What is otherwise than in the run that wrote a checkpoint, and may be.
+fn changes(settings: &TrainSettings, checkpoint: &Checkpoint) -> Vec<String> {
+    let (record, options) = (checkpoint.record(), &settings.options);
+    let before = &record.optimizer;
+    let now = SavedOptimizer::from(&options.optimizer);
+    let norm = |norm: Option<f64>| norm.map_or("none".to_owned(), |norm| norm.to_string());
+    let figures = [
+        (
+            "train.steps",
+            record.steps.to_string(),
+            options.steps.to_string(),
+        ),
+        (
+            "the number of ranks",
+            record.num_ranks.to_string(),
+            options.cluster.num_devices().to_string(),
+        ),
+        (
+            "train.learning_rate",
+            before.learning_rate.to_string(),
+            now.learning_rate.to_string(),
+        ),
+        (
+            "train.min_learning_rate",
+            before.min_learning_rate.to_string(),
+            now.min_learning_rate.to_string(),
+        ),
+        (
+            "train.warmup_steps",
+            before.warmup_steps.to_string(),
+            now.warmup_steps.to_string(),
+        ),
+        (
+            "train.betas",
+            format!("[{}, {}]", before.beta1, before.beta2),
+            format!("[{}, {}]", now.beta1, now.beta2),
+        ),
+        (
+            "train.epsilon",
+            before.epsilon.to_string(),
+            now.epsilon.to_string(),
+        ),
+        (
+            "train.weight_decay",
+            before.weight_decay.to_string(),
+            now.weight_decay.to_string(),
+        ),
+        (
+            "train.clip_norm",
+            norm(before.clip_norm),
+            norm(now.clip_norm),
+        ),
+    ];
+    let differs = figures.into_iter().filter(|(_, before, now)| before != now);
+    differs
+        .map(|(what, before, now)| format!("{what} was {before} and is {now}"))
+        .collect()
+}
+
+/// The batches that follow a checkpoint.
+pub fn following(batches: Batches, checkpoint: Option<&Checkpoint>) -> Result<Batches, DataError> {
+    match checkpoint {
+        Some(checkpoint) => batches.starting_at(checkpoint.record().position()),
+        None => Ok(batches),
+    }
+}
+
+/// How the run survives.
+pub fn persistence(
+    settings: &TrainSettings,
+    batches: &Batches,
+    resume: Option<Arc<Checkpoint>>,
+    run: &str,
+    stop: StopRequest,
+) -> Persistence {
+    let checkpoint = &settings.checkpoint;
+    let save = checkpoint.directory.as_ref().map(|directory| SaveOptions {
+        directory: directory.value.clone(),
+        every: checkpoint.every,
+        keep: checkpoint.keep,
+        is_async: checkpoint.is_async,
+        notes: SaveNotes {
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            run: run.to_owned(),
+            data: batches.fingerprint(),
+            settings: settings.shown.clone(),
+        },
+    });
+    Persistence { save, resume, stop }
+}
+
+/// What a run can be gone on with, as it is typed.
+pub fn command(args: &TrainArgs) -> String {
+    let mut words = vec![
+        "lengthwise".to_owned(),
+        "train".to_owned(),
+        quoted(&args.config.to_string_lossy()),
+    ];
+    for one in &args.overrides.0 {
+        match &one.source {
+            _ if one.key == "checkpoint.resume" => {}
+            OverrideSource::Flag(name) => words.extend([format!("--{name}"), quoted(&one.text)]),
+            OverrideSource::Set => {
+                words.extend([
+                    "--set".to_owned(),
+                    quoted(&format!("{}={}", one.key, one.text)),
+                ]);
+            }
+            // It is in the environment still.
+            OverrideSource::Variable(_) => {}
+        }
+    }
+    words.extend(["--resume", "latest"].map(str::to_owned));
+    words.join(" ")
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./,:=+@%".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// What saving took the last time, which a signal asks for from another thread.
+#[derive(Clone, Debug, Default)]
+pub struct SaveTime(Arc<Mutex<Option<Seconds>>>);
+
+impl SaveTime {
+    /// Takes over what is known of a run that went before.
+    pub fn of(checkpoint: Option<&Checkpoint>) -> Self {
+        let known = checkpoint.and_then(|checkpoint| Seconds::new(checkpoint.record().save_s).ok());
+        SaveTime(Arc::new(Mutex::new(known)))
+    }
+
+    /// A save took this.
+    pub fn set(&self, took: Seconds) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(took);
+    }
+
+    /// What the next one is expected to take, in words.
+    pub fn expected(&self) -> String {
+        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(took) => format!("saving took {took} the last time"),
+            None => "nothing was saved yet that would tell how long it takes".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_as_a_shell_takes_them() {
+        for (word, expected) in [
+            ("runs/a.toml", "runs/a.toml"),
+            ("[1, 2]", "'[1, 2]'"),
+            ("", "''"),
+            ("it's", r"'it'\''s'"),
+            ("$HOME", "'$HOME'"),
+        ] {
+            assert_eq!(quoted(word), expected);
+        }
+    }
+}
