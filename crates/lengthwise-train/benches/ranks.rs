@@ -1,11 +1,12 @@
-//! What distribution costs: processor time of one batch on 1 rank and on 8, and in plans between.
+//! What distribution costs: processor time of one batch on 1 rank and on 8, and in plans between; and of one sequence on 8
+//! ranks that share it in any way, beside Ulysses.
 //!
 //! A block of hidden 512, 8 heads, FFN 1376, and 4,096 tokens, forward and backward through the executor. Ranks are
 //! threads that share this machine's cores, so wall time says nothing; the processor time of the whole process
 //! does. Each plan's share is that of the pairs of runs, in turn with the single rank, so that a machine whose speed
 //! drifts drifts for both.
 //!
-//! `cargo bench -p lengthwise-train --bench ranks`
+//! `cargo bench -p lengthwise-train --bench ranks`, with `-- strategies` for the second table alone
 
 #![allow(
     clippy::print_stdout,
@@ -41,6 +42,58 @@ fn main() {
         tied_output: false,
         family: Family::LLAMA,
     };
+    if !std::env::args().any(|argument| argument == "strategies") {
+        compare_plans(&model);
+    }
+    compare_strategies(&model);
+}
+
+/// Sequences on 8 ranks in rings, alone and with Ulysses inside, beside Ulysses alone.
+fn compare_strategies(model: &ModelConfig) {
+    println!("the same block, one sequence on 8 ranks: Ulysses, rings, and Ulysses inside rings");
+    println!(
+        "{:>8} {:>6} {:>10} {:>10} {:>7}",
+        "tokens", "pairs", "strategy", "CPU time", "ratio"
+    );
+    let strategy = |ulysses, ring| {
+        let degree = |degree| Degree::new(degree).unwrap_or(Degree::ONE);
+        Strategy::new(degree(ulysses), degree(ring), Activations::Keep)
+            .unwrap_or_else(|error| panic!("{error}"))
+    };
+    let ulysses = strategy(8, 1);
+    for (num_tokens, num_pairs) in [(4096, 7), (16_384, 3), (32_768, 1)] {
+        let batch = batch(&[num_tokens], model.vocab);
+        let seconds = |strategy| cpu_seconds(model, 8, &one_group(strategy), &batch);
+        for other in [strategy(4, 2), strategy(2, 4), strategy(1, 8)] {
+            let pairs = (0..num_pairs).map(|_| (seconds(ulysses), seconds(other)));
+            let (one, many) = median_ratio(pairs.collect());
+            println!(
+                "{num_tokens:>8} {num_pairs:>6} {:>10} {many:>8.3} s {:>7.3}",
+                other.to_string().replace(" keep", ""),
+                many / one
+            );
+        }
+    }
+}
+
+fn median_ratio(mut pairs: Vec<(f64, f64)>) -> (f64, f64) {
+    pairs.sort_by(|a, b| (a.1 / a.0).total_cmp(&(b.1 / b.0)));
+    pairs[pairs.len() / 2]
+}
+
+/// One micro-batch with one group, which has the only sequence.
+fn one_group(strategy: Strategy) -> Plan {
+    let group = Group {
+        strategy,
+        ranks: (0..strategy.degree().get()).map(Rank).collect(),
+        sequences: vec![SequenceIndex(0)],
+    };
+    Plan::new(vec![MicroBatch {
+        groups: vec![group],
+    }])
+}
+
+fn compare_plans(model: &ModelConfig) {
     println!(
         "one block, hidden 512, 8 heads, FFN 1376; forward, recomputation and backward; medians of {RUNS} pairs"
     );
@@ -59,17 +112,13 @@ fn main() {
         let single = plan(&[1], seq_lens.len());
         let several = plan(&degrees, seq_lens.len());
         let num_ranks = degrees.iter().sum::<u32>() as usize;
-        let mut pairs: Vec<(f64, f64)> = (0..=RUNS)
-            .map(|_| {
-                (
-                    cpu_seconds(&model, 1, &single, &batch),
-                    cpu_seconds(&model, num_ranks, &several, &batch),
-                )
-            })
-            .skip(1)
-            .collect();
-        pairs.sort_by(|a, b| (a.1 / a.0).total_cmp(&(b.1 / b.0)));
-        let (one, many) = pairs[RUNS / 2];
+        let pairs = (0..=RUNS).map(|_| {
+            (
+                cpu_seconds(model, 1, &single, &batch),
+                cpu_seconds(model, num_ranks, &several, &batch),
+            )
+        });
+        let (one, many) = median_ratio(pairs.skip(1).collect());
         let lens = seq_lens
             .iter()
             .map(u64::to_string)
