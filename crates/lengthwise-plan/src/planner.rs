@@ -249,3 +249,36 @@ impl StopReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_that_are_passed_by_more_than_a_tenth_are_reported() {
+        let second = Some(Duration::from_secs(1));
+        let compared = |solve_time, stop_reason, budget| {
+            let mut report = PlanReport {
+                predicted_step: Seconds::ZERO,
+                lower_bound: Seconds::ZERO,
+                bounded_degrees: None,
+                stop_reason,
+                solve_time: Seconds::new(solve_time).unwrap(),
+                tried: Attempts::default(),
+            };
+            report.compare_with(budget);
+            report.stop_reason
+        };
+        let converged = StopReason::Converged;
+        assert_eq!(
+            compared(1.0 + BUDGET_TOLERANCE, converged, second),
+            converged
+        );
+        assert_eq!(compared(1.11, converged, second), StopReason::OverBudget);
+        assert_eq!(
+            compared(1.11, StopReason::Optimal, second),
+            StopReason::Optimal
+        );
+        assert_eq!(compared(1.11, converged, None), converged);
+    }
+}

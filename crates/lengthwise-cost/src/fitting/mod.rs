@@ -249,6 +249,15 @@ mod tests {
     }
 
     #[test]
+    fn errors_are_relative_to_what_was_measured() {
+        let fitted = fit(&[]);
+        for run in observations(&[]) {
+            assert!(fitted.error(&run.terms, run.seconds).abs() < 1e-4);
+            assert!((fitted.error(&run.terms, 2.0 * run.seconds) + 0.5).abs() < 1e-4);
+        }
+    }
+
+    #[test]
     fn runs_that_follow_the_formula_give_back_its_coefficients() {
         let fitted = fit(&[]);
         let expected = fitted.terms.coefficients(&costs());
