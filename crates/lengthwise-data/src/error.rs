@@ -28,7 +28,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// A file whose bytes are no text to train on.
-    #[error("{} is a .{extension} file; documents are read from text and from JSONL", path.display())]
+    #[error("{} is a .{extension} file; documents are read from text, JSONL and Parquet", path.display())]
     NoText {
         /// The file.
         path: PathBuf,
@@ -51,6 +51,116 @@ pub enum DataError {
         /// Counted from 1.
         line: u64,
         /// What the line is instead.
+        reason: String,
+    },
+    /// Bytes that are not the text a tokenizer needs.
+    #[error("byte {} of it is not UTF-8", offset + 1)]
+    NotUtf8 {
+        /// Where the first is, counted from 0.
+        offset: u64,
+    },
+    /// A row of a file that is no record.
+    #[error("{place}: {reason}; {rule}")]
+    BadRow {
+        /// The file, and the row, counted from 1, where it has several.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+        /// What it must be.
+        rule: String,
+    },
+    /// A packed file that can't be unpacked to its end.
+    #[error("{}: what this .{ending} file holds after row {num_rows} can't be unpacked: {source}", path.display())]
+    Unpack {
+        /// The file.
+        path: PathBuf,
+        /// Its ending.
+        ending: &'static str,
+        /// Rows that were unpacked before.
+        num_rows: u64,
+        /// What the decoder says.
+        source: io::Error,
+    },
+    /// A Parquet file that can't be read to its end.
+    #[error("{place}: this is no whole Parquet file: {reason}")]
+    Table {
+        /// The file, and the row from which on it can't be read.
+        place: String,
+        /// What the decoder says.
+        reason: String,
+    },
+    /// A Parquet file that was packed again.
+    #[error("{} is a Parquet file packed as .{ending}; Parquet is read from its end, which is not known before it is unpacked", path.display())]
+    PackedTable {
+        /// The file.
+        path: PathBuf,
+        /// Its ending.
+        ending: &'static str,
+    },
+    /// A table without the column that is asked for.
+    #[error("{} has no column `{column}`; it has {}", path.display(), columns.join(", "))]
+    NoColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// What it has instead.
+        columns: Vec<String>,
+    },
+    /// A column that holds something else.
+    #[error("{}: column `{column}` is {found}; it must hold {wanted}", path.display())]
+    ColumnType {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// What it holds.
+        found: String,
+        /// What it must hold.
+        wanted: &'static str,
+    },
+    /// A text file where fields are asked for.
+    #[error("{} is a text file, which has no fields; each record must be {wanted}", path.display())]
+    TextWithoutFields {
+        /// The file.
+        path: PathBuf,
+        /// What is asked for.
+        wanted: String,
+    },
+    /// A pattern that matches no file.
+    #[error("no file matches {pattern}")]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+    },
+    /// A pattern that can't be read.
+    #[error("{pattern} is no pattern of paths: {reason}")]
+    BadPattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A chat template that can't be used.
+    #[error("{name}: this is no chat template: {reason}")]
+    ChatTemplate {
+        /// Where it is.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A model without a chat template.
+    #[error("{} has no chat template, neither in chat_template.jinja nor in tokenizer_config.json", directory.display())]
+    NoChatTemplate {
+        /// The model's directory.
+        directory: PathBuf,
+    },
+    /// A chat template that does not tell which tokens are the answer.
+    #[error("{place}: {reason}")]
+    NoAnswer {
+        /// The record.
+        place: String,
+        /// The template, and why.
         reason: String,
     },
     /// A file that no longer has the documents it had.
@@ -96,6 +206,26 @@ pub enum DataError {
         /// The longest sequence allowed.
         context: Tokens,
     },
+    /// A weight of a source that is none.
+    #[error(
+        "source {source_number} of the data has the weight {weight}; weights are numbers above 0"
+    )]
+    Weight {
+        /// Counted from 1.
+        source_number: usize,
+        /// Its weight.
+        weight: f64,
+    },
+    /// A source of which no sequence is left, beside others.
+    #[error(
+        "source {source_number} of the data gives no sequence; it has {num_documents} documents"
+    )]
+    EmptySource {
+        /// Counted from 1.
+        source_number: usize,
+        /// Its documents.
+        num_documents: u64,
+    },
     /// A place that no run over the corpus comes to.
     #[error(
         "the batches can't start at {position}: epochs are counted from 1, and the corpus gives {num_sequences} \
@@ -113,6 +243,11 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// Whether only one row is bad, so that those after it can still be read.
+    pub(crate) fn is_of_a_row(&self) -> bool {
+        matches!(self, DataError::BadRow { .. })
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -123,9 +258,9 @@ impl DataError {
                 extension: "json", ..
             } => "write one JSON object a line to a .jsonl file",
             DataError::NoText {
-                extension: "gz" | "zst" | "xz" | "bz2" | "lz4" | "zip" | "7z" | "tar",
+                extension: "xz" | "bz2" | "lz4" | "zip" | "7z" | "tar",
                 ..
-            } => "unpack it first",
+            } => "unpack it first, or pack it as .gz or .zst",
             DataError::NoText { .. } => {
                 "convert it to text or JSONL first, or list only the extensions that are meant"
             }
@@ -133,8 +268,36 @@ impl DataError {
             DataError::BadLine { .. } => {
                 r#"a good line is {"text": "a document"}; more keys are ignored"#
             }
+            DataError::BadRow { .. } => {
+                r#"correct the row, or leave out all rows like it with data.corrupt = "skip""#
+            }
+            DataError::Unpack { .. } | DataError::Table { .. } => {
+                "get the file again: what is missing of it can't be skipped"
+            }
+            DataError::PackedTable { .. } => "unpack it first; its pages are packed already",
+            DataError::NoColumn { .. } | DataError::ColumnType { .. } => {
+                "name the column that is meant with data.text, data.prompt and data.completion, or data.messages"
+            }
+            DataError::TextWithoutFields { .. } => {
+                "list only the extensions that are meant, such as jsonl and parquet, in data.extensions"
+            }
+            DataError::NoMatch { .. } => {
+                "check the path; a relative path in a settings file starts from that file's directory; write [*] for a star \
+                 that is part of a name"
+            }
+            DataError::BadPattern { .. } => {
+                "write [*], [?] and [[] for characters that are part of a name"
+            }
+            DataError::NoChatTemplate { .. } => {
+                "name a Jinja template with data.chat_template, or a model that is made for conversations"
+            }
+            DataError::NoAnswer { .. } => {
+                "give data.chat_template a copy of the template that has {% generation %} and {% endgeneration %} around what \
+                 the assistant says"
+            }
             DataError::Changed { .. } => "train on a copy that nothing writes to",
-            DataError::NoSequences { .. } => {
+            DataError::Weight { .. } => "weights count in proportion: 7 and 3 are 0.7 and 0.3",
+            DataError::EmptySource { .. } | DataError::NoSequences { .. } => {
                 "raise the context, choose split or truncate for overlong documents, or lower min_tokens"
             }
             DataError::NoSuchPosition { .. } => {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use walkdir::{DirEntry, WalkDir};
 
 use crate::DataError;
+use crate::pattern::Pattern;
 
 /// The files of a corpus.
 #[derive(Debug, Default)]
@@ -21,15 +22,22 @@ pub(crate) struct Files {
 
 impl Files {
     /// The named files, whatever their extension, and all files below the named directories that have one of
-    /// `extensions`. Links are followed; those that lead back to a directory above them are not.
+    /// `extensions`. A path that is not there and has `*`, `?` or `[` stands for all that match it. Links are followed; those that lead back to a directory above them are not.
     pub fn find(paths: &[PathBuf], extensions: &[String]) -> Result<Self, DataError> {
         let mut files = Files::default();
         let mut met = HashSet::new();
         for path in paths {
-            let kind = fs::metadata(path).map_err(|source| DataError::Read {
-                path: path.clone(),
-                source,
-            })?;
+            let kind = match (fs::metadata(path), Pattern::of(path)) {
+                (Ok(kind), _) => kind,
+                (Err(_), Some(pattern)) => {
+                    files.expand(&pattern?, extensions, &mut met)?;
+                    continue;
+                }
+                (Err(source), None) => {
+                    let path = path.clone();
+                    return Err(DataError::Read { path, source });
+                }
+            };
             if kind.is_dir() {
                 let found = files.paths.len() as u64 + files.num_repeated;
                 files.walk(path, extensions, &mut met)?;
@@ -46,6 +54,27 @@ impl Files {
             }
         }
         Ok(files)
+    }
+
+    /// Takes what matches a pattern: files whatever their extension, and below directories those that have one.
+    fn expand(
+        &mut self,
+        pattern: &Pattern,
+        extensions: &[String],
+        met: &mut HashSet<PathBuf>,
+    ) -> Result<(), DataError> {
+        let found = self.paths.len() as u64 + self.num_repeated;
+        for path in pattern.matches()? {
+            if path.is_dir() {
+                self.walk(&path, extensions, met)?;
+            } else {
+                self.take(path, met)?;
+            }
+        }
+        match self.paths.len() as u64 + self.num_repeated == found {
+            true => Err(pattern.matches_nothing()),
+            false => Ok(()),
+        }
     }
 
     fn walk(
@@ -183,6 +212,42 @@ mod tests {
         symlink(path("nowhere"), path("dangling.txt")).unwrap();
         let error = find(&[root.path().to_owned()], &["txt"]).unwrap_err();
         assert!(error.to_string().contains("dangling.txt"), "{error}");
+    }
+
+    #[test]
+    fn patterns_stand_for_what_matches_them() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        fs::create_dir_all(path("b/deep")).unwrap();
+        for name in [
+            "a1.jsonl",
+            "a2.jsonl",
+            "b/a3.jsonl",
+            "b/deep/x.txt",
+            "[odd].txt",
+            ".a0.jsonl",
+        ] {
+            fs::write(path(name), name).unwrap();
+        }
+        let found = |patterns: &[&str]| {
+            let patterns: Vec<PathBuf> = patterns.iter().map(|pattern| path(pattern)).collect();
+            find(&patterns, &["txt"]).map(|files| names(root.path(), &files))
+        };
+        assert_eq!(found(&["a?.jsonl"]).unwrap(), ["a1.jsonl", "a2.jsonl"]);
+        assert_eq!(
+            found(&["**/a*.jsonl"]).unwrap(),
+            ["a1.jsonl", "a2.jsonl", "b/a3.jsonl"]
+        );
+        // A directory that matches is searched for files with an extension.
+        assert_eq!(found(&["b*"]).unwrap(), ["b/deep/x.txt"]);
+        assert_eq!(found(&["[odd].txt"]).unwrap(), ["[odd].txt"]);
+        assert_eq!(found(&["[[]*"]).unwrap(), ["[odd].txt"]);
+        for nothing in ["c*", "a[3-9].jsonl", "a1.jsonl/*"] {
+            let error = found(&[nothing]).unwrap_err();
+            assert!(matches!(error, DataError::NoMatch { .. }), "{error}");
+        }
+        let error = found(&["a***"]).unwrap_err();
+        assert!(matches!(error, DataError::BadPattern { .. }), "{error}");
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! files       paths and directories -> files, in a fixed order, each once
 //! corpus      files -> documents: a text file is one, a JSONL file has one a line
 //! landmarks   where the parts of a long document are in its line
+//! records     files of any form -> texts, prompts with completions, or conversations
+//! chat        conversations -> text, by a model's template
+//! encoder     text -> ids; record_encoder: records -> ids, and which of them are trained on
 //! tokenizer   bytes -> ids
 //! cut         a document -> the sequences that fit the context, and what is lost
 //! schedule    sequences, in a new order every epoch -> which make which global batch
@@ -40,15 +43,21 @@
 
 mod batch_size;
 mod batches;
+pub mod chat;
 mod corpus;
 mod cut;
+mod encoded_document;
+mod encoder;
 mod error;
 mod excerpt;
 mod files;
 mod fingerprint;
 mod jsonl;
 mod landmarks;
+mod pattern;
 mod position;
+mod record_encoder;
+pub mod records;
 mod schedule;
 mod stream;
 mod token_sequence;
@@ -58,10 +67,13 @@ pub use batch_size::BatchSize;
 pub use batches::Batches;
 pub use corpus::Corpus;
 pub use cut::{Census, CutRule, Overlong};
+pub use encoded_document::EncodedDocument;
+pub use encoder::TextEncoder;
 pub use error::DataError;
 pub use excerpt::{Excerpt, ScheduledBatch};
 pub use fingerprint::DataFingerprint;
 pub use position::Position;
+pub use record_encoder::RecordEncoder;
 pub use schedule::{BatchSchedule, Order};
 pub use stream::{BatchStream, StreamPosition};
 pub use token_sequence::{BatchOrigin, TokenBatch, TokenSequence};

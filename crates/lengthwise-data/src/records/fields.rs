@@ -1,0 +1,69 @@
+//! Which fields of a row are meant.
+
+use std::fmt;
+
+/// Which fields of a row hold what is trained on: keys of a JSON object, or columns of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fields {
+    /// A text; the only kind that plain text files hold too.
+    Text(String),
+    /// A prompt and its completion, both texts.
+    Completion {
+        /// The field of the prompt.
+        prompt: String,
+        /// The field of the completion.
+        completion: String,
+    },
+    /// Messages, and tools where a row has some.
+    Messages {
+        /// The field of the list of messages.
+        messages: String,
+        /// The field of the list of tools.
+        tools: String,
+    },
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Fields::Text("text".to_owned())
+    }
+}
+
+impl Fields {
+    /// The fields that a row must have, then those that it may have.
+    pub(crate) fn names(&self) -> [Option<&str>; 2] {
+        match self {
+            Fields::Text(text) => [Some(text), None],
+            Fields::Completion { prompt, completion } => [Some(prompt), Some(completion)],
+            Fields::Messages { messages, tools } => [Some(messages), Some(tools)],
+        }
+    }
+
+    /// Whether a row must have its second field.
+    pub(crate) fn needs_second(&self) -> bool {
+        matches!(self, Fields::Completion { .. })
+    }
+
+    /// Whether only some tokens are trained on.
+    pub fn is_masked(&self) -> bool {
+        !matches!(self, Fields::Text(_))
+    }
+}
+
+/// What a row must be, after "must be".
+impl fmt::Display for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fields::Text(text) => write!(f, "an object with a string `{text}`"),
+            Fields::Completion { prompt, completion } => {
+                write!(
+                    f,
+                    "an object with the strings `{prompt}` and `{completion}`"
+                )
+            }
+            Fields::Messages { messages, .. } => {
+                write!(f, "an object with a list `{messages}` of messages")
+            }
+        }
+    }
+}
