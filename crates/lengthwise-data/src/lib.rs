@@ -10,6 +10,7 @@
 //! tokenizer   bytes -> ids
 //! cut         a document -> the sequences that fit the context, and what is lost
 //! schedule    sequences, in a new order every epoch -> which make which global batch
+//! blend       of several sources with weights, which is next
 //! stream      the same where documents come one by one, in their order
 //! position    how far they are drawn: where a run resumes
 //! fingerprint what tells whether two runs draw the same batches
@@ -43,6 +44,7 @@
 
 mod batch_size;
 mod batches;
+mod blend;
 pub mod chat;
 mod corpus;
 mod cut;
@@ -74,7 +76,7 @@ pub use excerpt::{Excerpt, ScheduledBatch};
 pub use fingerprint::DataFingerprint;
 pub use position::Position;
 pub use record_encoder::RecordEncoder;
-pub use schedule::{BatchSchedule, Order};
+pub use schedule::{BatchSchedule, Order, WeightedDocuments};
 pub use stream::{BatchStream, StreamPosition};
 pub use token_sequence::{BatchOrigin, TokenBatch, TokenSequence};
 pub use tokenizer::ByteTokenizer;

@@ -9,6 +9,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use crate::blend::Blend;
 use crate::{
     BatchOrigin, BatchSize, Census, CutRule, DataError, DataFingerprint, Excerpt, Position,
     ScheduledBatch,
@@ -43,6 +44,17 @@ pub struct BatchSchedule {
     in_order: Vec<u32>,
     position: Position,
     num_epochs: Option<NonZero<u64>>,
+    /// Where sequences come from several sources, which of them is next.
+    blend: Option<Blend>,
+}
+
+/// Documents of which a share of all tokens is drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightedDocuments {
+    /// Their lengths; 0 for an empty one.
+    pub documents: Vec<Tokens>,
+    /// How many tokens are drawn from these, compared with the weights of the others; above 0.
+    pub weight: f64,
 }
 
 /// A sequence: `context` tokens of `document`, or what is left, from `part * context` on.
@@ -59,6 +71,84 @@ impl BatchSchedule {
     ///
     /// No document gives a sequence, or there are too many to number.
     pub fn new(
+        documents: Vec<Tokens>,
+        rule: CutRule,
+        size: BatchSize,
+        order: Order,
+    ) -> Result<Self, DataError> {
+        Self::cut(documents, rule, size, order)
+    }
+
+    /// The batches of several sources, without end, in orders that follow from `seed`. Documents are numbered through all of
+    /// them.
+    ///
+    /// Tokens are drawn from each by its weight, and in every part of the run: after each sequence the tokens of all sources are
+    /// as close to their shares as the choice of its source allows. Each source comes in epochs of its own, in a new order each,
+    /// in which each of its sequences comes once. A position of these batches is of epoch 1, in which sequences are counted on
+    /// without end; going there takes a moment for each million of them.
+    ///
+    /// ```
+    /// use lengthwise_core::Tokens;
+    /// use lengthwise_data::{BatchSchedule, BatchSize, CutRule, Overlong, WeightedDocuments};
+    ///
+    /// let source = |len, weight| WeightedDocuments { documents: vec![Tokens(len); 100], weight };
+    /// let rule = CutRule { context: Tokens(64), overlong: Overlong::Split, min_tokens: Tokens(1) };
+    /// let sources = vec![source(10, 3.0), source(20, 1.0)];
+    /// let mut schedule = BatchSchedule::blended(sources, rule, BatchSize::Tokens(Tokens(800)), 0)?;
+    /// let batch = schedule.next().unwrap();
+    /// let of_first = batch.excerpts.iter().filter(|excerpt| excerpt.document < 100);
+    /// let num_tokens: u64 = of_first.map(|excerpt| excerpt.seq_len().0).sum();
+    /// assert_eq!(num_tokens, 600);
+    /// # Ok::<(), lengthwise_data::DataError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A source gives no sequence, a weight is none, or there are too many documents or sequences to number.
+    pub fn blended(
+        sources: Vec<WeightedDocuments>,
+        rule: CutRule,
+        size: BatchSize,
+        seed: u64,
+    ) -> Result<Self, DataError> {
+        let mut documents = Vec::new();
+        let mut weights = Vec::with_capacity(sources.len());
+        for (index, source) in sources.into_iter().enumerate() {
+            let WeightedDocuments {
+                documents: of_source,
+                weight,
+            } = source;
+            if !(weight.is_finite() && weight > 0.0) {
+                return Err(DataError::Weight {
+                    source_number: index + 1,
+                    weight,
+                });
+            }
+            let mut census = Census::default();
+            for num_tokens in &of_source {
+                rule.cut(num_tokens.0, &mut census, |_| {});
+            }
+            if census.num_sequences == 0 {
+                return Err(DataError::EmptySource {
+                    source_number: index + 1,
+                    num_documents: census.num_documents,
+                });
+            }
+            let num_sequences = u32::try_from(census.num_sequences);
+            weights.push((
+                weight,
+                num_sequences.map_err(|_| DataError::TooManyDocuments)?,
+            ));
+            documents.extend(of_source);
+        }
+        let order = Order::Shuffled { seed };
+        let mut schedule = Self::cut(documents, rule, size, order)?;
+        schedule.in_order = Vec::new();
+        schedule.blend = Some(Blend::new(&weights, seed));
+        Ok(schedule)
+    }
+
+    fn cut(
         documents: Vec<Tokens>,
         rule: CutRule,
         size: BatchSize,
@@ -104,12 +194,13 @@ impl BatchSchedule {
             places: places.into(),
             position: Position::START,
             num_epochs: None,
+            blend: None,
         };
         schedule.begin_epoch(Position::START.epoch);
         Ok(schedule)
     }
 
-    /// The same batches, which end after this many epochs.
+    /// The same batches, which end after this many epochs. Those of several sources, which have no epochs in common, do not.
     #[must_use]
     pub fn ending_after(mut self, num_epochs: NonZero<u64>) -> Self {
         self.num_epochs = Some(num_epochs);
@@ -123,6 +214,9 @@ impl BatchSchedule {
     /// The position is in no epoch, or beyond the end of one.
     pub fn starting_at(mut self, position: Position) -> Result<Self, DataError> {
         let num_sequences = self.census.num_sequences;
+        if self.blend.is_some() {
+            return self.blended_starting_at(position);
+        }
         if position.epoch == 0 || position.num_drawn > num_sequences {
             return Err(DataError::NoSuchPosition {
                 position,
@@ -132,6 +226,35 @@ impl BatchSchedule {
         self.begin_epoch(position.epoch);
         self.position = position;
         Ok(self)
+    }
+
+    fn blended_starting_at(mut self, position: Position) -> Result<Self, DataError> {
+        if position.epoch != Position::START.epoch {
+            return Err(DataError::NoSuchPosition {
+                position,
+                num_sequences: self.census.num_sequences,
+            });
+        }
+        if let Some(blend) = &mut self.blend {
+            blend.restart();
+        }
+        self.position = Position::START;
+        while self.position.num_drawn < position.num_drawn {
+            let Some(next) = self.next_sequence() else {
+                break;
+            };
+            self.draw(next);
+        }
+        Ok(self)
+    }
+
+    /// Of each source of a blended schedule, its share of all tokens, and the tokens drawn so far; nothing for documents that
+    /// are one source.
+    pub fn shares(&self) -> Vec<(f64, Tokens)> {
+        let shares = self.blend.iter().flat_map(Blend::shares);
+        shares
+            .map(|(share, num_tokens)| (share, Tokens(num_tokens)))
+            .collect()
     }
 
     /// How far sequences have been drawn.
@@ -163,6 +286,9 @@ impl BatchSchedule {
 
     /// How many batches are left; `None` if they have no end. Draws all of them, unless their number follows.
     pub fn num_batches_left(&self) -> Option<u64> {
+        if self.blend.is_some() {
+            return None;
+        }
         let num_epochs = self.num_epochs?.get();
         let BatchSize::Sequences(limit) = self.size else {
             return Some(self.clone().count() as u64);
@@ -226,6 +352,32 @@ impl BatchSchedule {
         start..end.min(start.saturating_add(context))
     }
 
+    /// The sequence that comes next, and its source where there are several.
+    fn next_sequence(&mut self) -> Option<Next> {
+        if let Some(blend) = &self.blend {
+            let (source, place) = blend.next(|place| {
+                let tokens = self.tokens(self.places[place as usize]);
+                tokens.end - tokens.start
+            });
+            let excerpt = self.excerpt(self.places[place as usize]);
+            return Some(Next { excerpt, source });
+        }
+        if !self.has_next() {
+            return None;
+        }
+        let drawn = self.in_order[self.position.num_drawn as usize];
+        let excerpt = self.excerpt(self.places[drawn as usize]);
+        Some(Next { excerpt, source: 0 })
+    }
+
+    fn draw(&mut self, next: Next) -> Excerpt {
+        if let Some(blend) = &mut self.blend {
+            blend.draw(next.source, next.excerpt.seq_len().0);
+        }
+        self.position.num_drawn += 1;
+        next.excerpt
+    }
+
     /// Whether there is another sequence; begins its epoch.
     fn has_next(&mut self) -> bool {
         let is_over = |epoch| {
@@ -245,6 +397,12 @@ impl BatchSchedule {
     }
 }
 
+/// A sequence that is not drawn yet.
+struct Next {
+    excerpt: Excerpt,
+    source: usize,
+}
+
 impl Iterator for BatchSchedule {
     type Item = ScheduledBatch;
 
@@ -252,18 +410,20 @@ impl Iterator for BatchSchedule {
         let mut excerpts = Vec::new();
         let mut origin = BatchOrigin::default();
         let mut num_tokens = 0u64;
-        while self.has_next() {
-            let drawn = self.in_order[self.position.num_drawn as usize];
-            let excerpt = self.excerpt(self.places[drawn as usize]);
-            let seq_len = excerpt.seq_len().0;
+        while let Some(next) = self.next_sequence() {
+            let seq_len = next.excerpt.seq_len().0;
             if !self.size.takes(excerpts.len(), num_tokens, seq_len) {
                 break;
             }
             num_tokens = num_tokens.saturating_add(seq_len);
-            origin.count(&self.rule, self.document_tokens(excerpt.document as usize));
-            excerpts.push(excerpt);
-            self.position.num_drawn += 1;
-            origin.epoch = self.position.epoch;
+            let document_tokens = self.document_tokens(next.excerpt.document as usize);
+            origin.count(&self.rule, document_tokens);
+            // Before it is drawn: the last sequence of an epoch belongs to that.
+            origin.epoch = self
+                .blend
+                .as_ref()
+                .map_or(self.position.epoch, Blend::epoch);
+            excerpts.push(self.draw(next));
         }
         (!excerpts.is_empty()).then_some(ScheduledBatch { excerpts, origin })
     }
