@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use lengthwise_comm::{
-    CommError, Communicator, Emulation, FailureCause, PendingGather, RankFailure, ReduceOp,
+    CommError, Communicator, Emulation, FailureCause, Pending, RankFailure, ReduceOp,
     ThreadCommunicator, WorldOptions, run_ranks, run_ranks_with,
 };
 use lengthwise_core::{Bytes, Cluster, Device, Rank, Seconds, Speed};
