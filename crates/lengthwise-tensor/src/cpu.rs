@@ -261,6 +261,15 @@ impl Backend for CpuBackend {
         cross_entropy::linear_cross_entropy(self, x, weight, targets, scale)
     }
 
+    fn linear_cross_entropy_loss(
+        &self,
+        x: &CpuTensor,
+        weight: &CpuTensor,
+        targets: &[u32],
+    ) -> Result<f64> {
+        cross_entropy::linear_cross_entropy_loss(self, x, weight, targets)
+    }
+
     fn adamw(
         &self,
         parameter: &mut CpuTensor,

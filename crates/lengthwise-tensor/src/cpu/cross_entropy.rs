@@ -74,6 +74,34 @@ pub(super) fn linear_cross_entropy(
     })
 }
 
+pub(super) fn linear_cross_entropy_loss(
+    backend: &CpuBackend,
+    x: &CpuTensor,
+    weight: &CpuTensor,
+    targets: &[u32],
+) -> Result<f64> {
+    let (tokens, hidden, vocab) = (x.rows(), x.cols(), weight.rows());
+    weight.expect_shape("the output projection", vocab, hidden);
+    assert_eq!(targets.len(), tokens, "targets of {x:?}");
+    let block = block_tokens(tokens, vocab);
+    let mut logits = backend.storage("linear_cross_entropy_loss", block, vocab)?;
+    let mut loss_sum = 0.0;
+    for start in (0..tokens).step_by(block.max(1)) {
+        let end = (start + block).min(tokens);
+        let rows = end - start;
+        let logits = &mut logits[..rows * vocab];
+        multiply(
+            MatrixMut::new(logits, rows, vocab, vocab),
+            Into::Replace,
+            MatrixRef::new(&x.elements()[start * hidden..], rows, hidden, hidden),
+            matrix(weight).transposed(),
+        );
+        // The gradient that is left in the logits is of no use; it costs little beside the product.
+        loss_sum += loss_and_gradient(backend.vectors, logits, vocab, &targets[start..end], 0.0);
+    }
+    Ok(loss_sum)
+}
+
 vectorised! {
     /// The sum of `-log softmax(logits)[target]`; the logits become `scale (softmax(logits) - onehot(target))`.
     fn loss_and_gradient<'a>(

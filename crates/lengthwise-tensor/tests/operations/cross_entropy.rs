@@ -42,6 +42,8 @@ proptest! {
         let got = device.linear_cross_entropy(&x, &w, &targets, 0.25).unwrap();
         let loss: f64 = losses(&x64, &w64, &targets, vocab).iter().sum();
         prop_assert!((got.loss_sum - loss).abs() <= 1e-6 * loss.max(1.0), "{} for {loss}", got.loss_sum);
+        let alone = device.linear_cross_entropy_loss(&x, &w, &targets).unwrap();
+        prop_assert_eq!(alone, got.loss_sum);
         let inputs = [x64, w64];
         let f = |inputs: &[Vec<f64>]| losses(&inputs[0], &inputs[1], &targets, vocab);
         let scale = vec![0.25; tokens];
@@ -65,6 +67,8 @@ fn blocks_of_tokens_add_up() {
         "{} for {loss}",
         got.loss_sum
     );
+    let alone = device.linear_cross_entropy_loss(&x, &w, &targets).unwrap();
+    assert_eq!(alone, got.loss_sum);
     let logits = matmul(&x64, &transpose(&w64, vocab, hidden), tokens, hidden, vocab);
     let mut d_logits = Vec::new();
     for (row, &target) in logits.chunks(vocab).zip(&targets) {
