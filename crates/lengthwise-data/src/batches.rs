@@ -1,5 +1,7 @@
 //! Global batches from a corpus, in a new order every epoch.
 
+use std::num::NonZero;
+
 use lengthwise_core::Tokens;
 
 use crate::schedule::{BatchSchedule, Order};
@@ -59,6 +61,15 @@ impl Batches {
             failed: false,
             corpus: self.corpus,
         })
+    }
+
+    /// The same batches, which end after this many epochs.
+    #[must_use]
+    pub fn ending_after(self, num_epochs: NonZero<u64>) -> Self {
+        Batches {
+            schedule: self.schedule.ending_after(num_epochs),
+            ..self
+        }
     }
 
     /// How far sequences have been drawn; after an error, how far before the batch that could not be read.
