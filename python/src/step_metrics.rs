@@ -151,6 +151,7 @@ impl MetricsFile {
             gradient_norm: measured.gradient_norm,
             learning_rate: measured.learning_rate,
             tokens,
+            labels: None,
             sequences: seq_lens.len() as u64,
             micro_batches: degrees.collect(),
             predicted_s: predicted.step.get(),
@@ -178,6 +179,7 @@ impl MetricsFile {
             pieces: measured.pieces,
             truncated: measured.truncated,
             cut_tokens: measured.cut_tokens,
+            validation: None,
             plan: MicroBatchMetrics::of_plan(
                 &file.plan,
                 seq_lens,

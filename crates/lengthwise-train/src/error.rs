@@ -70,6 +70,24 @@ pub enum TrainError {
         step: u64,
         message: String,
     },
+    /// A held-out batch can't be planned.
+    #[error("batch {batch} of the validation can't be planned: {source}")]
+    ValidationPlan { batch: u64, source: PlanError },
+    /// A planner has broken the rules.
+    #[error(
+        "planner {planner} returned an invalid plan for batch {batch} of the validation: {source}"
+    )]
+    InvalidValidationPlan {
+        planner: &'static str,
+        batch: u64,
+        source: PlanViolation,
+    },
+    /// A planner has panicked.
+    #[error("the validation can't be planned: planner {planner} panicked: {message}")]
+    ValidationPanicked {
+        planner: &'static str,
+        message: String,
+    },
     /// What gives batches has panicked.
     #[error("step {step} has no batch: the corpus panicked: {message}")]
     CorpusPanicked { step: u64, message: String },

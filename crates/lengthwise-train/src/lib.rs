@@ -17,9 +17,11 @@ mod error;
 mod executor;
 mod export;
 mod feed;
+mod forward_costs;
 mod hugging_face;
 pub mod memory;
 mod model;
+mod no_decay;
 mod options;
 mod record;
 mod schedule;
@@ -28,6 +30,7 @@ mod timed;
 mod timeline;
 mod trace;
 mod trainer;
+mod validation;
 pub mod volume;
 
 pub use calibration::{Clock, MeasuringProgress, MeasuringRule, calibrate, profile};
@@ -41,6 +44,9 @@ pub use model::{
     Family, ModelConfig, ModelError, ModelSpec, ParameterKind, ParameterSpec, Rope, RopeScaling,
     SlidingWindow, UnitSpec,
 };
+pub use no_decay::NoDecay;
 pub use options::{InjectedFailure, OptimizerConfig, OptimizerError, TrainOptions};
 pub use record::{RankTime, StepRecord, TrainObserver, TrainSummary};
+pub use schedule::Schedule;
 pub use trainer::{check_longest, measure_costs, profiled_costs, train};
+pub use validation::{Validation, ValidationRecord};

@@ -32,35 +32,78 @@ pub fn bytes_per_token(config: &ModelConfig, strategy: Strategy) -> f64 {
     ELEMENT * token_elements(config, strategy) / f64::from(strategy.degree().get())
 }
 
+/// The same in forward passes alone: one layer's input, what it would save for its backward, and its output.
+pub fn forward_bytes_per_token(config: &ModelConfig, degree: Degree) -> f64 {
+    let held = 2.0 * config.hidden as f64 + OfHeads::new(config, degree).saved(config);
+    ELEMENT * held / f64::from(degree.get())
+}
+
+/// Elements that the fullest rank of a group holds of heads, for each of its own tokens.
+struct OfHeads {
+    query_heads: f64,
+    queries: f64,
+    kv: f64,
+    /// Queries and keys before the norms of heads.
+    unnormed: f64,
+    /// What was attended, once more for the tokens of one's own: the same where there is nobody to exchange it with.
+    context: f64,
+}
+
+impl OfHeads {
+    fn new(config: &ModelConfig, degree: Degree) -> Self {
+        // How many of the packed tokens' elements the rank with the most heads has, per token of its own.
+        let ranks = degree.as_usize();
+        let shards = Shards::new(config, ranks, ranks);
+        let most =
+            |heads: &dyn Fn(usize) -> usize| (0..ranks).map(heads).max().unwrap_or(0) * ranks;
+        let query_heads = most(&|rank| shards.kv_head_of(rank).len());
+        let kv_heads = most(&|rank| shards.num_kv_heads(rank));
+        let own_queries = config.query_features() as f64;
+        OfHeads {
+            query_heads: query_heads as f64,
+            queries: (query_heads * config.head_dim) as f64,
+            kv: (kv_heads * config.head_dim) as f64,
+            unnormed: if config.has_qk_norms() {
+                own_queries + config.kv_features() as f64
+            } else {
+                0.0
+            },
+            context: if degree == Degree::ONE {
+                0.0
+            } else {
+                own_queries
+            },
+        }
+    }
+
+    /// What a layer saves for its backward, beside its input.
+    fn saved(&self, config: &ModelConfig) -> f64 {
+        let (hidden, ffn) = (config.hidden as f64, config.ffn as f64);
+        // normed, middle, middle_normed, context; q, attended, lse; k, v; gate, up, activated.
+        3.0 * hidden
+            + self.context
+            + self.unnormed
+            + 2.0 * self.queries
+            + self.query_heads
+            + 2.0 * self.kv
+            + 3.0 * ffn
+    }
+}
+
 /// Elements that a rank holds for each of its own tokens.
 fn token_elements(config: &ModelConfig, strategy: Strategy) -> f64 {
-    // How many of the packed tokens' elements the rank with the most heads has, per token of its own.
-    let ranks = strategy.ulysses_degree().as_usize();
-    let shards = Shards::new(config, ranks, ranks);
-    let most = |heads: &dyn Fn(usize) -> usize| (0..ranks).map(heads).max().unwrap_or(0) * ranks;
-    let query_heads = most(&|rank| shards.kv_head_of(rank).len());
-    let kv_heads = most(&|rank| shards.num_kv_heads(rank));
-
+    let of_heads = OfHeads::new(config, strategy.ulysses_degree());
+    let saved = of_heads.saved(config);
+    let OfHeads {
+        query_heads,
+        queries,
+        kv,
+        unnormed,
+        ..
+    } = of_heads;
     let (hidden, ffn) = (config.hidden as f64, config.ffn as f64);
-    let queries = (query_heads * config.head_dim) as f64;
-    let kv = (kv_heads * config.head_dim) as f64;
     // Queries, and keys or values, of all heads for a token of one's own.
     let (own_queries, own_kv) = (config.query_features() as f64, config.kv_features() as f64);
-    let unnormed = if config.has_qk_norms() {
-        own_queries + own_kv
-    } else {
-        0.0
-    };
-    // What was attended, once more for the tokens of one's own: the same where there is nobody to exchange it with.
-    let context = if ranks == 1 { 0.0 } else { own_queries };
-    // Beside the input: normed, middle, middle_normed, context; q, attended, lse; k, v; gate, up, activated.
-    let saved = 3.0 * hidden
-        + context
-        + unnormed
-        + 2.0 * queries
-        + query_heads as f64
-        + 2.0 * kv
-        + 3.0 * ffn;
     // The input of every layer, and what the layers below this one saved beside theirs.
     let below = if strategy.activations().recomputes() {
         0.0
@@ -74,7 +117,7 @@ fn token_elements(config: &ModelConfig, strategy: Strategy) -> f64 {
     let mlp = saved + (hidden + 2.0 * ffn).max(3.0 * hidden);
     // The attention's holds normed, q, k, v, attended and lse, with their gradients on their way to tokens.
     let attention =
-        3.0 * hidden + own_queries + unnormed + 4.0 * queries + 5.0 * kv + 2.0 * query_heads as f64;
+        3.0 * hidden + own_queries + unnormed + 4.0 * queries + 5.0 * kv + 2.0 * query_heads;
     // In a ring it holds two gradients of the queries at a time. Of keys and values there are the block at hand and one that comes
     // or goes; of their gradients those of this block, those that come and those that go, and those of a second layout. Blocks
     // that a slow neighbour has not taken yet are still there in what follows.

@@ -12,25 +12,27 @@ use lengthwise_cost::{RefinementRule, StepModel};
 use thiserror::Error;
 
 use crate::checkpoint::Persistence;
-use crate::{ModelConfig, PretrainedModel, WeightType};
+use crate::{ModelConfig, NoDecay, PretrainedModel, Schedule, Validation, WeightType};
 
-/// The optimiser and its schedule: AdamW, warm-up, cosine decay, clipping.
+/// The optimiser and its schedule: AdamW, warm-up, decay, clipping.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OptimizerConfig {
     /// Learning rate after the warm-up.
     pub learning_rate: f64,
-    /// Learning rate that the cosine ends at.
-    pub min_learning_rate: f64,
     /// Steps over which the learning rate rises linearly.
     pub warmup_steps: u64,
+    /// What it does after them.
+    pub schedule: Schedule,
     /// AdamW's decay of the first moment.
     pub beta1: f64,
     /// AdamW's decay of the second moment.
     pub beta2: f64,
     /// AdamW's epsilon.
     pub epsilon: f64,
-    /// AdamW's decoupled weight decay; norm weights are exempt.
+    /// AdamW's decoupled weight decay.
     pub weight_decay: f64,
+    /// What it leaves alone.
+    pub no_decay: NoDecay,
     /// Largest global norm of the gradient; `None` never clips.
     pub clip_norm: Option<f64>,
 }
@@ -59,7 +61,7 @@ impl OptimizerConfig {
         rounded("learning_rate", self.learning_rate, above_zero, positive)?;
         rounded(
             "min_learning_rate",
-            self.min_learning_rate,
+            self.schedule.min_learning_rate(),
             not_negative,
             finite,
         )?;
@@ -90,7 +92,7 @@ pub struct OptimizerError {
     pub rule: &'static str,
 }
 
-/// All of a training run but its data and its planner.
+/// All of a training run but the batches it is trained on and its planner.
 #[derive(Clone, Debug)]
 pub struct TrainOptions {
     /// The decoder.
@@ -107,6 +109,8 @@ pub struct TrainOptions {
     pub costs: Option<StepModel>,
     /// How measured steps refine these costs; `None` to keep them.
     pub refinement: Option<RefinementRule>,
+    /// What it is validated on.
+    pub validation: Option<Validation>,
     /// The longest sequence that may come.
     pub context: Tokens,
     /// Optimiser steps, at least 1.
@@ -155,12 +159,15 @@ mod tests {
 
     const USUAL: OptimizerConfig = OptimizerConfig {
         learning_rate: 1e-3,
-        min_learning_rate: 1e-4,
         warmup_steps: 10,
+        schedule: Schedule::Cosine {
+            min_learning_rate: 1e-4,
+        },
         beta1: 0.9,
         beta2: 0.95,
         epsilon: 1e-8,
         weight_decay: 0.1,
+        no_decay: NoDecay::USUAL,
         clip_norm: Some(1.0),
     };
 
@@ -196,7 +203,9 @@ mod tests {
                 ..USUAL
             },
             OptimizerConfig {
-                min_learning_rate: f64::NAN,
+                schedule: Schedule::Linear {
+                    min_learning_rate: f64::NAN,
+                },
                 ..USUAL
             },
             OptimizerConfig {

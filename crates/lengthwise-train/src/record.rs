@@ -6,8 +6,8 @@ use lengthwise_core::{Bytes, GlobalBatch, Plan, Seconds, TraceEvent};
 use lengthwise_outputs::Saved;
 use lengthwise_plan::PlanReport;
 
-use crate::ExportError;
 use crate::checkpoint::SavedCheckpoint;
+use crate::{ExportError, ValidationRecord};
 
 use lengthwise_data::BatchOrigin;
 
@@ -16,8 +16,8 @@ use lengthwise_data::BatchOrigin;
 pub struct StepRecord {
     /// Counted from 1.
     pub step: u64,
-    /// Mean loss of a token, in nats, before the update.
-    pub loss: f64,
+    /// Mean loss of a label, in nats, before the update; `None` where no token of the batch has one.
+    pub loss: Option<f64>,
     /// Global norm of the gradient, before clipping.
     pub gradient_norm: f64,
     /// Learning rate of the update.
@@ -26,6 +26,8 @@ pub struct StepRecord {
     pub num_sequences: usize,
     /// Tokens in the global batch.
     pub num_tokens: u64,
+    /// Those of them that are trained to predict the next: what the loss is a mean of.
+    pub num_labels: u64,
     /// Where in the corpus they come from.
     pub origin: BatchOrigin,
     /// The lengths that were planned.
@@ -61,6 +63,8 @@ pub struct StepRecord {
     pub predicted_peak_memory: Bytes,
     /// Distinct groups of ranks created so far, that of all ranks included.
     pub num_groups: usize,
+    /// The loss of held-out batches after the step, where it was computed.
+    pub validation: Option<ValidationRecord>,
 }
 
 impl StepRecord {
@@ -114,6 +118,8 @@ pub struct TrainSummary {
     pub num_parameters: u64,
     /// Time of all steps.
     pub measured: Seconds,
+    /// Time of all evaluations of held-out batches, which is in no step's.
+    pub validation: Seconds,
     /// Time spent waiting for plans.
     pub plan_wait: Seconds,
     /// Time spent measuring costs.

@@ -2,7 +2,7 @@
 
 use lengthwise_core::{Activations, Bytes};
 
-use crate::executor::stages;
+use crate::executor::{forward_stages, stages};
 use crate::model::{ModelConfig, ModelSpec};
 
 /// Bytes of an element.
@@ -11,6 +11,13 @@ const ELEMENT: usize = 4;
 /// What all ranks gather of the parameters in a micro-batch, counting a unit as often as it is gathered.
 pub fn gathered_bytes(config: &ModelConfig) -> Bytes {
     unit_bytes(config, |stage| &stage.gathers)
+}
+
+/// What all ranks gather of the parameters in a micro-batch that is evaluated only.
+pub(crate) fn forward_gathered_bytes(config: &ModelConfig) -> Bytes {
+    let spec = ModelSpec::new(config);
+    let stages = forward_stages(&spec, config.tied_output);
+    bytes_of(&spec, stages.iter().flat_map(|stage| &stage.gathers))
 }
 
 /// What all ranks scatter of the gradients in a micro-batch, counting a unit as often as it is scattered.
@@ -34,7 +41,10 @@ fn unit_bytes(
 ) -> Bytes {
     let spec = ModelSpec::new(config);
     let stages = stages(&spec, config.tied_output);
-    let units = stages.iter().flat_map(units);
+    bytes_of(&spec, stages.iter().flat_map(units))
+}
+
+fn bytes_of<'a>(spec: &ModelSpec, units: impl Iterator<Item = &'a usize>) -> Bytes {
     let elements: usize = units.map(|&unit| spec.units[unit].num_elements()).sum();
     Bytes((ELEMENT * elements) as u64)
 }
@@ -63,6 +73,10 @@ mod tests {
         let layer = 2 * 64 + 2 * 32 + 3 * 24 + 2 * 8;
         // The first layer twice; the table for the tokens and the output; the norm.
         assert_eq!(gathered_bytes(&config), Bytes(4 * (3 * layer + 2 * 80 + 8)));
+        assert_eq!(
+            forward_gathered_bytes(&config),
+            Bytes(4 * (2 * layer + 2 * 80 + 8))
+        );
         assert_eq!(
             scattered_bytes(&config),
             Bytes(4 * (2 * layer + 2 * 80 + 8))

@@ -13,8 +13,8 @@ use lengthwise_cost::{CoreSharing, FittedCosts, FittedModel, KindCosts, StepMode
 use lengthwise_data::{DataError, TokenBatch};
 use lengthwise_plan::PlannerKind;
 use lengthwise_train::{
-    InjectedFailure, OptimizerConfig, StepRecord, TrainError, TrainObserver, TrainOptions,
-    TrainSummary, WeightType, train,
+    InjectedFailure, NoDecay, OptimizerConfig, Schedule, StepRecord, TrainError, TrainObserver,
+    TrainOptions, TrainSummary, WeightType, train,
 };
 
 #[test]
@@ -59,18 +59,22 @@ fn options(num_ranks: u32, steps: u64, nic_bandwidth: f64) -> TrainOptions {
         pretrained: None,
         optimizer: OptimizerConfig {
             learning_rate: 1e-2,
-            min_learning_rate: 1e-3,
+            schedule: Schedule::Cosine {
+                min_learning_rate: 1e-3,
+            },
             warmup_steps: 1,
             beta1: 0.9,
             beta2: 0.95,
             epsilon: 1e-8,
             weight_decay: 0.1,
+            no_decay: NoDecay::USUAL,
             clip_norm: Some(1.0),
         },
         cluster: emulation.cluster().clone(),
         emulation: Some(emulation),
         costs: None,
         refinement: Some(RefinementRule::default()),
+        validation: None,
         context: Tokens(256),
         steps,
         seed: 5,

@@ -15,7 +15,9 @@ use common::{batch, on_ranks, plan, tiny_model};
 use lengthwise_comm::{Communicator, ReduceOp};
 use lengthwise_core::{Activations, Bytes, Plan, Rank};
 use lengthwise_data::TokenBatch;
-use lengthwise_train::{Executor, ExportWriter, ModelConfig, ModelSpec, OptimizerConfig, Rope};
+use lengthwise_train::{
+    Executor, ExportWriter, ModelConfig, ModelSpec, NoDecay, OptimizerConfig, Rope, Schedule,
+};
 
 const STEPS: u64 = 40;
 
@@ -44,12 +46,15 @@ fn trained(config: &ModelConfig, num_ranks: usize, plan: &Plan, directory: &Path
     let batch = small_batch(config);
     let optimizer = OptimizerConfig {
         learning_rate: 2e-2,
-        min_learning_rate: 1e-2,
+        schedule: Schedule::Cosine {
+            min_learning_rate: 1e-2,
+        },
         warmup_steps: 2,
         beta1: 0.9,
         beta2: 0.95,
         epsilon: 1e-8,
         weight_decay: 0.1,
+        no_decay: NoDecay::USUAL,
         clip_norm: Some(1.0),
     };
     let losses = on_ranks(num_ranks, Bytes::from_mib(64), |world| {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{batch, gradients, one_group, plan, tiny_model, variants};
+use common::{batch, gradients, masked, one_group, plan, tiny_model, variants};
 use lengthwise_core::{
     Activations, Degree, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy,
 };
@@ -167,6 +167,30 @@ fn the_order_in_which_a_plan_lists_ranks_does_not_matter() {
     let mut micro_batches = sorted.micro_batches().to_vec();
     micro_batches[0].groups[0].ranks.rotate_left(1);
     assert_same_gradients(&config, 4, &Plan::new(micro_batches), &batch);
+}
+
+#[test]
+fn labels_of_some_tokens_give_the_gradient_of_a_single_rank() {
+    for tied_output in [true, false] {
+        let config = tiny_model(8, 4, tied_output);
+        let batch = batch(&SEQ_LENS, config.vocab);
+        // Sequences without labels, down to one that has three in all: whole groups and micro-batches have none.
+        for sequences in [&[0, 1, 2, 3, 4, 5, 6][..], &[2, 4], &[1], &[6]] {
+            let masked = masked(&batch, sequences);
+            assert!(masked.num_labels() > 0);
+            for (num_ranks, micro_batches) in [
+                (1, &[&[(1, &[4, 2][..])][..], &[(1, &[0, 1, 3, 5, 6])]][..]),
+                (3, &[&[(3, &[4, 2, 0, 1, 3, 5, 6])]]),
+                (4, &[&[(2, &[4]), (1, &[2, 0]), (1, &[1, 3, 5, 6])]]),
+                (8, &[&[(5, &[4, 0]), (3, &[2, 1])], &[(7, &[5, 3, 6])]]),
+            ] {
+                for activations in [Activations::Recompute, Activations::Keep] {
+                    let plan = plan(micro_batches, activations);
+                    assert_same_gradients(&config, num_ranks, &plan, &masked);
+                }
+            }
+        }
+    }
 }
 
 #[test]

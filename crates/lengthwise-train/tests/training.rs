@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::llama::Llama;
-use common::{batch, tiny_model};
+use common::{batch, masked, tiny_model};
 use lengthwise_core::{
     Activations, Bytes, Cluster, Device, Rank, Seconds, Speed, StrategyKind, Tokens,
 };
@@ -19,8 +19,8 @@ use lengthwise_cost::{
 use lengthwise_data::{DataError, TokenBatch};
 use lengthwise_plan::{PlanError, Planned, Planner, PlannerKind, Problem};
 use lengthwise_train::{
-    InjectedFailure, OptimizerConfig, StepRecord, TrainError, TrainObserver, TrainOptions,
-    TrainSummary, WeightType, check_longest, train,
+    InjectedFailure, NoDecay, OptimizerConfig, Schedule, StepRecord, TrainError, TrainObserver,
+    TrainOptions, TrainSummary, WeightType, check_longest, train,
 };
 
 const STEPS: u64 = 6;
@@ -33,12 +33,15 @@ fn options(num_ranks: u32) -> TrainOptions {
         pretrained: None,
         optimizer: OptimizerConfig {
             learning_rate: 1e-2,
-            min_learning_rate: 1e-3,
+            schedule: Schedule::Cosine {
+                min_learning_rate: 1e-3,
+            },
             warmup_steps: 2,
             beta1: 0.9,
             beta2: 0.95,
             epsilon: 1e-8,
             weight_decay: 0.1,
+            no_decay: NoDecay::USUAL,
             clip_norm: Some(1.0),
         },
         cluster: Cluster::uniform(
@@ -50,6 +53,7 @@ fn options(num_ranks: u32) -> TrainOptions {
         emulation: None,
         costs: None,
         refinement: Some(RefinementRule::default()),
+        validation: None,
         context: Tokens(256),
         steps: STEPS,
         seed: 5,
@@ -102,11 +106,16 @@ fn run(
     Ok((summary, recorder.records))
 }
 
+/// The loss of a step, some token of which has a label.
+fn loss(record: &StepRecord) -> f64 {
+    record.loss.unwrap()
+}
+
 #[test]
 fn loss_curves_do_not_depend_on_ranks_or_planner() {
     let (_, control) = run(&options(1), "adaptive").unwrap();
     assert!(
-        control.last().unwrap().loss < 0.9 * control[0].loss,
+        loss(control.last().unwrap()) < 0.9 * loss(&control[0]),
         "the loss does not fall"
     );
     for (num_ranks, planner) in [
@@ -119,7 +128,7 @@ fn loss_curves_do_not_depend_on_ranks_or_planner() {
         let (summary, records) = run(&options(num_ranks), planner).unwrap();
         assert_eq!((summary.steps, records.len() as u64), (STEPS, STEPS));
         for (record, control) in records.iter().zip(&control) {
-            let apart = (record.loss / control.loss - 1.0).abs();
+            let apart = (loss(record) / loss(control) - 1.0).abs();
             assert!(
                 apart < 1e-4,
                 "{planner} on {num_ranks} ranks: step {} is off by {apart:.1e}",
@@ -136,9 +145,12 @@ fn measuring_moves_no_parameter() {
     let mut options = options(2);
     options.optimizer = OptimizerConfig {
         learning_rate: 1e30,
-        min_learning_rate: 1e30,
+        schedule: Schedule::Cosine {
+            min_learning_rate: 1e30,
+        },
         warmup_steps: 0,
         weight_decay: 0.0,
+        no_decay: NoDecay::USUAL,
         ..options.optimizer
     };
     options.steps = 1;
@@ -163,9 +175,12 @@ fn a_model_of_no_numbers_is_not_saved() {
         let mut options = options(num_ranks);
         options.optimizer = OptimizerConfig {
             learning_rate: 3e38,
-            min_learning_rate: 3e38,
+            schedule: Schedule::Cosine {
+                min_learning_rate: 3e38,
+            },
             warmup_steps: 0,
             weight_decay: 10.0,
+            no_decay: NoDecay::USUAL,
             ..options.optimizer
         };
         options.steps = 1;
@@ -403,7 +418,7 @@ fn the_trained_model_is_written_and_never_overwritten() {
         model.loss(&ids.copied().collect::<Vec<u32>>())
     });
     let loss = losses.sum::<f64>() / LENS.iter().sum::<u64>() as f64;
-    let last = records.last().unwrap().loss;
+    let last = self::loss(records.last().unwrap());
     assert!(0.8 * last < loss && loss < last, "{loss} after {last}");
 
     let error = run(&options, "adaptive").unwrap_err();
@@ -413,4 +428,36 @@ fn the_trained_model_is_written_and_never_overwritten() {
             .ends_with("is there already; a model is never overwritten"),
         "{error}"
     );
+}
+
+#[test]
+fn a_batch_without_labels_is_a_step_that_changes_nothing() {
+    struct Batches(u64);
+    impl Iterator for Batches {
+        type Item = Result<TokenBatch, DataError>;
+
+        fn next(&mut self) -> Option<Self::Item> {
+            self.0 += 1;
+            let batch = batch(&LENS, tiny_model(8, 4, true).vocab);
+            let has_none = self.0 == 3;
+            Some(Ok(if has_none { masked(&batch, &[]) } else { batch }))
+        }
+    }
+    let mut recorder = Recorder::default();
+    let planner = PlannerKind::Adaptive.planner().into();
+    train(&options(3), planner, Batches(0), &mut recorder).unwrap();
+    let records = recorder.records;
+    assert_eq!(
+        (
+            records[2].loss,
+            records[2].gradient_norm,
+            records[2].num_labels
+        ),
+        (None, 0.0, 0)
+    );
+    assert_eq!(records[3].num_labels, LENS.iter().sum::<u64>());
+    // The next step begins with the parameters that the one before left.
+    let (_, control) = run(&options(3), "adaptive").unwrap();
+    let apart = (loss(&records[3]) / loss(&control[2]) - 1.0).abs();
+    assert!(apart < 1e-4, "off by {apart:.1e}");
 }

@@ -13,11 +13,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use common::{on_ranks, plan};
+use common::llama::Llama;
+use common::{masked, on_ranks, plan};
 use lengthwise_comm::{Communicator, ReduceOp};
 use lengthwise_core::{Activations, Bytes};
 use lengthwise_data::{TokenBatch, TokenSequence};
-use lengthwise_train::{Executor, ModelSpec, OptimizerConfig, PretrainedModel, TrainError};
+use lengthwise_train::{
+    Executor, ModelSpec, NoDecay, OptimizerConfig, PretrainedModel, Schedule, TrainError,
+};
 use serde_json::Value;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models.py");
@@ -180,12 +183,15 @@ fn a_published_model_has_the_loss_and_the_gradients_of_transformers() {
     );
     let optimizer = OptimizerConfig {
         learning_rate: 2e-5,
-        min_learning_rate: 2e-5,
+        schedule: Schedule::Cosine {
+            min_learning_rate: 2e-5,
+        },
         warmup_steps: 1,
         beta1: 0.9,
         beta2: 0.95,
         epsilon: 1e-8,
         weight_decay: 0.0,
+        no_decay: NoDecay::USUAL,
         clip_norm: Some(1.0),
     };
     let written = tempfile::tempdir().unwrap();
@@ -195,7 +201,7 @@ fn a_published_model_has_the_loss_and_the_gradients_of_transformers() {
         let gradients = executor.gathered_gradients()?;
         executor.discard_gradients();
         let losses: Result<Vec<f64>, TrainError> = (0..4)
-            .map(|_| Ok(executor.step(&plan, &batch, &optimizer, 4)?.loss))
+            .map(|_| Ok(executor.step(&plan, &batch, &optimizer, 4)?.loss.unwrap()))
             .collect();
         common::write(&executor, written.path(), 8192)?;
         let loss = executor.accumulate_gradients(&plan, &batch)?;
@@ -238,4 +244,110 @@ fn a_published_model_has_the_loss_and_the_gradients_of_transformers() {
     let theirs: f64 =
         serde_json::from_slice(&run(&python, "loss", written.path(), &input)).unwrap();
     assert!((theirs - tuned).abs() < 1e-4, "{theirs} for {tuned}");
+}
+
+#[test]
+fn labels_schedules_and_groups_train_as_with_pytorch() {
+    const STEPS: u64 = 8;
+    let Some(python) = python() else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    run(&python, "tiny", directory.path(), "");
+    let wsd = Schedule::WarmupStableDecay {
+        min_learning_rate: 0.0,
+        decay_steps: 3,
+    };
+    let cosine = Schedule::Cosine {
+        min_learning_rate: 1e-3,
+    };
+    for (name, schedule_name, schedule) in
+        [("llama-biases", "wsd", wsd), ("qwen3", "cosine", cosine)]
+    {
+        let path = directory.path().join(name);
+        let model = PretrainedModel::open(&path).unwrap();
+        let vocab = model.config().model.vocab;
+        let batch = masked(&common::batch(&[40, 9, 23, 60], vocab), &[0, 1, 3]);
+        let sequences = batch.sequences.iter();
+        let ids: Vec<Vec<u32>> = sequences
+            .clone()
+            .map(|one| {
+                one.inputs()
+                    .iter()
+                    .chain(one.targets().last())
+                    .copied()
+                    .collect()
+            })
+            .collect();
+        let is_label: Vec<_> = sequences
+            .map(|one| one.is_label().unwrap().to_vec())
+            .collect();
+        let job = format!(
+            r#"{{"steps": {STEPS}, "schedule": "{schedule_name}", "sequences": {ids:?}, "is_label": {is_label:?}}}"#
+        );
+        let figures: Vec<[f64; 3]> =
+            serde_json::from_slice(&run(&python, "train", &path, &job)).unwrap();
+        let optimizer = OptimizerConfig {
+            learning_rate: 0.01,
+            warmup_steps: 2,
+            schedule,
+            beta1: 0.9,
+            beta2: 0.95,
+            epsilon: 1e-6,
+            weight_decay: 0.5,
+            no_decay: NoDecay::USUAL,
+            clip_norm: Some(1.0),
+        };
+        let plan = plan(
+            &[&[(2, &[0]), (1, &[2])], &[(3, &[1, 3])]],
+            Activations::Recompute,
+        );
+        let written = tempfile::tempdir().unwrap();
+        let steps = on_ranks(3, Bytes::from_mib(64), |world| {
+            let mut executor = Executor::pretrained(&model, world)?;
+            let steps: Result<Vec<_>, TrainError> = (0..STEPS)
+                .map(|_| executor.step(&plan, &batch, &optimizer, STEPS))
+                .collect();
+            common::write(&executor, written.path(), 512)?;
+            steps
+        })
+        .swap_remove(0);
+        for (step, [loss, norm, _]) in steps.iter().zip(&figures) {
+            let (ours, norm_of_ours) = (step.loss.unwrap(), step.gradient_norm);
+            assert!(
+                (ours / loss - 1.0).abs() < 1e-4,
+                "{name}: {ours}, not {loss}"
+            );
+            assert!(
+                (norm_of_ours / norm - 1.0).abs() < 1e-3,
+                "{name}: a norm of {norm_of_ours}, not {norm}"
+            );
+        }
+        assert!(steps[7].loss.unwrap() < 0.9 * steps[0].loss.unwrap());
+
+        let theirs = fs::read(path.join("trained")).unwrap();
+        let theirs = safetensors::SafeTensors::deserialize(&theirs).unwrap();
+        let untrained = tempfile::tempdir().unwrap();
+        on_ranks(1, Bytes::from_mib(64), |world| {
+            common::write(&Executor::pretrained(&model, world)?, untrained.path(), 512)
+        });
+        let before = Llama::read(untrained.path());
+        let ours = Llama::read(written.path());
+        for (tensor_name, theirs) in theirs.tensors() {
+            let theirs = theirs.data().as_chunks::<4>().0.iter();
+            let theirs = theirs.map(|bytes| f64::from(f32::from_le_bytes(*bytes)));
+            let (mut apart, mut moved) = (0.0, 0.0);
+            let elements = ours.elements(&tensor_name).iter();
+            for ((ours, before), theirs) in elements.zip(before.elements(&tensor_name)).zip(theirs)
+            {
+                apart += (ours - theirs).powi(2);
+                moved += (theirs - before).powi(2);
+            }
+            let error = (apart / moved).sqrt();
+            assert!(
+                error < 1e-2,
+                "{name}: {tensor_name} is off by {error:e} of its way"
+            );
+        }
+    }
 }

@@ -33,6 +33,9 @@ pub struct StepMetrics {
     pub learning_rate: Option<f64>,
     /// Of all sequences.
     pub tokens: u64,
+    /// Tokens that are trained to predict the next; earlier lines lack it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<u64>,
     /// In the batch.
     pub sequences: u64,
     /// The degrees of the groups of each micro-batch.
@@ -82,12 +85,30 @@ pub struct StepMetrics {
     pub truncated: Option<u64>,
     /// Tokens that those documents lost.
     pub cut_tokens: Option<u64>,
+    /// The loss of held-out data after the step, where it was computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<ValidationMetrics>,
     /// How the batch was run.
     #[serde(default)]
     pub plan: Vec<MicroBatchMetrics>,
     /// What the time of each rank went into: its columns add up to `emulated_s`, or else to `measured_s`.
     #[serde(default)]
     pub ranks: RankMetrics,
+}
+
+/// The loss of held-out data, by forward passes alone.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ValidationMetrics {
+    /// Mean over all labels.
+    pub loss: Option<f64>,
+    /// What it is a mean of.
+    pub labels: u64,
+    /// Of all sequences.
+    pub tokens: u64,
+    /// What it was predicted to take.
+    pub predicted_s: f64,
+    /// What it took, which is no part of the step's time; by the clocks of an emulated cluster's devices, where there is one.
+    pub measured_s: f64,
 }
 
 /// A micro-batch of the plan.
@@ -179,7 +200,14 @@ impl StepMetrics {
         ];
         let planned = self.plan.iter().map(|micro_batch| micro_batch.predicted_s);
         let planned = planned.chain(groups().map(|group| group.predicted_s));
-        let times = named.into_iter();
+        let validation = self.validation.iter();
+        let validation = validation.flat_map(|one| {
+            [
+                ("validation.predicted_s", one.predicted_s),
+                ("validation.measured_s", one.measured_s),
+            ]
+        });
+        let times = named.into_iter().chain(validation);
         let times = times.chain(planned.map(|time| ("plan: predicted_s", time)));
         let ranks = &self.ranks;
         let columns = [

@@ -73,12 +73,35 @@ fn impossible_sizes_are_named_with_the_rule_they_break() {
         "[train]\nlearning_rate = 0\n",
         "[train]\nbetas = [0.9, 1.0]\n",
         "[train]\nclip_norm = 0\n",
+        "[train]\nno_decay = [\"norm\", \"embeddings\"]\n",
+        "validation = []\n",
+        "validation = [\"corpus\"]\nvalidation_tokens = 0\n",
+        "validation = [\"corpus\"]\n[train]\nvalidate_every = 0\n",
+        "validation = [\"corpus/a.txt\"]\n",
+        "validation = [\"nowhere\"]\n",
     ] {
         session.train(&settings(more));
     }
     session.train_with(&settings(""), "--ranks 2 --set cluster.ranks=4");
     session.train_with(&settings(""), "LENGTHWISE_STEPS=0");
     session.train_with(&settings("[train]\nsteps = 0\n"), "--steps 0");
+    insta::assert_snapshot!(session.transcript());
+}
+
+#[test]
+fn settings_that_have_no_effect_are_refused() {
+    let mut session = Session::new();
+    for more in [
+        "[train]\nschedule = \"constant\"\nmin_learning_rate = 1e-4\n",
+        "[train]\ndecay_steps = 3\n",
+        "[train]\nschedule = \"constant\"\ndecay_steps = 3\n",
+        "[train]\nsteps = 10\nschedule = \"wsd\"\nwarmup_steps = 4\ndecay_steps = 7\n",
+        "[train]\nschedule = \"step\"\n",
+        "validation_tokens = 100\n",
+        "[train]\nvalidate_every = 3\n",
+    ] {
+        session.train(&settings(more));
+    }
     insta::assert_snapshot!(session.transcript());
 }
 

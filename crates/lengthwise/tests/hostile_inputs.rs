@@ -111,6 +111,10 @@ fn bad_values_of_every_setting_are_one_clear_error() {
         "plan.degrees",
         "plan.time_budget_ms",
         "plan.max_communicators",
+        "data.validation",
+        "data.validation_tokens",
+        "train.decay_steps",
+        "train.validate_every",
     ];
     keys.extend(optional.map(str::to_owned));
     keys.sort();

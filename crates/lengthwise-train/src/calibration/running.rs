@@ -14,7 +14,7 @@ use super::clock::{Clock, Moment};
 use crate::executor::Executor;
 use crate::stopwatch::Stopwatch;
 use crate::timed::Timed;
-use crate::{OptimizerConfig, TrainError};
+use crate::{OptimizerConfig, Schedule, TrainError};
 
 /// Runs it on all ranks, which agree on what it took; a short one several times.
 pub fn run<C: Communicator>(
@@ -71,7 +71,7 @@ pub fn step_rest<C: Communicator>(
     // A rate of 0 takes as long and leaves the parameters alone: what is measured must not diverge.
     let still = OptimizerConfig {
         learning_rate: 0.0,
-        min_learning_rate: 0.0,
+        schedule: Schedule::Constant,
         ..optimizer.clone()
     };
     for _ in 0..REPEATS {

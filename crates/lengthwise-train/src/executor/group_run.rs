@@ -12,6 +12,15 @@ use crate::model::layer::{self, Layer, SavedLayer};
 use crate::model::{LayerParameters, ModelConfig, ModelSpec};
 use crate::timeline::Timeline;
 
+/// What a micro-batch is run for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Purpose {
+    /// Its loss and gradients; those of the summed loss times `scale`: 1 / labels of the global batch.
+    Train { scale: f32 },
+    /// Its loss alone, by forward passes that leave nothing behind.
+    Evaluate,
+}
+
 /// What is kept of a layer between its forward and its backward.
 enum Kept<T> {
     /// Its input, from which it is recomputed.
@@ -33,8 +42,7 @@ pub struct GroupRun<'a, C: Communicator> {
     kept: Vec<Kept<TensorOf<C>>>,
     /// The last layer's parameters between its forward and its backward.
     last_layer: Option<LayerParameters<TensorOf<C>>>,
-    /// The factor on the summed loss whose gradient is taken: 1 / tokens of the global batch.
-    scale: f32,
+    purpose: Purpose,
     loss_sum: f64,
 }
 
@@ -47,7 +55,7 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
         ring: Option<C>,
         timeline: &'a Timeline,
         work: RankWork,
-        scale: f32,
+        purpose: Purpose,
     ) -> Self {
         GroupRun {
             config,
@@ -59,12 +67,12 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
             stream: None,
             kept: Vec::new(),
             last_layer: None,
-            scale,
+            purpose,
             loss_sum: 0.0,
         }
     }
 
-    /// The loss summed over this rank's tokens, once the output stage has run.
+    /// The loss summed over this rank's labels, once the output stage has run.
     pub fn loss_sum(&self) -> f64 {
         self.loss_sum
     }
@@ -85,6 +93,10 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
             Stage::Forward(index) => {
                 let parameters = self.layer_parameters(index, &parameters[0]);
                 let input = self.take_stream();
+                if self.purpose == Purpose::Evaluate {
+                    self.stream = Some(layer::forward(self.layer(index), &parameters, input)?.0);
+                    return Ok(Vec::new());
+                }
                 let kept_input = self.work.recompute.then(|| input.clone());
                 let (output, saved) = layer::forward(self.layer(index), &parameters, input)?;
                 self.kept.push(match kept_input {
@@ -145,19 +157,36 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
             ),
             _ => unreachable!("the output is tied to the embedding or has a projection of its own"),
         };
-        let x = self.take_stream();
+        let x = self.labelled_stream()?;
         let epsilon = self.config.norm_epsilon as f32;
         let normed = backend.rms_norm(&x, norm, epsilon)?;
-        let loss =
-            backend.linear_cross_entropy(&normed, &projection, &self.work.targets, self.scale)?;
+        let targets = &self.work.targets;
+        let Purpose::Train { scale } = self.purpose else {
+            self.loss_sum = backend.linear_cross_entropy_loss(&normed, &projection, targets)?;
+            return Ok(Vec::new());
+        };
+        let loss = backend.linear_cross_entropy(&normed, &projection, targets, scale)?;
         drop((normed, projection));
         let (d_x, d_norm) = backend.rms_norm_backward(&x, norm, epsilon, &loss.d_input)?;
+        drop((x, loss.d_input));
         self.loss_sum = loss.loss_sum;
-        self.stream = Some(d_x);
+        self.stream = Some(match &self.work.labelled {
+            Some(rows) => backend.embedding_backward(&d_x, rows, self.work.ids.len())?,
+            None => d_x,
+        });
         Ok(if parameters.len() == 1 {
             vec![backend.concat_flat(&[loss.d_weight, d_norm])?]
         } else {
             vec![d_norm, self.flat(&loss.d_weight)]
+        })
+    }
+
+    /// The rows of the stream whose token has a label: all else takes no part in the loss, and has a gradient of 0.
+    fn labelled_stream(&mut self) -> Result<TensorOf<C>, TrainError> {
+        let x = self.take_stream();
+        Ok(match &self.work.labelled {
+            Some(rows) => self.backend().embedding(&x, rows)?,
+            None => x,
         })
     }
 

@@ -1,5 +1,6 @@
 //! Runs plans on one rank: parameters come and go unit by unit (ZeRO-3), groups change from micro-batch to micro-batch.
 
+mod evaluate;
 mod gather;
 mod group_run;
 mod micro_batch_time;
@@ -23,11 +24,11 @@ use crate::stopwatch::Stopwatch;
 use crate::timeline::Timeline;
 use crate::{OptimizerConfig, TrainError, schedule};
 use gather::Gathers;
-use group_run::GroupRun;
+use group_run::{GroupRun, Purpose};
 use lengthwise_data::TokenBatch;
 pub use micro_batch_time::MicroBatchTime;
 use shard::ShardedParameters;
-pub(crate) use stage::{ScheduledStage, stages};
+pub(crate) use stage::{ScheduledStage, forward_stages, stages};
 use work::{RankWork, neighbours};
 
 /// One rank's executor: its shard of the model, and its place in the world.
@@ -46,8 +47,8 @@ pub struct Executor<C: Communicator> {
 /// What the ranks found together in a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOutcome {
-    /// Mean loss of a token of the global batch, in nats.
-    pub loss: f64,
+    /// Mean loss of a label of the global batch, in nats; `None` where no token has one.
+    pub loss: Option<f64>,
     /// Norm of the gradient over all parameters, before clipping.
     pub gradient_norm: f64,
 }
@@ -125,9 +126,9 @@ impl<C: Communicator> Executor<C> {
         self
     }
 
-    /// Adds the gradient of the mean token loss of `batch` to the shards, by running `plan`.
+    /// Adds the gradient of the mean loss of a label of `batch` to the shards, by running `plan`.
     ///
-    /// Returns the loss summed over the tokens that this rank has seen. The plan must be valid for the batch
+    /// Returns the loss summed over the labels that this rank has seen. The plan must be valid for the batch
     /// and the world ([`Plan::validate`]).
     ///
     /// # Errors
@@ -138,12 +139,8 @@ impl<C: Communicator> Executor<C> {
         plan: &Plan,
         batch: &TokenBatch,
     ) -> Result<f64, TrainError> {
-        let num_tokens: usize = batch
-            .sequences
-            .iter()
-            .map(|sequence| sequence.inputs().len())
-            .sum();
-        let scale = 1.0 / num_tokens as f32;
+        // Without a label all gradients are 0, whatever they are divided by.
+        let scale = 1.0 / batch.num_labels().max(1) as f32;
         let mut loss_sum = 0.0;
         self.micro_batch_times.clear();
         for (index, micro_batch) in (0..).zip(plan.micro_batches()) {
@@ -155,7 +152,8 @@ impl<C: Communicator> Executor<C> {
 
     /// A whole optimiser step: gradients, clipping, AdamW on the shards.
     ///
-    /// `steps` is the length of the run, by which the learning rate decays.
+    /// `steps` is the length of the run, by which the learning rate decays. A batch without any label leaves parameters and
+    /// moments as they are, and is counted as a step.
     ///
     /// # Errors
     ///
@@ -169,30 +167,28 @@ impl<C: Communicator> Executor<C> {
     ) -> Result<StepOutcome, TrainError> {
         let loss_sum = self.accumulate_gradients(plan, batch)?;
         self.timeline.enter(Activity::Optimizer, None, None);
-        let num_tokens: usize = batch
-            .sequences
-            .iter()
-            .map(|sequence| sequence.inputs().len())
-            .sum();
+        let num_labels = batch.num_labels();
         let local = [loss_sum, self.parameters.gradient_sum_of_squares()];
         let sums = self.world.all_reduce_values(&local, ReduceOp::Sum)?;
         let outcome = StepOutcome {
-            loss: sums[0] / num_tokens as f64,
+            loss: (num_labels > 0).then(|| sums[0] / num_labels as f64),
             gradient_norm: sums[1].sqrt(),
         };
-        if !(outcome.loss.is_finite() && outcome.gradient_norm.is_finite()) {
-            let StepOutcome {
-                loss,
-                gradient_norm,
-            } = outcome;
+        let loss = outcome.loss.unwrap_or(0.0);
+        if !(loss.is_finite() && outcome.gradient_norm.is_finite()) {
             return Err(TrainError::Diverged {
                 step: self.num_updates + 1,
                 loss,
-                gradient_norm,
+                gradient_norm: outcome.gradient_norm,
             });
         }
         self.num_updates += 1;
-        self.parameters.update(&AdamW {
+        if num_labels == 0 {
+            // AdamW moves and decays parameters by a gradient of 0 too.
+            self.parameters.discard_gradients();
+            return Ok(outcome);
+        }
+        let update = AdamW {
             learning_rate: schedule::learning_rate(optimizer, self.num_updates, steps) as f32,
             beta1: optimizer.beta1 as f32,
             beta2: optimizer.beta2 as f32,
@@ -200,7 +196,8 @@ impl<C: Communicator> Executor<C> {
             weight_decay: optimizer.weight_decay as f32,
             step: self.num_updates,
             gradient_scale: schedule::clip_scale(outcome.gradient_norm, optimizer.clip_norm) as f32,
-        })?;
+        };
+        self.parameters.update(&update, optimizer.no_decay)?;
         Ok(outcome)
     }
 
@@ -351,7 +348,7 @@ impl<C: Communicator> Executor<C> {
                     ring,
                     &self.timeline,
                     work,
-                    scale,
+                    Purpose::Train { scale },
                 ))
             }
             None => None,

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use lengthwise_tensor::{AdamW, Backend, Tensor};
 
-use crate::TrainError;
 use crate::checkpoint::{StateKind, UnitState};
 use crate::model::exchange::part;
-use crate::model::{ModelSpec, UnitSpec};
+use crate::model::{ModelSpec, ParameterKind, UnitSpec};
+use crate::{NoDecay, TrainError};
 
 /// A run of a rank's shard whose elements are all treated alike by the optimiser.
 #[derive(Debug)]
@@ -16,13 +16,13 @@ struct ShardPart<T> {
     parameter: T,
     first_moment: T,
     second_moment: T,
-    decays: bool,
+    kind: ParameterKind,
 }
 
 /// The elements of one unit's flat vector that this rank keeps.
 #[derive(Debug)]
 struct UnitShard<T> {
-    /// First what decays, then what does not; either may be missing.
+    /// In the order of the flat vector.
     parts: Vec<ShardPart<T>>,
     /// Summed over the micro-batches of this step so far.
     gradient: Option<T>,
@@ -50,20 +50,20 @@ impl<B: Backend> ShardedParameters<B> {
     ) -> Result<Self, TrainError> {
         let units = spec.units.iter().enumerate().map(|(index, unit)| {
             let shard = part(unit.num_elements(), num_ranks, rank);
-            let part = |range: Range<usize>, decays| {
+            let part = |kind, range: Range<usize>| {
                 let elements = elements(index, unit, range.clone())?;
                 Ok::<_, TrainError>(ShardPart {
                     parameter: backend.from_slice(range.len(), 1, &elements)?,
                     first_moment: backend.zeros(range.len(), 1)?,
                     second_moment: backend.zeros(range.len(), 1)?,
-                    decays,
+                    kind,
                 })
             };
-            let border = unit.num_decaying().clamp(shard.start, shard.end);
-            let ranges = [(shard.start..border, true), (border..shard.end, false)];
-            let parts = ranges.into_iter().filter(|(range, _)| !range.is_empty());
-            let parts: Result<Vec<_>, _> =
-                parts.map(|(range, decays)| part(range, decays)).collect();
+            let parts: Result<Vec<_>, _> = (unit.decay_runs().into_iter())
+                .map(|(kind, run)| (kind, run.start.max(shard.start)..run.end.min(shard.end)))
+                .filter(|(_, range)| !range.is_empty())
+                .map(|(kind, range)| part(kind, range))
+                .collect();
             Ok::<_, TrainError>(UnitShard {
                 parts: parts?,
                 gradient: None,
@@ -181,8 +181,8 @@ impl<B: Backend> ShardedParameters<B> {
         parts.all(|part| self.backend.sum_of_squares(&part.parameter).is_finite())
     }
 
-    /// Updates this rank's parameters and forgets the gradients. The update's weight decay holds for matrices.
-    pub fn update(&mut self, update: &AdamW) -> Result<(), TrainError> {
+    /// Updates this rank's parameters and forgets the gradients. The update's weight decay leaves alone what `no_decay` says.
+    pub fn update(&mut self, update: &AdamW, no_decay: NoDecay) -> Result<(), TrainError> {
         for unit in &mut self.units {
             let Some(gradient) = unit.gradient.take() else {
                 continue;
@@ -192,13 +192,13 @@ impl<B: Backend> ShardedParameters<B> {
             for part in &mut unit.parts {
                 let rows = part.parameter.rows();
                 let gradient = self.backend.view(&gradient, offset, rows, 1);
-                let update = if part.decays {
-                    *update
-                } else {
+                let update = if no_decay.covers(part.kind) {
                     AdamW {
                         weight_decay: 0.0,
                         ..*update
                     }
+                } else {
+                    *update
                 };
                 let ShardPart {
                     parameter,
@@ -223,5 +223,113 @@ impl<B: Backend> ShardedParameters<B> {
 
     fn unit(&self, unit: usize) -> &UnitSpec {
         &self.spec.units[unit]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lengthwise_core::Bytes;
+    use lengthwise_tensor::CpuBackend;
+
+    use super::*;
+    use crate::ParameterSpec;
+
+    const START: [f32; 3] = [0.5, -1.25, 2.0];
+    const GRADIENTS: [[f32; 3]; 2] = [[0.1, -0.2, 0.0], [0.3, 0.05, -1.5]];
+
+    /// What `torch.optim.AdamW` (PyTorch 2.15) makes of `START` in two steps with `GRADIENTS`, in a group with weight_decay =
+    /// 0.1 and in one with 0, with lr = 0.01, betas = (0.9, 0.95) and eps = 1e-8.
+    const DECAYED: [f32; 3] = [0.479_923_6, -1.232_763_6, 2.003_351_7];
+    const KEPT: [f32; 3] = [0.480_913_1, -1.235_252_4, 2.007_349_5];
+
+    fn spec(kinds: &[ParameterKind]) -> UnitSpec {
+        let parameters = kinds.iter().map(|&kind| ParameterSpec {
+            name: String::new(),
+            rows: 3,
+            cols: 1,
+            kind,
+        });
+        UnitSpec {
+            parameters: parameters.collect(),
+        }
+    }
+
+    /// The parameters after both updates, in the order of the kinds.
+    fn updated(kinds: &[ParameterKind], num_ranks: usize, no_decay: NoDecay) -> Vec<f32> {
+        let spec = ModelSpec {
+            units: vec![spec(kinds)],
+        };
+        let backend = CpuBackend::new(Bytes::from_mib(1));
+        let all = |three: [f32; 3]| three.repeat(kinds.len());
+        let of_rank = |rank| {
+            let mut parameters =
+                ShardedParameters::new(backend.clone(), spec.clone(), rank, num_ranks, {
+                    |_, _, range| Ok(all(START)[range].to_vec())
+                })
+                .unwrap();
+            for (gradient, step) in GRADIENTS.into_iter().zip(1..) {
+                let range = part(spec.units[0].num_elements(), num_ranks, rank);
+                let gradient = &all(gradient)[range.clone()];
+                let gradient = backend.from_slice(range.len(), 1, gradient).unwrap();
+                parameters.accumulate(0, gradient).unwrap();
+                let update = AdamW {
+                    learning_rate: 0.01,
+                    beta1: 0.9,
+                    beta2: 0.95,
+                    epsilon: 1e-8,
+                    weight_decay: 0.1,
+                    step,
+                    gradient_scale: 1.0,
+                };
+                parameters.update(&update, no_decay).unwrap();
+            }
+            backend.to_vec(&parameters.piece(0).unwrap())
+        };
+        (0..num_ranks).flat_map(of_rank).collect()
+    }
+
+    #[test]
+    fn groups_decay_as_those_of_pytorch() {
+        use ParameterKind::{Bias, Embedding, Matrix, Norm, ResidualMatrix};
+        let layer = [Matrix, ResidualMatrix, Norm, Bias];
+        let rule = |norm, bias, embedding| NoDecay {
+            norm,
+            bias,
+            embedding,
+        };
+        let (yes, no) = (DECAYED, KEPT);
+        for (kinds, no_decay, expected) in [
+            (&layer[..], NoDecay::USUAL, [yes, yes, no, no].concat()),
+            (
+                &layer[..],
+                rule(true, false, true),
+                [yes, yes, no, yes].concat(),
+            ),
+            (
+                &layer[..],
+                rule(false, false, false),
+                [yes, yes, yes, yes].concat(),
+            ),
+            (&[Embedding][..], NoDecay::USUAL, yes.to_vec()),
+            (&[Embedding][..], rule(false, false, true), no.to_vec()),
+            // Untied, the projection behind the last norm is a matrix like others.
+            (
+                &[Matrix, Norm][..],
+                rule(true, true, true),
+                [yes, no].concat(),
+            ),
+        ] {
+            for num_ranks in [1, 2, 3, 5] {
+                let updated = updated(kinds, num_ranks, no_decay);
+                assert_eq!(updated.len(), expected.len());
+                for (got, expected) in updated.iter().zip(&expected) {
+                    let apart = (got - expected).abs();
+                    assert!(
+                        apart < 3e-7,
+                        "{kinds:?} on {num_ranks} ranks: {got}, not {expected}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -46,6 +46,16 @@ pub struct ScheduledStage {
     pub scatters: Vec<usize>,
 }
 
+/// The stages of a micro-batch that only the loss is wanted of, in order.
+pub fn forward_stages(spec: &ModelSpec, tied_output: bool) -> Vec<ScheduledStage> {
+    let mut stages = stages(spec, tied_output);
+    stages.retain(|stage| stage.stage.place().1 == Pass::Forward);
+    for stage in &mut stages {
+        stage.scatters.clear();
+    }
+    stages
+}
+
 /// The stages of every micro-batch, in order.
 pub fn stages(spec: &ModelSpec, tied_output: bool) -> Vec<ScheduledStage> {
     let layers = spec.units.len() - 2;

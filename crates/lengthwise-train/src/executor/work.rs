@@ -14,8 +14,10 @@ use lengthwise_data::TokenBatch;
 pub struct RankWork {
     /// The id of each of this rank's tokens.
     pub ids: Vec<u32>,
-    /// What each of them must predict.
+    /// What those of them must predict that have a label, in order.
     pub targets: Vec<u32>,
+    /// Which of the tokens these are; `None` where it is all of them.
+    pub labelled: Option<Vec<u32>>,
     /// Where they are, and the attention this rank computes.
     pub tokens: GroupTokens,
     /// Whether layers are recomputed in the backward.
@@ -57,6 +59,7 @@ impl RankWork {
         let mut work = RankWork {
             ids: Vec::with_capacity(mine.len()),
             targets: Vec::with_capacity(mine.len()),
+            labelled: None,
             tokens: GroupTokens {
                 positions: Vec::with_capacity(mine.len()),
                 rotation: config.rope.rotation(config.head_dim),
@@ -66,19 +69,27 @@ impl RankWork {
             },
             recompute: group.strategy.activations().recomputes(),
         };
+        let mut labelled = Vec::with_capacity(mine.len());
         let mut row = 0;
         for (sequence, runs) in sequences.iter().zip(places.runs(place)) {
+            let is_label = |place| sequence.is_label().is_none_or(|is_label| is_label[place]);
             for run in runs {
                 // The part of the run in this rank's rows.
                 let rows = row..row + run.len();
                 row = rows.end;
                 let within = |at: usize| run.start + at.clamp(rows.start, rows.end) - rows.start;
                 let (start, end) = (within(mine.start), within(mine.end));
+                let first_row = work.ids.len() as u32;
                 work.ids.extend(&sequence.inputs()[start..end]);
-                work.targets.extend(&sequence.targets()[start..end]);
+                let tokens = (first_row..).zip(start..end);
+                for (row, place) in tokens.filter(|&(_, place)| is_label(place)) {
+                    labelled.push(row);
+                    work.targets.push(sequence.targets()[place]);
+                }
                 work.tokens.positions.extend(start as u32..end as u32);
             }
         }
+        work.labelled = (labelled.len() < work.ids.len()).then_some(labelled);
         work
     }
 }

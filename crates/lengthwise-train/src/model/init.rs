@@ -30,7 +30,7 @@ pub fn initial_elements(
         match parameter.kind {
             ParameterKind::Norm => elements.extend(part.map(|_| 1.0)),
             ParameterKind::Bias => elements.extend(part.map(|_| 0.0)),
-            ParameterKind::Matrix => {
+            ParameterKind::Embedding | ParameterKind::Matrix => {
                 normal(seed, unit_index, part, STANDARD_DEVIATION, &mut elements)
             }
             ParameterKind::ResidualMatrix => {

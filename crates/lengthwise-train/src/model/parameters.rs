@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A unit is one flat vector, its matrices before the bar and its norm weights and biases behind it, so that what
-//! decays is a prefix.
+//! decays alike lies together.
 
 use std::ops::Range;
 
@@ -24,33 +24,42 @@ pub struct ParameterSpec {
     pub rows: usize,
     /// Columns: input features of a matrix, 1 for a norm weight or bias.
     pub cols: usize,
-    /// How it starts, and whether it decays.
+    /// How it starts, and how weight decay knows it.
     pub kind: ParameterKind,
 }
 
 /// What a parameter is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParameterKind {
-    /// A matrix that reads from the residual stream: starts normal, decays.
+    /// The embedding table, which may be the output projection too: starts normal.
+    Embedding,
+    /// A matrix that reads from the residual stream: starts normal.
     Matrix,
-    /// A matrix that writes to the residual stream: starts normal, narrower with depth (GPT-2), decays.
+    /// A matrix that writes to the residual stream: starts normal, narrower with depth (GPT-2).
     ResidualMatrix,
-    /// A norm weight: starts at one, never decays.
+    /// A norm weight: starts at one.
     Norm,
-    /// A bias: starts at zero, never decays.
+    /// A bias: starts at zero.
     Bias,
 }
 
 impl ParameterKind {
-    /// Whether weight decay applies.
-    pub fn decays(self) -> bool {
-        self.is_matrix()
+    /// Whether weight decay never tells it from another kind.
+    fn decays_as(self, other: ParameterKind) -> bool {
+        use ParameterKind::{Matrix, ResidualMatrix};
+        self == other
+            || matches!(
+                (self, other),
+                (Matrix | ResidualMatrix, Matrix | ResidualMatrix)
+            )
     }
 
     /// Whether it is stored with two dimensions; with one otherwise.
     pub fn is_matrix(self) -> bool {
         match self {
-            ParameterKind::Matrix | ParameterKind::ResidualMatrix => true,
+            ParameterKind::Embedding | ParameterKind::Matrix | ParameterKind::ResidualMatrix => {
+                true
+            }
             ParameterKind::Norm | ParameterKind::Bias => false,
         }
     }
@@ -84,7 +93,7 @@ impl ParameterSpec {
 /// Parameters that are gathered at once, as one flat vector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitSpec {
-    /// In the order of the flat vector: those that decay first.
+    /// In the order of the flat vector.
     pub parameters: Vec<ParameterSpec>,
 }
 
@@ -97,13 +106,17 @@ impl UnitSpec {
             .sum()
     }
 
-    /// How many of them, from the first on, decay.
-    pub fn num_decaying(&self) -> usize {
-        let decaying = self
-            .parameters
-            .iter()
-            .filter(|parameter| parameter.kind.decays());
-        decaying.map(ParameterSpec::num_elements).sum()
+    /// The runs of the flat vector that weight decay treats alike whatever it leaves alone, in order, each with the kind of
+    /// its first parameter.
+    pub fn decay_runs(&self) -> Vec<(ParameterKind, Range<usize>)> {
+        let mut runs: Vec<(ParameterKind, Range<usize>)> = Vec::new();
+        for (parameter, range) in self.ranges() {
+            match runs.last_mut() {
+                Some((kind, run)) if kind.decays_as(parameter.kind) => run.end = range.end,
+                _ => runs.push((parameter.kind, range)),
+            }
+        }
+        runs
     }
 
     /// Every parameter with its range in the flat vector.
@@ -135,7 +148,7 @@ pub struct ModelSpec {
 impl ModelSpec {
     /// The units of a model of this shape.
     pub fn new(config: &ModelConfig) -> Self {
-        use ParameterKind::{Matrix, Norm};
+        use ParameterKind::{Embedding, Matrix, Norm};
         let spec = ParameterSpec::new;
         let hidden = config.hidden;
 
@@ -143,7 +156,7 @@ impl ModelSpec {
             "model.embed_tokens.weight".to_owned(),
             config.vocab,
             hidden,
-            Matrix,
+            Embedding,
         );
         let mut units = vec![UnitSpec {
             parameters: vec![table],

@@ -9,6 +9,7 @@
 //! persistence how a run goes on from a state, and how its state is saved
 //! predictions what a step should take and hold
 //! step_times  what a step took, the same on every rank
+//! validating  the loss of held-out batches
 //! reporter    the observer, and the summary of all steps
 //! ```
 
@@ -20,10 +21,12 @@ mod reporter;
 mod run;
 mod step_times;
 mod strategies;
+mod validating;
 mod world;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -35,6 +38,7 @@ use lengthwise_plan::Planner;
 use crate::checkpoint::Saver;
 use crate::export::ExportWriter;
 use crate::feed::{PlanFeed, Planning};
+use crate::forward_costs::forward_costs;
 use crate::model::ModelSpec;
 use crate::timeline::RankNotes;
 use crate::{MeasuringRule, TrainError, TrainObserver, TrainOptions, TrainSummary};
@@ -44,6 +48,7 @@ use persistence::{KnownCosts, first_step};
 use reporter::Reporter;
 use run::{Run, lock};
 use strategies::allowed_strategies;
+use validating::Validating;
 use world::{backends, run_world};
 
 pub use costs::{measure_costs, profiled_costs};
@@ -100,6 +105,19 @@ pub fn train(
 
     let refinement = known.refinement(options, &costs);
     let refined = refinement.as_ref().map(Refinement::model);
+    let validating = options.validation.as_ref().map(|validation| {
+        Ok::<_, TrainError>(Validating {
+            validation,
+            planner: Arc::clone(&planner),
+            cluster: &options.cluster,
+            space: space.clone(),
+            costs: forward_costs(&costs, &options.model)?,
+            is_over: AtomicBool::new(false),
+            planned: OnceLock::new(),
+        })
+    });
+    let validating = validating.transpose()?;
+
     let planning = Planning {
         planner,
         cluster: options.cluster.clone(),
@@ -128,6 +146,7 @@ pub fn train(
         refinement,
         saver,
         feed,
+        validating,
         epoch: Instant::now(),
         claimed: Mutex::new(claimed),
         notes: Mutex::new(vec![RankNotes::default(); num_ranks]),
@@ -140,10 +159,17 @@ pub fn train(
             let report = |saved| lock(&reporter).observer.saved(&saved);
             scope.spawn(move || saver.work(report));
         }
+        if let Some(validating) = &run.validating {
+            // Ahead of the first evaluation; what is wrong with it is said there.
+            scope.spawn(|| validating.planned().is_ok());
+        }
         let result = run_world(options, backends, |world| run.rank(world, &reporter));
         run.feed.close();
         if let Some(saver) = &run.saver {
             saver.close();
+        }
+        if let Some(validating) = &run.validating {
+            validating.is_over.store(true, Ordering::Relaxed);
         }
         result
     })?;

@@ -14,6 +14,8 @@ impl Reporter<'_> {
         summary.num_tokens += record.num_tokens;
         summary.num_sequences += record.num_sequences as u64;
         summary.measured += record.measured;
+        let validation = record.validation.as_ref();
+        summary.validation += validation.map(|one| one.measured).unwrap_or_default();
         summary.plan_wait += record.plan_wait;
         summary.measured_peak_memory = summary
             .measured_peak_memory

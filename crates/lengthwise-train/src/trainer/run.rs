@@ -13,6 +13,7 @@ use super::persistence::save;
 use super::predictions::{predicted_groups, predicted_peak_memory};
 use super::reporter::Reporter;
 use super::step_times::{AllTimes, OwnTimes, measured_micro_batches, share_times};
+use super::validating::Validating;
 use crate::checkpoint::Saver;
 use crate::executor::Executor;
 use crate::export::ExportSource;
@@ -36,6 +37,7 @@ pub struct Run<'a, I> {
     /// Where its state is saved.
     pub saver: Option<Saver<'a>>,
     pub feed: PlanFeed<I>,
+    pub validating: Option<Validating<'a>>,
     /// Where rank 0 writes the model.
     pub claimed: Mutex<Option<NewDirectory>>,
     /// When time began for all ranks.
@@ -135,6 +137,10 @@ where
                 })?;
                 self.feed.refine(refined.clone());
             }
+            let due = (self.validating.as_ref())
+                .filter(|validating| validating.validation.is_due(step, options.steps));
+            let validation = due.map(|validating| validating.evaluate(&executor));
+            let validation = validation.transpose()?;
             if is_first {
                 let costs = &planned.costs.model;
                 let predicted = costs.predict_step(
@@ -149,6 +155,7 @@ where
                     learning_rate: schedule::learning_rate(&options.optimizer, step, options.steps),
                     num_sequences: planned.global_batch.num_sequences(),
                     num_tokens: planned.global_batch.num_tokens().0,
+                    num_labels: planned.batch.num_labels(),
                     origin: planned.batch.origin,
                     batch: planned.global_batch.clone(),
                     plan: planned.planned.plan.clone(),
@@ -166,6 +173,7 @@ where
                     measured_peak_memory: most_held,
                     predicted_peak_memory: predicted_peak_memory(&planned, &self.costs),
                     num_groups: world.statistics().num_groups,
+                    validation,
                 };
                 let mut reporter = lock(reporter);
                 if is_traced {

@@ -82,6 +82,11 @@ impl Llama {
 
     /// The losses of a sequence, summed: of each id but the first, after those before it.
     pub fn loss(&self, ids: &[u32]) -> f64 {
+        self.losses(ids).iter().sum()
+    }
+
+    /// The loss of each id of a sequence but the first.
+    pub fn losses(&self, ids: &[u32]) -> Vec<f64> {
         let (inputs, targets) = (&ids[..ids.len() - 1], &ids[1..]);
         let losses = self.logits(inputs).into_iter().zip(targets);
         losses
@@ -89,7 +94,7 @@ impl Llama {
                 let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
                 sum.ln() - logits[target as usize]
             })
-            .sum()
+            .collect()
     }
 
     fn number(&self, name: &str) -> f64 {

@@ -175,6 +175,21 @@ pub fn batch(seq_lens: &[u64], vocab: usize) -> TokenBatch {
     TokenBatch::new(sequences.collect())
 }
 
+/// The same batch with labels in the sequences that are listed alone, there at three places of four that are not alike in
+/// any two; and none at a first place.
+pub fn masked(batch: &TokenBatch, sequences: &[usize]) -> TokenBatch {
+    let masked = batch.sequences.iter().enumerate();
+    let masked = masked.map(|(index, sequence)| {
+        let ids = sequence.inputs().iter().chain(sequence.targets().last());
+        let has_labels = sequences.contains(&index);
+        let is_label = (0..sequence.targets().len())
+            .map(|place| has_labels && place > 0 && (place + index) % 4 != 0)
+            .collect();
+        TokenSequence::masked(ids.copied().collect(), is_label)
+    });
+    TokenBatch::new(masked.collect())
+}
+
 /// A plan from `(degree, sequences)` of each group of each micro-batch; ranks are taken in order.
 pub fn plan(micro_batches: &[&[(u32, &[u32])]], activations: Activations) -> Plan {
     let micro_batches = micro_batches.iter().map(|groups| {

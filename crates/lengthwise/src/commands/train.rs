@@ -5,6 +5,7 @@
 mod costs;
 mod failure;
 mod files;
+mod held_out;
 mod longest;
 mod metrics;
 mod progress;
@@ -88,6 +89,10 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let planner: Arc<dyn Planner> =
         Arc::from(settings.planner.planner_with(settings.planner_options));
     longest::check(&settings, &batches, planner.as_ref())?;
+    if let (Some(held_out), Some(validation)) = (settings.open_held_out()?, &settings.validation) {
+        longest::check(&settings, &held_out, planner.as_ref())?;
+        settings.options.validation = Some(held_out::read(validation, held_out)?);
+    }
     if let Some(warning) = repetition::warning(settings.batch_size, batches.census()) {
         output.warning(&warning);
     }
@@ -108,6 +113,9 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let declared = DeclaredFiles::new(outputs, &settings, output)?;
     let mut report = RunReport::new(&settings, &batches);
     output.note(&report.corpus());
+    if let Some(validation) = &settings.options.validation {
+        output.note(&summary::held_out(validation));
+    }
     if let Some(emulated) = &settings.emulated {
         output.note(&format!("emulated   {emulated}"));
     }
@@ -142,7 +150,11 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         save_time,
         last_save: None,
         files: Arc::clone(&files),
-        progress: Progress::begin(settings.options.steps, output),
+        progress: Progress::begin(
+            settings.options.steps,
+            settings.options.validation.is_some(),
+            output,
+        ),
         report: &mut report,
     };
     let result = train(&settings.options, planner, batches, &mut observer);

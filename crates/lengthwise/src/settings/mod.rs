@@ -9,4 +9,4 @@ mod value;
 pub use overrides::{OverrideSource, Overrides};
 pub use place::Setting;
 pub use reader::SettingsFile;
-pub use train::TrainSettings;
+pub use train::{TrainSettings, ValidationSettings};

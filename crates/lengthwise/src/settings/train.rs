@@ -5,14 +5,18 @@ mod cluster;
 mod corpus;
 mod model;
 mod optimizer;
+mod schedule;
 mod trace;
+mod validation;
 
+use std::collections::HashSet;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lengthwise_core::Activations;
 use lengthwise_cost::RefinementRule;
-use lengthwise_data::{BatchSize, Batches, Corpus, CutRule};
+use lengthwise_data::{BatchSize, Batches, Corpus, CutRule, DataError};
 use lengthwise_outputs::Outputs;
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 use lengthwise_train::checkpoint::Persistence;
@@ -23,14 +27,17 @@ use self::cluster::{Devices, cluster, costs, plan};
 use self::corpus::{batch, data};
 use self::model::{Model, model, of_pretrained};
 use self::optimizer::{longest_wait, optimizer};
+pub use self::schedule::ScheduleName;
 use self::trace::trace;
+pub use self::validation::ValidationSettings;
+use self::validation::validation;
 use super::overrides::Overrides;
 use super::place::Setting;
 use super::reader::{Reader, SettingsFile};
 use crate::failure::Failure;
 
 /// Every setting, as `section.key`.
-pub const KEYS: [&str; 50] = [
+pub const KEYS: [&str; 56] = [
     "model.from",
     "model.hidden",
     "model.layers",
@@ -46,6 +53,8 @@ pub const KEYS: [&str; 50] = [
     "data.overlong",
     "data.min_tokens",
     "data.seed",
+    "data.validation",
+    "data.validation_tokens",
     "batch.tokens",
     "batch.sequences",
     "cluster.emulate",
@@ -64,10 +73,14 @@ pub const KEYS: [&str; 50] = [
     "train.learning_rate",
     "train.min_learning_rate",
     "train.warmup_steps",
+    "train.schedule",
+    "train.decay_steps",
     "train.weight_decay",
+    "train.no_decay",
     "train.betas",
     "train.epsilon",
     "train.clip_norm",
+    "train.validate_every",
     "train.longest_wait_s",
     "train.seed",
     "train.activations",
@@ -122,6 +135,8 @@ pub struct TrainSettings {
     pub batch_size: BatchSize,
     /// Of the order of sequences.
     pub data_seed: u64,
+    /// What is held out.
+    pub validation: Option<ValidationSettings>,
     /// Where each step is recorded.
     pub metrics: Option<Setting<PathBuf>>,
     /// Where the state of the run is saved, and what it goes on from.
@@ -145,6 +160,12 @@ impl TrainSettings {
         let corpus = Corpus::find_files(&self.paths.value, &self.extensions);
         for file in corpus.unwrap_or_default() {
             outputs.reads("a file of the corpus", &file);
+        }
+        if let Some(validation) = &self.validation {
+            let held_out = Corpus::find_files(&validation.paths.value, &self.extensions);
+            for file in held_out.unwrap_or_default() {
+                outputs.reads("a file that is held out", &file);
+            }
         }
         let directory = self.from.as_ref().map(|from| from.value.read_dir());
         for file in directory.into_iter().flatten().flatten().flatten() {
@@ -176,6 +197,36 @@ impl TrainSettings {
         })
     }
 
+    /// One epoch of the held-out batches, if there are some.
+    pub fn open_held_out(&self) -> Result<Option<Batches>, Failure> {
+        let Some(ValidationSettings { paths, .. }) = &self.validation else {
+            return Ok(None);
+        };
+        let broken = |error: DataError| {
+            let failure = paths.breaks(&error);
+            match error.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        };
+        let found = Corpus::find_files(&paths.value, &self.extensions).map_err(broken)?;
+        let trained_on = Corpus::find_files(&self.paths.value, &self.extensions);
+        let real = |path: &PathBuf| path.canonicalize().ok();
+        let trained_on: HashSet<PathBuf> = (trained_on.unwrap_or_default().iter())
+            .filter_map(real)
+            .collect();
+        let both = |path: &&PathBuf| real(path).is_some_and(|path| trained_on.contains(&path));
+        if let Some(file) = found.iter().find(both) {
+            let rule = format!("{} belongs to data.paths too", file.display());
+            let hint = "keep what is held out apart from what is trained on";
+            return Err(paths.breaks(rule).hint(hint));
+        }
+        let batches = Corpus::open(&paths.value, &self.extensions)
+            .and_then(|corpus| Batches::new(corpus, self.cut, self.batch_size, self.data_seed));
+        let batches = batches.map_err(broken)?;
+        Ok(Some(batches.ending_after(NonZero::<u64>::MIN)))
+    }
+
     /// Reads the settings of a file and of this run, and checks them against each other.
     pub fn read(file: &SettingsFile, overrides: &Overrides) -> Result<Self, Failure> {
         let mut reader = Reader::new(file, overrides, &KEYS)?;
@@ -195,6 +246,7 @@ impl TrainSettings {
         let (planner, planner_options, degrees, plan_ahead) = plan(&mut reader, &model, &cluster)?;
         let (profile, refine) = costs(&mut reader)?;
         let (steps, optimizer) = optimizer(&mut reader)?;
+        let validation = validation(&mut reader, steps)?;
         let longest_wait = longest_wait(&mut reader)?;
         let seed = reader.get("train.seed", 0)?.value;
         let activations = reader.get("train.activations", Activations::Recompute)?;
@@ -233,6 +285,7 @@ impl TrainSettings {
                 emulation,
                 costs: None,
                 refinement: refine.then(RefinementRule::default),
+                validation: None,
                 context: context.value,
                 steps,
                 seed,
@@ -257,6 +310,7 @@ impl TrainSettings {
             cut,
             batch_size,
             data_seed,
+            validation,
             metrics,
             checkpoint,
             export,

@@ -8,6 +8,8 @@ use lengthwise_plan::PlannerKind;
 use lengthwise_train::WeightType;
 use toml::de::DeValue;
 
+use super::train::ScheduleName;
+
 /// A value as the user wrote it.
 pub enum Written<'a> {
     /// In a file.
@@ -159,6 +161,11 @@ impl Value for WeightType {
         self.name().to_owned().show()
     }
 }
+named!(
+    ScheduleName,
+    r#""constant", "cosine", "linear" or "wsd""#,
+    r#""cosine""#
+);
 named!(PlannerKind, "the name of a planner", r#""adaptive""#);
 
 impl Value for Tokens {

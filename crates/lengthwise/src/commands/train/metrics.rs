@@ -1,9 +1,11 @@
 //! One JSON object a step.
 
 use lengthwise_core::{Degree, Seconds};
-use lengthwise_train::{RankTime, StepRecord};
+use lengthwise_train::{RankTime, StepRecord, ValidationRecord};
 
-use crate::metrics::{MicroBatchMetrics, RankMetrics, StepMetrics, VERSION, microseconds};
+use crate::metrics::{
+    MicroBatchMetrics, RankMetrics, StepMetrics, VERSION, ValidationMetrics, microseconds,
+};
 
 fn rank_metrics(times: &[RankTime]) -> RankMetrics {
     let column = |figure: fn(&RankTime) -> Seconds| {
@@ -14,6 +16,16 @@ fn rank_metrics(times: &[RankTime]) -> RankMetrics {
         compute_s: column(|time| time.compute),
         exchange_s: column(|time| time.exchange),
         wait_s: column(|time| time.wait),
+    }
+}
+
+fn validation_metrics(record: &ValidationRecord) -> ValidationMetrics {
+    ValidationMetrics {
+        loss: Some(record.loss),
+        labels: record.num_labels,
+        tokens: record.num_tokens,
+        predicted_s: record.predicted.get(),
+        measured_s: record.measured.get(),
     }
 }
 
@@ -31,10 +43,11 @@ pub fn step_metrics(record: &StepRecord, planner: &str) -> StepMetrics {
         run: None,
         planner: Some(planner.to_owned()),
         step: record.step,
-        loss: Some(record.loss),
+        loss: record.loss,
         gradient_norm: Some(record.gradient_norm),
         learning_rate: Some(record.learning_rate),
         tokens: record.num_tokens,
+        labels: Some(record.num_labels),
         sequences: record.num_sequences as u64,
         micro_batches: degrees
             .iter()
@@ -61,6 +74,7 @@ pub fn step_metrics(record: &StepRecord, planner: &str) -> StepMetrics {
         pieces: Some(origin.num_pieces),
         truncated: Some(origin.num_truncated),
         cut_tokens: Some(origin.num_cut_tokens),
+        validation: record.validation.as_ref().map(validation_metrics),
         plan: plan_metrics(record),
         ranks: rank_metrics(&record.rank_times),
     }

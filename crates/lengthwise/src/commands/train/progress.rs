@@ -22,8 +22,8 @@ pub struct Progress<'a, 'b> {
 }
 
 impl<'a, 'b> Progress<'a, 'b> {
-    /// Begins to show a run of so many steps.
-    pub fn begin(num_steps: u64, output: &'a mut Output<'b>) -> Self {
+    /// Begins to show a run of so many steps, some of which may be followed by a validation.
+    pub fn begin(num_steps: u64, validates: bool, output: &'a mut Output<'b>) -> Self {
         let width = output.width();
         let bar = if output.results_are_on_terminal() && output.notes_are_on_terminal() {
             let template = match width {
@@ -41,7 +41,7 @@ impl<'a, 'b> Progress<'a, 'b> {
         };
         Progress {
             output,
-            table: StepTable::new(num_steps, width),
+            table: StepTable::new(num_steps, validates, width),
             bar,
             num_shown: 0,
             is_warned: false,
@@ -64,7 +64,9 @@ impl<'a, 'b> Progress<'a, 'b> {
             self.warning(&format!("{problem}; training goes on"));
         }
         self.bar.set_position(record.step);
-        self.bar.set_message(format!("loss {:.4}", record.loss));
+        if let Some(loss) = record.loss {
+            self.bar.set_message(format!("loss {loss:.4}"));
+        }
     }
 
     /// Says something about the run.

@@ -8,6 +8,9 @@ use lengthwise_train::StepRecord;
 enum Column {
     Step,
     Loss,
+    /// Of held-out data, where it was computed after the step.
+    Validation,
+    GradientNorm,
     Sequences,
     Tokens,
     Predicted,
@@ -18,16 +21,40 @@ enum Column {
     Plan,
 }
 
-use Column::{Error, Loss, Measured, Plan, PlanWait, Predicted, Sequences, Speed, Step, Tokens};
+use Column::{
+    Error, GradientNorm, Loss, Measured, Plan, PlanWait, Predicted, Sequences, Speed, Step, Tokens,
+    Validation,
+};
 
-const ALL: [Column; 10] = [
-    Step, Loss, Sequences, Tokens, Predicted, Measured, Error, Speed, PlanWait, Plan,
+const ALL: [Column; 12] = [
+    Step,
+    Loss,
+    Validation,
+    GradientNorm,
+    Sequences,
+    Tokens,
+    Predicted,
+    Measured,
+    Error,
+    Speed,
+    PlanWait,
+    Plan,
 ];
 
 /// Which column goes first where there is no room.
-const DISPENSABLE: [Column; 7] = [
-    PlanWait, Error, Sequences, Predicted, Tokens, Measured, Speed,
+const DISPENSABLE: [Column; 8] = [
+    PlanWait,
+    Error,
+    Sequences,
+    GradientNorm,
+    Predicted,
+    Tokens,
+    Measured,
+    Speed,
 ];
+
+/// What stands where nothing is known.
+const UNKNOWN: &str = "–";
 
 /// Room that a plan should have.
 const PLAN_WIDTH: usize = 12;
@@ -44,13 +71,15 @@ pub struct StepTable {
 }
 
 impl StepTable {
-    /// A table of so many steps, for a terminal of this width.
-    pub fn new(num_steps: u64, width: Option<usize>) -> Self {
+    /// A table of so many steps, with a column for validation or without, for a terminal of this width.
+    pub fn new(num_steps: u64, validates: bool, width: Option<usize>) -> Self {
         // Some pseudo-terminals don't know their width, and say 0.
         let width = width.filter(|&width| width > 0);
         let mut table = StepTable {
             num_steps,
-            columns: ALL.to_vec(),
+            columns: (ALL.into_iter())
+                .filter(|&column| validates || column != Validation)
+                .collect(),
             width,
         };
         for dispensable in DISPENSABLE {
@@ -76,7 +105,8 @@ impl StepTable {
             Step => 2 * self.num_steps.to_string().len() + 1,
             Loss | PlanWait => 8,
             Tokens | Error => 7,
-            Sequences | Predicted | Measured | Speed => 9,
+            Sequences | Predicted | Measured | Speed | GradientNorm => 9,
+            Validation => 10,
             Plan => PLAN_WIDTH,
         }
     }
@@ -87,6 +117,8 @@ impl StepTable {
             match column {
                 Step => "step",
                 Loss => "loss",
+                Validation => "validation",
+                GradientNorm => "grad norm",
                 Sequences => "sequences",
                 Tokens => "tokens",
                 Predicted => "predicted",
@@ -104,7 +136,19 @@ impl StepTable {
     pub fn row(&self, record: &StepRecord) -> String {
         self.line(|column| match column {
             Step => format!("{}/{}", record.step, self.num_steps),
-            Loss => format!("{:.4}", record.loss),
+            Loss => match record.loss {
+                Some(loss) => format!("{loss:.4}"),
+                None => UNKNOWN.to_owned(),
+            },
+            Validation => match &record.validation {
+                Some(validation) => format!("{:.4}", validation.loss),
+                None => String::new(),
+            },
+            // Of models that train well it is about 1; what is far from it must not be as wide as it is long.
+            GradientNorm => match record.gradient_norm {
+                norm if norm == 0.0 || (1e-3..1e5).contains(&norm) => format!("{norm:.3}"),
+                norm => format!("{norm:.2e}"),
+            },
             Sequences => record.num_sequences.to_string(),
             Tokens => record.num_tokens.to_string(),
             Predicted => format!("{:.3} s", record.report.predicted_step.get()),
@@ -142,7 +186,7 @@ pub mod tests {
     };
     use lengthwise_data::BatchOrigin;
     use lengthwise_plan::{Attempts, PlanReport, StopReason};
-    use lengthwise_train::RankTime;
+    use lengthwise_train::{RankTime, ValidationRecord};
 
     use super::*;
 
@@ -174,11 +218,12 @@ pub mod tests {
         let seconds = |value| Seconds::new(value).unwrap();
         StepRecord {
             step,
-            loss: 5.5 - step as f64 / 8.0,
+            loss: Some(5.5 - step as f64 / 8.0),
             gradient_norm: 1.5,
             learning_rate: 0.001,
             num_sequences: 41,
             num_tokens: 49_012,
+            num_labels: 49_000,
             origin: BatchOrigin {
                 epoch: 2,
                 num_pieces: 1,
@@ -217,6 +262,13 @@ pub mod tests {
             measured_peak_memory: Bytes::from_mib(40),
             predicted_peak_memory: Bytes::from_mib(44),
             num_groups: 5,
+            validation: step.is_multiple_of(3).then(|| ValidationRecord {
+                loss: 5.75 - step as f64 / 8.0,
+                num_labels: 9_000,
+                num_tokens: 9_001,
+                predicted: seconds(0.25),
+                measured: seconds(0.375),
+            }),
         }
     }
 
@@ -232,7 +284,7 @@ pub mod tests {
             Some(1),
         ]
         .map(|width| {
-            let table = StepTable::new(100, width);
+            let table = StepTable::new(100, false, width);
             let lines = [table.header(), table.row(&record(7))];
             for line in &lines {
                 assert!(
@@ -243,5 +295,29 @@ pub mod tests {
             format!("{width:?}\n{}\n{}", lines[0], lines[1])
         });
         insta::assert_snapshot!(tables.join("\n\n"));
+    }
+
+    #[test]
+    fn losses_of_held_out_data_have_a_column_that_stays() {
+        let lines = [None, Some(60)].map(|width| {
+            let table = StepTable::new(100, true, width);
+            [
+                table.header(),
+                table.row(&record(8)),
+                table.row(&record(9)),
+                table.row(&StepRecord {
+                    loss: None,
+                    num_labels: 0,
+                    gradient_norm: 0.0,
+                    ..record(10)
+                }),
+                table.row(&StepRecord {
+                    gradient_norm: 123_456.0,
+                    ..record(11)
+                }),
+            ]
+            .join("\n")
+        });
+        insta::assert_snapshot!(lines.join("\n\n"));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lengthwise_core::{Bytes, Degree, Seconds};
 use lengthwise_data::{Batches, Census};
-use lengthwise_train::{StepRecord, TrainSummary};
+use lengthwise_train::{StepRecord, TrainSummary, Validation};
 
 use crate::settings::TrainSettings;
 
@@ -23,6 +23,12 @@ pub struct RunReport {
     device_memory: Bytes,
     first_loss: Option<f64>,
     last_loss: Option<f64>,
+    num_steps: u64,
+    num_labels: u64,
+    /// Steps, and the losses of held-out data after them.
+    best_validation: Option<(u64, f64)>,
+    last_validation: Option<(u64, f64)>,
+    num_validations: u64,
     degrees: BTreeSet<Degree>,
     predicted: Seconds,
     /// By the clocks of emulated devices.
@@ -56,11 +62,24 @@ impl RunReport {
 
     /// Adds a step.
     pub fn step(&mut self, record: &StepRecord) {
-        if self.first_loss.is_some() {
+        if self.num_steps > 0 {
             self.later_plan_wait += record.plan_wait;
         }
-        self.first_loss.get_or_insert(record.loss);
-        self.last_loss = Some(record.loss);
+        if let Some(loss) = record.loss {
+            self.first_loss.get_or_insert(loss);
+            self.last_loss = Some(loss);
+        }
+        if let Some(validation) = &record.validation {
+            let evaluated = (record.step, validation.loss);
+            let is_better = |&(_, best): &(u64, f64)| validation.loss < best || best.is_nan();
+            if self.best_validation.as_ref().is_none_or(is_better) {
+                self.best_validation = Some(evaluated);
+            }
+            self.last_validation = Some(evaluated);
+            self.num_validations += 1;
+        }
+        self.num_labels += record.num_labels;
+        self.num_steps += 1;
         self.degrees
             .extend(record.plan.degrees().into_iter().flatten());
         self.predicted += record.predicted;
@@ -167,6 +186,13 @@ impl RunReport {
                 grouped(speed as u64),
             ),
             format!("loss       {losses}"),
+        ];
+        if self.num_labels < summary.num_tokens {
+            let labels = count(self.num_labels, "label");
+            lines[1] = format!("{}, {labels}", lines[1]);
+        }
+        lines.extend(self.validations(summary));
+        lines.extend([
             format!(
                 "plans      degrees {}; {} created",
                 degrees.join(" "),
@@ -194,7 +220,7 @@ impl RunReport {
                 grouped(self.census.num_sequences),
                 self.epoch,
             ),
-        ];
+        ]);
         if self.emulated > Seconds::ZERO {
             lines.push(self.lateness(summary.measured));
         }
@@ -207,6 +233,22 @@ impl RunReport {
 }
 
 impl RunReport {
+    /// What became of held-out data, if there was some.
+    fn validations(&self, summary: &TrainSummary) -> Option<String> {
+        let (last_step, last) = self.last_validation?;
+        let (best_step, best) = self.best_validation?;
+        let best = if best_step == last_step {
+            "the best".to_owned()
+        } else {
+            format!("the best {best:.4} after step {best_step}")
+        };
+        Some(format!(
+            "validation {last:.4} after the last step, {best}; {} took {:.1} s",
+            count(self.num_validations, "evaluation"),
+            summary.validation.get(),
+        ))
+    }
+
     /// How well this machine kept the pace of the emulated cluster.
     fn lateness(&self, measured: Seconds) -> String {
         let emulated = self.emulated.get();
@@ -221,6 +263,20 @@ impl RunReport {
             100.0 * late.max(0.0),
         )
     }
+}
+
+/// What a run is validated on, and when.
+pub fn held_out(validation: &Validation) -> String {
+    let sequences = validation.batches.iter().map(|batch| batch.sequences.len());
+    format!(
+        "validation {} and {} after every {} and the last",
+        count(sequences.sum::<usize>() as u64, "sequence"),
+        count(validation.num_tokens(), "token"),
+        match validation.every.get() {
+            1 => "step".to_owned(),
+            every => count(every, "step"),
+        },
+    )
 }
 
 /// `1,234 documents`, `1 document`.
