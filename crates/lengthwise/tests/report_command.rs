@@ -36,9 +36,11 @@ fn data(page: &str) -> Value {
 #[test]
 fn a_page_shows_runs_plans_and_traces() {
     let mut session = Session::new();
+    let validation = r#""gradient_norm":1.75,"labels":900,"validation":{"loss":5.5,"labels":90,"tokens":100,"predicted_s":0.25,"measured_s":0.5},"plan_wait_s""#;
     let second = STEP
         .replace("\"step\":1", "\"step\":2")
-        .replace("5.25", "null");
+        .replace("5.25", "null")
+        .replace("\"plan_wait_s\"", validation);
     session.file("adaptive.jsonl", format!("{STEP}\n{second}\n"));
     session.file("old.jsonl", OLD_STEP);
     session.file("trace.json", TRACE);
@@ -55,6 +57,7 @@ fn a_page_shows_runs_plans_and_traces() {
         "times",
         "agreement",
         "loss",
+        "gradient",
         "shares",
         "plan",
         "lengths",

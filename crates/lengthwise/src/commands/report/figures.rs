@@ -14,6 +14,11 @@ pub(super) struct Figures {
     pub(super) tokens_per_s: Option<f64>,
     pub(super) first_loss: Option<f64>,
     pub(super) last_loss: Option<f64>,
+    /// Of held-out data.
+    pub(super) last_validation: Option<f64>,
+    pub(super) best_validation: Option<f64>,
+    /// Of all evaluations of held-out data, which are in no step's time.
+    pub(super) validation_s: f64,
     /// The mean of `|predicted - measured| / measured`.
     pub(super) prediction_error: Option<f64>,
     pub(super) mean_gap: Option<f64>,
@@ -47,6 +52,7 @@ impl Figures {
             (step.took_s() > 0.0).then(|| (step.predicted_s - step.took_s()).abs() / step.took_s())
         });
         let losses = known(|step| step.loss);
+        let validations = known(|step| step.validation.as_ref()?.loss);
         let mut solve_s = known(|step| step.solve_s);
         solve_s.sort_by(f64::total_cmp);
         Figures {
@@ -57,6 +63,12 @@ impl Figures {
             tokens_per_s: (measured_s > 0.0).then(|| num_tokens / measured_s),
             first_loss: losses.first().copied(),
             last_loss: losses.last().copied(),
+            last_validation: validations.last().copied(),
+            best_validation: validations.into_iter().min_by(f64::total_cmp),
+            validation_s: (steps.iter())
+                .filter_map(|step| step.validation.as_ref())
+                .map(|one| one.measured_s)
+                .sum(),
             prediction_error: mean(&errors),
             mean_gap: mean(&known(|step| step.gap)),
             later_plan_wait_s: steps.iter().skip(1).map(|step| step.plan_wait_s).sum(),
@@ -97,11 +109,16 @@ fn most(steps: &[StepMetrics], figure: fn(&StepMetrics) -> Option<u64>) -> Optio
 mod tests {
     use super::super::run_file::tests::step;
     use super::*;
-    use crate::metrics::RankMetrics;
+    use crate::metrics::{RankMetrics, ValidationMetrics};
 
     fn run() -> Run {
         let timed = |at, predicted_s, measured_s, plan_wait_s| StepMetrics {
             loss: (at != 2).then_some(6.0 - at as f64),
+            validation: (at != 1).then(|| ValidationMetrics {
+                loss: Some(2.0 + at as f64),
+                measured_s: 0.25,
+                ..ValidationMetrics::default()
+            }),
             tokens: 100,
             sequences: 4,
             predicted_s,
@@ -133,6 +150,11 @@ mod tests {
             (figures.first_loss, figures.last_loss),
             (Some(5.0), Some(3.0))
         );
+        assert_eq!(
+            (figures.last_validation, figures.best_validation),
+            (Some(5.0), Some(4.0))
+        );
+        assert_eq!(figures.validation_s, 0.5);
         let error = figures.prediction_error.unwrap();
         assert!((error - 1.0 / 3.0).abs() < 1e-12, "{error}");
         assert_eq!((figures.later_plan_wait_s, figures.mean_gap), (0.25, None));

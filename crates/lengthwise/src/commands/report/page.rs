@@ -110,10 +110,28 @@ fn body(data: &ReportData, runs: &[Run]) -> String {
         &mut body,
         "loss",
         "Loss",
-        "Mean loss of a token before the update, in nats.",
+        if data
+            .runs
+            .iter()
+            .any(|run| run.figures.last_validation.is_some())
+        {
+            "Mean loss of a label before the update, in nats. Squares: of held-out data after the step."
+        } else {
+            "Mean loss of a label before the update, in nats."
+        },
         "",
     );
     body.push_str("</div>\n");
+    let has_norms = |run: &Run| run.steps.iter().any(|step| step.gradient_norm.is_some());
+    if runs.iter().any(has_norms) {
+        section(
+            &mut body,
+            "gradient",
+            "Gradient norm",
+            "Norm of the gradient over all parameters, before it is clipped.",
+            "",
+        );
+    }
     if data.runs.iter().any(|run| run.figures.shares.is_some()) {
         section(
             &mut body,

@@ -20,6 +20,9 @@ pub(super) struct Series {
     /// The first and the last step of each point.
     pub(super) steps: Vec<(u64, u64)>,
     pub(super) loss: Vec<Option<f64>>,
+    /// Of held-out data, the last of each point.
+    pub(super) validation_loss: Vec<Option<f64>>,
+    pub(super) gradient_norm: Vec<Option<f64>>,
     pub(super) predicted_s: Vec<f64>,
     pub(super) measured_s: Vec<f64>,
     pub(super) tokens: Vec<f64>,
@@ -48,9 +51,19 @@ pub(super) fn series(steps: &[StepMetrics], asked: Option<u64>) -> (Series, Vec<
         let mean = |figure: fn(&StepMetrics) -> f64| {
             steps.iter().map(figure).sum::<f64>() / steps.len() as f64
         };
-        let losses: Vec<f64> = steps.iter().filter_map(|step| step.loss).collect();
-        let loss = losses.iter().sum::<f64>() / losses.len() as f64;
-        series.loss.push(loss.is_finite().then_some(loss));
+        let known_mean = |figure: fn(&StepMetrics) -> Option<f64>| {
+            let known: Vec<f64> = steps.iter().filter_map(figure).collect();
+            let mean = known.iter().sum::<f64>() / known.len() as f64;
+            mean.is_finite().then_some(mean)
+        };
+        series.loss.push(known_mean(|step| step.loss));
+        series
+            .gradient_norm
+            .push(known_mean(|step| step.gradient_norm));
+        let validations = steps.iter().filter_map(|step| step.validation.as_ref());
+        series
+            .validation_loss
+            .push(validations.filter_map(|one| one.loss).next_back());
         let first_and_last = (steps[0].step, steps[steps.len() - 1].step);
         series.steps.push(first_and_last);
         series.predicted_s.push(mean(|step| step.predicted_s));
@@ -101,11 +114,16 @@ fn kept_plans(steps: &[StepMetrics], num_points: usize, asked: Option<u64>) -> B
 mod tests {
     use super::super::run_file::tests::step;
     use super::*;
-    use crate::metrics::MicroBatchMetrics;
+    use crate::metrics::{MicroBatchMetrics, ValidationMetrics};
 
     fn steps(num: u64) -> Vec<StepMetrics> {
-        let with_plan = |at| StepMetrics {
+        let with_plan = |at: u64| StepMetrics {
             loss: Some(at as f64),
+            gradient_norm: (at > 1).then_some(2.0 * at as f64),
+            validation: at.is_multiple_of(5).then(|| ValidationMetrics {
+                loss: Some(3.0 * at as f64),
+                ..ValidationMetrics::default()
+            }),
             plan: vec![MicroBatchMetrics::default()],
             ..step(at, if at == 777 { 9.0 } else { 1.0 })
         };
@@ -117,6 +135,9 @@ mod tests {
         let (series, plans) = series(&steps(5), None);
         assert_eq!(series.steps, [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]);
         assert_eq!(series.loss, [1.0, 2.0, 3.0, 4.0, 5.0].map(Some));
+        let norms = [None, Some(4.0), Some(6.0), Some(8.0), Some(10.0)];
+        assert_eq!(series.gradient_norm, norms);
+        assert_eq!(series.validation_loss, [None, None, None, None, Some(15.0)]);
         assert_eq!(plans.len(), 5);
         assert_eq!(series.plan, [0, 1, 2, 3, 4].map(Some));
     }
@@ -127,6 +148,8 @@ mod tests {
         assert_eq!(series.steps.len(), MAX_POINTS);
         assert_eq!(series.steps[0], (1, 10));
         assert_eq!(series.loss[0], Some(5.5));
+        assert_eq!(series.gradient_norm[0], Some(12.0));
+        assert_eq!(series.validation_loss[0], Some(30.0));
         assert_eq!(series.steps[MAX_POINTS - 1].1, 10_000);
         let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
         for name in ["step 1", "step 777", "step 5004", "step 10000"] {

@@ -50,6 +50,17 @@ pub(super) fn cards(run: &RunData) -> String {
             known(figures.first_loss, |loss| format!("{loss:.4}"))
         ),
     );
+    if let Some(loss) = figures.last_validation {
+        card(
+            "validation",
+            format!("{loss:.4}"),
+            format!(
+                "best {}; took {}",
+                known(figures.best_validation, |best| format!("{best:.4}")),
+                seconds(figures.validation_s)
+            ),
+        );
+    }
     card(
         "prediction",
         known(figures.prediction_error, |error| {
@@ -101,6 +112,7 @@ pub(super) fn comparison(data: &ReportData) -> String {
             seconds(figures.measured_s / figures.num_steps as f64),
             known(figures.prediction_error, percent),
             known(figures.last_loss, |loss| format!("{loss:.4}")),
+            known(figures.last_validation, |loss| format!("{loss:.4}")),
             share(|shares| shares.compute),
             share(|shares| shares.exchange),
             share(|shares| shares.wait),
@@ -120,6 +132,7 @@ pub(super) fn comparison(data: &ReportData) -> String {
             "mean step",
             "prediction off",
             "last loss",
+            "last validation",
             "compute",
             "exchange",
             "waiting",
@@ -144,6 +157,10 @@ pub(super) fn steps(run: &Run) -> String {
         vec![
             step.step.to_string(),
             known(step.loss, |loss| format!("{loss:.6}")),
+            known(step.validation.as_ref().and_then(|one| one.loss), |loss| {
+                format!("{loss:.6}")
+            }),
+            known(step.gradient_norm, |norm| format!("{norm:.4}")),
             count(step.sequences as f64),
             count(step.tokens as f64),
             format!("{:.6}", step.predicted_s),
@@ -161,6 +178,8 @@ pub(super) fn steps(run: &Run) -> String {
         &[
             "step",
             "loss",
+            "validation",
+            "gradient norm",
             "sequences",
             "tokens",
             "predicted s",

@@ -1,4 +1,4 @@
-// Charts over steps: loss, and predicted beside measured time.
+// Charts over steps: losses, gradient norms, and predicted beside measured time.
 
 /** A path through points, broken where there is none. */
 function path(points) {
@@ -69,16 +69,10 @@ function pairHeight(holder) {
   return Math.min(Math.max(holder.clientWidth * 0.7, 260), 380);
 }
 
-function drawLoss(holder) {
-  const values = data.runs.flatMap((run) => run.series.loss.filter((loss) => loss !== null));
-  const chart = frame(holder, {
-    height: pairHeight(holder),
-    label: "loss by step",
-    x: { domain: stepDomain(), title: "step", whole: true, room: 44 },
-    y: { domain: domain(values), title: "loss (nats per token)" },
-  });
+/** A figure of each step as a line for each run, dots where there is room for them. */
+function drawFigures(chart, columnOf) {
   data.runs.forEach((run, index) => {
-    const points = run.series.loss.map((loss, at) => [chart.x(run.series.steps[at][1]), loss === null ? NaN : chart.y(loss)]);
+    const points = columnOf(run).map((figure, at) => [chart.x(run.series.steps[at][1]), figure === null ? NaN : chart.y(figure)]);
     chart.drawing.append(shape("path", { class: `line run-${index % 6} dash-${index % 6}`, d: path(points) }));
     if (points.length <= 60) {
       for (const [x, y] of points.filter((point) => Number.isFinite(point[1]))) {
@@ -86,9 +80,52 @@ function drawLoss(holder) {
       }
     }
   });
+}
+
+/** The figures of all runs that are known. */
+function known(columnOf) {
+  return data.runs.flatMap((run) => columnOf(run).filter((figure) => figure !== null));
+}
+
+function drawLoss(holder) {
+  const ofTraining = (run) => run.series.loss;
+  const heldOut = (run) => run.series.validation_loss;
+  const chart = frame(holder, {
+    height: pairHeight(holder),
+    label: "loss by step",
+    x: { domain: stepDomain(), title: "step", whole: true, room: 44 },
+    y: { domain: domain([...known(ofTraining), ...known(heldOut)]), title: "loss (nats per label)" },
+  });
+  drawFigures(chart, ofTraining);
+  data.runs.forEach((run, index) => {
+    const points = heldOut(run).flatMap((loss, at) => (loss === null ? [] : [[chart.x(run.series.steps[at][1]), chart.y(loss)]]));
+    chart.drawing.append(shape("path", { class: `line predicted run-${index % 6}`, d: path(points) }));
+    for (const [x, y] of points) {
+      chart.drawing.append(shape("rect", { class: `dot run-${index % 6}`, x: x - 3.5, y: y - 3.5, width: 7, height: 7 }));
+    }
+  });
   stepColumns(chart, (index, at) => {
-    const loss = data.runs[index].series.loss[at];
-    return [[prefixed(index, "loss"), loss === null ? "not a number" : loss.toFixed(6)]];
+    const run = data.runs[index];
+    const [loss, validation] = [ofTraining(run)[at], heldOut(run)[at]];
+    const rows = [[prefixed(index, "loss"), loss === null ? "not a number" : loss.toFixed(6)]];
+    return validation === null ? rows : [...rows, [prefixed(index, "validation"), validation.toFixed(6)]];
+  });
+  const more = known(heldOut).length ? [["ink", "training"], ["ink predicted", "validation"]] : [];
+  holder.append(runLegend((index) => `dash-${index % 6}`, more));
+}
+
+function drawGradient(holder) {
+  const norms = (run) => run.series.gradient_norm;
+  const chart = frame(holder, {
+    height: 240,
+    label: "gradient norm by step",
+    x: { domain: stepDomain(), title: "step", whole: true, room: 44 },
+    y: { domain: domain(known(norms), { zero: true }), title: "gradient norm" },
+  });
+  drawFigures(chart, norms);
+  stepColumns(chart, (index, at) => {
+    const norm = norms(data.runs[index])[at];
+    return [[prefixed(index, "gradient norm"), norm === null ? "not known" : norm.toPrecision(6)]];
   });
   holder.append(runLegend((index) => `dash-${index % 6}`));
 }

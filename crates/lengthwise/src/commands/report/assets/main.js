@@ -5,6 +5,7 @@ const CHARTS = {
   times: drawTimes,
   agreement: drawAgreement,
   loss: drawLoss,
+  gradient: drawGradient,
   shares: drawShares,
   plan: drawPlan,
   lengths: drawLengths,
