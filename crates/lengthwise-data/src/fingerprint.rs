@@ -81,7 +81,7 @@ impl DataFingerprint {
     ///     BatchSchedule::new(vec![Tokens(20), Tokens(3)], rule, size, Order::Shuffled { seed })
     /// };
     /// let (before, now) = (schedule(1)?.fingerprint(), schedule(2)?.fingerprint());
-    /// assert_eq!(now.difference(&before).unwrap(), "the seed of their order was 1 and is 2");
+    /// assert_eq!(now.difference(&before).unwrap(), "the seed of their order changed from 1 to 2");
     /// assert_eq!(now.difference(&now), None);
     /// # Ok::<(), lengthwise_data::DataError>(())
     /// ```
@@ -142,7 +142,7 @@ impl DataFingerprint {
             ),
         ];
         let differs = |(what, before, now): &(&str, String, String)| {
-            (before != now).then(|| format!("{what} was {before} and is {now}"))
+            (before != now).then(|| format!("{what} changed from {before} to {now}"))
         };
         figures.iter().find_map(differs)
     }

@@ -4,10 +4,11 @@
 #![allow(clippy::disallowed_methods, reason = "tests write what commands read")]
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use lengthwise_outputs::{NewDirectory, Outputs, inject_faults};
+use lengthwise_outputs::{DirectorySeries, NewDirectory, Outputs, inject_faults};
 
 const MODEL: &[&str] = &["config.json", "model.safetensors"];
 
@@ -392,4 +393,49 @@ fn a_model_that_is_larger_than_the_disk_is_refused() {
     let error = error.unwrap_err().to_string();
     assert!(error.contains("MiB are free"), "{error}");
     assert!(folder.names().is_empty());
+}
+
+#[test]
+fn directories_appear_whole_one_after_another() {
+    let folder = Folder::new();
+    let path = folder.path("series");
+    let series = DirectorySeries::claim("--checkpoints", &path, 1).unwrap();
+    let busy = DirectorySeries::claim("--checkpoints", &path, 1).unwrap_err();
+    assert!(
+        busy.to_string().contains("another run is writing to it"),
+        "{busy}"
+    );
+    let write = |name: &str| {
+        let directory = series.begin(name).unwrap();
+        let mut file = directory.create("state").unwrap();
+        file.write_all(b"state").unwrap();
+        file.finish().unwrap();
+        assert!(!path.join(name).exists(), "it is there before it is whole");
+        directory
+    };
+    assert_eq!(write("one").publish().unwrap(), path.join("one"));
+    assert_eq!(fs::read(path.join("one/state")).unwrap(), b"state");
+    // What is there is not replaced.
+    assert!(write("one").publish().is_err());
+    drop(write("two"));
+    write("three").publish().unwrap();
+    series.remove("one").unwrap();
+    // As a run that was killed leaves it.
+    fs::create_dir(path.join(".four.1-1.lengthwise-part")).unwrap();
+    fs::write(path.join(".four.1-1.lengthwise-part/state"), b"half").unwrap();
+    drop(series);
+    drop(DirectorySeries::claim("--checkpoints", &path, 1).unwrap());
+    let left: Vec<_> = fs::read_dir(&path)
+        .unwrap()
+        .map(|one| one.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["three"]);
+    let error = DirectorySeries::claim("--checkpoints", &path, u64::MAX).unwrap_err();
+    assert!(
+        error.to_string().contains("MiB are to be written"),
+        "{error}"
+    );
+    // Where nothing was, a claim leaves nothing.
+    drop(DirectorySeries::claim("--checkpoints", &folder.path("new"), 1).unwrap());
+    assert!(!folder.path("new").exists());
 }

@@ -19,7 +19,7 @@ use safetensors::tensor::{Dtype, View};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::hugging_face::{PretrainedModel, config_json};
 use crate::model::{ModelConfig, ModelSpec, UnitSpec};
 use lengthwise_data::ByteTokenizer;
@@ -118,6 +118,9 @@ pub enum ExportError {
         /// Why not.
         reason: String,
     },
+    /// A state that can't be read any more.
+    #[error(transparent)]
+    State(#[from] CheckpointError),
     /// What was trained makes no file of tensors.
     #[error("the trained model makes no file of tensors: {0}")]
     NoTensors(#[from] safetensors::SafeTensorError),

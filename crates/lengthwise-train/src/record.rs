@@ -97,6 +97,8 @@ pub trait TrainObserver: Send {
     fn warned(&mut self, _message: &str) {}
     /// The costs have been measured, which took this long.
     fn calibrated(&mut self, took: Seconds);
+    /// The costs are those of the state that is gone on from; [`TrainObserver::calibrated`] is told next.
+    fn costs_resumed(&mut self) {}
     /// A state was saved, or could not be. Called on another thread than the rest, while steps go on.
     fn saved(&mut self, _saved: &SavedCheckpoint) {}
     /// What every rank did when in a step that was to be traced, which [`TrainObserver::step`] is told of next.

@@ -12,6 +12,7 @@ use lengthwise_cost::RefinementRule;
 use lengthwise_cost::{CoreSharing, FittedCosts, FittedModel, KindCosts, StepModel};
 use lengthwise_data::{DataError, TokenBatch};
 use lengthwise_plan::PlannerKind;
+use lengthwise_train::checkpoint::Persistence;
 use lengthwise_train::{
     InjectedFailure, NoDecay, OptimizerConfig, Schedule, StepRecord, TrainError, TrainObserver,
     TrainOptions, TrainSummary, WeightType, train,

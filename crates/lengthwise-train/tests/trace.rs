@@ -10,6 +10,7 @@ use lengthwise_core::{
     Activations, Activity, Bytes, Cluster, Device, Pass, Rank, Seconds, Speed, Tokens, TraceEvent,
 };
 use lengthwise_plan::PlannerKind;
+use lengthwise_train::checkpoint::Persistence;
 use lengthwise_train::{
     NoDecay, OptimizerConfig, Schedule, StepRecord, TrainObserver, TrainOptions, WeightType, train,
 };

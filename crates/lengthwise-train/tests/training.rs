@@ -18,6 +18,7 @@ use lengthwise_cost::{
 };
 use lengthwise_data::{DataError, TokenBatch};
 use lengthwise_plan::{PlanError, Planned, Planner, PlannerKind, Problem};
+use lengthwise_train::checkpoint::Persistence;
 use lengthwise_train::{
     InjectedFailure, NoDecay, OptimizerConfig, Schedule, StepRecord, TrainError, TrainObserver,
     TrainOptions, TrainSummary, WeightType, check_longest, train,

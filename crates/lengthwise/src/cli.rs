@@ -7,6 +7,7 @@ use lengthwise_inputs::suggestion;
 
 use crate::arguments::exclusive;
 use crate::commands::bench::BenchArgs;
+use crate::commands::checkpoint::CheckpointArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::profile::ProfileArgs;
@@ -50,6 +51,8 @@ impl Cli {
 pub enum Command {
     /// Compares planners on recorded batches.
     Bench(BenchArgs),
+    /// Shows what a checkpoint of a training holds, and checks it.
+    Checkpoint(CheckpointArgs),
     /// Compares planners on clusters, models, contexts and lengths.
     Compare(CompareArgs),
     /// Plans one step for a list of sequence lengths.

@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use lengthwise_outputs::Saved;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::record::{CheckpointFile, TrainerRecord};
 use super::rectangle::run_of;
 use super::{CheckpointError, RECORD_FILE, StateKind};
+use crate::export::{ExportError, ExportWriter, WeightType};
 use crate::hugging_face::{
     Stored, StoredTensor, WeightHeader, config_json, read_config, weight_header,
 };
@@ -182,6 +184,21 @@ impl Checkpoint {
             });
         }
         Ok(())
+    }
+
+    /// Writes the model, in the form of Hugging Face; says where it is.
+    ///
+    /// # Errors
+    ///
+    /// The directory holds a model or can't be written, or the state can't be read any more.
+    pub fn export(&self, directory: &Path, weights: WeightType) -> Result<Saved, ExportError> {
+        let spec = ModelSpec::new(&self.model);
+        let claimed = ExportWriter::claim(directory, &spec)?;
+        let mut writer = ExportWriter::new(claimed, spec.clone(), weights);
+        for unit in &spec.units {
+            writer.add_unit(self.elements(StateKind::Weight, unit, 0..unit.num_elements())?)?;
+        }
+        writer.finish(&self.model, self.record.data.context, Some(self.into()))
     }
 
     /// Elements of a `range` of a unit's flat vector.

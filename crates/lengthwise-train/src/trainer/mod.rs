@@ -100,6 +100,9 @@ pub fn train(
             measure(options, &space, backends.clone(), &brief, &|_| {})?.model
         }
     };
+    if options.costs.is_none() && known.first.is_some() {
+        observer.costs_resumed();
+    }
     let calibration = Seconds::from(start.elapsed());
     observer.calibrated(calibration);
 

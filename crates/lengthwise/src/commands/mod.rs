@@ -1,6 +1,7 @@
 //! One module for each subcommand: its arguments and what it does. None uses another: what several need stands below.
 
 pub mod bench;
+pub mod checkpoint;
 pub mod compare;
 pub mod plan;
 pub mod profile;
@@ -17,6 +18,7 @@ use crate::output::Output;
 pub fn run(command: Command, output: &mut Output<'_>) -> Result<(), Failure> {
     match command {
         Command::Bench(args) => bench::run(args, output),
+        Command::Checkpoint(args) => checkpoint::run(args, output),
         Command::Compare(args) => compare::run(args, output),
         Command::Plan(args) => plan::run(args, output),
         Command::Profile(args) => profile::run(args, output),

@@ -234,11 +234,16 @@ impl TrainObserver for Observer<'_, '_> {
         self.progress.warning(message);
     }
 
+    fn costs_resumed(&mut self) {
+        self.report.costs_are_resumed = true;
+    }
+
     fn calibrated(&mut self, took: Seconds) {
         self.report.begun = true;
         self.can_stop.store(true, Ordering::Relaxed);
         let costs = match self.report.profile() {
             Some(profile) => format!("costs      of the profile {profile}"),
+            None if self.report.costs_are_resumed => "costs      of the checkpoint".to_owned(),
             None => format!("costs      measured in {took}"),
         };
         self.progress.note(&costs);

@@ -45,6 +45,19 @@ pub const COMMANDS: &[Known] = &[
         runs_alone: true,
     },
     Known {
+        words: &["checkpoint"],
+        arguments: &[("checkpoint", "no-checkpoint")],
+        runs_alone: false,
+    },
+    Known {
+        words: &["checkpoint", "export"],
+        arguments: &[
+            ("checkpoint", "no-checkpoint"),
+            ("model_directory", "new-model"),
+        ],
+        runs_alone: false,
+    },
+    Known {
         words: &["compare"],
         arguments: &[
             ("--lengths", "lengths.txt"),

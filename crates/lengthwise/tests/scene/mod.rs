@@ -284,6 +284,11 @@ impl Running {
         assert!(sent.unwrap().success());
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child().try_wait().unwrap().is_some()
+    }
+
     /// Closes the other end of its stdout.
     pub fn close_stdout(&mut self) {
         drop(self.child().stdout.take());

@@ -57,7 +57,7 @@ impl RunFile {
     }
 }
 
-/// The steps of each run: those with one name, or without, up to one that is not counted on.
+/// The steps of each run: those with one name, each as it was run last, or those without, up to one that is not counted on.
 fn apart(steps: Vec<StepMetrics>) -> Vec<Vec<StepMetrics>> {
     let mut runs: Vec<Vec<StepMetrics>> = Vec::new();
     for step in steps {
@@ -69,7 +69,11 @@ fn apart(steps: Vec<StepMetrics>) -> Vec<Vec<StepMetrics>> {
             }
         });
         match same {
-            Some(run) => run.push(step),
+            Some(run) => {
+                // A run that was killed has gone on from a checkpoint before: what it did again counts.
+                run.retain(|earlier| earlier.step < step.step);
+                run.push(step);
+            }
             None => runs.push(vec![step]),
         }
     }

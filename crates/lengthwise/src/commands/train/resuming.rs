@@ -122,7 +122,7 @@ fn changes(settings: &TrainSettings, checkpoint: &Checkpoint) -> Vec<String> {
     ];
     let differs = figures.into_iter().filter(|(_, before, now)| before != now);
     differs
-        .map(|(what, before, now)| format!("{what} was {before} and is {now}"))
+        .map(|(what, before, now)| format!("{what} changed from {before} to {now}"))
         .collect()
 }
 

@@ -16,6 +16,8 @@ const TOO_LATE: f64 = 0.05;
 pub struct RunReport {
     /// Whether the run has begun its work.
     pub begun: bool,
+    /// Whether costs are those of the checkpoint that was gone on from.
+    pub costs_are_resumed: bool,
     census: Census,
     num_files: usize,
     num_repeated_files: u64,
