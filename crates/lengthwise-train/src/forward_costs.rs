@@ -1,6 +1,6 @@
 //! The costs of forward passes alone, by those of forward and backward.
 
-use lengthwise_core::Seconds;
+use lengthwise_core::{Seconds, Strategy};
 use lengthwise_cost::{CostError, FittedModel, StepModel};
 
 use crate::model::{ModelConfig, ModelSpec};
@@ -41,8 +41,9 @@ pub fn forward_costs(costs: &StepModel, model: &ModelConfig) -> Result<StepModel
             *seconds /= forwards + 1.0;
         }
         for (degree, bytes) in &mut costs.memory_bytes_per_token {
+            let strategy = Strategy::ulysses(*degree, kind.activations);
             *bytes *= memory::forward_bytes_per_token(model, *degree)
-                / memory::bytes_per_token(model, *degree, kind.activations);
+                / memory::bytes_per_token(model, strategy);
         }
     }
     Ok(StepModel {

@@ -1,9 +1,14 @@
 //! The parameters that weight decay leaves alone.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 use crate::ParameterKind;
 
 /// The kinds of parameters that weight decay leaves alone. All others decay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NoDecay {
     /// Norm weights.
     pub norm: bool,
@@ -29,6 +34,19 @@ impl NoDecay {
             ParameterKind::Embedding => self.embedding,
             ParameterKind::Matrix | ParameterKind::ResidualMatrix => false,
         }
+    }
+}
+
+/// As settings write it: `["norm", "bias"]`.
+impl fmt::Display for NoDecay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [
+            (self.norm, "norm"),
+            (self.bias, "bias"),
+            (self.embedding, "embedding"),
+        ];
+        let kinds = kinds.iter().filter(|(is_covered, _)| *is_covered);
+        f.debug_list().entries(kinds.map(|(_, kind)| kind)).finish()
     }
 }
 

@@ -9,13 +9,15 @@ use lengthwise_comm::Emulation;
 use lengthwise_core::words::figure;
 use lengthwise_core::{Activations, Cluster, Degree, Rank, StrategyKind, Tokens};
 use lengthwise_cost::{RefinementRule, StepModel};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::checkpoint::Persistence;
 use crate::{ModelConfig, NoDecay, PretrainedModel, Schedule, Validation, WeightType};
 
 /// The optimiser and its schedule: AdamW, warm-up, decay, clipping.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct OptimizerConfig {
     /// Learning rate after the warm-up.
     pub learning_rate: f64,

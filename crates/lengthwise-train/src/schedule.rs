@@ -1,9 +1,14 @@
 //! The learning rate over time.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 use crate::OptimizerConfig;
 
 /// What the learning rate does after the warm-up.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Schedule {
     /// It stays.
     Constant,
@@ -52,6 +57,21 @@ impl Schedule {
             Schedule::Cosine { .. } => half_cosine(progress(decay_steps)),
             Schedule::Linear { .. } => 1.0 - progress(decay_steps),
             Schedule::WarmupStableDecay { decay_steps, .. } => half_cosine(progress(decay_steps)),
+        }
+    }
+}
+
+/// `cosine to 0.001`, or `wsd to 0 in 100 steps`.
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Schedule::Constant => f.write_str("constant"),
+            Schedule::Cosine { min_learning_rate } => write!(f, "cosine to {min_learning_rate}"),
+            Schedule::Linear { min_learning_rate } => write!(f, "linear to {min_learning_rate}"),
+            Schedule::WarmupStableDecay {
+                min_learning_rate,
+                decay_steps,
+            } => write!(f, "wsd to {min_learning_rate} in {decay_steps} steps"),
         }
     }
 }

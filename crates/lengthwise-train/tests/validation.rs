@@ -8,10 +8,13 @@ use std::sync::Arc;
 use common::llama::Llama;
 use common::{batch, masked, on_ranks, plan, tiny_model};
 use lengthwise_comm::{Communicator, ReduceOp};
-use lengthwise_core::{Activations, Bytes, Cluster, Device, Seconds, Speed, StrategyKind, Tokens};
+use lengthwise_core::{
+    Activations, Bytes, Cluster, Device, Seconds, Speed, Strategy, StrategyKind, Tokens,
+};
 use lengthwise_cost::{CoreSharing, FittedCosts, FittedModel, KindCosts, StepModel};
 use lengthwise_data::{TokenBatch, TokenSequence};
 use lengthwise_plan::PlannerKind;
+use lengthwise_train::checkpoint::Persistence;
 use lengthwise_train::{
     Executor, NoDecay, OptimizerConfig, Schedule, StepRecord, TrainError, TrainObserver,
     TrainOptions, TrainSummary, Validation, WeightType, memory, train,
@@ -46,7 +49,8 @@ fn options(num_ranks: u32, validation: Option<Validation>) -> TrainOptions {
         activations: Activations::Recompute,
         degrees: None,
         plan_ahead: 2,
-        checkpoint: None,
+        export: None,
+        persistence: Persistence::default(),
         weights: WeightType::F32,
         traced_steps: [].into(),
         longest_wait: std::time::Duration::from_secs(60),
@@ -63,7 +67,8 @@ fn costs(model: &lengthwise_train::ModelConfig, num_ranks: u32) -> StepModel {
         linear_s_per_token: 1e-5,
         memory_bytes_per_token: degrees
             .map(|degree| {
-                let bytes = memory::bytes_per_token(model, degree, Activations::Recompute);
+                let strategy = Strategy::ulysses(degree, Activations::Recompute);
+                let bytes = memory::bytes_per_token(model, strategy);
                 (degree, bytes)
             })
             .collect(),
@@ -175,7 +180,7 @@ fn the_last_loss_of_held_out_batches_is_that_of_the_written_model() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model");
     let options = TrainOptions {
-        checkpoint: Some(path.clone()),
+        export: Some(path.clone()),
         ..options(2, Some(held_out(100)))
     };
     let (_, records) = run(&options, PlannerKind::Adaptive);

@@ -29,7 +29,7 @@ pub use error::CheckpointError;
 pub use newest::{latest, steps_in};
 pub use open::Checkpoint;
 pub use options::{Persistence, SaveNotes, SaveOptions, StopRequest};
-pub use record::{CheckpointFile, ClusterRecord, CostsRecord, SavedOptimizer, TrainerRecord};
+pub use record::{CheckpointFile, ClusterRecord, CostsRecord, TrainerRecord};
 pub use saver::SavedCheckpoint;
 pub(crate) use saver::{SaveMoment, Saver};
 

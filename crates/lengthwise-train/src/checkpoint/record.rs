@@ -43,7 +43,7 @@ pub struct TrainerRecord {
     /// Ranks of the run.
     pub num_ranks: usize,
     /// The optimiser of the last step.
-    pub optimizer: SavedOptimizer,
+    pub optimizer: OptimizerConfig,
     /// What steps cost; `None` where costs were of a form that is not kept.
     pub costs: Option<CostsRecord>,
     /// The settings, in TOML.
@@ -64,36 +64,6 @@ pub struct CheckpointFile {
     pub num_bytes: u64,
     /// Of all of it.
     pub crc32: u32,
-}
-
-/// The optimiser's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "they are those of OptimizerConfig")]
-pub struct SavedOptimizer {
-    pub learning_rate: f64,
-    pub min_learning_rate: f64,
-    pub warmup_steps: u64,
-    pub beta1: f64,
-    pub beta2: f64,
-    pub epsilon: f64,
-    pub weight_decay: f64,
-    pub clip_norm: Option<f64>,
-}
-
-impl From<&OptimizerConfig> for SavedOptimizer {
-    fn from(config: &OptimizerConfig) -> Self {
-        SavedOptimizer {
-            learning_rate: config.learning_rate,
-            min_learning_rate: config.min_learning_rate,
-            warmup_steps: config.warmup_steps,
-            beta1: config.beta1,
-            beta2: config.beta2,
-            epsilon: config.epsilon,
-            weight_decay: config.weight_decay,
-            clip_norm: config.clip_norm,
-        }
-    }
 }
 
 /// The costs that plans are drawn up with, and how far measured steps have refined them.
@@ -279,6 +249,7 @@ impl TrainerRecord {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::{NoDecay, Schedule};
 
     pub(crate) fn record() -> TrainerRecord {
         TrainerRecord {
@@ -303,14 +274,17 @@ pub(crate) mod tests {
             },
             seed: 0,
             num_ranks: 2,
-            optimizer: SavedOptimizer {
+            optimizer: OptimizerConfig {
                 learning_rate: 1e-3,
-                min_learning_rate: 1e-4,
                 warmup_steps: 2,
+                schedule: Schedule::Cosine {
+                    min_learning_rate: 1e-4,
+                },
                 beta1: 0.9,
                 beta2: 0.95,
                 epsilon: 1e-8,
                 weight_decay: 0.1,
+                no_decay: NoDecay::USUAL,
                 clip_norm: None,
             },
             costs: None,

@@ -203,7 +203,7 @@ impl<'a> Saver<'a> {
             data: notes.data.clone(),
             seed: self.options.seed,
             num_ranks,
-            optimizer: (&self.options.optimizer).into(),
+            optimizer: self.options.optimizer.clone(),
             costs: moment.costs.clone(),
             settings: notes.settings.clone(),
             save_s: start.elapsed().as_secs_f64(),

@@ -33,14 +33,18 @@ impl<C: Communicator> Executor<C> {
         batch: &TokenBatch,
     ) -> Result<f64, TrainError> {
         let mut run = match micro_batch.group_of(self.world.rank()) {
-            Some((group, group_rank)) => Some(GroupRun::new(
-                &self.config,
-                self.spec(),
-                self.world.group(&group.ranks)?,
-                &self.timeline,
-                RankWork::new(&self.config, group, group_rank, batch),
-                Purpose::Evaluate,
-            )),
+            Some((group, group_rank)) => {
+                let (at_place, ring) = self.neighbours(group, group_rank)?;
+                Some(GroupRun::new(
+                    &self.config,
+                    self.spec(),
+                    at_place,
+                    ring,
+                    &self.timeline,
+                    RankWork::new(&self.config, group, group_rank, batch),
+                    Purpose::Evaluate,
+                ))
+            }
             None => None,
         };
         let mut gathers = Gathers::start(&self.world, stages, &self.parameters)?;

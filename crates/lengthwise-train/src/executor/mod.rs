@@ -11,7 +11,7 @@ mod work;
 use std::ops::Range;
 
 use lengthwise_comm::{Communicator, Pending, ReduceOp};
-use lengthwise_core::{Activity, GroupLoad, MicroBatch, Plan, Rank, Tokens};
+use lengthwise_core::{Activity, Group, GroupLoad, MicroBatch, Plan, Rank, Tokens};
 use lengthwise_outputs::{NewDirectory, Saved};
 use lengthwise_tensor::{AdamW, Backend};
 
@@ -326,6 +326,13 @@ impl<C: Communicator> Executor<C> {
         self.timeline.enter(Activity::Overhead, Some(index), load);
     }
 
+    /// The ranks that this one exchanges tokens for heads with, and those of its ring.
+    fn neighbours(&self, group: &Group, group_rank: Rank) -> Result<(C, Option<C>), TrainError> {
+        let (at_place, ring) = neighbours(group, group_rank);
+        let ring = ring.map(|ring| self.world.group(&ring)).transpose()?;
+        Ok((self.world.group(&at_place)?, ring))
+    }
+
     fn micro_batch(
         &mut self,
         micro_batch: &MicroBatch,
@@ -339,12 +346,11 @@ impl<C: Communicator> Executor<C> {
         let mut run = match micro_batch.group_of(rank) {
             Some((group, group_rank)) => {
                 let work = RankWork::new(&self.config, group, group_rank, batch);
-                let (at_place, ring) = neighbours(group, group_rank);
-                let ring = ring.map(|ring| self.world.group(&ring)).transpose()?;
+                let (at_place, ring) = self.neighbours(group, group_rank)?;
                 Some(GroupRun::new(
                     &self.config,
                     &spec,
-                    self.world.group(&at_place)?,
+                    at_place,
                     ring,
                     &self.timeline,
                     work,

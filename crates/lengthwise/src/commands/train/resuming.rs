@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lengthwise_core::Seconds;
 use lengthwise_data::{Batches, DataError};
 use lengthwise_train::checkpoint::{
-    Checkpoint, CheckpointError, Persistence, SaveNotes, SaveOptions, SavedOptimizer, StopRequest,
-    latest,
+    Checkpoint, CheckpointError, Persistence, SaveNotes, SaveOptions, StopRequest, latest,
 };
 
 use super::TrainArgs;
@@ -71,7 +70,7 @@ fn refused(setting: &Setting<Option<std::path::PathBuf>>, error: &CheckpointErro
 fn changes(settings: &TrainSettings, checkpoint: &Checkpoint) -> Vec<String> {
     let (record, options) = (checkpoint.record(), &settings.options);
     let before = &record.optimizer;
-    let now = SavedOptimizer::from(&options.optimizer);
+    let now = &options.optimizer;
     let norm = |norm: Option<f64>| norm.map_or("none".to_owned(), |norm| norm.to_string());
     let figures = [
         (
@@ -90,9 +89,14 @@ fn changes(settings: &TrainSettings, checkpoint: &Checkpoint) -> Vec<String> {
             now.learning_rate.to_string(),
         ),
         (
-            "train.min_learning_rate",
-            before.min_learning_rate.to_string(),
-            now.min_learning_rate.to_string(),
+            "train.schedule",
+            before.schedule.to_string(),
+            now.schedule.to_string(),
+        ),
+        (
+            "train.no_decay",
+            before.no_decay.to_string(),
+            now.no_decay.to_string(),
         ),
         (
             "train.warmup_steps",
