@@ -413,7 +413,7 @@ mod tests {
         }
         let _ = writer.finish(&config(), 512, None).unwrap();
         let index = fs::read(directory.path().join("model.safetensors.index.json")).unwrap();
-        let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+        let index: Value = serde_json::from_slice(&index).unwrap();
         for (number, unit) in spec.units.iter().enumerate() {
             for parameter in &unit.parameters {
                 let file = index["weight_map"][&parameter.name].as_str().unwrap();

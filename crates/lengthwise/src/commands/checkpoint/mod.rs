@@ -3,7 +3,7 @@
 mod export;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use lengthwise_outputs::Outputs;
@@ -46,7 +46,7 @@ pub fn run(args: CheckpointArgs, output: &mut Output<'_>) -> Result<(), Failure>
     }
 }
 
-fn show(directory: &PathBuf, as_json: bool, output: &mut Output<'_>) -> Result<(), Failure> {
+fn show(directory: &Path, as_json: bool, output: &mut Output<'_>) -> Result<(), Failure> {
     let mut outputs = Outputs::new();
     let is_one = directory.join(RECORD_FILE).exists();
     let steps = match is_one {
@@ -54,7 +54,7 @@ fn show(directory: &PathBuf, as_json: bool, output: &mut Output<'_>) -> Result<(
         false => steps_in(directory).map_err(|error| refused(&error))?,
     };
     let directories: Vec<PathBuf> = match steps.is_empty() {
-        true => vec![directory.clone()],
+        true => vec![directory.to_owned()],
         false => steps
             .iter()
             .map(|&step| directory.join(name_of(step)))
@@ -102,7 +102,7 @@ fn show(directory: &PathBuf, as_json: bool, output: &mut Output<'_>) -> Result<(
 }
 
 /// A checkpoint, all of whose files are as they were written.
-fn whole(directory: &std::path::Path) -> Result<Checkpoint, CheckpointError> {
+fn whole(directory: &Path) -> Result<Checkpoint, CheckpointError> {
     let checkpoint = Checkpoint::open(directory)?;
     checkpoint.verify()?;
     Ok(checkpoint)
