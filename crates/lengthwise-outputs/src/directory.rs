@@ -11,6 +11,15 @@ use crate::identity::directory_of;
 use crate::part::{Part, add_unfinished, forget_unfinished};
 use crate::target::Target;
 
+/// Makes a directory that is kept, with those above it, unless it is there.
+///
+/// # Errors
+///
+/// It can't be made.
+pub fn make_directory(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
 /// Files that are to appear in a directory together: under the names of unfinished files until all are written.
 #[derive(Debug)]
 pub struct NewDirectory {

@@ -175,6 +175,19 @@ enum Open {
 }
 
 impl OpenFile {
+    /// Begins a file that no command has declared.
+    ///
+    /// # Errors
+    ///
+    /// It can't be written.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let opened = FileOutput::at(path)?.open();
+        opened.map_err(|error| match error.rule {
+            OutputRule::Unwritable { error } => error,
+            other => io::Error::other(other.to_string()),
+        })
+    }
+
     /// As it was named.
     pub fn path(&self) -> &Path {
         &self.path
@@ -198,6 +211,22 @@ impl OpenFile {
                 sink.seek(SeekFrom::Start(len)).map(|_| ())
             }
             Open::Device(_) => Err(io::ErrorKind::NotSeekable.into()),
+        }
+    }
+
+    /// Gives it its place, on the disk.
+    ///
+    /// # Errors
+    ///
+    /// Its place does not take it.
+    pub fn finish_there(self) -> io::Result<()> {
+        match self.open {
+            Open::Part {
+                part,
+                place,
+                permissions,
+            } => finish(part, &place, permissions.as_ref()).map_err(|(_, error)| error),
+            Open::Device(mut sink) => sink.flush(),
         }
     }
 

@@ -54,7 +54,7 @@ pub mod standard;
 mod target;
 
 pub use declared::Outputs;
-pub use directory::NewDirectory;
+pub use directory::{NewDirectory, make_directory};
 pub use error::{NotSaved, OutputError, OutputRule, Saved};
 pub use file::{FileOutput, OpenFile};
 pub use line_stream::{LineStream, StreamOutput};
