@@ -6,8 +6,8 @@ use lengthwise_core::Tokens;
 
 use crate::schedule::{BatchSchedule, Order};
 use crate::{
-    BatchSize, ByteTokenizer, Census, Corpus, CutRule, DataError, DataFingerprint, Excerpt,
-    Position, ScheduledBatch, TokenBatch,
+    BatchSize, Census, CutRule, DataError, DataFingerprint, Documents, Excerpt, Position,
+    ScheduledBatch, TokenBatch,
 };
 
 /// The batches of a [`BatchSchedule`], read: without end, in a new order every epoch.
@@ -16,7 +16,7 @@ use crate::{
 /// more batches.
 #[derive(Debug)]
 pub struct Batches {
-    corpus: Corpus,
+    documents: Documents,
     schedule: BatchSchedule,
     /// How far batches have been drawn and read.
     position: Position,
@@ -24,27 +24,25 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// The batches of `corpus` under these rules.
+    /// The batches of some documents under these rules.
     ///
     /// # Errors
     ///
     /// No document gives a sequence, or there are too many to number.
     pub fn new(
-        corpus: Corpus,
+        documents: impl Into<Documents>,
         rule: CutRule,
         size: BatchSize,
         seed: u64,
     ) -> Result<Self, DataError> {
-        let documents = corpus.document_bytes().map(|num_bytes| match num_bytes {
-            0 => Tokens(0),
-            num_bytes => Tokens(ByteTokenizer::num_tokens(num_bytes)),
-        });
+        let documents = documents.into();
+        let lens = documents.num_targets().map(Tokens).collect();
         let order = Order::Shuffled { seed };
         Ok(Batches {
-            schedule: BatchSchedule::new(documents.collect(), rule, size, order)?,
+            schedule: BatchSchedule::new(lens, rule, size, order)?,
             position: Position::START,
             failed: false,
-            corpus,
+            documents,
         })
     }
 
@@ -59,7 +57,7 @@ impl Batches {
             schedule: self.schedule.starting_at(position)?,
             position,
             failed: false,
-            corpus: self.corpus,
+            documents: self.documents,
         })
     }
 
@@ -93,20 +91,15 @@ impl Batches {
     }
 
     /// The documents.
-    pub fn corpus(&self) -> &Corpus {
-        &self.corpus
+    pub fn documents(&self) -> &Documents {
+        &self.documents
     }
 
     fn read(&self, batch: ScheduledBatch) -> Result<TokenBatch, DataError> {
         let mut sequences = Vec::with_capacity(batch.excerpts.len());
         for excerpt in batch.excerpts {
             let document = excerpt.document as usize;
-            let num_bytes = self.corpus.num_bytes(document);
-            let bytes = self.corpus.read(
-                document,
-                ByteTokenizer::bytes_of(&excerpt.tokens, num_bytes),
-            )?;
-            sequences.push(ByteTokenizer::sequence(&excerpt.tokens, num_bytes, &bytes));
+            sequences.push(self.documents.read(document, excerpt.tokens)?);
         }
         Ok(TokenBatch::with_origin(sequences, batch.origin))
     }
@@ -141,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{BatchOrigin, Overlong};
+    use crate::{BatchOrigin, ByteTokenizer, Corpus, Overlong};
 
     fn write(directory: &Path, documents: &[Vec<u8>]) {
         for (index, document) in documents.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! From text to ids, whatever tokenizer there is.
 
 use std::ops::Range;
+use std::str;
 
 use crate::{ByteTokenizer, DataError};
 
@@ -67,6 +68,13 @@ impl TextEncoder for ByteTokenizer {
     fn fingerprint(&self) -> String {
         "bytes".to_owned()
     }
+}
+
+/// Bytes as the text that a tokenizer needs.
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, DataError> {
+    str::from_utf8(bytes).map_err(|error| DataError::NotUtf8 {
+        offset: error.valid_up_to() as u64,
+    })
 }
 
 #[cfg(test)]

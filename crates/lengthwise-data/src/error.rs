@@ -237,6 +237,97 @@ pub enum DataError {
         /// The sequences of an epoch.
         num_sequences: u64,
     },
+    /// A text that no tokenizer could hold in memory, and that can't be cut into parts that have the same ids.
+    #[error(
+        "it has {num_bytes} bytes that can't be cut; a tokenizer takes up to {most_bytes} at once"
+    )]
+    TextTooLong {
+        /// Its bytes.
+        num_bytes: u64,
+        /// How many there may be.
+        most_bytes: u64,
+    },
+    /// A tokenizer, or what stands beside it, that can't be used.
+    #[error("{}: {reason}", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A tokenizer of which no file says which token ends a text.
+    #[error(
+        "no file beside {} says which token ends a text, neither eos_token of tokenizer_config.json or \
+         special_tokens_map.json nor eos_token_id of generation_config.json or config.json",
+        path.display()
+    )]
+    NoEndOfText {
+        /// The tokenizer.
+        path: PathBuf,
+    },
+    /// A token that a tokenizer does not have.
+    #[error("{} has no token {token:?}, and no {vocab_size} tokens or more", path.display())]
+    NoSuchToken {
+        /// The tokenizer.
+        path: PathBuf,
+        /// What was named.
+        token: String,
+        /// How many tokens it has.
+        vocab_size: usize,
+    },
+    /// A file of ids, or one that goes with it, that contradicts itself or another.
+    #[error("{}: {reason}", path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// What it says, and what must be.
+        reason: String,
+    },
+    /// An id in a file that the model does not know.
+    #[error("{place}: it has the id {id}; the model knows ids from 0 to {}", vocab_size.saturating_sub(1))]
+    NoSuchId {
+        /// The document.
+        place: String,
+        /// The id.
+        id: i64,
+        /// How many ids the model knows.
+        vocab_size: usize,
+    },
+    /// A document of more ids than a file of ids can count.
+    #[error("a document has {num_ids} ids; a file of ids takes up to {most_ids} a document")]
+    DocumentTooLong {
+        /// Its ids.
+        num_ids: u64,
+        /// How many there may be.
+        most_ids: u64,
+    },
+    /// A file that can't be written.
+    #[error("can't write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file that was changed while its documents were encoded.
+    #[error("{} changed while it was read", path.display())]
+    ChangedWhileRead {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Kept ids that are no longer what was written.
+    #[error(
+        "{} is not what was written: its XXH3 is {found} and was {expected}",
+        path.display()
+    )]
+    TokensChanged {
+        /// The file.
+        path: PathBuf,
+        /// The hash of what was written.
+        expected: String,
+        /// The hash of what is there.
+        found: String,
+    },
     /// The source of batches ended before the last step.
     #[error("the batches ended before the last step")]
     Exhausted,
@@ -300,6 +391,17 @@ impl DataError {
             DataError::EmptySource { .. } | DataError::NoSequences { .. } => {
                 "raise the context, choose split or truncate for overlong documents, or lower min_tokens"
             }
+            DataError::TokenFile { .. } | DataError::NoSuchId { .. } => {
+                "token files must be as they were written, with the tokenizer of this model"
+            }
+            DataError::NoEndOfText { .. } | DataError::NoSuchToken { .. } => {
+                "name the token that stands between documents with data.end_of_text, for example \"<|endoftext|>\""
+            }
+            DataError::TokensChanged { .. } => {
+                "remove the file: what is missing is encoded again; if that happens often, check the disk"
+            }
+            DataError::Write { .. } => "name another place for the token cache with --cache",
+            DataError::ChangedWhileRead { .. } => "train on a copy that nothing writes to",
             DataError::NoSuchPosition { .. } => {
                 "resume with the corpus, the context and the rules that the run began with"
             }

@@ -6,8 +6,11 @@
 //! landmarks   where the parts of a long document are in its line
 //! records     files of any form -> texts, prompts with completions, or conversations
 //! chat        conversations -> text, by a model's template
-//! encoder     text -> ids; record_encoder: records -> ids, and which of them are trained on
-//! tokenizer   bytes -> ids
+//! encoder     text -> ids: bytes as they are, or what a tokenizer.json makes of them; record_encoder: records -> ids, and
+//!             which of them are trained on
+//! token files ids in files, in the form of Megatron-LM's
+//! token cache files -> token files, once for all runs
+//! documents   what batches are read from: bytes or token files
 //! cut         a document -> the sequences that fit the context, and what is lost
 //! schedule    sequences, in a new order every epoch -> which make which global batch
 //! blend       of several sources with weights, which is next
@@ -48,6 +51,7 @@ mod blend;
 pub mod chat;
 mod corpus;
 mod cut;
+mod documents;
 mod encoded_document;
 mod encoder;
 mod error;
@@ -57,18 +61,25 @@ mod fingerprint;
 mod jsonl;
 mod landmarks;
 mod pattern;
+mod pieces;
 mod position;
 mod record_encoder;
 pub mod records;
 mod schedule;
+mod special_tokens;
 mod stream;
+pub mod token_cache;
+mod token_documents;
+pub mod token_files;
 mod token_sequence;
 mod tokenizer;
+mod tokenizer_file;
 
 pub use batch_size::BatchSize;
 pub use batches::Batches;
 pub use corpus::Corpus;
 pub use cut::{Census, CutRule, Overlong};
+pub use documents::Documents;
 pub use encoded_document::EncodedDocument;
 pub use encoder::TextEncoder;
 pub use error::DataError;
@@ -78,5 +89,7 @@ pub use position::Position;
 pub use record_encoder::RecordEncoder;
 pub use schedule::{BatchSchedule, Order, WeightedDocuments};
 pub use stream::{BatchStream, StreamPosition};
+pub use token_documents::{OpenedTokens, TokenDocuments};
 pub use token_sequence::{BatchOrigin, TokenBatch, TokenSequence};
 pub use tokenizer::ByteTokenizer;
+pub use tokenizer_file::{SpecialTokens, TokenizerFile, TokenizerOptions};

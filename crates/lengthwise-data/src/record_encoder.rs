@@ -119,6 +119,11 @@ impl RecordEncoder {
         format!("records 1: {:?}", (&self.fields, self.corrupt, templates))
     }
 
+    /// What makes ids of texts.
+    pub fn encoder(&self) -> &dyn TextEncoder {
+        self.encoder.as_ref()
+    }
+
     fn document(&self, record: &Record) -> Result<EncodedDocument, DataError> {
         match &record.content {
             Content::Text(text) => {

@@ -23,7 +23,7 @@ pub fn check(
             source,
         }) => {
             let document = usize::try_from(excerpt.document).unwrap_or(usize::MAX);
-            let place = batches.corpus().place(document).unwrap_or_default();
+            let place = batches.documents().place(document).unwrap_or_default();
             let message = format!(
                 "{place}: a sequence of {} can't be planned: {source}",
                 counted(seq_len.0, "token")

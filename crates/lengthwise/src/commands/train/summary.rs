@@ -50,8 +50,8 @@ impl RunReport {
         let devices = settings.options.cluster.devices().iter();
         RunReport {
             census: *batches.census(),
-            num_files: batches.corpus().num_files(),
-            num_repeated_files: batches.corpus().num_repeated_files(),
+            num_files: batches.documents().num_files(),
+            num_repeated_files: batches.documents().num_repeated_files(),
             context: settings.cut.context.0,
             profile: (settings.profile.as_ref()).map(|profile| profile.value.display().to_string()),
             device_memory: devices
