@@ -15,7 +15,7 @@ use lengthwise_data::records::{CorruptRows, Fields, Record};
 use lengthwise_data::token_cache::{DocumentSource, Records, TokenCache};
 use lengthwise_data::{
     BatchSize, Batches, CutRule, DataError, EncodedDocument, OpenedTokens, Overlong, Record,
-    TextSource, TokenDocuments, TokenizerFile, TokenizerOptions,
+    RecordEncoder, TokenDocuments, TokenizerFile, TokenizerOptions,
 };
 use tokenizer::{END_OF_TEXT, VOCAB, write_tokenizer};
 
@@ -254,14 +254,17 @@ fn the_first_broken_row_is_the_error_and_nothing_is_kept() {
     scene.write("a.jsonl", lines.join("\n"));
     for num_workers in [1, 3] {
         let message = scene.open_with(num_workers).unwrap_err().to_string();
-        assert!(message.contains("a.jsonl:1701: invalid type"), "{message}");
+        assert!(
+            message.contains("a.jsonl:1701: `text` is a number"),
+            "{message}"
+        );
     }
     assert_eq!(fs::read_dir(scene.path("cache/deep")).unwrap().count(), 0);
     scene.write("a.jsonl", "");
     scene.write("b.txt", b"ab\xff");
     let message = scene.open().unwrap_err().to_string();
     assert!(
-        message.ends_with("b.txt: its bytes are no UTF-8 text from byte 2 on"),
+        message.contains("b.txt: byte 3 of it is not UTF-8"),
         "{message}"
     );
 }

@@ -12,6 +12,7 @@
 //! cli         what can be typed
 //! commands    one module for each subcommand; none uses another
 //! arguments, settings, metrics, trace_file, saved, quantity, output, failure   what several commands need
+//! encoding_bar   what is shown while text becomes ids
 //! interruption   what is said and saved when a signal ends the process
 //! ```
 //!
@@ -35,6 +36,7 @@
 mod arguments;
 mod cli;
 mod commands;
+mod encoding_bar;
 mod exit;
 mod failure;
 mod interruption;

@@ -46,6 +46,9 @@ pub struct TrainArgs {
     /// Shows every setting, and where it comes from, instead of training.
     #[arg(long)]
     pub show_settings: bool,
+    /// Reads all kept tokens before training, and compares them with what was written; else that is done meanwhile.
+    #[arg(long)]
+    pub verify_cache: bool,
     /// Makes a rank fail before a step, to rehearse how a job ends when one does.
     #[arg(long, hide = true, value_name = "RANK:STEP", value_parser = parse_injected_failure)]
     pub inject_failure: Option<InjectedFailure>,
@@ -73,6 +76,7 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let file = SettingsFile::read(&args.config)?;
     let mut settings = TrainSettings::read(&file, &args.overrides)?;
     settings.options.injected_failure = args.inject_failure;
+    settings.verifies_cache = args.verify_cache;
     let mut outputs = Outputs::new();
     settings.declare(&args.config, &mut outputs);
     if let Some(profile) = &settings.profile {
@@ -85,11 +89,14 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     }
     settings.open_model()?;
     settings.options.costs = costs::profiled(&settings)?;
-    let batches = settings.open_batches()?;
+    let batches = settings.open_batches(output)?;
+    settings.tokenizer.release();
     let planner: Arc<dyn Planner> =
         Arc::from(settings.planner.planner_with(settings.planner_options));
     longest::check(&settings, &batches, planner.as_ref())?;
-    if let (Some(held_out), Some(validation)) = (settings.open_held_out()?, &settings.validation) {
+    if let (Some(held_out), Some(validation)) =
+        (settings.open_held_out(output)?, &settings.validation)
+    {
         longest::check(&settings, &held_out, planner.as_ref())?;
         settings.options.validation = Some(held_out::read(validation, held_out)?);
     }

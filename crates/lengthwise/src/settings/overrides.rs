@@ -113,6 +113,20 @@ const FLAGS: &[Flag] = &[
         "Go on from the model there: config.json and weights in safetensors",
     ),
     flag(
+        "tokenizer",
+        "LENGTHWISE_TOKENIZER",
+        "data.tokenizer",
+        "PATH",
+        "The tokenizer.json, or its directory, that text is encoded with; bytes for none",
+    ),
+    flag(
+        "cache",
+        "LENGTHWISE_CACHE",
+        "data.cache",
+        "DIRECTORY",
+        "Keep the tokens of text there for later runs; ~/.cache/lengthwise if not given",
+    ),
+    flag(
         "context",
         "LENGTHWISE_CONTEXT",
         "model.context",

@@ -241,16 +241,17 @@ impl<'a> Reader<'a> {
 
     /// All settings that were read, in TOML, with the place each comes from.
     pub fn show(&self) -> String {
-        let mut lines = Vec::new();
-        let mut last_section = "";
+        // In the order in which sections were begun, whatever was read in between.
+        let mut sections: Vec<(&str, Vec<String>)> = Vec::new();
         for (key, value, place) in &self.shown {
             let (section, name) = key.split_once('.').unwrap_or_default();
-            if section != last_section {
-                lines.push(format!("[{section}]"));
-                last_section = section;
+            let line = format!("{:40} # {place}", format!("{name} = {value}"));
+            match sections.iter_mut().find(|(begun, _)| *begun == section) {
+                Some((_, lines)) => lines.push(line),
+                None => sections.push((section, vec![format!("[{section}]"), line])),
             }
-            lines.push(format!("{:40} # {place}", format!("{name} = {value}")));
         }
+        let lines: Vec<String> = sections.into_iter().flat_map(|(_, lines)| lines).collect();
         lines.join("\n")
     }
 

@@ -6,6 +6,7 @@ mod corpus;
 mod model;
 mod optimizer;
 mod schedule;
+mod tokenizer;
 mod trace;
 mod validation;
 
@@ -16,7 +17,11 @@ use std::sync::Arc;
 
 use lengthwise_core::Activations;
 use lengthwise_cost::RefinementRule;
-use lengthwise_data::{BatchSize, Batches, Corpus, CutRule, DataError};
+use lengthwise_data::records::{CorruptRows, Fields};
+use lengthwise_data::token_cache::TokenCache;
+use lengthwise_data::{
+    BatchSize, Batches, Corpus, CutRule, DataError, Documents, RecordEncoder, TokenDocuments,
+};
 use lengthwise_outputs::Outputs;
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 use lengthwise_train::checkpoint::Persistence;
@@ -24,20 +29,23 @@ use lengthwise_train::{PretrainedModel, TrainOptions, WeightType};
 
 use self::checkpoint::{CheckpointSettings, checkpoint};
 use self::cluster::{Devices, cluster, costs, plan};
-use self::corpus::{batch, data};
+use self::corpus::{batch, cache, data};
 use self::model::{Model, model, of_pretrained};
 use self::optimizer::{longest_wait, optimizer};
 pub use self::schedule::ScheduleName;
+use self::tokenizer::ChosenTokenizer;
 use self::trace::trace;
 pub use self::validation::ValidationSettings;
 use self::validation::validation;
 use super::overrides::Overrides;
 use super::place::Setting;
 use super::reader::{Reader, SettingsFile};
+use crate::encoding_bar::EncodingBar;
 use crate::failure::Failure;
+use crate::output::Output;
 
 /// Every setting, as `section.key`.
-pub const KEYS: [&str; 56] = [
+pub const KEYS: [&str; 61] = [
     "model.from",
     "model.hidden",
     "model.layers",
@@ -48,6 +56,11 @@ pub const KEYS: [&str; 56] = [
     "model.rope_theta",
     "model.norm_epsilon",
     "model.tied_output",
+    "model.vocab",
+    "data.tokenizer",
+    "data.end_of_text",
+    "data.special_tokens",
+    "data.cache",
     "data.paths",
     "data.extensions",
     "data.overlong",
@@ -125,6 +138,12 @@ pub struct TrainSettings {
     pub planner: PlannerKind,
     /// How it plans.
     pub planner_options: PlannerOptions,
+    /// How text becomes ids.
+    pub tokenizer: ChosenTokenizer,
+    /// Where ids are kept, if there is a place for them.
+    pub cache: Option<PathBuf>,
+    /// Whether ids that are kept are checked before they are trained on.
+    pub verifies_cache: bool,
     /// The corpus.
     pub paths: Setting<Vec<PathBuf>>,
     /// Which files below a directory belong to it.
@@ -149,6 +168,19 @@ pub struct TrainSettings {
     pub shown: String,
 }
 
+/// The error that documents can't be opened, read or drawn from.
+fn of_documents(paths: &Setting<Vec<PathBuf>>, error: &DataError) -> Failure {
+    let failure = match error {
+        // What no path says.
+        DataError::Write { .. } => Failure::input(error.to_string()),
+        _ => paths.breaks(error),
+    };
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
 impl TrainSettings {
     /// Declares the files that a run with these settings reads, but for its profile: not all that train go by one.
     pub fn declare(&self, config: &Path, outputs: &mut Outputs) {
@@ -157,15 +189,18 @@ impl TrainSettings {
             outputs.reads("the emulated cluster", cluster);
         }
         // What can't be found has an error of its own where it is needed.
-        let corpus = Corpus::find_files(&self.paths.value, &self.extensions);
+        let corpus = TokenDocuments::find_files(&self.paths.value, &self.extensions);
         for file in corpus.unwrap_or_default() {
             outputs.reads("a file of the corpus", &file);
         }
         if let Some(validation) = &self.validation {
-            let held_out = Corpus::find_files(&validation.paths.value, &self.extensions);
+            let held_out = TokenDocuments::find_files(&validation.paths.value, &self.extensions);
             for file in held_out.unwrap_or_default() {
                 outputs.reads("a file that is held out", &file);
             }
+        }
+        if let Some(tokenizer) = &self.tokenizer.path {
+            outputs.reads("the tokenizer", tokenizer);
         }
         let directory = self.from.as_ref().map(|from| from.value.read_dir());
         for file in directory.into_iter().flatten().flatten().flatten() {
@@ -184,33 +219,70 @@ impl TrainSettings {
         Ok(())
     }
 
-    /// The batches that are asked for.
-    pub fn open_batches(&self) -> Result<Batches, Failure> {
-        let batches = Corpus::open(&self.paths.value, &self.extensions)
-            .and_then(|corpus| Batches::new(corpus, self.cut, self.batch_size, self.data_seed));
-        batches.map_err(|error| {
-            let failure = self.paths.breaks(&error);
-            match error.hint() {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            }
-        })
+    /// The batches that are asked for. What is no text of bytes is encoded first, unless it is kept from an earlier run.
+    pub fn open_batches(&self, output: &mut Output<'_>) -> Result<Batches, Failure> {
+        let documents = self.open_documents(&self.paths, output)?;
+        self.batches(&self.paths, documents)
+    }
+
+    fn batches(
+        &self,
+        paths: &Setting<Vec<PathBuf>>,
+        documents: Documents,
+    ) -> Result<Batches, Failure> {
+        Batches::new(documents, self.cut, self.batch_size, self.data_seed)
+            .map_err(|error| of_documents(paths, &error))
+    }
+
+    fn open_documents(
+        &self,
+        paths: &Setting<Vec<PathBuf>>,
+        output: &mut Output<'_>,
+    ) -> Result<Documents, Failure> {
+        let failed = |error| of_documents(paths, &error);
+        let paths = &paths.value;
+        if self.tokenizer.is_bytes() && !TokenDocuments::are_named_in(paths) {
+            let corpus = Corpus::open(paths, &self.extensions);
+            return corpus.map(Documents::from).map_err(failed);
+        }
+        let cache = self.cache.as_deref().ok_or_else(|| {
+            Failure::input("there is no home directory to keep tokens in")
+                .hint("name a directory for them with --cache")
+        })?;
+        let encoder = Arc::clone(&self.tokenizer.encoder);
+        let source = RecordEncoder::new(encoder, Fields::default(), None, CorruptRows::default());
+        let mut bar = EncodingBar::new(output);
+        let opened = TokenDocuments::open(
+            paths,
+            &self.extensions,
+            &source,
+            &TokenCache::new(cache),
+            self.options.model.vocab,
+            &mut |so_far| bar.show(so_far),
+        );
+        let encoded = bar.end();
+        let opened = opened.map_err(failed)?;
+        for warning in &opened.warnings {
+            output.warning(warning);
+        }
+        if let Some(encoded) = encoded {
+            output.note(&encoded);
+        }
+        if self.verifies_cache {
+            opened.documents.check().map_err(failed)?;
+            return Ok(opened.documents.into());
+        }
+        Ok(opened.documents.checked_in_background().into())
     }
 
     /// One epoch of the held-out batches, if there are some.
-    pub fn open_held_out(&self) -> Result<Option<Batches>, Failure> {
+    pub fn open_held_out(&self, output: &mut Output<'_>) -> Result<Option<Batches>, Failure> {
         let Some(ValidationSettings { paths, .. }) = &self.validation else {
             return Ok(None);
         };
-        let broken = |error: DataError| {
-            let failure = paths.breaks(&error);
-            match error.hint() {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            }
-        };
-        let found = Corpus::find_files(&paths.value, &self.extensions).map_err(broken)?;
-        let trained_on = Corpus::find_files(&self.paths.value, &self.extensions);
+        let found = TokenDocuments::find_files(&paths.value, &self.extensions);
+        let found = found.map_err(|error| of_documents(paths, &error))?;
+        let trained_on = TokenDocuments::find_files(&self.paths.value, &self.extensions);
         let real = |path: &PathBuf| path.canonicalize().ok();
         let trained_on: HashSet<PathBuf> = (trained_on.unwrap_or_default().iter())
             .filter_map(real)
@@ -221,9 +293,8 @@ impl TrainSettings {
             let hint = "keep what is held out apart from what is trained on";
             return Err(paths.breaks(rule).hint(hint));
         }
-        let batches = Corpus::open(&paths.value, &self.extensions)
-            .and_then(|corpus| Batches::new(corpus, self.cut, self.batch_size, self.data_seed));
-        let batches = batches.map_err(broken)?;
+        let documents = self.open_documents(paths, output)?;
+        let batches = self.batches(paths, documents)?;
         Ok(Some(batches.ending_after(NonZero::<u64>::MIN)))
     }
 
@@ -234,8 +305,10 @@ impl TrainSettings {
             config: model,
             context,
             from,
+            tokenizer,
         } = model(&mut reader)?;
         let (mut paths, extensions, cut, data_seed) = data(&mut reader, &context)?;
+        let cache = cache(&mut reader)?;
         let batch_size = batch(&mut reader)?;
         let Devices {
             cluster,
@@ -305,6 +378,9 @@ impl TrainSettings {
             profile,
             planner,
             planner_options,
+            tokenizer,
+            cache,
+            verifies_cache: false,
             paths,
             extensions,
             cut,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use lengthwise_core::{Activations, Degree, Tokens};
-use lengthwise_data::Overlong;
+use lengthwise_data::{Overlong, SpecialTokens};
 use lengthwise_plan::PlannerKind;
 use lengthwise_train::WeightType;
 use toml::de::DeValue;
@@ -146,6 +146,7 @@ macro_rules! named {
     };
 }
 named!(Overlong, r#""split", "truncate" or "skip""#, r#""split""#);
+named!(SpecialTokens, r#""recognise" or "text""#, r#""recognise""#);
 named!(Activations, r#""keep" or "recompute""#, r#""recompute""#);
 impl Value for WeightType {
     const EXPECTED: &'static str = r#""f32" or "bf16""#;

@@ -69,7 +69,7 @@ pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(
     settings.declare(&args.config, &mut outputs);
     output.declare(&mut outputs)?;
     let steps = usize::try_from(options.steps).unwrap_or(usize::MAX);
-    let batches: Result<Vec<TokenBatch>, _> = settings.open_batches()?.take(steps).collect();
+    let batches: Result<Vec<TokenBatch>, _> = settings.open_batches(output)?.take(steps).collect();
     let batches = batches.map_err(|error| Failure::input(error.to_string()))?;
 
     output.note("measuring what sequences cost on the cluster");

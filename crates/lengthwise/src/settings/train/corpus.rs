@@ -1,6 +1,7 @@
 //! `[data]` and `[batch]`: the corpus, and how much of it makes a step.
 
-use std::path::PathBuf;
+use std::env;
+use std::path::{Path, PathBuf};
 
 use lengthwise_core::Tokens;
 use lengthwise_core::limits::{BATCH_SEQUENCES, BATCH_TOKENS};
@@ -51,6 +52,29 @@ pub fn data(reader: &mut Reader<'_>, context: &Setting<Tokens>) -> Result<Data, 
     };
     let seed = reader.get("data.seed", 0)?.value;
     Ok((paths, extensions.value, rule, seed))
+}
+
+/// Where ids are kept: what is named, or a directory of the user's caches.
+pub fn cache(reader: &mut Reader<'_>) -> Result<Option<PathBuf>, Failure> {
+    if let Some(cache) = reader.optional::<PathBuf>("data.cache")? {
+        let directory = reader.path(&cache, &cache.value)?;
+        let there = directory.ancestors().find(|path| path.exists());
+        cache.must(
+            there.is_none_or(Path::is_dir),
+            format!("{} is no directory", there.unwrap_or(&directory).display()),
+            "name a directory; it is made where there is none",
+        )?;
+        return Ok(Some(directory));
+    }
+    let variable = |name| {
+        env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let caches = variable("XDG_CACHE_HOME")
+        .or_else(|| variable("LOCALAPPDATA").filter(|_| cfg!(windows)))
+        .or_else(|| Some(env::home_dir()?.join(".cache")));
+    Ok(caches.map(|caches| caches.join("lengthwise")))
 }
 
 /// When a batch is full.

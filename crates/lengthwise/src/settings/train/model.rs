@@ -4,9 +4,9 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use lengthwise_core::Tokens;
-use lengthwise_data::ByteTokenizer;
 use lengthwise_train::{Family, ModelConfig, ModelError, PretrainedConfig, PretrainedError, Rope};
 
+use super::tokenizer::{ChosenTokenizer, tokenizer};
 use crate::failure::Failure;
 use crate::settings::place::Setting;
 use crate::settings::reader::Reader;
@@ -23,16 +23,20 @@ pub struct Model {
     pub context: Setting<Tokens>,
     /// The directory of the model to go on from.
     pub from: Option<Setting<PathBuf>>,
+    /// How its text becomes ids.
+    pub tokenizer: ChosenTokenizer,
 }
 
 /// The decoder, of random weights or of a model to go on from, and the longest sequence.
 pub fn model(reader: &mut Reader<'_>) -> Result<Model, Failure> {
     let Some(mut from) = reader.optional::<PathBuf>("model.from")? else {
-        let (config, context) = described(reader)?;
+        let tokenizer = tokenizer(reader, None)?;
+        let (config, context) = described(reader, &tokenizer)?;
         return Ok(Model {
             config,
             context,
             from: None,
+            tokenizer,
         });
     };
     from.value = reader.path(&from, &from.value)?;
@@ -52,14 +56,17 @@ pub fn model(reader: &mut Reader<'_>) -> Result<Model, Failure> {
     same(reader.optional("model.rope_theta")?, model.rope.theta)?;
     same(reader.optional("model.norm_epsilon")?, model.norm_epsilon)?;
     same(reader.optional("model.tied_output")?, model.tied_output)?;
+    same(reader.optional("model.vocab")?, model.vocab)?;
+    let tokenizer = tokenizer(reader, Some(&from))?;
+    let num_ids = tokenizer.encoder.vocab_size();
     from.must(
-        model.vocab >= ByteTokenizer::VOCAB,
+        model.vocab >= num_ids,
         format!(
-            "the model knows {} ids, and text has {} of bytes",
+            "the model knows {} ids, and {} has {num_ids}",
             model.vocab,
-            ByteTokenizer::VOCAB
+            tokenizer.name()
         ),
-        "choose a model with a larger vocabulary",
+        "choose a model with a larger vocabulary, or the tokenizer that it was trained with",
     )?;
     let most = Tokens(max_position_embeddings);
     let context = reader.get("model.context", DEFAULT_CONTEXT.min(most))?;
@@ -73,6 +80,7 @@ pub fn model(reader: &mut Reader<'_>) -> Result<Model, Failure> {
         config: model,
         context,
         from: Some(from),
+        tokenizer,
     })
 }
 
@@ -106,7 +114,11 @@ fn check_context(context: &Setting<Tokens>) -> Result<(), Failure> {
 }
 
 /// The decoder that settings describe, of random weights.
-fn described(reader: &mut Reader<'_>) -> Result<(ModelConfig, Setting<Tokens>), Failure> {
+fn described(
+    reader: &mut Reader<'_>,
+    tokenizer: &ChosenTokenizer,
+) -> Result<(ModelConfig, Setting<Tokens>), Failure> {
+    let vocab = vocab(reader, tokenizer)?;
     let hidden = reader.get("model.hidden", 128usize)?;
     let layers = reader.get("model.layers", 4)?;
     let heads = reader.get("model.heads", 8)?;
@@ -127,7 +139,7 @@ fn described(reader: &mut Reader<'_>) -> Result<(ModelConfig, Setting<Tokens>), 
     let head_dim = ModelConfig::divided_head_dim(hidden.value, heads.value);
     let config = head_dim.and_then(|head_dim| {
         let config = ModelConfig {
-            vocab: ByteTokenizer::VOCAB,
+            vocab,
             hidden: hidden.value,
             layers: layers.value,
             heads: heads.value,
@@ -161,6 +173,26 @@ fn described(reader: &mut Reader<'_>) -> Result<(ModelConfig, Setting<Tokens>), 
     })?;
     check_context(&context)?;
     Ok((config, context))
+}
+
+/// The ids that a model of random weights is to know: those of its tokenizer, or more.
+fn vocab(reader: &mut Reader<'_>, tokenizer: &ChosenTokenizer) -> Result<usize, Failure> {
+    /// More would not fit any device.
+    const MOST: usize = 1 << 20;
+    let num_ids = tokenizer.encoder.vocab_size();
+    let Some(vocab) = reader.optional::<usize>("model.vocab")? else {
+        return Ok(num_ids);
+    };
+    let rule = format!(
+        "the model must know the {num_ids} ids of {}, and no more than {MOST}",
+        tokenizer.name()
+    );
+    vocab.must(
+        (num_ids..=MOST).contains(&vocab.value),
+        rule,
+        "leave it out: it is then what the tokenizer has",
+    )?;
+    Ok(vocab.value)
 }
 
 fn name(key: &str) -> &str {
