@@ -14,8 +14,8 @@ use lengthwise_core::Tokens;
 use lengthwise_data::records::{CorruptRows, Fields, Record};
 use lengthwise_data::token_cache::{DocumentSource, Records, TokenCache};
 use lengthwise_data::{
-    BatchSize, Batches, CutRule, DataError, EncodedDocument, OpenedTokens, Overlong, Record,
-    RecordEncoder, TokenDocuments, TokenizerFile, TokenizerOptions,
+    BatchSize, Batches, CutRule, DataError, EncodedDocument, OpenedTokens, Overlong, RecordEncoder,
+    TokenDocuments, TokenizerFile, TokenizerOptions,
 };
 use tokenizer::{END_OF_TEXT, VOCAB, write_tokenizer};
 
@@ -73,7 +73,12 @@ impl Scene {
         Scene {
             root,
             source: Counting {
-                source: RecordEncoder::new(Arc::new(tokenizer)),
+                source: RecordEncoder::new(
+                    Arc::new(tokenizer),
+                    Fields::default(),
+                    None,
+                    CorruptRows::default(),
+                ),
                 num_encoded: AtomicUsize::new(0),
             },
         }

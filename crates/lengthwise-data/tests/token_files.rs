@@ -306,7 +306,7 @@ fn files_that_do_not_fit_each_other_are_refused() {
     let ids = fs::read(&bin).unwrap();
     fs::write(&bin, &ids[..9]).unwrap();
     refused("the ids have 9 bytes");
-    fs::write(&bin, &[&ids[..], &[0]].concat()).unwrap();
+    fs::write(&bin, [&ids[..], &[0]].concat()).unwrap();
     refused("the file of ids has 11");
     fs::remove_file(&bin).unwrap();
     refused("can't read");

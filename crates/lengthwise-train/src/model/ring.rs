@@ -393,7 +393,7 @@ mod tests {
 
     #[test]
     fn every_token_attends_once_to_each_that_it_sees() {
-        let seq_lens = vec![1, 2, 0, 3, 7, 23];
+        let seq_lens = [1, 2, 0, 3, 7, 23];
         for num_places in 1..=5 {
             for window in [None, Some(1), Some(2), Some(5), Some(22), Some(100)] {
                 let places = Places::new(seq_lens.iter().copied(), num_places);
