@@ -222,3 +222,22 @@ fn kept_tokens_that_were_changed_are_found() {
     assert_eq!(said.matches("error: ").count(), 1, "{said}");
     assert!(said.contains("is not what was written"), "{said}");
 }
+
+#[test]
+fn held_out_text_is_encoded_by_the_same_tokenizer() {
+    let session = session();
+    session.file("held-out.txt", "the thing is held out");
+    let line = "train run.toml --ranks 1 --planner static:1 --set data.validation=held-out.txt";
+    said(&session, line);
+    let entries = fs::read_dir(session.directory().join("cache")).unwrap();
+    let abouts = entries.map(|entry| entry.unwrap().path());
+    let abouts = abouts.filter(|path| path.extension().is_some_and(|found| found == "json"));
+    let encodings: Vec<String> = abouts
+        .map(|path| {
+            let about: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+            about["encoding"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(encodings.len(), 2);
+    assert_eq!(encodings[0], encodings[1]);
+}

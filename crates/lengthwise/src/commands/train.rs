@@ -90,7 +90,6 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     settings.open_model()?;
     settings.options.costs = costs::profiled(&settings)?;
     let batches = settings.open_batches(output)?;
-    settings.tokenizer.release();
     let planner: Arc<dyn Planner> =
         Arc::from(settings.planner.planner_with(settings.planner_options));
     longest::check(&settings, &batches, planner.as_ref())?;
@@ -100,6 +99,7 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         longest::check(&settings, &held_out, planner.as_ref())?;
         settings.options.validation = Some(held_out::read(validation, held_out)?);
     }
+    settings.tokenizer.release();
     if let Some(warning) = repetition::warning(settings.batch_size, batches.census()) {
         output.warning(&warning);
     }

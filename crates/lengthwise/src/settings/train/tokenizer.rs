@@ -35,7 +35,7 @@ impl ChosenTokenizer {
         self.path.is_none()
     }
 
-    /// Lets go of its tables, which may take as much memory as a small model, once all text is encoded.
+    /// Lets go of its tables, which may take as much memory as a small model, once all text is encoded, held-out text too.
     pub fn release(&mut self) {
         self.encoder = Arc::new(ByteTokenizer);
     }
