@@ -211,7 +211,7 @@ def train(directory):
             logits = model(torch.tensor(ids)[None, :-1], use_cache=False).logits[0]
             loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
             (loss / num_labels).backward()
-            total += float(loss) / num_labels
+            total += loss.item() / num_labels
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         # The first call of a scheduler's step gives what a step counted from 1 has.
         scheduler.step()
