@@ -7,6 +7,7 @@ mod failure;
 mod files;
 mod held_out;
 mod longest;
+mod machine;
 mod metrics;
 mod progress;
 mod repetition;
@@ -27,6 +28,7 @@ use lengthwise_train::checkpoint::{SavedCheckpoint, StopRequest};
 use lengthwise_train::{InjectedFailure, StepRecord, TrainObserver, TrainSummary, train};
 
 use self::files::{DeclaredFiles, Ended, RunFiles};
+use self::machine::ModelMemory;
 use self::progress::Progress;
 use self::resuming::SaveTime;
 use self::summary::RunReport;
@@ -120,6 +122,11 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let declared = DeclaredFiles::new(outputs, &settings, output)?;
     let mut report = RunReport::new(&settings, &batches);
     output.note(&report.corpus());
+    let model = ModelMemory::of(&settings.options);
+    output.note(&model.note());
+    if let Some(warning) = model.warning(machine::machine_memory()) {
+        output.warning(&warning);
+    }
     if let Some(validation) = &settings.options.validation {
         output.note(&summary::held_out(validation));
     }
