@@ -406,11 +406,16 @@ fn directories_appear_whole_one_after_another() {
         "{busy}"
     );
     let write = |name: &str| {
+        let was_there = path.join(name).exists();
         let directory = series.begin(name).unwrap();
         let mut file = directory.create("state").unwrap();
         file.write_all(b"state").unwrap();
         file.finish().unwrap();
-        assert!(!path.join(name).exists(), "it is there before it is whole");
+        assert_eq!(
+            path.join(name).exists(),
+            was_there,
+            "it is there before it is whole"
+        );
         directory
     };
     assert_eq!(write("one").publish().unwrap(), path.join("one"));

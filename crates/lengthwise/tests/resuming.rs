@@ -78,7 +78,7 @@ fn trained() -> (Scene, BTreeMap<u64, Step>) {
     });
     more.for_each(|(name, text)| scene.file(&name, &text));
     let line = format!(
-        "{WHOLE} --refine false --checkpoint-directory ck --checkpoint-every 4 --set checkpoint.keep=3"
+        "{WHOLE} --refine false --checkpoints ck --checkpoint-every 4 --set checkpoint.keep=3"
     );
     scene.run(&line).expect(0, "");
     let whole = steps(&scene, "whole.jsonl");
@@ -140,7 +140,7 @@ fn a_run_that_is_killed_again_and_again_is_the_same_run_in_the_end() {
     let whole = steps(&scene, "all.jsonl");
     let start = |ranks: u64| {
         let line = format!(
-            "train run.toml --steps {last} --metrics killed.jsonl --checkpoint-directory killed --checkpoint-every 1 \
+            "train run.toml --steps {last} --metrics killed.jsonl --checkpoints killed --checkpoint-every 1 \
              --resume latest --ranks {ranks}"
         );
         scene.start(&line)
@@ -192,7 +192,8 @@ fn signals_save_the_state_and_say_how_to_go_on() {
     let scene = Scene::new();
     let mut begun = 0;
     for signal in ["TERM", "INT", "USR1", "HUP"] {
-        let line = "train run.toml --steps 100000 --metrics m.jsonl --checkpoint-directory ck --resume latest";
+        let line =
+            "train run.toml --steps 100000 --metrics m.jsonl --checkpoints ck --resume latest";
         let mut running = scene.start(line);
         scene.wait_for_steps("m.jsonl", begun + 1);
         running.signal(signal);
@@ -205,7 +206,7 @@ fn signals_save_the_state_and_say_how_to_go_on() {
         let state = format!("behind step {last} of 100000; its state is in ck/step-{last:08}");
         assert!(done.stderr.contains(&state), "{}", done.stderr);
         let command = "hint: go on with: lengthwise train run.toml --steps 100000 --metrics m.jsonl \
-                       --checkpoint-directory ck --resume latest\n";
+                       --checkpoints ck --resume latest\n";
         assert!(done.stderr.ends_with(command), "{}", done.stderr);
     }
     // Where there are no checkpoints, the signal ends the process.
@@ -271,17 +272,15 @@ fn what_may_not_change_is_one_error_before_work() {
         .expect(2, "the number of documents changed from 23 to 24");
     fs::remove_file(scene.path("corpus/more.txt")).unwrap();
     scene
-        .run("train run.toml --steps 20 --checkpoint-directory ck")
+        .run("train run.toml --steps 20 --checkpoints ck")
         .expect(2, "ck holds step-00000012, and the run begins with step 1");
-    scene
-        .run(&format!("{resume} --checkpoint-directory ck"))
-        .expect(
-            2,
-            "ck holds step-00000012, and the run begins behind step 8",
-        );
+    scene.run(&format!("{resume} --checkpoints ck")).expect(
+        2,
+        "ck holds step-00000012, and the run begins behind step 8",
+    );
     // Of a run that is over, nothing is left but what it was to write.
     scene
-        .run("train run.toml --steps 12 --resume latest --checkpoint-directory ck --export model")
+        .run("train run.toml --steps 12 --resume latest --checkpoints ck --export model")
         .expect(0, "");
     assert!(scene.path("model/config.json").exists());
 }
@@ -540,7 +539,7 @@ fn every_broken_checkpoint_is_one_error_that_names_the_whole_one_before() {
             "{what}: {}",
             shown.stderr
         );
-        let done = scene.run("train run.toml --steps 20 --checkpoint-directory ck --resume latest");
+        let done = scene.run("train run.toml --steps 20 --checkpoints ck --resume latest");
         let done = done.expect(2, said);
         assert!(done.stdout.is_empty(), "{what}");
         let errors = done
@@ -554,7 +553,7 @@ fn every_broken_checkpoint_is_one_error_that_names_the_whole_one_before() {
     }
     fs::remove_dir_all(&newest).unwrap();
     scene
-        .run("train run.toml --steps 20 --checkpoint-directory ck --resume latest")
+        .run("train run.toml --steps 20 --checkpoints ck --resume latest")
         .expect(0, "behind step 8 of 20");
 }
 
@@ -563,7 +562,7 @@ fn a_full_disk_keeps_the_checkpoint_before() {
     for fault in ["full@3000", "eio", "sync", "rename"] {
         let mut scene = Scene::new();
         scene.faults(&format!("step-00000004={fault}"));
-        let train = "train run.toml --steps 6 --checkpoint-directory ck --checkpoint-every 2";
+        let train = "train run.toml --steps 6 --checkpoints ck --checkpoint-every 2";
         scene
             .run(train)
             .expect(0, "warning: the state behind step 4 can't be saved: ");
@@ -671,7 +670,7 @@ fn pytorch_reads_the_shards() {
     let (scene, _) = trained();
     for ranks in [1, 2, 3, 5] {
         let line = format!(
-            "train run.toml --steps 13 --ranks {ranks} --resume ck/step-00000012 --checkpoint-directory ck-{ranks} \
+            "train run.toml --steps 13 --ranks {ranks} --resume ck/step-00000012 --checkpoints ck-{ranks} \
              --export model-{ranks}"
         );
         scene.run(&line).expect(0, "");

@@ -190,8 +190,8 @@ const FLAGS: &[Flag] = &[
         "The steps to trace; 2,3,4 if not given",
     ),
     flag(
-        "checkpoint-directory",
-        "LENGTHWISE_CHECKPOINT_DIRECTORY",
+        "checkpoints",
+        "LENGTHWISE_CHECKPOINTS",
         "checkpoint.directory",
         "DIRECTORY",
         "Save the state of the run there now and then, and when a signal ends it",
@@ -200,14 +200,14 @@ const FLAGS: &[Flag] = &[
         "checkpoint-every",
         "LENGTHWISE_CHECKPOINT_EVERY",
         "checkpoint.every",
-        "STEPS",
+        "N",
         "Steps from one checkpoint to the next",
     ),
     flag(
         "resume",
         "LENGTHWISE_RESUME",
         "checkpoint.resume",
-        "latest|DIRECTORY",
+        "latest|DIR",
         "Go on from the newest checkpoint of the directory, or from another one",
     ),
 ];

@@ -29,7 +29,7 @@ pub const OPTIONS: &[(&str, Kind)] = &[
     ("--batches", Kind::Count),
     ("--cache", Kind::OutputDirectory),
     ("--certificate", Kind::Output),
-    ("--checkpoint-directory", Kind::OutputDirectory),
+    ("--checkpoints", Kind::OutputDirectory),
     ("--checkpoint-every", Kind::Count),
     ("--export", Kind::OutputDirectory),
     ("--clock", Kind::Name),

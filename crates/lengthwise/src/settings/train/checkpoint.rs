@@ -41,7 +41,7 @@ pub fn checkpoint(reader: &mut Reader<'_>) -> Result<CheckpointSettings, Failure
     let keep = reader.get("checkpoint.keep", KEEP)?;
     let is_async = reader.get("checkpoint.async", true)?;
     let resume = reader.optional::<PathBuf>("checkpoint.resume")?;
-    let place = "give it with checkpoint.directory or --checkpoint-directory";
+    let place = "give it with checkpoint.directory or --checkpoints";
     let has_directory = directory.is_some();
     for (is_given, lacks) in [
         (
