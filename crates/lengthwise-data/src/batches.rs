@@ -7,7 +7,7 @@ use lengthwise_core::Tokens;
 use crate::schedule::{BatchSchedule, Order};
 use crate::{
     BatchSize, Census, CutRule, DataError, DataFingerprint, Documents, Excerpt, Position,
-    ScheduledBatch, TokenBatch,
+    ScheduledBatch, TokenBatch, WeightedDocuments,
 };
 
 /// The batches of a [`BatchSchedule`], read: without end, in a new order every epoch.
@@ -44,6 +44,34 @@ impl Batches {
             failed: false,
             documents,
         })
+    }
+
+    /// The batches of several sources with their weights, as [`BatchSchedule::blended`] draws them.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn blended(
+        sources: Vec<(Documents, f64)>,
+        rule: CutRule,
+        size: BatchSize,
+        seed: u64,
+    ) -> Result<Self, DataError> {
+        let weighted = sources.iter().map(|(documents, weight)| WeightedDocuments {
+            documents: documents.num_targets().map(Tokens).collect(),
+            weight: *weight,
+        });
+        Ok(Batches {
+            schedule: BatchSchedule::blended(weighted.collect(), rule, size, seed)?,
+            position: Position::START,
+            failed: false,
+            documents: Documents::Several(sources.into_iter().map(|(each, _)| each).collect()),
+        })
+    }
+
+    /// Of each of several sources, its share of all tokens, and those drawn so far; nothing of a single one.
+    pub fn shares(&self) -> Vec<(f64, Tokens)> {
+        self.schedule.shares()
     }
 
     /// The batches from `position` on: those that follow there in a run over the same corpus with the same rules and

@@ -109,6 +109,18 @@ impl Blend {
             .unwrap_or(1)
     }
 
+    /// What tells one blend from another, in words.
+    pub(crate) fn described(&self) -> impl Iterator<Item = String> + '_ {
+        let described = |source: &Source| {
+            let num_sequences = source.in_order.len();
+            format!(
+                "{num_sequences} sequences for {} of all tokens",
+                source.share
+            )
+        };
+        self.sources.iter().map(described)
+    }
+
     /// Of each source, its share and the tokens drawn from it.
     pub(crate) fn shares(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
         self.sources

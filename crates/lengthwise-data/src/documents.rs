@@ -11,6 +11,8 @@ pub enum Documents {
     Bytes(Corpus),
     /// Files of ids.
     Tokens(TokenDocuments),
+    /// Those of several sources, one after another.
+    Several(Vec<Documents>),
 }
 
 impl Documents {
@@ -19,18 +21,42 @@ impl Documents {
         match self {
             Documents::Bytes(corpus) => corpus.num_documents(),
             Documents::Tokens(tokens) => tokens.num_documents(),
+            Documents::Several(sources) => sources.iter().map(Documents::num_documents).sum(),
         }
     }
 
     /// How many ids of each document are predicted, in order; none of an empty one.
     pub fn num_targets(&self) -> impl Iterator<Item = u64> + '_ {
-        (0..self.num_documents()).map(|document| match self {
+        (0..self.num_documents()).map(|document| self.num_targets_of(document))
+    }
+
+    fn num_targets_of(&self, document: usize) -> u64 {
+        match self {
             Documents::Bytes(corpus) => match corpus.num_bytes(document) {
                 0 => 0,
                 num_bytes => ByteTokenizer::num_tokens(num_bytes),
             },
             Documents::Tokens(tokens) => tokens.num_targets(document),
-        })
+            Documents::Several(_) => {
+                let found = self.find(document);
+                found.map_or(0, |(source, document)| source.num_targets_of(document))
+            }
+        }
+    }
+
+    /// The source of a document, and its number there; none beyond the last.
+    fn find(&self, document: usize) -> Option<(&Documents, usize)> {
+        let Documents::Several(sources) = self else {
+            return Some((self, document));
+        };
+        let mut left = document;
+        for source in sources {
+            match left.checked_sub(source.num_documents()) {
+                Some(rest) => left = rest,
+                None => return Some((source, left)),
+            }
+        }
+        None
     }
 
     /// Where a document is: its file, and the row in it where the file has several.
@@ -38,6 +64,10 @@ impl Documents {
         match self {
             Documents::Bytes(corpus) => corpus.place(document),
             Documents::Tokens(tokens) => tokens.place(document),
+            Documents::Several(_) => {
+                let (source, document) = self.find(document)?;
+                source.place(document)
+            }
         }
     }
 
@@ -46,6 +76,7 @@ impl Documents {
         match self {
             Documents::Bytes(corpus) => corpus.num_files(),
             Documents::Tokens(tokens) => tokens.num_sources(),
+            Documents::Several(sources) => sources.iter().map(Documents::num_files).sum(),
         }
     }
 
@@ -54,6 +85,7 @@ impl Documents {
         match self {
             Documents::Bytes(corpus) => corpus.num_repeated_files(),
             Documents::Tokens(tokens) => tokens.num_repeated_files(),
+            Documents::Several(sources) => sources.iter().map(Documents::num_repeated_files).sum(),
         }
     }
 
@@ -62,6 +94,10 @@ impl Documents {
         match self {
             Documents::Bytes(_) => (0, None),
             Documents::Tokens(tokens) => tokens.skipped(),
+            Documents::Several(sources) => {
+                let first = sources.iter().find_map(|source| source.skipped().1);
+                (sources.iter().map(|source| source.skipped().0).sum(), first)
+            }
         }
     }
 
@@ -83,6 +119,10 @@ impl Documents {
                 Ok(ByteTokenizer::sequence(&targets, num_bytes, &bytes))
             }
             Documents::Tokens(tokens) => tokens.read(document, targets),
+            Documents::Several(_) => match self.find(document) {
+                Some((source, document)) => source.read(document, targets),
+                None => Err(DataError::Exhausted),
+            },
         }
     }
 }

@@ -31,6 +31,9 @@ pub struct DataFingerprint {
     pub batch_sequences: Option<u64>,
     /// Of the order of sequences; `None` where they come as they are given.
     pub seed: Option<u64>,
+    /// Of each of several sources, its sequences and its share of all tokens; nothing of a single one.
+    #[serde(default)]
+    pub shares: Vec<String>,
 }
 
 impl DataFingerprint {
@@ -66,6 +69,7 @@ impl DataFingerprint {
                 Order::Shuffled { seed } => Some(seed),
                 Order::AsGiven => None,
             },
+            shares: Vec::new(),
         }
     }
 
@@ -90,6 +94,11 @@ impl DataFingerprint {
         let optional = |number: Option<u64>| number.map_or("none".to_owned(), |n| n.to_string());
         // What the rules are comes before what follows from them.
         let figures = [
+            (
+                "the sources and their shares",
+                before.shares.join(", "),
+                self.shares.join(", "),
+            ),
             (
                 "the longest sequence",
                 number(before.context),

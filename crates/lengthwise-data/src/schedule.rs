@@ -274,14 +274,17 @@ impl BatchSchedule {
 
     /// What tells whether another schedule has the same batches.
     pub fn fingerprint(&self) -> DataFingerprint {
-        DataFingerprint::new(
-            &self.documents,
-            self.census.num_sequences,
-            self.census.num_tokens,
-            &self.rule,
-            self.size,
-            self.order,
-        )
+        DataFingerprint {
+            shares: self.blend.iter().flat_map(Blend::described).collect(),
+            ..DataFingerprint::new(
+                &self.documents,
+                self.census.num_sequences,
+                self.census.num_tokens,
+                &self.rule,
+                self.size,
+                self.order,
+            )
+        }
     }
 
     /// How many batches are left; `None` if they have no end. Draws all of them, unless their number follows.

@@ -1,6 +1,7 @@
 //! The records of one file.
 
 use std::fmt;
+use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -61,12 +62,30 @@ impl RecordReader {
                 Box::new(TextFile::open(path, packing)?)
             }
         };
-        Ok(RecordReader {
+        Ok(Self::new(rows, corrupt))
+    }
+
+    /// The records of lines that are in no file; `name` stands for it in errors.
+    pub fn of_lines(
+        name: &Path,
+        lines: Box<dyn BufRead + Send>,
+        fields: &Fields,
+        corrupt: CorruptRows,
+    ) -> Self {
+        let rows = JsonLines::new(name, Packing::Plain, fields.clone(), lines);
+        Self::new(Box::new(rows), corrupt)
+    }
+
+    fn new(
+        rows: Box<dyn Iterator<Item = Result<Record, DataError>> + Send>,
+        corrupt: CorruptRows,
+    ) -> Self {
+        RecordReader {
             rows,
             corrupt,
             skipped: Arc::default(),
             has_ended: false,
-        })
+        }
     }
 
     /// The same, counting what it skips together with others.

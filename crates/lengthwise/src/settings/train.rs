@@ -6,6 +6,7 @@ mod corpus;
 mod model;
 mod optimizer;
 mod schedule;
+mod sources;
 mod tokenizer;
 mod trace;
 mod validation;
@@ -17,10 +18,11 @@ use std::sync::Arc;
 
 use lengthwise_core::Activations;
 use lengthwise_cost::RefinementRule;
-use lengthwise_data::records::{CorruptRows, Fields};
+use lengthwise_data::chat::ChatTemplates;
+use lengthwise_data::records::{CorruptRows, Fields, FileForm, Packing};
 use lengthwise_data::token_cache::TokenCache;
 use lengthwise_data::{
-    BatchSize, Batches, Corpus, CutRule, DataError, Documents, RecordEncoder, TokenDocuments,
+    BatchSize, Batches, Corpus, DataError, Documents, RecordEncoder, TokenDocuments,
 };
 use lengthwise_outputs::Outputs;
 use lengthwise_plan::{PlannerKind, PlannerOptions};
@@ -29,6 +31,7 @@ use lengthwise_train::{PretrainedModel, TrainOptions, WeightType};
 
 use self::checkpoint::{CheckpointSettings, checkpoint};
 use self::cluster::{Devices, cluster, costs, plan};
+pub use self::corpus::Data;
 use self::corpus::{batch, cache, data};
 use self::model::{Model, model, of_pretrained};
 use self::optimizer::{longest_wait, optimizer};
@@ -45,7 +48,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 
 /// Every setting, as `section.key`.
-pub const KEYS: [&str; 61] = [
+pub const KEYS: [&str; 69] = [
     "model.from",
     "model.hidden",
     "model.layers",
@@ -61,7 +64,15 @@ pub const KEYS: [&str; 61] = [
     "data.end_of_text",
     "data.special_tokens",
     "data.cache",
+    "data.text",
+    "data.prompt",
+    "data.completion",
+    "data.messages",
+    "data.tools",
+    "data.sources",
     "data.paths",
+    "data.chat_template",
+    "data.corrupt",
     "data.extensions",
     "data.overlong",
     "data.min_tokens",
@@ -144,16 +155,10 @@ pub struct TrainSettings {
     pub cache: Option<PathBuf>,
     /// Whether ids that are kept are checked before they are trained on.
     pub verifies_cache: bool,
-    /// The corpus.
-    pub paths: Setting<Vec<PathBuf>>,
-    /// Which files below a directory belong to it.
-    pub extensions: Vec<String>,
-    /// What documents become.
-    pub cut: CutRule,
+    /// What is trained on.
+    pub data: Data,
     /// When a batch is full.
     pub batch_size: BatchSize,
-    /// Of the order of sequences.
-    pub data_seed: u64,
     /// What is held out.
     pub validation: Option<ValidationSettings>,
     /// Where each step is recorded.
@@ -188,13 +193,17 @@ impl TrainSettings {
         if let Some(cluster) = &self.emulated_file {
             outputs.reads("the emulated cluster", cluster);
         }
+        if let Some(template) = &self.data.chat_template {
+            outputs.reads("the chat template", &template.value);
+        }
         // What can't be found has an error of its own where it is needed.
-        let corpus = TokenDocuments::find_files(&self.paths.value, &self.extensions);
+        let corpus = TokenDocuments::find_files(&self.data.paths.value, &self.data.extensions);
         for file in corpus.unwrap_or_default() {
             outputs.reads("a file of the corpus", &file);
         }
         if let Some(validation) = &self.validation {
-            let held_out = TokenDocuments::find_files(&validation.paths.value, &self.extensions);
+            let held_out =
+                TokenDocuments::find_files(&validation.paths.value, &self.data.extensions);
             for file in held_out.unwrap_or_default() {
                 outputs.reads("a file that is held out", &file);
             }
@@ -221,8 +230,24 @@ impl TrainSettings {
 
     /// The batches that are asked for. What is no text of bytes is encoded first, unless it is kept from an earlier run.
     pub fn open_batches(&self, output: &mut Output<'_>) -> Result<Batches, Failure> {
-        let documents = self.open_documents(&self.paths, output)?;
-        self.batches(&self.paths, documents)
+        let Data {
+            paths,
+            sources,
+            cut,
+            seed,
+            ..
+        } = &self.data;
+        if let [source] = &sources[..] {
+            let documents = self.open_documents(paths, &source.paths, &source.fields, output)?;
+            return self.batches(paths, documents);
+        }
+        let mut opened = Vec::with_capacity(sources.len());
+        for source in sources {
+            let documents = self.open_documents(paths, &source.paths, &source.fields, output)?;
+            opened.push((documents, source.weight));
+        }
+        Batches::blended(opened, *cut, self.batch_size, *seed)
+            .map_err(|error| of_documents(paths, &error))
     }
 
     fn batches(
@@ -230,31 +255,86 @@ impl TrainSettings {
         paths: &Setting<Vec<PathBuf>>,
         documents: Documents,
     ) -> Result<Batches, Failure> {
-        Batches::new(documents, self.cut, self.batch_size, self.data_seed)
+        Batches::new(documents, self.data.cut, self.batch_size, self.data.seed)
             .map_err(|error| of_documents(paths, &error))
     }
 
+    /// The templates of conversations, if there are any: those that are named, those of the model to go on from, or those
+    /// beside the tokenizer.
+    fn open_templates(&self, fields: &Fields) -> Result<Option<Arc<ChatTemplates>>, Failure> {
+        if !matches!(fields, Fields::Messages { .. }) {
+            return Ok(None);
+        }
+        let model = self.from.as_ref().map(|from| from.value.as_path());
+        let model = model.or_else(|| self.tokenizer.path.as_deref()?.parent());
+        let opened = match (&self.data.chat_template, model) {
+            (Some(template), model) => ChatTemplates::of_file(&template.value, model),
+            (None, Some(model)) => ChatTemplates::of_model(model),
+            (None, None) => {
+                let failure = Failure::input(
+                    "conversations need a chat template, and there is no model that has one",
+                );
+                return Err(
+                    failure.hint("name one with data.chat_template, or a model with model.from")
+                );
+            }
+        };
+        match opened {
+            Ok(templates) => Ok(Some(Arc::new(templates))),
+            Err(error) => {
+                let failure = match &self.data.chat_template {
+                    Some(template) => template.breaks(&error),
+                    None => Failure::input(error.to_string()),
+                };
+                Err(match error.hint() {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                })
+            }
+        }
+    }
+
+    /// Whether documents are read where they are, since their bytes are the ids.
+    fn is_read_in_place(&self, paths: &[PathBuf], fields: &Fields) -> Result<bool, DataError> {
+        if !self.tokenizer.is_bytes()
+            || TokenDocuments::are_named_in(paths)
+            || *fields != Fields::default()
+            || self.data.corrupt != CorruptRows::default()
+        {
+            return Ok(false);
+        }
+        let files = TokenDocuments::find_files(paths, &self.data.extensions)?;
+        let is_plain = |file: &PathBuf| {
+            let (form, packing) = FileForm::of(file);
+            form != FileForm::Parquet && packing == Packing::Plain
+        };
+        Ok(files.iter().all(is_plain))
+    }
+
+    /// The documents of `paths`, which `setting` names.
     fn open_documents(
         &self,
-        paths: &Setting<Vec<PathBuf>>,
+        setting: &Setting<Vec<PathBuf>>,
+        paths: &[PathBuf],
+        fields: &Fields,
         output: &mut Output<'_>,
     ) -> Result<Documents, Failure> {
-        let failed = |error| of_documents(paths, &error);
-        let paths = &paths.value;
-        if self.tokenizer.is_bytes() && !TokenDocuments::are_named_in(paths) {
-            let corpus = Corpus::open(paths, &self.extensions);
+        let failed = |error| of_documents(setting, &error);
+        if self.is_read_in_place(paths, fields).map_err(failed)? {
+            let corpus = Corpus::open(paths, &self.data.extensions);
             return corpus.map(Documents::from).map_err(failed);
         }
+        let templates = self.open_templates(fields)?;
         let cache = self.cache.as_deref().ok_or_else(|| {
             Failure::input("there is no home directory to keep tokens in")
                 .hint("name a directory for them with --cache")
         })?;
         let encoder = Arc::clone(&self.tokenizer.encoder);
-        let source = RecordEncoder::new(encoder, Fields::default(), None, CorruptRows::default());
+        let source = RecordEncoder::new(encoder, fields.clone(), templates, self.data.corrupt);
         let mut bar = EncodingBar::new(output);
         let opened = TokenDocuments::open(
             paths,
-            &self.extensions,
+            &self.data.extensions,
             &source,
             &TokenCache::new(cache),
             self.options.model.vocab,
@@ -280,9 +360,9 @@ impl TrainSettings {
         let Some(ValidationSettings { paths, .. }) = &self.validation else {
             return Ok(None);
         };
-        let found = TokenDocuments::find_files(&paths.value, &self.extensions);
+        let found = TokenDocuments::find_files(&paths.value, &self.data.extensions);
         let found = found.map_err(|error| of_documents(paths, &error))?;
-        let trained_on = TokenDocuments::find_files(&self.paths.value, &self.extensions);
+        let trained_on = TokenDocuments::find_files(&self.data.paths.value, &self.data.extensions);
         let real = |path: &PathBuf| path.canonicalize().ok();
         let trained_on: HashSet<PathBuf> = (trained_on.unwrap_or_default().iter())
             .filter_map(real)
@@ -293,7 +373,8 @@ impl TrainSettings {
             let hint = "keep what is held out apart from what is trained on";
             return Err(paths.breaks(rule).hint(hint));
         }
-        let documents = self.open_documents(paths, output)?;
+        let fields = &self.data.fields;
+        let documents = self.open_documents(paths, &paths.value, fields, output)?;
         let batches = self.batches(paths, documents)?;
         Ok(Some(batches.ending_after(NonZero::<u64>::MIN)))
     }
@@ -307,7 +388,7 @@ impl TrainSettings {
             from,
             tokenizer,
         } = model(&mut reader)?;
-        let (mut paths, extensions, cut, data_seed) = data(&mut reader, &context)?;
+        let data = data(&mut reader, &context)?;
         let cache = cache(&mut reader)?;
         let batch_size = batch(&mut reader)?;
         let Devices {
@@ -340,12 +421,6 @@ impl TrainSettings {
             .value;
         let (trace, traced_steps) = trace(&mut reader, steps)?;
         let checkpoint = checkpoint(&mut reader)?;
-        let expanded: Result<_, Failure> = paths
-            .value
-            .iter()
-            .map(|path| reader.path(&paths, path))
-            .collect();
-        paths.value = expanded?;
         if let Some(metrics) = &mut metrics {
             metrics.value = reader.path(metrics, &metrics.value)?;
         }
@@ -381,11 +456,8 @@ impl TrainSettings {
             tokenizer,
             cache,
             verifies_cache: false,
-            paths,
-            extensions,
-            cut,
+            data,
             batch_size,
-            data_seed,
             validation,
             metrics,
             checkpoint,

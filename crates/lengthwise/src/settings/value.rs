@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use lengthwise_core::{Activations, Degree, Tokens};
+use lengthwise_data::records::CorruptRows;
 use lengthwise_data::{Overlong, SpecialTokens};
 use lengthwise_plan::PlannerKind;
 use lengthwise_train::WeightType;
@@ -147,6 +148,7 @@ macro_rules! named {
 }
 named!(Overlong, r#""split", "truncate" or "skip""#, r#""split""#);
 named!(SpecialTokens, r#""recognise" or "text""#, r#""recognise""#);
+named!(CorruptRows, r#""error" or "skip""#, r#""skip""#);
 named!(Activations, r#""keep" or "recompute""#, r#""recompute""#);
 impl Value for WeightType {
     const EXPECTED: &'static str = r#""f32" or "bf16""#;

@@ -21,6 +21,8 @@ pub struct RunReport {
     census: Census,
     num_files: usize,
     num_repeated_files: u64,
+    num_skipped_rows: u64,
+    skipped_row: Option<String>,
     context: u64,
     device_memory: Bytes,
     first_loss: Option<f64>,
@@ -48,11 +50,14 @@ impl RunReport {
     /// A report of a run that is about to begin.
     pub fn new(settings: &TrainSettings, batches: &Batches) -> Self {
         let devices = settings.options.cluster.devices().iter();
+        let (num_skipped_rows, skipped_row) = batches.documents().skipped();
         RunReport {
+            num_skipped_rows,
+            skipped_row: skipped_row.map(str::to_owned),
             census: *batches.census(),
             num_files: batches.documents().num_files(),
             num_repeated_files: batches.documents().num_repeated_files(),
-            context: settings.cut.context.0,
+            context: settings.data.cut.context.0,
             profile: (settings.profile.as_ref()).map(|profile| profile.value.display().to_string()),
             device_memory: devices
                 .map(|device| device.memory())
@@ -150,6 +155,14 @@ impl RunReport {
             (
                 census.num_empty,
                 format!("{} left out as empty", count(census.num_empty, "document")),
+            ),
+            (
+                self.num_skipped_rows,
+                format!(
+                    "{} skipped as corrupt, such as {}",
+                    count(self.num_skipped_rows, "row"),
+                    self.skipped_row.as_deref().unwrap_or("one")
+                ),
             ),
             (
                 self.num_repeated_files,

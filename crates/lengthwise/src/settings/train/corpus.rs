@@ -5,27 +5,71 @@ use std::path::{Path, PathBuf};
 
 use lengthwise_core::Tokens;
 use lengthwise_core::limits::{BATCH_SEQUENCES, BATCH_TOKENS};
+use lengthwise_data::records::{CorruptRows, Fields};
 use lengthwise_data::{BatchSize, CutRule, Overlong};
 
+use super::sources::{Source, sources};
 use crate::failure::Failure;
 use crate::settings::place::Setting;
 use crate::settings::reader::Reader;
 
-/// Paths, extensions, what documents become, and the seed of their order.
-pub type Data = (Setting<Vec<PathBuf>>, Vec<String>, CutRule, u64);
+/// Files below a directory that hold text.
+const EXTENSIONS: [&str; 8] = [
+    "txt",
+    "md",
+    "jsonl",
+    "txt.gz",
+    "txt.zst",
+    "jsonl.gz",
+    "jsonl.zst",
+    "parquet",
+];
+
+/// Those whose records have fields.
+const RECORD_EXTENSIONS: [&str; 4] = ["jsonl", "jsonl.gz", "jsonl.zst", "parquet"];
+
+/// What is trained on.
+#[derive(Debug)]
+pub struct Data {
+    /// The paths of all sources.
+    pub paths: Setting<Vec<PathBuf>>,
+    /// Where documents come from; at least one.
+    pub sources: Vec<Source>,
+    /// Which fields of records are meant where a source says nothing else.
+    pub fields: Fields,
+    /// Which files below a directory belong to it.
+    pub extensions: Vec<String>,
+    /// What becomes of rows that are no record.
+    pub corrupt: CorruptRows,
+    /// The template of conversations, where it is not that of the model.
+    pub chat_template: Option<Setting<PathBuf>>,
+    /// What documents become.
+    pub cut: CutRule,
+    /// Of the order of sequences.
+    pub seed: u64,
+}
 
 /// The corpus.
 pub fn data(reader: &mut Reader<'_>, context: &Setting<Tokens>) -> Result<Data, Failure> {
-    let paths = reader.required::<Vec<PathBuf>>("data.paths")?;
-    paths.must(
-        !paths.value.is_empty(),
-        "there must be a path",
-        "name text files, JSONL files, or directories of them",
-    )?;
-    let extensions = reader.get(
-        "data.extensions",
-        ["txt", "md", "jsonl"].map(str::to_owned).to_vec(),
-    )?;
+    let (paths, sources, fields) = sources(reader)?;
+    let mut chat_template = reader.optional::<PathBuf>("data.chat_template")?;
+    if let Some(template) = &mut chat_template {
+        let has_messages = |source: &Source| matches!(source.fields, Fields::Messages { .. });
+        template.must(
+            sources.iter().any(has_messages),
+            "there are no conversations to write with it",
+            "name the field of their messages with data.messages",
+        )?;
+        template.value = reader.path(template, &template.value)?;
+    }
+    let corrupt = reader.get("data.corrupt", CorruptRows::default())?.value;
+    let is_masked = sources.iter().all(|source| source.fields.is_masked());
+    let extensions = match is_masked {
+        true => &RECORD_EXTENSIONS[..],
+        false => &EXTENSIONS,
+    };
+    let extensions: Vec<String> = extensions.iter().map(|&one| one.to_owned()).collect();
+    let extensions = reader.get("data.extensions", extensions)?;
     let named = extensions
         .value
         .iter()
@@ -51,7 +95,16 @@ pub fn data(reader: &mut Reader<'_>, context: &Setting<Tokens>) -> Result<Data, 
         min_tokens: min_tokens.value,
     };
     let seed = reader.get("data.seed", 0)?.value;
-    Ok((paths, extensions.value, rule, seed))
+    Ok(Data {
+        paths,
+        sources,
+        fields,
+        extensions: extensions.value,
+        corrupt,
+        chat_template,
+        cut: rule,
+        seed,
+    })
 }
 
 /// Where ids are kept: what is named, or a directory of the user's caches.
