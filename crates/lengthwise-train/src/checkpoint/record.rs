@@ -271,6 +271,7 @@ pub(crate) mod tests {
                 batch_tokens: Some(128),
                 batch_sequences: None,
                 seed: Some(0),
+                shares: Vec::new(),
             },
             seed: 0,
             num_ranks: 2,

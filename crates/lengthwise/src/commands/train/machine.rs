@@ -3,7 +3,7 @@
 use std::fs;
 
 use lengthwise_core::words::counted;
-use lengthwise_core::{Bytes, Degree};
+use lengthwise_core::{Bytes, Degree, Strategy};
 use lengthwise_train::{ModelSpec, TrainOptions, memory};
 
 /// The model's own share of every device, and of all together.
@@ -22,7 +22,8 @@ impl ModelMemory {
         let model = &options.model;
         let num_ranks = options.cluster.num_devices() as usize;
         let of_rank = memory::fixed_bytes(model, num_ranks);
-        let of_token = memory::bytes_per_token(model, Degree::ONE, options.activations);
+        let alone = Strategy::ulysses(Degree::ONE, options.activations);
+        let of_token = memory::bytes_per_token(model, alone);
         let bytes = |bytes| Bytes::from_f64_ceil(bytes).unwrap_or(Bytes(u64::MAX));
         ModelMemory {
             num_parameters: ModelSpec::new(model).num_parameters(),
