@@ -109,7 +109,7 @@ impl MetricsFile {
             Fault::input(message).with_hint("choose another file for metrics")
         })?;
         Ok(MetricsFile {
-            file: Some(metrics::MetricsFile::open(output).map_err(refused)?),
+            file: Some(metrics::MetricsFile::open(output, metrics::run_name()).map_err(refused)?),
             last_step,
             recent_errors: RecentErrors::default(),
         })

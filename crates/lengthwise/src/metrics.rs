@@ -8,7 +8,7 @@ use lengthwise_cost::format::{FormatVersion, StrategyRecord};
 use serde::{Deserialize, Serialize};
 
 pub use file::MetricsFile;
-pub(crate) use run_name::run_name;
+pub use run_name::run_name;
 
 /// The version of the lines; a line that readers of this version would misunderstand has another.
 pub const VERSION: u32 = FormatVersion::NUMBER;
