@@ -16,13 +16,12 @@ use std::path::{Path, PathBuf};
 use half::bf16;
 use lengthwise_outputs::{NewDirectory, NotSaved, OutputError, Saved};
 use safetensors::tensor::{Dtype, View};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use thiserror::Error;
 
-use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::hugging_face::{PretrainedModel, config_json};
+use crate::checkpoint::CheckpointError;
+use crate::companions::Companions;
 use crate::model::{ModelConfig, ModelSpec, UnitSpec};
-use lengthwise_data::ByteTokenizer;
 
 /// Bytes of a file beyond which the next unit goes to another one.
 const FILE_BYTES: usize = 2 << 30;
@@ -43,9 +42,6 @@ pub const MODEL_FILES: &[&str] = &[
     "tokenizer_config.json",
     "vocab.json",
 ];
-
-/// The first of those that are copied from where training went on from: tokenizers, and how to generate text.
-pub(crate) const FIRST_COPIED: usize = 3;
 
 /// What weights are written as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,33 +122,6 @@ pub enum ExportError {
     NoTensors(#[from] safetensors::SafeTensorError),
 }
 
-/// What a model that is exported was gone on from: its config, and the files that go with it.
-#[derive(Clone, Copy, Debug)]
-pub struct ExportSource<'a> {
-    /// Where the files are.
-    pub(crate) directory: &'a Path,
-    /// All keys of its `config.json`.
-    pub(crate) keys: &'a Map<String, Value>,
-}
-
-impl<'a> From<&'a PretrainedModel> for ExportSource<'a> {
-    fn from(model: &'a PretrainedModel) -> Self {
-        ExportSource {
-            directory: model.directory(),
-            keys: model.keys(),
-        }
-    }
-}
-
-impl<'a> From<&'a Checkpoint> for ExportSource<'a> {
-    fn from(checkpoint: &'a Checkpoint) -> Self {
-        ExportSource {
-            directory: checkpoint.directory(),
-            keys: checkpoint.keys(),
-        }
-    }
-}
-
 /// Writes a model unit by unit, so that no more than a file's worth of it is in memory.
 #[derive(Debug)]
 pub struct ExportWriter {
@@ -230,7 +199,7 @@ impl ExportWriter {
         mut self,
         config: &ModelConfig,
         context: u64,
-        source: Option<ExportSource<'_>>,
+        companions: Companions<'_>,
     ) -> Result<Saved, ExportError> {
         if self.files.len() > 1 {
             let mut weight_map = BTreeMap::new();
@@ -246,29 +215,10 @@ impl ExportWriter {
             let index = serde_json::json!({ "metadata": { "total_size": total_size }, "weight_map": weight_map });
             self.write_json("model.safetensors.index.json", &index)?;
         }
-        let weights = self.weights.torch_name();
-        let keys = match source {
-            Some(source) => {
-                for name in &MODEL_FILES[FIRST_COPIED..] {
-                    self.copy(&source.directory.join(name), name)?;
-                }
-                let mut keys = source.keys.clone();
-                let is_new = keys.remove("dtype").is_some();
-                // What is written is not quantised, whatever it was once read from.
-                keys.remove("quantization_config");
-                keys.remove("torch_dtype");
-                let key = if is_new { "dtype" } else { "torch_dtype" };
-                keys.insert(key.to_owned(), weights.into());
-                keys
-            }
-            None => {
-                let mut keys = config_json(config, context, weights);
-                for key in ["bos_token_id", "eos_token_id"] {
-                    keys.insert(key.to_owned(), ByteTokenizer::END_OF_TEXT.into());
-                }
-                keys
-            }
-        };
+        for (from, name) in companions.files() {
+            self.copy(&from, name)?;
+        }
+        let keys = companions.config(config, context, self.weights.torch_name());
         self.write_json("config.json", &keys.into())?;
         Ok(self.directory.publish()?)
     }
@@ -411,7 +361,9 @@ mod tests {
                 .add_unit(vec![index as f32; unit.num_elements()])
                 .unwrap();
         }
-        let _ = writer.finish(&config(), 512, None).unwrap();
+        let _ = writer
+            .finish(&config(), 512, Companions::default())
+            .unwrap();
         let index = fs::read(directory.path().join("model.safetensors.index.json")).unwrap();
         let index: Value = serde_json::from_slice(&index).unwrap();
         for (number, unit) in spec.units.iter().enumerate() {

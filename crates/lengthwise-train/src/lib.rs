@@ -13,6 +13,7 @@
 
 mod calibration;
 pub mod checkpoint;
+mod companions;
 mod error;
 mod executor;
 mod export;
@@ -34,9 +35,10 @@ mod validation;
 pub mod volume;
 
 pub use calibration::{Clock, MeasuringProgress, MeasuringRule, calibrate, profile};
+pub use companions::{Companions, TextTokenizer};
 pub use error::TrainError;
 pub use executor::{Executor, MicroBatchTime, StepOutcome};
-pub use export::{ExportError, ExportSource, ExportWriter, MODEL_FILES, WeightType};
+pub use export::{ExportError, ExportWriter, MODEL_FILES, WeightType};
 pub use feed::{PlanFeed, PlannedBatch, Planning, PlanningCosts};
 pub use hugging_face::{ConfigError, PretrainedConfig, PretrainedError, PretrainedModel};
 pub use lengthwise_survey::{MeasuredCosts, SurveyRule};

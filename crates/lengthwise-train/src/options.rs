@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::checkpoint::Persistence;
-use crate::{ModelConfig, NoDecay, PretrainedModel, Schedule, Validation, WeightType};
+use crate::{
+    ModelConfig, NoDecay, PretrainedModel, Schedule, TextTokenizer, Validation, WeightType,
+};
 
 /// The optimiser and its schedule: AdamW, warm-up, decay, clipping.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,6 +103,8 @@ pub struct TrainOptions {
     pub model: ModelConfig,
     /// The model of this shape that training goes on from; `None` for random parameters.
     pub pretrained: Option<Arc<PretrainedModel>>,
+    /// The tokenizer of its text, where that is neither bytes nor that of `pretrained`.
+    pub tokenizer: Option<TextTokenizer>,
     /// The optimiser.
     pub optimizer: OptimizerConfig,
     /// One rank a device.

@@ -58,6 +58,7 @@ fn options(num_ranks: u32, steps: u64, nic_bandwidth: f64) -> TrainOptions {
     TrainOptions {
         model: tiny_model(8, 4, true),
         pretrained: None,
+        tokenizer: None,
         optimizer: OptimizerConfig {
             learning_rate: 1e-2,
             schedule: Schedule::Cosine {

@@ -312,7 +312,7 @@ fn an_exported_model_keeps_config_and_tokenizer_of_where_it_comes_from() {
         assert!(claim(source, executor.spec()).is_err());
         let is_first = world.rank().index() == 0;
         let claimed = is_first.then(|| claim(exported.path(), executor.spec()).unwrap());
-        let saved = executor.export(claimed, 99, WeightType::Bf16, Some((&model).into()))?;
+        let saved = executor.export(claimed, 99, WeightType::Bf16, (&model).into())?;
         assert_eq!(saved.is_some_and(|saved| saved.is_ok()), is_first);
         Ok(())
     });

@@ -32,6 +32,7 @@ fn options(num_ranks: u32) -> TrainOptions {
     TrainOptions {
         model: tiny_model(8, 4, true),
         pretrained: None,
+        tokenizer: None,
         optimizer: OptimizerConfig {
             learning_rate: 1e-2,
             schedule: Schedule::Cosine {

@@ -39,6 +39,7 @@ fn options(num_ranks: u32, validation: Option<Validation>) -> TrainOptions {
         },
         cluster: Cluster::uniform(1, num_ranks, device).unwrap(),
         pretrained: None,
+        tokenizer: None,
         emulation: None,
         costs: Some(costs(&model, num_ranks)),
         refinement: None,

@@ -118,6 +118,26 @@ fn a_second_run_encodes_nothing_and_has_the_same_losses() {
 }
 
 #[test]
+fn a_new_model_is_written_with_the_tokenizer_of_its_text() {
+    let session = session();
+    said(
+        &session,
+        "train run.toml --ranks 1 --planner static:1 --export model --checkpoints saved",
+    );
+    said(&session, "checkpoint export saved/step-00000004 again");
+    let read = |path: &str| fs::read(session.directory().join(path)).unwrap();
+    for model in ["model", "saved/step-00000004", "again"] {
+        let config: Value = serde_json::from_slice(&read(&format!("{model}/config.json"))).unwrap();
+        assert_eq!(config["eos_token_id"], tokenizer::END_OF_TEXT, "{model}");
+        assert_eq!(
+            read(&format!("{model}/tokenizer.json")),
+            read("tokenizer.json"),
+            "{model}"
+        );
+    }
+}
+
+#[test]
 fn losses_are_equal_at_all_degrees() {
     let session = session();
     let mut all = Vec::new();

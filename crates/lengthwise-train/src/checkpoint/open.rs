@@ -198,7 +198,7 @@ impl Checkpoint {
         for unit in &spec.units {
             writer.add_unit(self.elements(StateKind::Weight, unit, 0..unit.num_elements())?)?;
         }
-        writer.finish(&self.model, self.record.data.context, Some(self.into()))
+        writer.finish(&self.model, self.record.data.context, self.into())
     }
 
     /// Elements of a `range` of a unit's flat vector.

@@ -2,20 +2,19 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use lengthwise_core::Seconds;
-use lengthwise_data::{ByteTokenizer, Position};
+use lengthwise_data::Position;
 use lengthwise_outputs::{DirectorySeries, WholeDirectory};
 
 use super::record::{CheckpointFile, CostsRecord, TrainerRecord};
 use super::shard_file::{write_bytes, write_shard};
 use super::{CheckpointError, RECORD_FILE, SaveOptions, UnitState, name_of, steps_in};
 use crate::TrainOptions;
-use crate::export::{FIRST_COPIED, MODEL_FILES};
-use crate::hugging_face::config_json;
+use crate::companions::Companions;
 use crate::model::ModelSpec;
 
 /// Bytes of a parameter and its two moments.
@@ -220,32 +219,16 @@ impl<'a> Saver<'a> {
     /// The model's config, and the files that go with it.
     fn write_model(&self, directory: &WholeDirectory) -> io::Result<Vec<CheckpointFile>> {
         let options = self.options;
-        let resumed = options.persistence.resume.as_ref();
-        let source: Option<(&Path, _)> = match (&options.pretrained, resumed) {
-            (Some(model), _) => Some((model.directory(), model.keys())),
-            (None, Some(checkpoint)) => Some((checkpoint.directory(), checkpoint.keys())),
-            (None, None) => None,
-        };
+        let companions = Companions::of_run(options);
         let mut files = Vec::new();
-        let keys = match source {
-            Some((from, keys)) => {
-                for name in &MODEL_FILES[FIRST_COPIED..] {
-                    match fs::read(from.join(name)) {
-                        Ok(bytes) => files.push(write_bytes(directory, name, &bytes)?),
-                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                keys.clone()
+        for (from, name) in companions.files() {
+            match fs::read(from) {
+                Ok(bytes) => files.push(write_bytes(directory, name, &bytes)?),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
-            None => {
-                let mut keys = config_json(&options.model, options.context.0, "float32");
-                for key in ["bos_token_id", "eos_token_id"] {
-                    keys.insert(key.to_owned(), ByteTokenizer::END_OF_TEXT.into());
-                }
-                keys
-            }
-        };
+        }
+        let keys = companions.config(&options.model, options.context.0, "float32");
         let text = format!("{:#}\n", serde_json::Value::Object(keys));
         files.push(write_bytes(directory, "config.json", text.as_bytes())?);
         Ok(files)

@@ -16,7 +16,8 @@ use lengthwise_outputs::{NewDirectory, Saved};
 use lengthwise_tensor::{AdamW, Backend};
 
 use crate::checkpoint::{Checkpoint, StateKind, UnitState};
-use crate::export::{ExportError, ExportSource, ExportWriter, WeightType};
+use crate::companions::Companions;
+use crate::export::{ExportError, ExportWriter, WeightType};
 use crate::hugging_face::PretrainedModel;
 use crate::model::init::initial_elements;
 use crate::model::{ModelConfig, ModelSpec, UnitSpec};
@@ -243,7 +244,7 @@ impl<C: Communicator> Executor<C> {
         claimed: Option<NewDirectory>,
         context: u64,
     ) -> Result<Option<Result<Saved, ExportError>>, TrainError> {
-        self.export(claimed, context, WeightType::F32, None)
+        self.export(claimed, context, WeightType::F32, Companions::default())
     }
 
     /// The same with weights of a type, and with the config and the tokenizer of the model that training went on from.
@@ -256,7 +257,7 @@ impl<C: Communicator> Executor<C> {
         claimed: Option<NewDirectory>,
         context: u64,
         weights: WeightType,
-        source: Option<ExportSource<'_>>,
+        companions: Companions<'_>,
     ) -> Result<Option<Result<Saved, ExportError>>, TrainError> {
         let mut writer =
             claimed.map(|claimed| ExportWriter::new(claimed, self.spec().clone(), weights));
@@ -273,7 +274,7 @@ impl<C: Communicator> Executor<C> {
                 (writer, failed) = (None, Some(error));
             }
         }
-        let written = writer.map(|writer| writer.finish(&self.config, context, source));
+        let written = writer.map(|writer| writer.finish(&self.config, context, companions));
         self.world.barrier()?;
         Ok(failed.map(Err).or(written))
     }

@@ -15,8 +15,8 @@ use super::reporter::Reporter;
 use super::step_times::{AllTimes, OwnTimes, measured_micro_batches, share_times};
 use super::validating::Validating;
 use crate::checkpoint::Saver;
+use crate::companions::Companions;
 use crate::executor::Executor;
-use crate::export::ExportSource;
 use crate::feed::PlanFeed;
 use crate::options::InjectedFailure;
 use crate::stopwatch::Stopwatch;
@@ -211,15 +211,10 @@ where
             });
         }
         if options.export.is_some() {
-            let resumed = options
-                .persistence
-                .resume
-                .as_deref()
-                .map(ExportSource::from);
-            let source = options.pretrained.as_deref().map(ExportSource::from);
-            let source = source.or(resumed);
+            let companions = Companions::of_run(options);
             let claimed = is_first.then(|| lock(&self.claimed).take()).flatten();
-            let written = executor.export(claimed, options.context.0, options.weights, source)?;
+            let written =
+                executor.export(claimed, options.context.0, options.weights, companions)?;
             if let Some(written) = written {
                 lock(reporter).summary.export = Some(written.map_err(Arc::new));
             }

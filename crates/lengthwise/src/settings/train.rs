@@ -428,6 +428,7 @@ impl TrainSettings {
             options: TrainOptions {
                 model,
                 pretrained: None,
+                tokenizer: tokenizer.of_text(from.as_ref()),
                 optimizer,
                 cluster,
                 emulation,

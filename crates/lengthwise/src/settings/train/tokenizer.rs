@@ -6,6 +6,7 @@ use std::sync::Arc;
 use lengthwise_data::{
     ByteTokenizer, DataError, SpecialTokens, TextEncoder, TokenizerFile, TokenizerOptions,
 };
+use lengthwise_train::TextTokenizer;
 
 use crate::failure::Failure;
 use crate::settings::place::Setting;
@@ -38,6 +39,17 @@ impl ChosenTokenizer {
     /// Lets go of its tables, which may take as much memory as a small model, once all text is encoded, held-out text too.
     pub fn release(&mut self) {
         self.encoder = Arc::new(ByteTokenizer);
+    }
+
+    /// What goes with a model that is trained on its ids, where the model to go on from has not brought it.
+    pub fn of_text(&self, from: Option<&Setting<PathBuf>>) -> Option<TextTokenizer> {
+        let file = self.path.as_ref()?;
+        let of_model = from.and_then(|from| TokenizerFile::find(&from.value));
+        (of_model.as_ref() != Some(file)).then(|| TextTokenizer {
+            file: file.clone(),
+            first: self.encoder.before_text(),
+            end_of_text: self.encoder.end_of_text(),
+        })
     }
 
     /// In words, for errors.
