@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -77,9 +78,13 @@ def test_a_rank_that_fails_in_a_layer_is_an_error_of_every_rank(way: str, place:
         error = found.pop(rank)
         assert error["kind"] == "RankFailedError", error
         assert error["cause"] == "RuntimeError"
-        said = f"rank {rank} waited for rank {failing.FAILING} in the exchange of {where}: "
-        assert error["text"].startswith(said), error
-        assert "[" not in error["text"].removeprefix(said).split(" ")[0]
+        # On a busy machine it may be one that failed by the first; all where sending finds out.
+        whom = "(rank [012]|ranks 0, 1, 2)"
+        said = re.match(
+            f"rank {rank} waited for {whom} in the exchange of {where}: ", error["text"]
+        )
+        assert said, error
+        assert "[" not in error["text"][said.end() :].split(" ")[0]
     # The other one waits in FSDP2, for parameters or to reduce gradients.
     error = found.pop(3)
     assert not found
