@@ -30,6 +30,9 @@ pub struct KindCosts {
     pub quadratic_s_per_token2: f64,
     /// All else: seconds for each token, on one device.
     pub linear_s_per_token: f64,
+    /// Attention of a sequence however short it is: seconds for each, on one device. Kernels work in tiles, which short
+    /// sequences don't fill.
+    pub constant_s_per_sequence: f64,
     /// Seconds that the exchanges of a group on one node take for each token of a sequence, by degree.
     pub exchange_s_per_token: Vec<(Degree, f64)>,
     /// The same for groups on several nodes; where empty, the figures of one node hold.
@@ -104,6 +107,12 @@ impl FittedCosts {
                 tokens,
                 seconds,
             )?;
+            within(
+                "constant_s_per_sequence",
+                costs.constant_s_per_sequence,
+                1.0,
+                seconds,
+            )?;
             for &(_, value) in &costs.exchange_s_per_token {
                 within("exchange_s_per_token", value, tokens, seconds)?;
             }
@@ -122,6 +131,7 @@ impl KindCosts {
     fn check(&self) -> Result<(), CostError> {
         check_coefficient("quadratic_s_per_token2", self.quadratic_s_per_token2)?;
         check_coefficient("linear_s_per_token", self.linear_s_per_token)?;
+        check_coefficient("constant_s_per_sequence", self.constant_s_per_sequence)?;
         check_table("exchange_s_per_token", &self.exchange_s_per_token)?;
         check_table(
             "many_nodes_exchange_s_per_token",

@@ -14,12 +14,15 @@ use crate::{CostError, CostModel, FittedCosts, GroupShape, KindCosts, Span, Time
 /// strategy:
 ///
 /// ```text
-/// time   = (quadratic s^2 imbalance(u) + linear s) / d + exchange(d) s     imbalance(u) = ceil(h / u) u / h
-/// memory = memory(d) s, rounded up to bytes                                exchange(1) = 0
+/// time   = (quadratic s^2 imbalance(u) + linear s) / d + constant imbalance(u) r / u + exchange(d) s
+/// memory = memory(d) s, rounded up to bytes
+///
+/// imbalance(u) = ceil(h / u) u / h        exchange(1) = 0
 /// ```
 ///
-/// with `u` the part of the degree that exchanges tokens for heads: all of it, unless the group is a ring, whose
-/// key/value blocks then add what attention doesn't hide ([`RingCosts`](crate::RingCosts)).
+/// with `u` the part of the degree that exchanges tokens for heads and `r` that of the ring, `d = u r`. The key/value blocks
+/// of a ring add what attention doesn't hide ([`RingCosts`](crate::RingCosts)), and each of its steps is a call of attention
+/// with a constant of its own.
 ///
 /// Between the degrees of a table, the exchange's bandwidth per device (the inverse of `d exchange(d)`) and
 /// the memory of a rank's own tokens (`d memory(d)`) are linear in log2(d); beyond the table they stay what they
@@ -54,6 +57,7 @@ pub struct FittedModel {
 struct KindModel {
     quadratic_s_per_token2: f64,
     linear_s_per_token: f64,
+    constant_s_per_sequence: f64,
     /// Tokens a second that each device of a group passes on.
     exchange_rate: DegreeTable,
     /// The same across nodes; `None` where the figures of one node hold.
@@ -137,6 +141,13 @@ impl FittedModel {
         num_heads.map_or(1.0, |heads| head_imbalance(heads, degree))
     }
 
+    /// Seconds that attention to a sequence takes a rank of a group however short it is.
+    fn constant_s(&self, strategy: Strategy, kind: &KindModel) -> f64 {
+        let steps = f64::from(strategy.ring_degree().get());
+        let ulysses = f64::from(strategy.ulysses_degree().get());
+        kind.constant_s_per_sequence * self.head_imbalance(strategy) * steps / ulysses
+    }
+
     /// The time of these sequences packed together, so that their key/value blocks travel together.
     ///
     /// It is at most the sum of [`CostModel::sequence_time`], which planners go by: the maximum of sums is at most the sum
@@ -154,15 +165,18 @@ impl FittedModel {
         };
         let quadratic = kind.quadratic_s_per_token2 * self.head_imbalance(shape.strategy);
         let degree = f64::from(shape.strategy.degree().get());
-        let (mut attention, mut tokens) = (0.0, 0.0);
+        let constant = self.constant_s(shape.strategy, kind);
+        let (mut attention, mut tokens, mut constants) = (0.0, 0.0, 0.0);
         for seq_len in seq_lens {
             let own = seq_len.as_f64() / degree;
             attention += quadratic * seq_len.as_f64() * own;
             tokens += own;
+            constants += constant;
         }
         let exchange = kind.exchange_s_per_token(shape.strategy.degree(), shape.span);
         let seconds = kind.linear_s_per_token * tokens
             + kind.attention_s(shape, attention, tokens)
+            + constants
             + exchange * tokens * degree;
         at_most_finite(seconds)
     }
@@ -182,6 +196,7 @@ impl KindModel {
         KindModel {
             quadratic_s_per_token2: costs.quadratic_s_per_token2,
             linear_s_per_token: costs.linear_s_per_token,
+            constant_s_per_sequence: costs.constant_s_per_sequence,
             exchange_rate,
             many_nodes_exchange_rate,
             memory_per_local_token: DegreeTable::new(memory),
@@ -260,7 +275,8 @@ impl CostModel for FittedModel {
         let tokens = seq_len.as_f64();
         let quadratic = kind.quadratic_s_per_token2 * self.head_imbalance(shape.strategy);
         let compute = (quadratic * tokens + kind.linear_s_per_token) / f64::from(degree.get());
-        let seconds = tokens * (compute + kind.exchange_s_per_token(degree, shape.span));
+        let of_tokens = tokens * (compute + kind.exchange_s_per_token(degree, shape.span));
+        let seconds = of_tokens + self.constant_s(shape.strategy, kind);
         at_most_finite(seconds)
     }
 
@@ -281,7 +297,7 @@ impl CostModel for FittedModel {
         let exchange = kind.exchange_s_per_token(degree, shape.span) * tokens + not_hidden.max(0.0);
         TimeParts {
             dense: at_most_finite(kind.linear_s_per_token * per_device),
-            attention: at_most_finite(attention),
+            attention: at_most_finite(attention + self.constant_s(shape.strategy, kind)),
             exchange: at_most_finite(exchange),
         }
     }
@@ -304,7 +320,7 @@ fn per_device(degree: Degree, per_token: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lengthwise_core::{Activations, Speed};
+    use lengthwise_core::{Activations, Exchange, Speed};
 
     fn degree(degree: u32) -> Degree {
         Degree::new(degree).unwrap()
@@ -332,6 +348,7 @@ mod tests {
         KindCosts {
             quadratic_s_per_token2: 2e-9,
             linear_s_per_token: 3e-6,
+            constant_s_per_sequence: 0.0,
             exchange_s_per_token: vec![(degree(2), 1e-6), (degree(4), 1e-6)],
             many_nodes_exchange_s_per_token: vec![(degree(4), 5e-6)],
             memory_bytes_per_token: vec![(degree(1), 1000.5)],
@@ -353,6 +370,50 @@ mod tests {
             time(shape(3, Span::OneNode)),
             1e-3 + 1e-3 + 1e3 / (3.0 * rate),
         );
+    }
+
+    #[test]
+    fn each_call_of_attention_costs_a_constant() {
+        let [plain, constant] = [0.0, 4e-3].map(|constant_s_per_sequence| {
+            let costs = KindCosts {
+                constant_s_per_sequence,
+                ..kind_costs()
+            };
+            let ring = Exchange::UlyssesRing { ring: degree(3) };
+            let kind = StrategyKind::ulysses(ACTIVATIONS);
+            let mut all = costs.clone();
+            all.ring = Some(crate::RingCosts::default());
+            let mut model = FittedCosts::of_kind(kind, costs);
+            model.num_heads = Some(4);
+            let exchange = ring;
+            model.kinds.insert(StrategyKind { exchange, ..kind }, all);
+            FittedModel::new(model).unwrap()
+        });
+        // Four heads, of which three ranks have two, one and one; a ring calls attention in each of its steps.
+        for (ulysses, ring, expected) in [
+            (1, 1, 4e-3),
+            (2, 1, 2e-3),
+            (3, 1, 2e-3),
+            (4, 1, 1e-3),
+            (2, 3, 6e-3),
+        ] {
+            let strategy = Strategy::new(degree(ulysses), degree(ring), ACTIVATIONS).unwrap();
+            let span = Span::OneNode;
+            let shape = GroupShape { strategy, span };
+            let added = |seq_len| {
+                let time = |model: &FittedModel| model.sequence_time(shape, Tokens(seq_len)).get();
+                let parts = constant.time_parts(shape, Tokens(seq_len));
+                let sum = (parts.dense + parts.attention + parts.exchange).get();
+                assert!((sum - time(&constant)).abs() < 1e-15);
+                time(&constant) - time(&plain)
+            };
+            for seq_len in [1, 1000] {
+                assert!((added(seq_len) - expected).abs() < 1e-12, "{strategy}");
+            }
+            let packed = [Tokens(10), Tokens(20)];
+            let packed = constant.packed_time(shape, packed) - plain.packed_time(shape, packed);
+            assert!((packed.get() - 2.0 * expected).abs() < 1e-12, "{strategy}");
+        }
     }
 
     #[test]

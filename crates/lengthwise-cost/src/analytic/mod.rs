@@ -198,6 +198,7 @@ impl AnalyticModel {
         KindCosts {
             quadratic_s_per_token2: self.quadratic_s_per_token2(),
             linear_s_per_token: self.linear_s_per_token(),
+            constant_s_per_sequence: 0.0,
             exchange_s_per_token: exchange(Span::OneNode),
             many_nodes_exchange_s_per_token: exchange(Span::ManyNodes),
             memory_bytes_per_token: vec![(Degree::ONE, self.activation_bytes_per_token())],

@@ -182,6 +182,7 @@ impl TimeTerms {
             let kind_costs = KindCosts {
                 quadratic_s_per_token2: coefficients[quadratic],
                 linear_s_per_token: coefficients[linear],
+                constant_s_per_sequence: 0.0,
                 exchange_s_per_token: exchange(kind, Span::OneNode),
                 many_nodes_exchange_s_per_token: exchange(kind, Span::ManyNodes),
                 memory_bytes_per_token: unfitted

@@ -19,6 +19,9 @@ pub struct KindProfile {
     pub quadratic_s_per_token2: f64,
     /// All else: seconds for each token, on one device.
     pub linear_s_per_token: f64,
+    /// Attention of a sequence however short it is: seconds for each, on one device.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub constant_s_per_sequence: f64,
     /// The bytes that all exchanges of a step pass on for each token, over a group's devices together.
     pub exchanged_bytes_per_token: f64,
     /// The bandwidth of each device of a group on one node, by degree.
@@ -46,6 +49,7 @@ impl KindProfile {
             activations: ActivationsName(kind.activations),
             quadratic_s_per_token2: 0.0,
             linear_s_per_token: 0.0,
+            constant_s_per_sequence: 0.0,
             exchanged_bytes_per_token: 0.0,
             one_node_bandwidth_bytes_per_s: PerDegree::default(),
             many_nodes_bandwidth_bytes_per_s: PerDegree::default(),
@@ -71,6 +75,7 @@ impl KindProfile {
         for (key, value) in [
             ("quadratic_s_per_token2", self.quadratic_s_per_token2),
             ("linear_s_per_token", self.linear_s_per_token),
+            ("constant_s_per_sequence", self.constant_s_per_sequence),
             ("exchanged_bytes_per_token", self.exchanged_bytes_per_token),
             ("memory_bytes_per_token", self.memory_bytes_per_token),
         ] {
@@ -156,10 +161,15 @@ impl KindProfile {
         KindCosts {
             quadratic_s_per_token2: self.quadratic_s_per_token2,
             linear_s_per_token: self.linear_s_per_token,
+            constant_s_per_sequence: self.constant_s_per_sequence,
             exchange_s_per_token: exchange(&self.one_node_bandwidth_bytes_per_s),
             many_nodes_exchange_s_per_token: exchange(&self.many_nodes_bandwidth_bytes_per_s),
             memory_bytes_per_token,
             ring: None,
         }
     }
+}
+
+fn is_zero(figure: &f64) -> bool {
+    *figure == 0.0
 }
