@@ -9,17 +9,35 @@ use crate::{Bytes, CoreError, Rank, Speed};
 pub struct Device {
     memory: Bytes,
     speed: Speed,
+    host_memory: Bytes,
 }
 
 impl Device {
-    /// A device with `memory` for everything a rank holds, `speed` times as fast as the one costs were measured on.
+    /// A device with `memory` for everything a rank holds, `speed` times as fast as the one costs were measured on, on a
+    /// host without limit.
     pub const fn new(memory: Bytes, speed: Speed) -> Self {
-        Device { memory, speed }
+        Device {
+            memory,
+            speed,
+            host_memory: Bytes(u64::MAX),
+        }
+    }
+
+    /// The same device where its share of its host's memory is this.
+    #[must_use]
+    pub const fn with_host_memory(mut self, host_memory: Bytes) -> Self {
+        self.host_memory = host_memory;
+        self
     }
 
     /// All the memory it lends to training.
     pub const fn memory(&self) -> Bytes {
         self.memory
+    }
+
+    /// Its share of what its node's host lends to activations; `Bytes(u64::MAX)` where there is no limit.
+    pub const fn host_memory(&self) -> Bytes {
+        self.host_memory
     }
 
     /// Its speed beside the device the costs were measured on.

@@ -2,7 +2,7 @@
 
 use crate::{Bytes, Device, GlobalBatch, Group, Strategy, Tokens};
 
-/// Predicts the memory that sequences need on each device of their group.
+/// Predicts the memory that sequences need on each device of their group, and on its host.
 pub trait MemoryModel {
     /// The bytes that a sequence of `seq_len` tokens adds on every device of a group with `strategy`.
     ///
@@ -13,14 +13,37 @@ pub trait MemoryModel {
     /// fixed buffers are in place; zero where nothing is left.
     fn budget(&self, device: &Device) -> Bytes;
 
+    /// The bytes that a sequence of `seq_len` tokens adds in host memory for every device of a group with `strategy`:
+    /// none, unless activations are moved there.
+    ///
+    /// Additive over the sequences of a group, and not decreasing in `seq_len`.
+    fn host_memory(&self, _strategy: Strategy, _seq_len: Tokens) -> Bytes {
+        Bytes(0)
+    }
+
+    /// What sequences may take of the memory of `device`'s host, which the devices of a node share; without limit, where
+    /// nothing is known.
+    fn host_budget(&self, _device: &Device) -> Bytes {
+        Bytes(u64::MAX)
+    }
+
     /// The bytes that all sequences of `group` need on each of its devices.
     fn group_memory(&self, group: &Group, batch: &GlobalBatch) -> Bytes {
-        let seq_lens = group
-            .sequences
-            .iter()
-            .filter_map(|&sequence| batch.seq_len(sequence));
-        seq_lens
-            .map(|seq_len| self.sequence_memory(group.strategy, seq_len))
-            .fold(Bytes(0), Bytes::saturating_add)
+        sum(group, batch, |seq_len| {
+            self.sequence_memory(group.strategy, seq_len)
+        })
     }
+
+    /// The bytes that all sequences of `group` need in host memory for each of its devices.
+    fn group_host_memory(&self, group: &Group, batch: &GlobalBatch) -> Bytes {
+        sum(group, batch, |seq_len| {
+            self.host_memory(group.strategy, seq_len)
+        })
+    }
+}
+
+fn sum(group: &Group, batch: &GlobalBatch, bytes: impl Fn(Tokens) -> Bytes) -> Bytes {
+    let sequences = group.sequences.iter();
+    let seq_lens = sequences.filter_map(|&sequence| batch.seq_len(sequence));
+    seq_lens.map(bytes).fold(Bytes(0), Bytes::saturating_add)
 }

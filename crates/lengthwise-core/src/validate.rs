@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::words::counted;
 use crate::{
-    Bytes, Cluster, GlobalBatch, Group, MemoryModel, Plan, PlanRules, Rank, SequenceIndex,
+    Bytes, Cluster, Device, GlobalBatch, Group, MemoryModel, Plan, PlanRules, Rank, SequenceIndex,
     Strategy, StrategySpace, Tokens,
 };
 
@@ -108,6 +108,21 @@ pub enum PlanViolation {
         rank: Rank,
         budget: Bytes,
     },
+    /// More than a device's share of its host's memory.
+    #[error(
+        "group {group} of micro-batch {micro_batch} ({strategy}) needs {predicted_memory} of host memory for each \
+         device for {}; rank {rank} has {budget} of its host",
+        counted(*num_sequences, "sequence")
+    )]
+    OverHostBudget {
+        micro_batch: usize,
+        group: usize,
+        strategy: Strategy,
+        num_sequences: usize,
+        predicted_memory: Bytes,
+        rank: Rank,
+        budget: Bytes,
+    },
     /// A rank that waits, against the rules.
     #[error(
         "rank {rank} is in no group of micro-batch {micro_batch}; the rules allow no idle rank"
@@ -172,7 +187,7 @@ pub enum PlanViolation {
 
 impl Plan {
     /// Checks that the plan processes every sequence of `batch` exactly once, in disjoint groups of ranks of
-    /// `cluster`, with strategies of `space`, within the budget of every device by `memory`, and keeps `rules`.
+    /// `cluster`, with strategies of `space`, within the budget of every device and its host by `memory`, and keeps `rules`.
     ///
     /// # Errors
     ///
@@ -365,22 +380,44 @@ impl Position {
         cluster: &Cluster,
         memory: &(impl MemoryModel + ?Sized),
     ) -> Result<(), PlanViolation> {
+        let Position {
+            micro_batch,
+            group: index,
+        } = self;
+        let num_sequences = group.sequences.len();
+        let least = |budget: &dyn Fn(&Device) -> Bytes| {
+            let ranks = group.ranks.iter();
+            let budgets = ranks.filter_map(|&rank| Some((rank, budget(cluster.device(rank)?))));
+            budgets.min_by_key(|&(_, budget)| budget)
+        };
         let predicted_memory = memory.group_memory(group, batch);
-        let budgets = group
-            .ranks
-            .iter()
-            .filter_map(|&rank| Some((rank, memory.budget(cluster.device(rank)?))));
-        match budgets.min_by_key(|&(_, budget)| budget) {
-            Some((rank, budget)) if predicted_memory > budget => Err(PlanViolation::OverBudget {
-                micro_batch: self.micro_batch,
-                group: self.group,
+        if let Some((rank, budget)) = least(&|device| memory.budget(device))
+            && predicted_memory > budget
+        {
+            return Err(PlanViolation::OverBudget {
+                micro_batch,
+                group: index,
                 degree: group.degree().get(),
-                num_sequences: group.sequences.len(),
+                num_sequences,
                 predicted_memory,
                 rank,
                 budget,
-            }),
-            _ => Ok(()),
+            });
         }
+        let predicted_memory = memory.group_host_memory(group, batch);
+        if let Some((rank, budget)) = least(&|device| memory.host_budget(device))
+            && predicted_memory > budget
+        {
+            return Err(PlanViolation::OverHostBudget {
+                micro_batch,
+                group: index,
+                strategy: group.strategy,
+                num_sequences,
+                predicted_memory,
+                rank,
+                budget,
+            });
+        }
+        Ok(())
     }
 }

@@ -211,6 +211,56 @@ fn every_rule_is_checked_and_named() {
     ");
 }
 
+/// Two kilobytes of host memory for each token that a device holds, of strategies that move activations there.
+struct MovesToTheHost;
+
+impl MemoryModel for MovesToTheHost {
+    fn sequence_memory(&self, _strategy: Strategy, _seq_len: Tokens) -> Bytes {
+        Bytes(0)
+    }
+
+    fn budget(&self, device: &Device) -> Bytes {
+        device.memory()
+    }
+
+    fn host_memory(&self, strategy: Strategy, seq_len: Tokens) -> Bytes {
+        let moves = strategy.activations() == Activations::Host;
+        Bytes(u64::from(moves) * 2048 * seq_len.0.div_ceil(strategy.degree().get().into()))
+    }
+
+    fn host_budget(&self, device: &Device) -> Bytes {
+        device.host_memory()
+    }
+}
+
+#[test]
+fn hosts_have_a_budget_of_their_own() {
+    let batch = GlobalBatch::from_lens([100, 60]).unwrap();
+    let device = Device::new(Bytes(1), Speed::NOMINAL);
+    let small = device.with_host_memory(Bytes(159 << 10));
+    let cluster = Cluster::from_nodes(vec![vec![device, small]]).unwrap();
+    let space = [Activations::Recompute, Activations::Host]
+        .map(|activations| Strategy::ulysses(Degree::new(2).unwrap(), activations));
+    let space = StrategySpace::new(space).unwrap();
+    let [recompute, host] = [Activations::Recompute, Activations::Host].map(|activations| {
+        let group = Group {
+            strategy: Strategy::ulysses(Degree::new(2).unwrap(), activations),
+            ..group(2, &[0, 1], &[0, 1])
+        };
+        let plan = Plan::new(vec![MicroBatch {
+            groups: vec![group],
+        }]);
+        let rules = PlanRules::default();
+        plan.validate(&batch, &cluster, &space, &MovesToTheHost, &rules)
+    });
+    assert_eq!(recompute, Ok(()));
+    assert_eq!(
+        host.unwrap_err().to_string(),
+        "group 0 of micro-batch 0 (2 host) needs 160.00 KiB of host memory for each device for 2 sequences; rank 1 has \
+         159.00 KiB of its host"
+    );
+}
+
 #[test]
 fn a_token_cap_takes_the_place_of_memory_where_it_is_told_to() {
     // 50 kilobytes a device for 160 tokens on two devices.

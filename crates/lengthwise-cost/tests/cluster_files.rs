@@ -57,6 +57,36 @@ fn devices_unlike_the_others_keep_their_place_in_smaller_and_larger_clusters() {
 }
 
 #[test]
+fn hosts_are_those_of_the_kind_unless_they_are_written() {
+    let kinds = Hardware::named("h100-2x8").unwrap();
+    assert_eq!(kinds.device().host_bandwidth_bytes_per_s(), Some(64e9));
+    let share = kinds.device().host_memory().unwrap();
+    let of_node = share.as_f64() * 8.0 / (2u64 << 40) as f64;
+    assert!((of_node - 0.9).abs() < 1e-9, "{of_node}");
+    let cluster = kinds.cluster().unwrap();
+    assert_eq!(cluster.devices()[15].host_memory(), share);
+
+    let text = "name = \"pair\"\nnum_nodes = 1\ndevices_per_node = 2\nhost_memory_gib = 3\n[device]\nkind = \"h100\"\n\
+                host_bandwidth_bytes_per_s = 1e9\n[[other_devices]]\nranks = [1]\nspeed = 0.5\n";
+    let written = Hardware::from_toml(text).unwrap();
+    assert_eq!(written.device().host_bandwidth_bytes_per_s(), Some(1e9));
+    let cluster = written.cluster().unwrap();
+    for device in cluster.devices() {
+        assert_eq!(device.host_memory(), Bytes(3 << 29));
+    }
+
+    let figures =
+        "peak_flops_per_s = 1e12\nmemory_gib = 1\n[device_link]\nbandwidth_bytes_per_s = 1e9\n";
+    let text = format!("name = \"one\"\nnum_nodes = 1\ndevices_per_node = 1\n[device]\n{figures}");
+    let unknown = Hardware::from_toml(&text).unwrap();
+    assert_eq!(unknown.device().host_bandwidth_bytes_per_s(), None);
+    assert_eq!(
+        unknown.cluster().unwrap().devices()[0].host_memory(),
+        Bytes(u64::MAX)
+    );
+}
+
+#[test]
 fn several_nodes_need_nics() {
     let text = std::fs::read_to_string(
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/clusters/a100-8x8.toml"),
@@ -118,6 +148,14 @@ speed = 0.5
         (
             "kind = \"a100-40\"",
             "kind = \"a100-40\"\nmemory_gib = -40.0",
+        ),
+        (
+            "kind = \"a100-40\"",
+            "kind = \"a100-40\"\nhost_bandwidth_bytes_per_s = 0",
+        ),
+        (
+            "devices_per_node = 2",
+            "devices_per_node = 2\nhost_memory_gib = 0",
         ),
         ("[nic]", "[device_link]\nlatency_s = -1.0\n[nic]"),
         ("per_node = 1\n", "per_node = 0\n"),

@@ -4,23 +4,23 @@ use std::fmt;
 use std::str::FromStr;
 
 use lengthwise_core::Bytes;
-use lengthwise_core::limits::FLOPS_PER_S;
+use lengthwise_core::limits::{BANDWIDTH_BYTES_PER_S, FLOPS_PER_S};
 
 use super::checks::{fraction, rate};
 use crate::HardwareError;
 
 /// Devices known by name, with the figures of their vendor's data sheets.
 ///
-/// | name | dense bf16 | memory | link, each direction | source |
-/// | --- | --- | --- | --- | --- |
-/// | `a100-40` | 312 TFLOP/s | 40 GiB | 300 GB/s | "NVIDIA A100 Tensor Core GPU" data sheet, SXM4 |
-/// | `a100-80` | 312 TFLOP/s | 80 GiB | 300 GB/s | the same |
-/// | `h100-80` | 989 TFLOP/s | 80 GiB | 450 GB/s | "NVIDIA H100 Tensor Core GPU" data sheet, SXM5 |
-/// | `h200` | 989 TFLOP/s | 141 GB | 450 GB/s | "NVIDIA H200 Tensor Core GPU" data sheet, SXM5 |
-/// | `b200` | 2,250 TFLOP/s | 180 GB | 900 GB/s | "NVIDIA DGX B200" data sheet, an eighth of its figures |
+/// | name | dense bf16 | memory | link, each direction | to the host, each direction | source |
+/// | --- | --- | --- | --- | --- | --- |
+/// | `a100-40` | 312 TFLOP/s | 40 GiB | 300 GB/s | 32 GB/s | "NVIDIA A100 Tensor Core GPU" data sheet, SXM4 |
+/// | `a100-80` | 312 TFLOP/s | 80 GiB | 300 GB/s | 32 GB/s | the same |
+/// | `h100-80` | 989 TFLOP/s | 80 GiB | 450 GB/s | 64 GB/s | "NVIDIA H100 Tensor Core GPU" data sheet, SXM5 |
+/// | `h200` | 989 TFLOP/s | 141 GB | 450 GB/s | 64 GB/s | "NVIDIA H200 Tensor Core GPU" data sheet, SXM5 |
+/// | `b200` | 2,250 TFLOP/s | 180 GB | 900 GB/s | 64 GB/s | "NVIDIA DGX B200" data sheet, an eighth of its figures |
 ///
 /// The sheets of H100 and later give FLOP/s with structured sparsity, which is twice the dense figure here, and all of
-/// them NVLink's bandwidth of both directions together. The memory of A100 and H100 is in units of 2^30 bytes, though
+/// them the bandwidth of NVLink and PCIe in both directions together. The memory of A100 and H100 is in units of 2^30 bytes, though
 /// the sheets write GB.
 ///
 /// Where a name without its memory means one device only, it is read as well: `h100`, but not `a100`.
@@ -81,7 +81,27 @@ impl DeviceKind {
             attention_efficiency: DeviceModel::ATTENTION_EFFICIENCY,
             memory: Bytes(memory),
             memory_fraction: DeviceModel::MEMORY_FRACTION,
+            host_bandwidth_bytes_per_s: Some(self.host_bandwidth_bytes_per_s()),
+            host_memory: Some(self.host_memory()),
         }
+    }
+
+    /// The bandwidth of its link to host memory, in each direction: PCIe of 16 lanes, generation 4 for A100 and 5 since.
+    pub const fn host_bandwidth_bytes_per_s(self) -> f64 {
+        match self {
+            DeviceKind::A100With40Gb | DeviceKind::A100With80Gb => 32e9,
+            DeviceKind::H100With80Gb | DeviceKind::H200 | DeviceKind::B200 => 64e9,
+        }
+    }
+
+    /// Its share of the host memory of its vendor's nodes, of which nine tenths are lent to training. DGX A100 with
+    /// 40 GB a device has 1 TiB for 8 devices; that with 80 GB, DGX H100, DGX H200 and DGX B200 have 2 TiB.
+    const fn host_memory(self) -> Bytes {
+        let of_node: u64 = match self {
+            DeviceKind::A100With40Gb => 1 << 40,
+            _ => 2 << 40,
+        };
+        Bytes(of_node / 10 * 9 / 8)
     }
 
     /// The bandwidth of its link to the node's switch, in each direction.
@@ -145,6 +165,8 @@ pub struct DeviceModel {
     pub(super) attention_efficiency: f64,
     pub(super) memory: Bytes,
     pub(super) memory_fraction: f64,
+    pub(super) host_bandwidth_bytes_per_s: Option<f64>,
+    pub(super) host_memory: Option<Bytes>,
 }
 
 impl DeviceModel {
@@ -159,7 +181,7 @@ impl DeviceModel {
     /// buffers and what an allocator can't use take the rest.
     pub const MEMORY_FRACTION: f64 = 0.9;
 
-    /// A device of this peak and memory, with everything else as where nothing is said.
+    /// A device of this peak and memory, with everything else as where nothing is said: without a link to a host.
     ///
     /// # Errors
     ///
@@ -171,6 +193,8 @@ impl DeviceModel {
             attention_efficiency: Self::ATTENTION_EFFICIENCY,
             memory,
             memory_fraction: Self::MEMORY_FRACTION,
+            host_bandwidth_bytes_per_s: None,
+            host_memory: None,
         })
     }
 
@@ -196,6 +220,24 @@ impl DeviceModel {
         Ok(self)
     }
 
+    /// The same device with a link of this bandwidth to its host, each direction.
+    ///
+    /// # Errors
+    ///
+    /// The bandwidth is not finite, or below 1.
+    pub fn with_host_bandwidth(mut self, bytes_per_s: f64) -> Result<Self, HardwareError> {
+        let key = "device.host_bandwidth_bytes_per_s";
+        self.host_bandwidth_bytes_per_s = Some(rate(key, bytes_per_s, BANDWIDTH_BYTES_PER_S)?);
+        Ok(self)
+    }
+
+    /// The same device with this share of its host's memory.
+    #[must_use]
+    pub const fn with_host_memory(mut self, host_memory: Bytes) -> Self {
+        self.host_memory = Some(host_memory);
+        self
+    }
+
     /// FLOP a second at best, in the data type that is trained in and counting a multiply-add as two.
     pub const fn peak_flops_per_s(&self) -> f64 {
         self.peak_flops_per_s
@@ -219,6 +261,17 @@ impl DeviceModel {
     /// The part of its memory that it lends to training.
     pub const fn memory_fraction(&self) -> f64 {
         self.memory_fraction
+    }
+
+    /// Bytes a second that cross its link to host memory in each direction; `None` where none is described, and nothing
+    /// can be moved to the host.
+    pub const fn host_bandwidth_bytes_per_s(&self) -> Option<f64> {
+        self.host_bandwidth_bytes_per_s
+    }
+
+    /// Its share of what its node's host lends to training; `None` where nothing is said, and it isn't limited.
+    pub const fn host_memory(&self) -> Option<Bytes> {
+        self.host_memory
     }
 
     /// The memory it lends to training.

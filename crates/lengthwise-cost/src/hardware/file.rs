@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lengthwise_core::limits::{BANDWIDTH_BYTES_PER_S, FLOPS_PER_S, NICS_PER_NODE};
-use lengthwise_core::{Cluster, Rank};
+use lengthwise_core::{Bytes, Cluster, Rank};
 use serde::Deserialize;
 
 use super::checks::{core_fraction, memory, rate, seconds, speed};
@@ -17,6 +17,7 @@ pub(super) struct ClusterFile {
     name: String,
     num_nodes: u32,
     devices_per_node: u32,
+    host_memory_gib: Option<f64>,
     device: DeviceSection,
     device_link: Option<LinkSection>,
     nic: Option<NicSection>,
@@ -34,6 +35,7 @@ struct DeviceSection {
     memory_gib: Option<f64>,
     memory_fraction: Option<f64>,
     core_fraction: Option<f64>,
+    host_bandwidth_bytes_per_s: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -71,7 +73,11 @@ impl ClusterFile {
     pub(super) fn hardware(self) -> Result<Hardware, HardwareError> {
         let num_devices = num_devices(self.num_nodes, self.devices_per_node)?;
         let kind: Option<DeviceKind> = self.device.kind.as_deref().map(str::parse).transpose()?;
-        let device = self.device.model(kind)?;
+        let mut device = self.device.model(kind)?;
+        if let Some(gib) = self.host_memory_gib {
+            let of_node = memory("host_memory_gib", gib)?;
+            device = device.with_host_memory(Bytes(of_node.0 / u64::from(self.devices_per_node)));
+        }
         let core_fraction = self.device.core_fraction.map(core_fraction).transpose()?;
         let of_nodes = self.device_link.as_ref();
         let of_nodes = of_nodes.and_then(|link| link.exchange_efficiency);
@@ -175,7 +181,14 @@ impl DeviceSection {
             (None, Some(preset)) => preset.memory(),
             (None, None) => return Err(missing("device.memory_gib")),
         };
-        let device = DeviceModel::new(peak, bytes)?;
+        let mut device = DeviceModel::new(peak, bytes)?;
+        if let Some(preset) = preset {
+            device.host_bandwidth_bytes_per_s = preset.host_bandwidth_bytes_per_s;
+            device.host_memory = preset.host_memory;
+        }
+        if let Some(bandwidth) = self.host_bandwidth_bytes_per_s {
+            device = device.with_host_bandwidth(bandwidth)?;
+        }
         device
             .with_efficiency(
                 self.efficiency.unwrap_or(device.efficiency()),

@@ -27,11 +27,13 @@ use file::ClusterFile;
 ///     name = "two nodes of A100s"
 ///     num_nodes = 2
 ///     devices_per_node = 8
+///     host_memory_gib = 900           # what each node's host lends to activations; the kind's, if left out
 ///
 ///     [device]
 ///     kind = "a100-40"
 ///     memory_fraction = 0.75          # lent to training; 0.9, if left out
 ///     efficiency = 0.7                # this and attention_efficiency, peak_flops_per_s, memory_gib replace the kind's
+///     host_bandwidth_bytes_per_s = 25e9   # of its link to host memory, each direction; the kind's, if left out
 ///     core_fraction = 0.2             # of a processor core, where the cluster is emulated
 ///
 ///     [device_link]                   # from each device to its node's switch, each direction
@@ -241,7 +243,11 @@ impl Hardware {
     ///
     /// There is no device, or there are too many.
     pub fn cluster(&self) -> Result<Cluster, HardwareError> {
-        let usual = Device::new(self.device.lent_memory(), Speed::NOMINAL);
+        let on_host = |device: Device| match self.device.host_memory {
+            Some(host_memory) => device.with_host_memory(host_memory),
+            None => device,
+        };
+        let usual = on_host(Device::new(self.device.lent_memory(), Speed::NOMINAL));
         if self.unlike.is_empty() {
             let cluster =
                 Cluster::with_num_devices(self.num_devices, self.devices_per_node, usual)?;
@@ -250,10 +256,10 @@ impl Hardware {
         let device = |rank: u32| {
             let unlike = self.unlike.get(&Rank(rank)).copied().unwrap_or_default();
             let memory = unlike.memory.unwrap_or(self.device.memory);
-            Device::new(
+            on_host(Device::new(
                 DeviceModel::lent(memory, self.device.memory_fraction),
                 unlike.speed.unwrap_or(Speed::NOMINAL),
-            )
+            ))
         };
         let devices: Vec<Device> = (0..self.num_devices).map(device).collect();
         let nodes = devices.chunks(self.devices_per_node.max(1) as usize);
