@@ -37,6 +37,11 @@ use crate::{
 /// Here it is counted: 13B and 30B take 29 and 33 % more per token than published (7B 1 % less), 30B 30 % more per
 /// token squared, and its exchanges 12 to 59 % more. A test holds these figures.
 ///
+/// Beside attention as others measured it on an H100 (`examples/profiles/h100-*.toml`), which reached 38 to 41 % of that
+/// device's peak, the time per token squared is 30 % too low here, and the overhead 8 to 36 % below one whose collectives
+/// all take what PyTorch's calls do. Other kernels are faster: the step of 380 s that TRL published for a sequence of
+/// 1,048,576 tokens (Qwen3-8B, 8 H100s) means half of the peak for all that is computed here.
+///
 /// Groups may exchange in any way: [rings](RingCosts) are priced, and rings whose places exchange tokens for heads, with
 /// a power of two places or one on each node. Such a place is taken to be on one node where nodes hold a whole number of
 /// places. None of these prices has been compared with measured ones.
