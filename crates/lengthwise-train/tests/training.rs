@@ -158,8 +158,10 @@ fn measuring_moves_no_parameter() {
     options.steps = 1;
     let (summary, records) = run(&options, "adaptive").unwrap();
     assert_eq!((summary.steps, records.len()), (1, 1));
+    // Plans follow measured times, and sums their order.
     let (_, control) = run(&self::options(2), "adaptive").unwrap();
-    assert_eq!(records[0].loss, control[0].loss);
+    let apart = (loss(&records[0]) / loss(&control[0]) - 1.0).abs();
+    assert!(apart < 1e-9, "off by {apart:.1e}");
 
     options.steps = 2;
     let error = run(&options, "adaptive").unwrap_err();
