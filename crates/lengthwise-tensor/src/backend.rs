@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use lengthwise_core::Bytes;
 
-use crate::{AttentionLayout, Rotation, TensorError};
+use crate::{AttentionLayout, BackgroundCopy, Rotation, TensorError};
 
 type Result<T> = std::result::Result<T, TensorError>;
 
@@ -21,12 +21,18 @@ pub trait Tensor: Clone + Debug + Send + Sync + 'static {
     }
 }
 
-/// The bytes of a device.
+/// A matrix in the memory of a host: nothing that can be computed with.
+pub trait HostTensor: Debug + Send + Sync + 'static {
+    /// The bytes that it holds there.
+    fn bytes(&self) -> Bytes;
+}
+
+/// The bytes of a device or a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryUse {
     /// Held by tensors now.
     pub held: Bytes,
-    /// The most that was held at once since the last [`Backend::reset_peak_memory`].
+    /// The most that was held at once since the last reset, such as [`Backend::reset_peak_memory`].
     pub peak: Bytes,
     /// All there is.
     pub budget: Bytes,
@@ -70,6 +76,8 @@ pub struct LinearCrossEntropy<T> {
 pub trait Backend: Clone + Send + Sync + 'static {
     /// Its tensors.
     type Tensor: Tensor;
+    /// What it has moved to the memory of its host.
+    type HostTensor: HostTensor;
 
     // ---- memory
 
@@ -80,6 +88,22 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn scratch_memory(&self, head_dim: usize, vocab: usize) -> Bytes;
     /// Lets [`MemoryUse::peak`] start again from what is held now.
     fn reset_peak_memory(&self);
+
+    // ---- the host
+
+    /// How full the memory of the host is, which devices may share.
+    fn host_memory(&self) -> MemoryUse;
+    /// Lets the [`MemoryUse::peak`] of the host start again from what is held now.
+    fn reset_peak_host_memory(&self);
+    /// Begins to copy a tensor to the host, in the background. The bytes of the copy are held on the host from now on.
+    fn start_copy_to_host(&self, tensor: &Self::Tensor)
+    -> Result<BackgroundCopy<Self::HostTensor>>;
+    /// Begins to copy a tensor back to the device, in the background. The bytes of the copy are held on the device from now
+    /// on, those on the host until it has ended.
+    fn start_copy_from_host(
+        &self,
+        tensor: Self::HostTensor,
+    ) -> Result<BackgroundCopy<Self::Tensor>>;
 
     // ---- making and moving
 

@@ -4,11 +4,13 @@ mod adamw;
 mod arrange;
 mod attention;
 mod bias;
+mod copying_thread;
 mod cross_entropy;
 mod elementwise;
 mod embedding;
 mod exp;
 mod free_list;
+mod host;
 mod linear;
 mod matrix;
 mod memory_meter;
@@ -21,14 +23,17 @@ mod tile_product;
 mod vectorise;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use lengthwise_core::Bytes;
 
 use crate::{
-    AdamW, AttentionLayout, Backend, LinearCrossEntropy, MemoryUse, Rotation, TensorError,
-    VectorWidth,
+    AdamW, AttentionLayout, Backend, BackgroundCopy, LinearCrossEntropy, MemoryUse, Rotation,
+    TensorError, VectorWidth,
 };
-use memory_meter::MemoryMeter;
+use copying_thread::CopyingThread;
+pub use host::{CpuHostTensor, HostMemory};
+use memory_meter::{MemoryMeter, Owner};
 use rope::Direction;
 use storage::Storage;
 pub use tensor::CpuTensor;
@@ -42,19 +47,37 @@ type Result<T> = std::result::Result<T, TensorError>;
 /// counted, its scratch included, and reserved before the memory is touched; only the buffers in which the
 /// `gemm` crate packs its operands (at most a few MiB per thread) are not. Freed memory is kept for the next
 /// request of its size, and never makes the process larger than the highest peak of the bytes held.
+///
+/// Its host is the same memory, counted apart: what is copied there is no longer held on the device. A thread of the device's
+/// own copies, from the first copy on.
 #[derive(Clone, Debug)]
 pub struct CpuBackend {
     vectors: Vectors,
     meter: MemoryMeter,
+    host: HostMemory,
+    copying: Arc<CopyingThread>,
 }
 
 impl CpuBackend {
-    /// A device with `budget` bytes of memory.
+    /// A device with `budget` bytes of memory, whose host lends it as much as it asks for.
     pub fn new(budget: Bytes) -> Self {
+        Self::of(budget, Vectors::of_machine())
+    }
+
+    fn of(budget: Bytes, vectors: Vectors) -> Self {
         Self {
-            vectors: Vectors::of_machine(),
-            meter: MemoryMeter::new(budget),
+            vectors,
+            meter: MemoryMeter::new(Owner::Device, budget),
+            host: HostMemory::new(Bytes(u64::MAX)),
+            copying: Arc::default(),
         }
+    }
+
+    /// The same device on a host with this memory, which it shares with others that are given clones of it.
+    #[must_use]
+    pub fn on_host(mut self, host: HostMemory) -> Self {
+        self.host = host;
+        self
     }
 
     /// A device with `budget` bytes of memory whose own loops use vectors of this width, to compare widths.
@@ -63,10 +86,8 @@ impl CpuBackend {
     ///
     /// The processor has no such vectors.
     pub fn with_vectors(budget: Bytes, width: VectorWidth) -> Result<Self> {
-        Ok(Self {
-            vectors: Vectors::of_width(width).ok_or(TensorError::NoSuchVectors { width })?,
-            meter: MemoryMeter::new(budget),
-        })
+        let vectors = Vectors::of_width(width).ok_or(TensorError::NoSuchVectors { width })?;
+        Ok(Self::of(budget, vectors))
     }
 
     /// Memory for a result or scratch, to be written before it is read.
@@ -82,6 +103,7 @@ impl CpuBackend {
 
 impl Backend for CpuBackend {
     type Tensor = CpuTensor;
+    type HostTensor = CpuHostTensor;
 
     fn memory(&self) -> MemoryUse {
         self.meter.memory()
@@ -95,6 +117,22 @@ impl Backend for CpuBackend {
 
     fn reset_peak_memory(&self) {
         self.meter.reset_peak();
+    }
+
+    fn host_memory(&self) -> MemoryUse {
+        self.host.memory()
+    }
+
+    fn reset_peak_host_memory(&self) {
+        self.host.reset_peak();
+    }
+
+    fn start_copy_to_host(&self, tensor: &CpuTensor) -> Result<BackgroundCopy<CpuHostTensor>> {
+        host::start_copy_to_host(self, tensor)
+    }
+
+    fn start_copy_from_host(&self, tensor: CpuHostTensor) -> Result<BackgroundCopy<CpuTensor>> {
+        host::start_copy_from_host(self, tensor)
     }
 
     fn zeros(&self, rows: usize, cols: usize) -> Result<CpuTensor> {

@@ -23,6 +23,19 @@ pub enum TensorError {
         /// The memory of the device.
         budget: Bytes,
     },
+    /// A tensor that would pass the memory of the host.
+    #[error(
+        "out of host memory: a copy from a device asks for {request} while the devices of the node hold {held}; \
+         there are {budget} for all of them"
+    )]
+    OutOfHostMemory {
+        /// The bytes it needs.
+        request: Bytes,
+        /// The bytes held by what was copied before.
+        held: Bytes,
+        /// The memory that the host lends to its devices.
+        budget: Bytes,
+    },
     /// Vectors that the machine does not have.
     #[error("the processor has no {width} vectors")]
     NoSuchVectors {

@@ -15,7 +15,8 @@
 //! | [`attention`](Backend::attention) | inputs, output, log-sum-exp | a few blocks of one head; a number per token and head |
 //! | [`linear_cross_entropy`](Backend::linear_cross_entropy) | (computes it in the same pass) | the logits of a block of tokens |
 //!
-//! [`CpuBackend`] computes on the calling thread with the widest vectors of the machine.
+//! [`CpuBackend`] computes on the calling thread with the widest vectors of the machine. What is not needed for a while can be
+//! moved to the memory of the host in the background ([`Backend::start_copy_to_host`]), which has a count and a limit of its own.
 //!
 //! ```
 //! use lengthwise_core::Bytes;
@@ -35,14 +36,16 @@
 
 mod attention_layout;
 mod backend;
+mod background_copy;
 mod cpu;
 mod error;
 mod rotation;
 mod vector_width;
 
 pub use attention_layout::{AttentionLayout, AttentionSpan};
-pub use backend::{AdamW, Backend, LinearCrossEntropy, MemoryUse, Tensor};
-pub use cpu::{CpuBackend, CpuTensor};
+pub use backend::{AdamW, Backend, HostTensor, LinearCrossEntropy, MemoryUse, Tensor};
+pub use background_copy::{BackgroundCopy, CopyEnd};
+pub use cpu::{CpuBackend, CpuHostTensor, CpuTensor, HostMemory};
 pub use error::TensorError;
 pub use rotation::Rotation;
 pub use vector_width::VectorWidth;

@@ -2,7 +2,8 @@
 
 use lengthwise_core::Bytes;
 use lengthwise_tensor::{
-    AdamW, AttentionLayout, Backend, CpuBackend, CpuTensor, Rotation, Tensor, TensorError,
+    AdamW, AttentionLayout, Backend, CpuBackend, CpuTensor, HostMemory, Rotation, Tensor,
+    TensorError,
 };
 
 const PLENTY: Bytes = Bytes::from_mib(1024);
@@ -292,4 +293,90 @@ fn no_operation_holds_more_scratch_than_it_is_said_to() {
             );
         });
     }
+}
+
+#[test]
+fn what_is_on_the_host_is_held_there_and_not_on_the_device() {
+    let host = HostMemory::new(Bytes(100));
+    let device = CpuBackend::new(PLENTY).on_host(host.clone());
+    let elements = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+    let tensor = device.from_slice(3, 2, &elements).unwrap();
+    let leaving = device.start_copy_to_host(&tensor).unwrap();
+    assert_eq!(host.memory().held, Bytes(24), "held as soon as it is begun");
+    let on_host = leaving.wait();
+    drop(tensor);
+    assert_eq!(device.memory().held, Bytes(0));
+    let coming = device.start_copy_from_host(on_host).unwrap();
+    assert_eq!(
+        device.memory().held,
+        Bytes(24),
+        "held as soon as it is begun"
+    );
+    let back = coming.wait();
+    assert_eq!((back.rows(), device.to_vec(&back)), (3, elements.to_vec()));
+    assert_eq!(device.host_memory().peak, Bytes(24));
+    assert_eq!(host.memory().held, Bytes(0));
+    device.reset_peak_host_memory();
+    assert_eq!(host.memory().peak, Bytes(0));
+}
+
+#[test]
+fn devices_of_a_node_share_the_memory_of_their_host() {
+    let host = HostMemory::new(Bytes(100));
+    let [one, other] = [0, 1].map(|_| CpuBackend::new(PLENTY).on_host(host.clone()));
+    let held = one.start_copy_to_host(&ones(&one, 4, 4)).unwrap().wait();
+    let tensor = ones(&other, 2, 5);
+    let error = other.start_copy_to_host(&tensor).unwrap_err();
+    assert_eq!(
+        error,
+        TensorError::OutOfHostMemory {
+            request: Bytes(40),
+            held: Bytes(64),
+            budget: Bytes(100),
+        }
+    );
+    assert_eq!(
+        error.to_string(),
+        "out of host memory: a copy from a device asks for 40 B while the devices of the node hold 64 B; there are 100 B for \
+         all of them"
+    );
+    drop(held);
+    assert!(other.start_copy_to_host(&tensor).is_ok());
+}
+
+#[test]
+fn copies_come_back_as_they_were_in_any_order() {
+    let device = CpuBackend::new(PLENTY);
+    // Above and below the size at which memory is reused, and nothing at all.
+    let tensors: Vec<CpuTensor> = [0, 1, 5000, 3, 20_000]
+        .iter()
+        .map(|&rows| {
+            let elements: Vec<f32> = (0..2 * rows).map(|index| (rows + index) as f32).collect();
+            device.from_slice(rows, 2, &elements).unwrap()
+        })
+        .collect();
+    let expected: Vec<_> = tensors.iter().map(|tensor| device.to_vec(tensor)).collect();
+    for _ in 0..3 {
+        let leaving: Vec<_> = (tensors.iter())
+            .map(|tensor| device.start_copy_to_host(tensor).unwrap())
+            .collect();
+        let on_host: Vec<_> = leaving.into_iter().map(|copy| copy.wait()).collect();
+        let coming: Vec<_> = (on_host.into_iter().rev())
+            .map(|tensor| device.start_copy_from_host(tensor).unwrap())
+            .collect();
+        let back = coming.into_iter().rev().map(|copy| copy.wait());
+        let back: Vec<_> = back.map(|tensor| device.to_vec(&tensor)).collect();
+        assert_eq!(back, expected);
+    }
+    assert_eq!(device.host_memory().held, Bytes(0));
+}
+
+#[test]
+fn a_copy_that_is_dropped_is_let_go_of() {
+    let device = CpuBackend::new(PLENTY);
+    let tensor = ones(&device, 1000, 10);
+    drop(device.start_copy_to_host(&tensor).unwrap());
+    // Copies are made one after the other.
+    drop(device.start_copy_to_host(&tensor).unwrap().wait());
+    assert_eq!(device.host_memory().held, Bytes(0));
 }

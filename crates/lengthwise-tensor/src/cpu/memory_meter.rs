@@ -1,4 +1,4 @@
-//! Counts the bytes of one device, and keeps what was freed for the next request.
+//! Counts the bytes of one device or host, and keeps what was freed for the next request.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,12 +8,20 @@ use lengthwise_core::Bytes;
 use super::free_list::FreeList;
 use crate::{MemoryUse, TensorError};
 
-/// Counts the bytes of one device; clones share the count.
+/// Counts the bytes of one device or host; clones share the count.
 #[derive(Clone, Debug)]
 pub(super) struct MemoryMeter(Arc<Counts>);
 
+/// Whose bytes a meter counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Owner {
+    Device,
+    Host,
+}
+
 #[derive(Debug)]
 struct Counts {
+    owner: Owner,
     held: AtomicU64,
     peak: AtomicU64,
     /// The peak over all time.
@@ -30,8 +38,9 @@ pub(super) struct Reservation {
 }
 
 impl MemoryMeter {
-    pub(super) fn new(budget: Bytes) -> Self {
+    pub(super) fn new(owner: Owner, budget: Bytes) -> Self {
         Self(Arc::new(Counts {
+            owner,
             held: AtomicU64::new(0),
             peak: AtomicU64::new(0),
             highest: AtomicU64::new(0),
@@ -66,12 +75,24 @@ impl MemoryMeter {
                     bytes: request.0,
                 })
             }
-            Err(held) => Err(TensorError::OutOfMemory {
+            Err(held) => Err(self.refusal(operation, request, Bytes(held))),
+        }
+    }
+
+    fn refusal(&self, operation: &'static str, request: Bytes, held: Bytes) -> TensorError {
+        let budget = Bytes(self.0.budget);
+        match self.0.owner {
+            Owner::Device => TensorError::OutOfMemory {
                 operation,
                 request,
-                held: Bytes(held),
-                budget: Bytes(*budget),
-            }),
+                held,
+                budget,
+            },
+            Owner::Host => TensorError::OutOfHostMemory {
+                request,
+                held,
+                budget,
+            },
         }
     }
 
@@ -132,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_reservation_is_held_until_it_is_dropped() {
-        let meter = MemoryMeter::new(Bytes(100));
+        let meter = MemoryMeter::new(Owner::Device, Bytes(100));
         let first = meter.reserve("first", Bytes(60)).unwrap();
         assert_eq!(
             meter.reserve("second", Bytes(41)).unwrap_err(),
@@ -155,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_request_that_overflows_is_refused() {
-        let meter = MemoryMeter::new(Bytes(u64::MAX));
+        let meter = MemoryMeter::new(Owner::Device, Bytes(u64::MAX));
         let _held = meter.reserve("held", Bytes(1)).unwrap();
         assert!(meter.reserve("more", Bytes(u64::MAX)).is_err());
     }
