@@ -25,6 +25,10 @@ pub trait Communicator: Clone + Send + 'static {
     type PendingGather: Pending<Output = <Self::Backend as Backend>::Tensor>;
     /// What [`Communicator::start_all_to_all_v`] returns.
     type PendingExchange: Pending<Output = Vec<<Self::Backend as Backend>::Tensor>>;
+    /// What [`Communicator::start_copy_to_host`] returns.
+    type PendingToHost: Pending<Output = <Self::Backend as Backend>::HostTensor>;
+    /// What [`Communicator::start_copy_from_host`] returns.
+    type PendingFromHost: Pending<Output = <Self::Backend as Backend>::Tensor>;
 
     /// The device of this rank.
     fn backend(&self) -> &Self::Backend;
@@ -107,17 +111,32 @@ pub trait Communicator: Clone + Send + 'static {
 
     /// Returns when every member has called it.
     fn barrier(&self) -> Result<(), CommError>;
+
+    /// Begins to move `tensor` to the memory of the host and returns at once. No other rank takes part, but all devices of a
+    /// node may share that memory.
+    ///
+    /// The tensor stays on the device until [`Pending::wait`] has returned. Copies in the same direction follow each other.
+    fn start_copy_to_host(&self, tensor: TensorOf<Self>) -> Result<Self::PendingToHost, CommError>;
+
+    /// Begins to move what was moved to the host back to the device and returns at once.
+    fn start_copy_from_host(
+        &self,
+        tensor: HostTensorOf<Self>,
+    ) -> Result<Self::PendingFromHost, CommError>;
 }
 
 /// The tensors a communicator moves.
 pub(crate) type TensorOf<C> = <<C as Communicator>::Backend as Backend>::Tensor;
 
-/// A call that was started.
+/// What a communicator moves to and from the host.
+pub(crate) type HostTensorOf<C> = <<C as Communicator>::Backend as Backend>::HostTensor;
+
+/// A call or a copy that was started.
 pub trait Pending {
     /// What it gives.
     type Output;
 
-    /// Waits for what other members have still to send.
+    /// Waits for what is still on its way.
     fn wait(self) -> Result<Self::Output, CommError>;
 }
 

@@ -183,6 +183,14 @@ pub enum CommError {
         /// The list.
         members: Vec<Rank>,
     },
+    /// What is moved does not fit where it goes to.
+    #[error("a copy between device and host on rank {rank}: {error}")]
+    HostCopy {
+        /// The rank.
+        rank: Rank,
+        /// What the device or the host says.
+        error: TensorError,
+    },
     /// The result does not fit on the device.
     #[error("{call} on rank {rank}: {error}")]
     Device {

@@ -44,6 +44,7 @@ mod communicator;
 mod emulation;
 mod error;
 mod failure;
+mod host_copy;
 mod registry;
 mod rendezvous;
 mod run_ranks;
@@ -55,6 +56,7 @@ pub use call::Call;
 pub use communicator::{Communicator, Pending, ReduceOp};
 pub use emulation::{Emulation, EmulationError};
 pub use error::CommError;
+pub use host_copy::{ThreadPendingFromHost, ThreadPendingToHost};
 pub use run_ranks::{
     FailureCause, RankFailure, WorldOptions, panic_text, run_ranks, run_ranks_with,
 };

@@ -8,6 +8,7 @@ use lengthwise_tensor::{Backend, Tensor, TensorError};
 use crate::communicator::{Communicator, Pending, ReduceOp};
 use crate::emulation::{Moved, VirtualClock};
 use crate::failure::FailureKind;
+use crate::host_copy::{ThreadPendingFromHost, ThreadPendingToHost};
 use crate::registry::World;
 use crate::rendezvous::{Arrival, Group, Parcel, Ticket};
 use crate::statistics::Counters;
@@ -37,13 +38,13 @@ type Result<T> = std::result::Result<T, CommError>;
 #[derive(Clone, Debug)]
 pub struct ThreadCommunicator<B: Backend> {
     world: Arc<World<B::Tensor>>,
-    group: Arc<Group<B::Tensor>>,
+    pub(crate) group: Arc<Group<B::Tensor>>,
     /// Group rank.
     me: usize,
-    backend: B,
+    pub(crate) backend: B,
     counters: Arc<Counters>,
     /// The rank's clock where the cluster is emulated.
-    clock: Option<Arc<VirtualClock>>,
+    pub(crate) clock: Option<Arc<VirtualClock>>,
 }
 
 /// An all-gather among threads: the piece is posted; to drop it is to do without the others'.
@@ -93,7 +94,7 @@ impl<B: Backend> ThreadCommunicator<B> {
         }
     }
 
-    fn global_rank(&self) -> Rank {
+    pub(crate) fn global_rank(&self) -> Rank {
         self.group.members()[self.me]
     }
 
@@ -184,7 +185,7 @@ impl<B: Backend> ThreadCommunicator<B> {
     }
 
     /// Makes a call. An error has put this rank out of step with the others, so it fails the world.
-    fn call<X>(&self, call: impl FnOnce() -> Result<X>) -> Result<X> {
+    pub(crate) fn call<X>(&self, call: impl FnOnce() -> Result<X>) -> Result<X> {
         if let Some(clock) = &self.clock {
             clock.stop();
         }
@@ -403,6 +404,8 @@ impl<B: Backend> Communicator for ThreadCommunicator<B> {
     type Backend = B;
     type PendingGather = ThreadPendingGather<B>;
     type PendingExchange = ThreadPendingExchange<B>;
+    type PendingToHost = ThreadPendingToHost<B>;
+    type PendingFromHost = ThreadPendingFromHost<B>;
 
     fn backend(&self) -> &B {
         &self.backend
@@ -468,6 +471,14 @@ impl<B: Backend> Communicator for ThreadCommunicator<B> {
     fn barrier(&self) -> Result<()> {
         self.call(|| self.try_barrier())
     }
+
+    fn start_copy_to_host(&self, tensor: B::Tensor) -> Result<ThreadPendingToHost<B>> {
+        ThreadPendingToHost::start(self, tensor)
+    }
+
+    fn start_copy_from_host(&self, tensor: B::HostTensor) -> Result<ThreadPendingFromHost<B>> {
+        ThreadPendingFromHost::start(self, tensor)
+    }
 }
 
 impl<B: Backend> Pending for ThreadPendingExchange<B> {
@@ -496,6 +507,6 @@ impl<B: Backend> Pending for ThreadPendingGather<B> {
     }
 }
 
-fn num_bytes(tensor: &impl Tensor) -> u64 {
+pub(crate) fn num_bytes(tensor: &impl Tensor) -> u64 {
     (tensor.num_elements() * BYTES_PER_ELEMENT) as u64
 }

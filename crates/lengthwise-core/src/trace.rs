@@ -27,6 +27,8 @@ pub enum Activity {
     Gather,
     /// Waits for gradients that are on their way to their shards.
     Scatter,
+    /// Waits for a layer's input that is on its way to the host or back.
+    HostCopy,
     /// What a micro-batch costs whatever it holds, where it is not known in parts.
     Overhead,
     /// Waits for other ranks.
@@ -48,7 +50,7 @@ pub enum ActivityClass {
 
 impl Activity {
     /// All of them.
-    pub const ALL: [Activity; 10] = [
+    pub const ALL: [Activity; 11] = [
         Activity::Embedding,
         Activity::Dense,
         Activity::Attention,
@@ -57,6 +59,7 @@ impl Activity {
         Activity::Exchange,
         Activity::Gather,
         Activity::Scatter,
+        Activity::HostCopy,
         Activity::Overhead,
         Activity::Wait,
     ];
@@ -72,6 +75,7 @@ impl Activity {
             Activity::Exchange => "exchange",
             Activity::Gather => "gather parameters",
             Activity::Scatter => "scatter gradients",
+            Activity::HostCopy => "copy layer inputs",
             Activity::Overhead => "overhead",
             Activity::Wait => "wait",
         }
@@ -85,7 +89,7 @@ impl Activity {
             | Activity::Attention
             | Activity::Output
             | Activity::Optimizer => ActivityClass::Compute,
-            Activity::Exchange | Activity::Gather | Activity::Scatter => {
+            Activity::Exchange | Activity::Gather | Activity::Scatter | Activity::HostCopy => {
                 ActivityClass::ExposedCommunication
             }
             Activity::Overhead => ActivityClass::Overhead,

@@ -12,6 +12,7 @@ use crate::stopwatch::Stopwatch;
 use crate::timeline::{CallKey, Timeline};
 
 type TensorOf<C> = <<C as Communicator>::Backend as Backend>::Tensor;
+type HostTensorOf<C> = <<C as Communicator>::Backend as Backend>::HostTensor;
 
 /// One rank's end of a group, which counts the time that the rank spends in its calls, waiting included.
 #[derive(Clone, Debug)]
@@ -29,6 +30,12 @@ pub(crate) struct TimedPending<C, P> {
     activity: Activity,
     /// The call and what it passed on, where it was noted.
     noted: Option<(CallKey, Bytes)>,
+}
+
+/// A copy that was started, whose end is counted too.
+pub(crate) struct TimedCopy<C, P> {
+    pending: P,
+    timed: Timed<C>,
 }
 
 /// A rank's count over all its groups, in nanoseconds.
@@ -68,7 +75,7 @@ impl<C: Communicator> Timed<C> {
         self.timeline.come_to(&key);
         let bytes = || Some(self.bytes_sent().saturating_sub(sent));
         let call = || self.calls.of(&self.inner, call);
-        self.timeline.during(activity, key, call, bytes)
+        self.timeline.during(activity, Some(key), call, bytes)
     }
 
     fn start<P>(
@@ -87,6 +94,16 @@ impl<C: Communicator> Timed<C> {
             timed: self.clone(),
             activity,
             noted,
+        })
+    }
+
+    fn copy<P>(
+        &self,
+        start: impl FnOnce() -> Result<P, CommError>,
+    ) -> Result<TimedCopy<C, P>, CommError> {
+        Ok(TimedCopy {
+            pending: self.calls.of(&self.inner, start)?,
+            timed: self.clone(),
         })
     }
 
@@ -112,6 +129,8 @@ impl<C: Communicator> Communicator for Timed<C> {
     type Backend = C::Backend;
     type PendingGather = TimedPending<C, C::PendingGather>;
     type PendingExchange = TimedPending<C, C::PendingExchange>;
+    type PendingToHost = TimedCopy<C, C::PendingToHost>;
+    type PendingFromHost = TimedCopy<C, C::PendingFromHost>;
 
     fn backend(&self) -> &C::Backend {
         self.inner.backend()
@@ -191,6 +210,17 @@ impl<C: Communicator> Communicator for Timed<C> {
     fn barrier(&self) -> Result<(), CommError> {
         self.call(Activity::Wait, || self.inner.barrier())
     }
+
+    fn start_copy_to_host(&self, tensor: TensorOf<C>) -> Result<Self::PendingToHost, CommError> {
+        self.copy(|| self.inner.start_copy_to_host(tensor))
+    }
+
+    fn start_copy_from_host(
+        &self,
+        tensor: HostTensorOf<C>,
+    ) -> Result<Self::PendingFromHost, CommError> {
+        self.copy(|| self.inner.start_copy_from_host(tensor))
+    }
 }
 
 impl<C: Communicator, P: Pending> Pending for TimedPending<C, P> {
@@ -206,9 +236,23 @@ impl<C: Communicator, P: Pending> Pending for TimedPending<C, P> {
         let wait = || timed.calls.of(&timed.inner, || pending.wait());
         match noted {
             Some((key, bytes)) if timed.timeline.is_on() => {
-                (timed.timeline).during(activity, key, wait, || Some(bytes))
+                (timed.timeline).during(activity, Some(key), wait, || Some(bytes))
             }
             _ => wait(),
+        }
+    }
+}
+
+impl<C: Communicator, P: Pending> Pending for TimedCopy<C, P> {
+    type Output = P::Output;
+
+    fn wait(self) -> Result<P::Output, CommError> {
+        let TimedCopy { pending, timed } = self;
+        let wait = || timed.calls.of(&timed.inner, || pending.wait());
+        if timed.timeline.is_on() {
+            (timed.timeline).during(Activity::HostCopy, None, wait, || None)
+        } else {
+            wait()
         }
     }
 }

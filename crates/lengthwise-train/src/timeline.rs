@@ -164,11 +164,11 @@ impl Timeline {
         self.state().noted.arrivals.push((call.clone(), now));
     }
 
-    /// Notes the time of `wait`, which returns when a call has ended, and the bytes that were passed on.
+    /// Notes the time of `wait`, which returns when a call or a copy has ended, and the bytes that were passed on.
     pub fn during<X>(
         &self,
         activity: Activity,
-        call: CallKey,
+        call: Option<CallKey>,
         wait: impl FnOnce() -> X,
         bytes: impl FnOnce() -> Option<Bytes>,
     ) -> X {
@@ -178,7 +178,7 @@ impl Timeline {
         let ended = (self.0.clock)();
         let mut state = self.state();
         let meanwhile = std::mem::replace(&mut state.activity, activity);
-        state.close(ended, Some(call), bytes());
+        state.close(ended, call, bytes());
         state.activity = meanwhile;
         result
     }
@@ -245,7 +245,7 @@ mod tests {
         };
         timeline.come_to(&call);
         let bytes = Some(Bytes(9));
-        timeline.during(Activity::Exchange, call.clone(), || (), || bytes);
+        timeline.during(Activity::Exchange, Some(call.clone()), || (), || bytes);
         timeline.turn_to(Activity::Attention);
         let RankNotes { notes, arrivals } = timeline.take();
         let activities: Vec<_> = notes.iter().map(|note| note.activity).collect();

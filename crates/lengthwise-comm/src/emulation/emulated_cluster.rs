@@ -1,14 +1,16 @@
 //! The devices and links of an emulated cluster: when calls of a world end.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use lengthwise_core::{Cluster, Rank};
+use lengthwise_cost::Link;
 use lengthwise_network::{Crossing, Traffic, Wiring};
 
 use super::Emulation;
 use super::core_scheduler::CoreScheduler;
+use super::host_link::until;
 use super::moved::{self, Moved};
 use crate::failure::Fate;
 use crate::rendezvous::lock;
@@ -20,6 +22,7 @@ use crate::{Call, CommError};
 pub(crate) struct EmulatedCluster {
     cluster: Cluster,
     wiring: Wiring,
+    host_link: Option<Link>,
     /// The part of a core that each rank's device stands for.
     core_fractions: Vec<f64>,
     pub(super) core_scheduler: CoreScheduler,
@@ -96,6 +99,7 @@ impl EmulatedCluster {
             core_scheduler: CoreScheduler::new(emulation.num_cores(), core_fractions.len()),
             cluster,
             wiring,
+            host_link: emulation.host_link(),
             core_fractions,
             epoch: Instant::now(),
             under_way: Mutex::new(UnderWay {
@@ -110,6 +114,11 @@ impl EmulatedCluster {
     /// The part of a core that the device of `rank` stands for.
     pub fn core_fraction(&self, rank: Rank) -> f64 {
         self.core_fractions[rank.index()]
+    }
+
+    /// How each device reaches its host.
+    pub fn host_link(&self) -> Option<Link> {
+        self.host_link
     }
 
     /// How the calls of a group of these members go.
@@ -159,13 +168,31 @@ impl EmulatedCluster {
             }
             // A transfer that has not ended has an event to come.
             let next = under_way.traffic.next_event().unwrap_or(now);
-            let sleep = Duration::try_from_secs_f64(next - now).unwrap_or(Duration::ZERO);
-            let (woken, _) = self
-                .changed
-                .wait_timeout(under_way, sleep)
-                .unwrap_or_else(PoisonError::into_inner);
-            under_way = woken;
+            under_way = self.sleep(under_way, until(next, now));
         }
+    }
+
+    /// Waits until a moment has really come.
+    pub fn wait_until(&self, moment: f64, fate: &Fate) -> Result<(), CommError> {
+        let mut under_way = lock(&self.under_way);
+        loop {
+            fate.check()?;
+            let now = self.now();
+            if now >= moment {
+                return Ok(());
+            }
+            under_way = self.sleep(under_way, until(moment, now));
+        }
+    }
+
+    /// Waits for a while, or until something has changed.
+    fn sleep<'a>(
+        &self,
+        under_way: MutexGuard<'a, UnderWay>,
+        longest: Duration,
+    ) -> MutexGuard<'a, UnderWay> {
+        let woken = self.changed.wait_timeout(under_way, longest);
+        woken.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Lets everyone who waits look at the [`Fate`] again.
@@ -175,7 +202,8 @@ impl EmulatedCluster {
         self.changed.notify_all();
     }
 
-    fn now(&self) -> f64 {
+    /// What has really passed.
+    pub fn now(&self) -> f64 {
         self.epoch.elapsed().as_secs_f64()
     }
 }

@@ -13,11 +13,15 @@
 //! busy and a thread is late, what it computes next makes up for it. Transfers never make up for anything: from the
 //! moment all members have really come, a call takes what the links need. At a barrier, clocks that are behind are set.
 //!
+//! A copy between a device and its host takes what the device's own link needs, while the rank computes; it waits for the end
+//! of it as for that of a transfer.
+//!
 //! As many ranks compute at once as there are cores, those first whose clocks are furthest behind. So processor time is that of
 //! a thread which has a core to itself, however many ranks there are.
 
 mod core_scheduler;
 mod emulated_cluster;
+mod host_link;
 mod moved;
 mod thread_time;
 mod virtual_clock;
@@ -25,10 +29,11 @@ mod virtual_clock;
 use lengthwise_core::Cluster;
 use lengthwise_core::limits::CORE_FRACTION;
 use lengthwise_core::words::figure;
-use lengthwise_cost::ClusterLinks;
+use lengthwise_cost::{ClusterLinks, Link};
 use thiserror::Error;
 
 pub(crate) use emulated_cluster::{EmulatedCluster, GroupPaths, Transfer};
+pub(crate) use host_link::{CopyEnd, HostDirection};
 pub(crate) use moved::Moved;
 pub(crate) use virtual_clock::VirtualClock;
 
@@ -37,6 +42,7 @@ pub(crate) use virtual_clock::VirtualClock;
 pub struct Emulation {
     cluster: Cluster,
     links: ClusterLinks,
+    host_link: Option<Link>,
     core_fraction: f64,
     num_cores: usize,
 }
@@ -139,6 +145,7 @@ impl Emulation {
         Ok(Emulation {
             cluster,
             links,
+            host_link: None,
             core_fraction: value,
             num_cores,
         })
@@ -154,6 +161,11 @@ impl Emulation {
         self.links
     }
 
+    /// How each device reaches its host; `None` where copies between them take no time.
+    pub const fn host_link(&self) -> Option<Link> {
+        self.host_link
+    }
+
     /// The part of a core that a device of nominal speed stands for.
     pub const fn core_fraction(&self) -> f64 {
         self.core_fraction
@@ -162,6 +174,13 @@ impl Emulation {
     /// How many ranks compute at once.
     pub const fn num_cores(&self) -> usize {
         self.num_cores
+    }
+
+    /// The same devices, each of which reaches its host over a link of its own, in both directions at once.
+    #[must_use]
+    pub fn with_host_link(mut self, link: Link) -> Self {
+        self.host_link = Some(link);
+        self
     }
 
     /// The same devices with other links.

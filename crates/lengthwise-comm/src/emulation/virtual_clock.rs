@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use lengthwise_core::{Rank, Seconds};
 
-use super::{EmulatedCluster, Transfer, thread_time};
+use super::host_link::HostLink;
+use super::{CopyEnd, EmulatedCluster, HostDirection, Transfer, thread_time};
 use crate::CommError;
 use crate::failure::Fate;
 use crate::rendezvous::lock;
@@ -26,12 +27,15 @@ struct State {
     /// The thread's processor time when it last began to compute.
     began: Duration,
     has_turn: bool,
+    /// How the device reaches its host, where that takes time.
+    host_link: Option<HostLink>,
 }
 
 impl VirtualClock {
     /// The clock of the calling thread, which starts to compute as soon as it is its turn.
     pub fn start(emulated: Arc<EmulatedCluster>, rank: Rank) -> Arc<Self> {
         emulated.core_scheduler.take(rank.index(), 0.0);
+        let host_link = emulated.host_link().map(HostLink::new);
         Arc::new(VirtualClock {
             emulated,
             rank,
@@ -39,6 +43,7 @@ impl VirtualClock {
                 now: 0.0,
                 began: thread_time::now().unwrap_or_default(),
                 has_turn: true,
+                host_link,
             }),
         })
     }
@@ -83,6 +88,27 @@ impl VirtualClock {
         let waited = transfer.start_by_clocks().min(end) - state.now;
         state.now = state.now.max(end);
         Ok(Duration::try_from_secs_f64(waited).unwrap_or_default())
+    }
+
+    /// Begins to copy between the device and its host, at a call.
+    pub fn begin_copy(&self, direction: HostDirection, bytes: u64) -> CopyEnd {
+        let mut state = lock(&self.state);
+        let now = CopyEnd {
+            by_clock: state.now,
+            really: self.emulated.now(),
+        };
+        let link = state.host_link.as_mut();
+        link.map_or(now, |link| link.begin(direction, bytes, now))
+    }
+
+    /// Waits for the end of a copy, inside [`VirtualClock::while_waiting`].
+    pub fn wait_for_copy(&self, end: CopyEnd, fate: &Fate) -> Result<(), CommError> {
+        if end.by_clock > self.arrival() {
+            self.emulated.wait_until(end.really, fate)?;
+            let mut state = lock(&self.state);
+            state.now = state.now.max(end.by_clock);
+        }
+        Ok(())
     }
 
     /// Gives the turn to compute back, at the latest when the rank has finished.

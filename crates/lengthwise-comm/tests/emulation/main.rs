@@ -207,6 +207,89 @@ fn a_small_gather_does_not_wait_for_a_large_exchange() {
     }
 }
 
+fn with_host(bandwidth: f64) -> Emulation {
+    let link = Link::new(bandwidth, Seconds::ZERO).unwrap();
+    emulation(&[&[1.0, 1.0]], links(1e9, 1.0), 1.0).with_host_link(link)
+}
+
+#[test]
+fn copies_to_the_host_and_back_take_what_their_link_needs() {
+    let times = run(&with_host(40_000.0), |world| {
+        let tensor = world.backend().zeros(1000, 1).unwrap();
+        let there = |tensor| world.start_copy_to_host(tensor)?.wait();
+        let one_way = timed(&world, || there(tensor.clone()).map(drop))?;
+        // One direction does not wait for the other, nor a device for its neighbour; what goes the same way does.
+        let on_host = there(tensor.clone())?;
+        let both_ways = timed(&world, || {
+            let leaving = world.start_copy_to_host(tensor.clone())?;
+            let coming = world.start_copy_from_host(on_host)?;
+            coming.wait()?;
+            leaving.wait().map(drop)
+        })?;
+        let twice = timed(&world, || {
+            let first = world.start_copy_to_host(tensor.clone())?;
+            world.start_copy_to_host(tensor.clone())?.wait()?;
+            first.wait().map(drop)
+        })?;
+        Ok([one_way, both_ways, twice])
+    });
+    for (rank, took) in times.into_iter().enumerate() {
+        for (took, expected) in took.into_iter().zip([0.1, 0.1, 0.2]) {
+            assert!(took.really >= expected, "rank {rank}: {took:?}");
+            assert!(is_about(took, expected), "rank {rank}: {took:?}");
+        }
+    }
+}
+
+#[test]
+fn computing_hides_a_copy_that_is_faster() {
+    for (bandwidth, expected) in [(80_000.0, 0.1), (20_000.0, 0.2)] {
+        let times = run(&with_host(bandwidth), |world| {
+            let tensor = world.backend().zeros(1000, 1).unwrap();
+            timed(&world, || {
+                let leaving = world.start_copy_to_host(tensor)?;
+                compute(Duration::from_millis(100));
+                leaving.wait().map(drop)
+            })
+        });
+        for took in times {
+            assert!(is_about(took, expected), "{bandwidth}: {took:?}");
+        }
+    }
+}
+
+#[test]
+fn a_tensor_is_held_on_the_device_until_it_has_left_by_the_clock() {
+    run(&with_host(40_000.0), |world| {
+        let backend = world.backend();
+        let leaving = world.start_copy_to_host(backend.zeros(1000, 1).unwrap())?;
+        assert_eq!(backend.memory().held, Bytes(4000));
+        let on_host = leaving.wait()?;
+        assert_eq!(backend.memory().held, Bytes(0));
+        assert_eq!(backend.host_memory().held, Bytes(4000));
+        let back = world.start_copy_from_host(on_host)?.wait()?;
+        assert_eq!(backend.memory().held, Bytes(4000));
+        assert_eq!(backend.to_vec(&back), [0.0; 1000]);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_rank_that_waits_for_its_host_ends_when_another_fails() {
+    let start = Instant::now();
+    // For a minute, but for the failure.
+    let failed = try_run(&with_host(4000.0 / 60.0), |world| {
+        if world.rank() == Rank(1) {
+            let tensor = world.backend().zeros(1000, 1).unwrap();
+            return world.start_copy_to_host(tensor)?.wait().map(drop);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        Err(CommError::EmptyGroup)
+    });
+    assert_eq!(failed.unwrap_err().rank, Rank(0));
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
 #[test]
 fn devices_keep_their_speeds() {
     let emulation = emulation(&[&[1.0, 0.5, 0.25]], links(1e9, 1.0), 0.2);

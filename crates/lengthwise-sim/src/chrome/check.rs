@@ -273,7 +273,7 @@ mod tests {
         event 2 names process 0 again
         event 3 of process 0, thread 3 begins at 9 us inside of event 2 and ends after it
         event 4 of process 0, thread 3 begins at 5 us inside of event 3 and ends after it
-        event 2: name is tea; activities are embedding, dense, attention, output, optimizer, exchange, gather parameters, scatter gradients, overhead, wait
+        event 2: name is tea; activities are embedding, dense, attention, output, optimizer, exchange, gather parameters, scatter gradients, copy layer inputs, overhead, wait
         event 2: cat is idle; that of dense is compute
         event 2: args.start_s is -1; it must be seconds, not negative
         event 2: start_s must be in args
