@@ -32,7 +32,18 @@ pub fn bytes_per_token(config: &ModelConfig, strategy: Strategy) -> f64 {
     ELEMENT * token_elements(config, strategy) / f64::from(strategy.degree().get())
 }
 
-/// The same in forward passes alone: one layer's input, what it would save for its backward, and its output.
+/// Bytes that each token of a sequence adds in the memory of the host for every device of a group with this strategy.
+///
+/// What goes there are the inputs of all layers but the last. A rank may have up to one token more than its share.
+pub fn host_bytes_per_token(config: &ModelConfig, strategy: Strategy) -> f64 {
+    let moved = match strategy.activations() {
+        Activations::Host => (config.layers - 1) as f64 * config.hidden as f64,
+        Activations::Keep | Activations::Recompute => 0.0,
+    };
+    ELEMENT * moved / f64::from(strategy.degree().get())
+}
+
+/// Bytes on every device in forward passes alone: one layer's input, what it would save for its backward, and its output.
 pub fn forward_bytes_per_token(config: &ModelConfig, degree: Degree) -> f64 {
     let held = 2.0 * config.hidden as f64 + OfHeads::new(config, degree).saved(config);
     ELEMENT * held / f64::from(degree.get())
@@ -104,13 +115,14 @@ fn token_elements(config: &ModelConfig, strategy: Strategy) -> f64 {
     let (hidden, ffn) = (config.hidden as f64, config.ffn as f64);
     // Queries, and keys or values, of all heads for a token of one's own.
     let (own_queries, own_kv) = (config.query_features() as f64, config.kv_features() as f64);
-    // The input of every layer, and what the layers below this one saved beside theirs.
-    let below = if strategy.activations().recomputes() {
-        0.0
-    } else {
-        (config.layers - 1) as f64 * saved
+    let below = (config.layers - 1) as f64;
+    let kept = match strategy.activations() {
+        // The input of every layer, and what the layers below this one saved beside theirs.
+        Activations::Keep => hidden + below * (hidden + saved),
+        Activations::Recompute => hidden + below * hidden,
+        // Of the inputs that of the layer at hand, and one that leaves or comes.
+        Activations::Host => hidden + below.min(1.0) * hidden,
     };
-    let kept = config.layers as f64 * hidden + below;
     // The MLP's backward holds all that was saved, but `activated`, with the gradients of the stream and of
     // `activated`, `gate` and `up`; later those of the stream and two of `middle_normed`. The output's stage holds three
     // of the stream too.

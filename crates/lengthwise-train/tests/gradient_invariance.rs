@@ -145,7 +145,7 @@ fn the_gradient_of_every_family_does_not_depend_on_the_plan() {
             (3, &[&[(3, &[4, 0])], &[(2, &[1, 2]), (1, &[3, 5, 6])]]),
             (4, &[&[(4, &[2, 4])], &[(1, &[6]), (3, &[0, 1, 3, 5])]]),
         ] {
-            for activations in [Activations::Keep, Activations::Recompute] {
+            for activations in Activations::ALL {
                 let plan = plan(micro_batches, activations);
                 std::panic::catch_unwind(|| {
                     assert_same_gradients(&config, num_ranks, &plan, &batch)
@@ -260,6 +260,88 @@ fn rings_give_the_gradient_of_every_family() {
     }
 }
 
+/// Groups of one micro-batch: ranks of both parts of the degree, what is done with activations, and sequences.
+type Groups<'a> = &'a [(u32, u32, Activations, &'a [u32])];
+
+fn mixed_plan(micro_batches: &[Groups<'_>]) -> Plan {
+    let micro_batches = micro_batches.iter().map(|groups| {
+        let mut ranks = (0..).map(Rank);
+        let groups = groups
+            .iter()
+            .map(|&(ulysses, ring, activations, sequences)| {
+                let part = |part| Degree::new(part).unwrap();
+                let strategy = Strategy::new(part(ulysses), part(ring), activations).unwrap();
+                let degree = strategy.degree().as_usize();
+                Group {
+                    strategy,
+                    ranks: ranks.by_ref().take(degree).collect(),
+                    sequences: sequences.iter().copied().map(SequenceIndex).collect(),
+                }
+            });
+        MicroBatch {
+            groups: groups.collect(),
+        }
+    });
+    Plan::new(micro_batches.collect())
+}
+
+#[test]
+fn groups_of_one_micro_batch_may_keep_recompute_and_use_the_host() {
+    let (keep, recompute, host) = (Activations::Keep, Activations::Recompute, Activations::Host);
+    let plans: &[(usize, &[Groups<'_>])] = &[
+        (
+            3,
+            &[&[
+                (1, 1, host, &[4, 0]),
+                (1, 1, keep, &[1, 2]),
+                (1, 1, recompute, &[3, 5, 6]),
+            ]],
+        ),
+        (
+            9,
+            &[&[
+                (3, 2, host, &[4, 0, 3]),
+                (2, 1, keep, &[2, 1]),
+                (1, 1, recompute, &[5, 6]),
+            ]],
+        ),
+        (
+            7,
+            &[
+                &[(1, 5, host, &[4, 2]), (2, 1, recompute, &[0, 1])],
+                &[(1, 7, host, &[3, 5, 6])],
+            ],
+        ),
+        (
+            8,
+            &[&[
+                (2, 2, host, &[4]),
+                (1, 3, keep, &[2, 3]),
+                (1, 1, host, &[0, 1, 5, 6]),
+            ]],
+        ),
+        // Fewer tokens than ranks.
+        (
+            9,
+            &[
+                &[(3, 3, host, &[0])],
+                &[(1, 9, host, &[3])],
+                &[(4, 2, host, &[1, 2, 4, 5, 6])],
+            ],
+        ),
+    ];
+    for layers in [1, 2, 5] {
+        let config = ModelConfig {
+            layers,
+            ..tiny_model(4, 2, true)
+        };
+        let batch = batch(&SEQ_LENS, config.vocab);
+        for (num_ranks, micro_batches) in plans {
+            assert_same_gradients(&config, *num_ranks, &mixed_plan(micro_batches), &batch);
+        }
+    }
+}
+
 /// A world size, sequence lengths, and a plan that puts every sequence somewhere, with any strategy that leaves each rank one
 /// of so many heads.
 fn any_plan(heads: usize) -> impl proptest::strategy::Strategy<Value = (usize, Vec<u64>, Plan)> {
@@ -299,10 +381,7 @@ fn any_plan(heads: usize) -> impl proptest::strategy::Strategy<Value = (usize, V
             let ulysses = ulysses[below(ulysses.len())];
             let [ulysses, ring] =
                 [ulysses, degree / ulysses].map(|part| Degree::new(part as u32).unwrap());
-            let activations = match below(2) {
-                0 => Activations::Recompute,
-                _ => Activations::Keep,
-            };
+            let activations = Activations::ALL[below(3)];
             let strategy = Strategy::new(ulysses, ring, activations).unwrap();
             groups.push(Group {
                 strategy,
@@ -334,10 +413,28 @@ proptest! {
     }
 
     #[test]
+    fn any_plan_of_any_family_and_any_labels_gives_the_single_rank_gradient(
+        (num_ranks, seq_lens, plan) in any_plan(6),
+        (family, layers) in (any::<prop::sample::Index>(), 1..=4usize),
+        labelled in any::<u16>(),
+    ) {
+        let families = variants();
+        let (_, config) = family.get(&families);
+        // Windows name layers.
+        let config = ModelConfig { layers: layers.max(config.layers), ..config.clone() };
+        let whole = batch(&seq_lens, config.vocab);
+        let labelled: Vec<usize> = (0..seq_lens.len()).filter(|index| labelled >> index & 1 == 1).collect();
+        let masked = masked(&whole, &labelled);
+        let has_labels = masked.num_labels() > 0;
+        let batch = if has_labels { &masked } else { &whole };
+        assert_same_gradients(&config, num_ranks, &plan, batch);
+    }
+
+    #[test]
     fn degrees_above_the_heads_give_the_single_rank_gradient(
         (num_ranks, seq_lens, plan) in any_plan(2),
     ) {
-        let config = tiny_model(2, 1, true);
+        let config = ModelConfig { layers: 3, ..tiny_model(2, 1, true) };
         assert_same_gradients(&config, num_ranks, &plan, &batch(&seq_lens, config.vocab));
     }
 }

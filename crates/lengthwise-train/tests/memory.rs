@@ -5,9 +5,9 @@ mod common;
 use std::num::NonZero;
 
 use common::{batch, on_ranks, one_group, plan, tiny_model};
-use lengthwise_comm::{Communicator, FailureCause, run_ranks};
+use lengthwise_comm::{CommError, Communicator, FailureCause, run_ranks};
 use lengthwise_core::{Activations, Bytes, Degree, Strategy};
-use lengthwise_tensor::{Backend, CpuBackend, TensorError};
+use lengthwise_tensor::{Backend, CpuBackend, HostMemory, TensorError};
 use lengthwise_train::{Executor, Family, ModelConfig, TrainError, memory};
 
 fn model() -> ModelConfig {
@@ -19,17 +19,27 @@ fn model() -> ModelConfig {
     }
 }
 
-/// The most that any device held, beside what the scratch of operations may take.
-fn measured_peak(config: &ModelConfig, strategy: Strategy, seq_lens: &[u64]) -> Bytes {
+/// The most that was held for any rank.
+struct Peak {
+    /// On its device, beside what the scratch of operations may take.
+    device: f64,
+    host: f64,
+}
+
+fn measured_peak(config: &ModelConfig, strategy: Strategy, seq_lens: &[u64]) -> Peak {
     let batch = batch(seq_lens, config.vocab);
     let plan = one_group(strategy, seq_lens.len());
     let num_ranks = strategy.degree().as_usize();
     let peaks = on_ranks(num_ranks, Bytes::from_mib(4096), |world| {
         let mut executor = Executor::new(config.clone(), world.clone(), 1)?;
         executor.accumulate_gradients(&plan, &batch)?;
-        Ok(world.backend().memory().peak)
+        let backend = world.backend();
+        Ok((backend.memory().peak, backend.host_memory().peak))
     });
-    peaks.into_iter().max().unwrap()
+    Peak {
+        device: peaks.iter().map(|peak| peak.0.as_f64()).fold(0.0, f64::max),
+        host: peaks.iter().map(|peak| peak.1.as_f64()).fold(0.0, f64::max),
+    }
 }
 
 #[test]
@@ -53,7 +63,7 @@ fn predictions_hold_for_rings() {
         ..model()
     };
     for config in [model(), windowed] {
-        for activations in [Activations::Recompute, Activations::Keep] {
+        for activations in Activations::ALL {
             for (ulysses, ring) in [(1, 2), (1, 7), (2, 2), (2, 3)] {
                 let degree = |degree| Degree::new(degree).unwrap();
                 let strategy = Strategy::new(degree(ulysses), degree(ring), activations).unwrap();
@@ -93,6 +103,59 @@ fn predictions_hold_for_heads_of_any_width_with_norms_and_biases() {
     }
 }
 
+#[test]
+fn predictions_hold_where_the_host_keeps_the_inputs_of_layers() {
+    let of = |layers, ulysses, ring, margin| {
+        let config = ModelConfig { layers, ..model() };
+        let [ulysses, ring] = [ulysses, ring].map(|part| Degree::new(part).unwrap());
+        let strategy = Strategy::new(ulysses, ring, Activations::Host).unwrap();
+        // Many tokens, whose attention takes little time; and sequences that not every rank has a token of.
+        let of_128 = |tokens| vec![128; tokens as usize / 128];
+        assert_predicted(&config, strategy, of_128, 512, margin);
+        let of_3 = |tokens| vec![3; tokens as usize / 3];
+        assert_predicted(&config, strategy, of_3, 3 * 128, margin);
+    };
+    for layers in [1, 2, 5] {
+        of(layers, 1, 1, 1.1);
+        of(layers, 3, 1, 1.1);
+    }
+    of(4, 1, 3, 1.3);
+    of(4, 2, 2, 1.3);
+}
+
+#[test]
+fn a_node_of_full_hosts_ends_the_job_with_what_it_has() {
+    let config = ModelConfig {
+        layers: 4,
+        ..model()
+    };
+    let strategy = ulysses(2, Activations::Host);
+    let batch = batch(&[300], config.vocab);
+    let needed = 300.0 * 2.0 * memory::host_bytes_per_token(&config, strategy);
+    assert_eq!(needed, 300.0 * 3.0 * 64.0 * 4.0);
+    let run = |budget: u64| {
+        let host = HostMemory::new(Bytes(budget));
+        let backend = |_| CpuBackend::new(Bytes::from_mib(64)).on_host(host.clone());
+        run_ranks((0..2).map(backend).collect(), |world| {
+            Executor::new(config.clone(), world, 1)?
+                .accumulate_gradients(&one_group(strategy, 1), &batch)
+        })
+    };
+    run(needed as u64).unwrap();
+    let failure = run(needed as u64 - 1).unwrap_err();
+    let FailureCause::Error(TrainError::Comm(CommError::HostCopy { rank, error })) = failure.cause
+    else {
+        panic!("the host must run out of memory, not {failure}");
+    };
+    assert_eq!(rank, failure.rank);
+    assert!(
+        error
+            .to_string()
+            .starts_with("out of host memory: a copy from a device asks for 37.50 KiB"),
+        "{error}"
+    );
+}
+
 fn ulysses(degree: u32, activations: Activations) -> Strategy {
     Strategy::ulysses(Degree::new(degree).unwrap(), activations)
 }
@@ -107,7 +170,7 @@ fn assert_predicted(
     margin: f64,
 ) {
     let degree = strategy.degree().get();
-    let peak = |tokens| measured_peak(config, strategy, &seq_lens(tokens)).as_f64();
+    let peak = |tokens| measured_peak(config, strategy, &seq_lens(tokens));
     // Long enough that activations, not the output stage's weights, make the peak.
     let (short, long) = (tokens * u64::from(degree), 2 * tokens * u64::from(degree));
     let per_token = memory::bytes_per_token(config, strategy);
@@ -115,10 +178,20 @@ fn assert_predicted(
     let (peak_short, peak_long) = (peak(short), peak(long));
     let predicted = fixed + per_token * long as f64;
     assert!(
-        peak_long <= predicted,
-        "{strategy}: {peak_long} held, {predicted} predicted"
+        peak_long.device <= predicted,
+        "{strategy}: {} held, {predicted} predicted",
+        peak_long.device
     );
-    let measured_per_token = (peak_long - peak_short) / (long - short) as f64;
+    // A rank may have a token more than its share.
+    let on_host = memory::host_bytes_per_token(config, strategy);
+    let share = on_host * long as f64 * (1.0 - 1e-9);
+    let most = on_host * (long + u64::from(degree)) as f64;
+    assert!(
+        (share..=most).contains(&peak_long.host),
+        "{strategy}: {} held on the host, {share} predicted",
+        peak_long.host
+    );
+    let measured_per_token = (peak_long.device - peak_short.device) / (long - short) as f64;
     let ratio = per_token / measured_per_token;
     assert!(
         (0.98..margin).contains(&ratio),
@@ -157,4 +230,57 @@ fn a_sequence_that_exceeds_one_device_trains_on_four() {
     };
     assert_eq!(named, budget);
     assert!(held.saturating_add(request) > budget);
+}
+
+/// Where the heads end, more devices do not help Ulysses; they help a ring, and the host helps without more of them.
+#[test]
+fn a_sequence_too_long_for_every_ulysses_degree_trains_by_a_ring_or_with_the_host() {
+    let config = ModelConfig {
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 32,
+        layers: 12,
+        ..model()
+    };
+    let (num_ranks, seq_len) = (8, 3000);
+    let batch = batch(&[seq_len], config.vocab);
+    let of = |ulysses, ring, activations| {
+        let [ulysses, ring] = [ulysses, ring].map(|part| Degree::new(part).unwrap());
+        Strategy::new(ulysses, ring, activations).unwrap()
+    };
+    let needed = |strategy| {
+        let per_token = memory::bytes_per_token(&config, strategy);
+        memory::fixed_bytes(&config, num_ranks) + per_token * seq_len as f64
+    };
+    let (recompute, host) = (Activations::Recompute, Activations::Host);
+    let others = [
+        of(1, 8, recompute),
+        of(2, 4, recompute),
+        of(2, 1, host),
+        of(1, 4, host),
+    ];
+    let least = others.map(needed).into_iter().fold(0.0, f64::max);
+    let budget = Bytes::from_f64_ceil(least).unwrap();
+    let run = |strategy| {
+        let plan = one_group(strategy, 1);
+        let backends = (0..num_ranks).map(|_| CpuBackend::new(budget)).collect();
+        let losses = run_ranks(backends, |world| {
+            Executor::new(config.clone(), world, 1)?.accumulate_gradients(&plan, &batch)
+        });
+        losses.map(|losses| losses.iter().sum::<f64>())
+    };
+    for activations in [recompute, Activations::Keep] {
+        for degree in [1, 2] {
+            let failure = run(of(degree, 1, activations)).unwrap_err();
+            let FailureCause::Error(TrainError::Tensor(TensorError::OutOfMemory { .. })) =
+                failure.cause
+            else {
+                panic!("Ulysses of {degree} must run out of memory, not {failure}");
+            };
+        }
+    }
+    for strategy in others {
+        let loss = run(strategy).unwrap_or_else(|failure| panic!("{strategy}: {failure}"));
+        assert!(loss > 0.0);
+    }
 }

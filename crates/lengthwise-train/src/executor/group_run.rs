@@ -1,9 +1,10 @@
 //! One rank's way through a micro-batch, stage by stage.
 
 use lengthwise_comm::Communicator;
-use lengthwise_core::Pass;
+use lengthwise_core::{Activations, Pass};
 use lengthwise_tensor::{Backend, Tensor};
 
+use super::offload::OffloadedInputs;
 use super::stage::Stage;
 use super::work::RankWork;
 use crate::TrainError;
@@ -40,6 +41,8 @@ pub struct GroupRun<'a, C: Communicator> {
     /// The residual stream on the way forward, its gradient on the way back; `[my tokens, hidden]`.
     stream: Option<TensorOf<C>>,
     kept: Vec<Kept<TensorOf<C>>>,
+    /// The inputs of layers where the host keeps them.
+    offloaded: OffloadedInputs<C>,
     /// The last layer's parameters between its forward and its backward.
     last_layer: Option<LayerParameters<TensorOf<C>>>,
     purpose: Purpose,
@@ -66,6 +69,7 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
             work,
             stream: None,
             kept: Vec::new(),
+            offloaded: OffloadedInputs::default(),
             last_layer: None,
             purpose,
             loss_sum: 0.0,
@@ -97,14 +101,20 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
                     self.stream = Some(layer::forward(self.layer(index), &parameters, input)?.0);
                     return Ok(Vec::new());
                 }
-                let kept_input = self.work.recompute.then(|| input.clone());
+                let is_last = index + 1 == self.config.layers;
+                match self.work.activations {
+                    Activations::Keep => {}
+                    Activations::Recompute => self.kept.push(Kept::Input(input.clone())),
+                    Activations::Host => {
+                        self.offloaded.push(&self.group, input.clone(), is_last)?;
+                    }
+                }
                 let (output, saved) = layer::forward(self.layer(index), &parameters, input)?;
-                self.kept.push(match kept_input {
-                    Some(input) => Kept::Input(input),
-                    None => Kept::All(saved),
-                });
+                if self.work.activations == Activations::Keep {
+                    self.kept.push(Kept::All(saved));
+                }
                 self.stream = Some(output);
-                if index + 1 == self.config.layers {
+                if is_last {
                     self.last_layer = Some(parameters);
                 }
                 Ok(Vec::new())
@@ -118,7 +128,11 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
                         .take()
                         .unwrap_or_else(|| unreachable!("the last layer's forward has kept them")),
                 };
-                let saved = match self.kept.pop() {
+                let kept = match self.work.activations {
+                    Activations::Host => Some(Kept::Input(self.offloaded.pop(&self.group)?)),
+                    Activations::Keep | Activations::Recompute => self.kept.pop(),
+                };
+                let saved = match kept {
                     Some(Kept::All(saved)) => saved,
                     Some(Kept::Input(input)) => {
                         self.timeline.turn_to_pass(Pass::Recompute);

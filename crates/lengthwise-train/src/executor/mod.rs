@@ -4,6 +4,7 @@ mod evaluate;
 mod gather;
 mod group_run;
 mod micro_batch_time;
+mod offload;
 mod shard;
 mod stage;
 mod work;

@@ -1,6 +1,6 @@
 //! A rank's work in a micro-batch: its share of its group's packed sequences.
 
-use lengthwise_core::{Group, Rank};
+use lengthwise_core::{Activations, Group, Rank};
 use lengthwise_tensor::AttentionLayout;
 
 use crate::model::ModelConfig;
@@ -20,8 +20,8 @@ pub struct RankWork {
     pub labelled: Option<Vec<u32>>,
     /// Where they are, and the attention this rank computes.
     pub tokens: GroupTokens,
-    /// Whether layers are recomputed in the backward.
-    pub recompute: bool,
+    /// What is done with activations between forward and backward.
+    pub activations: Activations,
 }
 
 impl RankWork {
@@ -67,7 +67,7 @@ impl RankWork {
                 windowed: window.map(|window| attention(Some(window))),
                 shards,
             },
-            recompute: group.strategy.activations().recomputes(),
+            activations: group.strategy.activations(),
         };
         let mut labelled = Vec::with_capacity(mine.len());
         let mut row = 0;

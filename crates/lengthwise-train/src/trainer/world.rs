@@ -1,17 +1,28 @@
 //! The ranks of a run: a thread for each device of its cluster.
 
+use std::ops::Range;
+
 use lengthwise_comm::{
     FailureCause, RankFailure, ThreadCommunicator, WorldOptions, run_ranks_with,
 };
-use lengthwise_tensor::CpuBackend;
+use lengthwise_core::Bytes;
+use lengthwise_tensor::{CpuBackend, HostMemory};
 
 use crate::{TrainError, TrainOptions};
 
+/// A device for each rank; those of a node share the memory of its host.
 pub fn backends(options: &TrainOptions) -> Vec<CpuBackend> {
-    let devices = options.cluster.devices().iter();
-    devices
-        .map(|device| CpuBackend::new(device.memory()))
-        .collect()
+    let cluster = &options.cluster;
+    let nodes = (0..cluster.num_nodes()).filter_map(|node| cluster.node_ranks(node));
+    let of_node = |ranks: Range<u32>| {
+        let devices = &cluster.devices()[ranks.start as usize..ranks.end as usize];
+        let shares = devices.iter().map(|device| device.host_memory());
+        let host = HostMemory::new(shares.fold(Bytes(0), Bytes::saturating_add));
+        devices
+            .iter()
+            .map(move |device| CpuBackend::new(device.memory()).on_host(host.clone()))
+    };
+    nodes.flat_map(of_node).collect()
 }
 
 /// Runs `body` on every rank, at the pace of the emulated cluster if there is one.
