@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lengthwise_comm::Emulation;
 use lengthwise_core::words::figure;
-use lengthwise_core::{Activations, Cluster, Degree, Rank, StrategyKind, Tokens};
+use lengthwise_core::{Activations, Cluster, Degree, Rank, StrategyKind, StrategySpace, Tokens};
 use lengthwise_cost::{RefinementRule, StepModel};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -127,6 +127,9 @@ pub struct TrainOptions {
     pub activations: Activations,
     /// Degrees a planner may use; `None` for all that the heads allow.
     pub degrees: Option<Vec<Degree>>,
+    /// Strategies a planner may use, of which those are left out that model and cluster don't allow; `None` for Ulysses with
+    /// these activations and degrees.
+    pub space: Option<StrategySpace>,
     /// How many steps planning runs ahead of training, at least 2.
     pub plan_ahead: usize,
     /// Where the trained model is written, in the form of Hugging Face; the directory must hold no model yet.

@@ -82,6 +82,7 @@ fn options(num_ranks: u32, steps: u64, nic_bandwidth: f64) -> TrainOptions {
         seed: 5,
         activations: Activations::Recompute,
         degrees: None,
+        space: None,
         plan_ahead: 2,
         export: None,
         persistence: Persistence::default(),

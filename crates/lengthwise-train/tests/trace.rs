@@ -46,6 +46,7 @@ fn options(num_ranks: u32) -> TrainOptions {
         seed: 5,
         activations: Activations::Recompute,
         degrees: None,
+        space: None,
         plan_ahead: 2,
         export: None,
         persistence: Persistence::default(),

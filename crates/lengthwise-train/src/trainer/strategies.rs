@@ -1,6 +1,6 @@
 //! The strategies that the options of a run leave to choose from.
 
-use lengthwise_core::{Bytes, StrategySpace};
+use lengthwise_core::{Bytes, CoreError, StrategySpace};
 
 use crate::{TrainError, TrainOptions, memory};
 
@@ -16,8 +16,12 @@ pub fn allowed_strategies(options: &TrainOptions) -> Result<StrategySpace, Train
             num_devices: options.cluster.num_devices(),
         });
     }
-    let space = StrategySpace::ulysses_up_to(options.model.heads as u32, options.activations)?
-        .limited_to(options.cluster.num_devices())?;
+    let heads = options.model.heads as u32;
+    let space = match &options.space {
+        Some(space) => with_a_head_a_rank(space, heads)?,
+        None => StrategySpace::ulysses_up_to(heads, options.activations)?,
+    };
+    let space = space.limited_to(options.cluster.num_devices())?;
     let space = match &options.degrees {
         Some(degrees) => space.restricted_to(degrees)?,
         None => space,
@@ -34,4 +38,20 @@ pub fn allowed_strategies(options: &TrainOptions) -> Result<StrategySpace, Train
         }
     }
     Ok(space)
+}
+
+/// Those strategies in which each rank that exchanges tokens for heads gets at least one. Rings may be longer.
+fn with_a_head_a_rank(space: &StrategySpace, heads: u32) -> Result<StrategySpace, CoreError> {
+    let strategies = space.strategies().iter().copied();
+    let fitting: Vec<_> = strategies
+        .filter(|strategy| strategy.ulysses_degree().get() <= heads)
+        .collect();
+    if fitting.is_empty() {
+        return Err(CoreError::NoDegrees {
+            reason: format!(
+                "all exchange tokens for heads among more ranks than the {heads} heads"
+            ),
+        });
+    }
+    StrategySpace::new(fitting)
 }

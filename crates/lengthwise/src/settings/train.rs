@@ -440,6 +440,7 @@ impl TrainSettings {
                 seed,
                 activations,
                 degrees,
+                space: None,
                 plan_ahead,
                 weights,
                 export: export.as_ref().map(|export| export.value.clone()),
