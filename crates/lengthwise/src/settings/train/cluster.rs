@@ -143,8 +143,10 @@ fn emulated_devices(
     if let Some(memory) = reader.optional("cluster.device_memory_mib")? {
         let bytes = device_memory(&memory, model, num_devices)?;
         let with_memory = |rank| {
-            let speed = cluster.device(Rank(rank)).map(|device| device.speed());
-            Device::new(bytes, speed.unwrap_or(Speed::NOMINAL))
+            let described = cluster.device(Rank(rank));
+            let speed = described.map_or(Speed::NOMINAL, |device| device.speed());
+            let host_memory = described.map_or(Bytes(u64::MAX), |device| device.host_memory());
+            Device::new(bytes, speed).with_host_memory(host_memory)
         };
         let nodes = (0..cluster.num_nodes()).filter_map(|node| cluster.node_ranks(node));
         let nodes = nodes.map(|ranks| ranks.map(with_memory).collect());
@@ -193,25 +195,40 @@ fn emulation(
             None => failure,
         }
     })?;
-    match set.zip(described) {
-        Some((set, described)) => at_speed(hardware.links(), set / described)
-            .map(|links| emulation.with_links(links))
-            .map_err(|error| emulate.breaks(error)),
-        None => Ok(emulation),
-    }
+    let speed = set
+        .zip(described)
+        .map_or(1.0, |(set, described)| set / described);
+    with_links_of(hardware, speed, emulation).map_err(|error| emulate.breaks(error))
+}
+
+/// The emulation with the links of `hardware`, those to hosts too, of which each is `speed` times as fast.
+fn with_links_of(
+    hardware: &Hardware,
+    speed: f64,
+    emulation: Emulation,
+) -> Result<Emulation, HardwareError> {
+    let emulation = emulation.with_links(at_speed(hardware.links(), speed)?);
+    Ok(match hardware.device().host_bandwidth_bytes_per_s() {
+        Some(bandwidth) => {
+            let link = Link::new(bandwidth, Seconds::ZERO)?;
+            emulation.with_host_link(link_at_speed(link, speed)?)
+        }
+        None => emulation,
+    })
 }
 
 /// Links of which each is `speed` times as fast.
 fn at_speed(links: ClusterLinks, speed: f64) -> Result<ClusterLinks, HardwareError> {
-    let link = |link: Link| {
-        let latency = Seconds::new(link.latency().get() / speed)?;
-        Link::new(link.bandwidth_bytes_per_s() * speed, latency)
-    };
     Ok(ClusterLinks {
-        device: link(links.device)?,
-        nic: link(links.nic)?,
+        device: link_at_speed(links.device, speed)?,
+        nic: link_at_speed(links.nic, speed)?,
         ..links
     })
+}
+
+fn link_at_speed(link: Link, speed: f64) -> Result<Link, HardwareError> {
+    let latency = Seconds::new(link.latency().get() / speed)?;
+    Link::new(link.bandwidth_bytes_per_s() * speed, latency)
 }
 
 fn device_memory(
