@@ -9,8 +9,13 @@ use crate::checkpoint::Checkpoint;
 use crate::hugging_face::config_json;
 use crate::{ModelConfig, PretrainedModel, TrainOptions};
 
-/// The files of tokenizers. Who reads a tokenizer reads those that are there.
-const TOKENIZER_FILES: [&str; 9] = [
+/// The files that make a directory that of a model, none of which is ever replaced.
+pub const MODEL_FILES: &[&str] = &[
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    GENERATION_CONFIG,
+    // From here on those of its tokenizer.
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
@@ -21,6 +26,9 @@ const TOKENIZER_FILES: [&str; 9] = [
     "tokenizer_config.json",
     "vocab.json",
 ];
+
+/// The files of tokenizers. Who reads a tokenizer reads those that are there.
+const TOKENIZER_FILES: &[&str] = MODEL_FILES.split_at(4).1;
 
 /// Names what ends a text too, and belongs to a model together with its tokenizer.
 const GENERATION_CONFIG: &str = "generation_config.json";

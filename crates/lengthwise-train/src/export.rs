@@ -20,28 +20,11 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
-use crate::companions::Companions;
+use crate::companions::{Companions, MODEL_FILES};
 use crate::model::{ModelConfig, ModelSpec, UnitSpec};
 
 /// Bytes of a file beyond which the next unit goes to another one.
 const FILE_BYTES: usize = 2 << 30;
-
-/// The files that make a directory that of a model, none of which is ever replaced.
-pub const MODEL_FILES: &[&str] = &[
-    "config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-];
 
 /// What weights are written as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -35,10 +35,10 @@ mod validation;
 pub mod volume;
 
 pub use calibration::{Clock, MeasuringProgress, MeasuringRule, calibrate, profile};
-pub use companions::{Companions, TextTokenizer};
+pub use companions::{Companions, MODEL_FILES, TextTokenizer};
 pub use error::TrainError;
 pub use executor::{Executor, MicroBatchTime, StepOutcome};
-pub use export::{ExportError, ExportWriter, MODEL_FILES, WeightType};
+pub use export::{ExportError, ExportWriter, WeightType};
 pub use feed::{PlanFeed, PlannedBatch, Planning, PlanningCosts};
 pub use hugging_face::{ConfigError, PretrainedConfig, PretrainedError, PretrainedModel};
 pub use lengthwise_survey::{MeasuredCosts, SurveyRule};
