@@ -73,13 +73,33 @@ impl StateKind {
     }
 }
 
-/// A rank's shard of a unit, copied: a range of its flat vector.
-#[derive(Clone, Debug, PartialEq)]
+/// The elements of a rank's shard of a unit.
+pub enum Elements {
+    /// A copy of them, which training leaves alone.
+    Copied(Vec<f32>),
+    /// They are read where they are: training stands still until they are written.
+    InPlace(ReadElements),
+}
+
+/// Appends the elements of a range.
+type ReadElements = Box<dyn Fn(Range<usize>, &mut Vec<f32>) + Send>;
+
+impl Elements {
+    /// Appends those of a range.
+    pub fn read(&self, range: Range<usize>, elements: &mut Vec<f32>) {
+        match self {
+            Elements::Copied(copy) => elements.extend_from_slice(&copy[range]),
+            Elements::InPlace(read) => read(range, elements),
+        }
+    }
+}
+
+/// A rank's shard of a unit: a range of its flat vector.
 pub struct UnitState {
     /// Which of the unit's elements these are.
     pub range: Range<usize>,
     /// In the order of [`StateKind::ALL`].
-    pub elements: [Vec<f32>; 3],
+    pub elements: [Elements; 3],
 }
 
 impl UnitState {

@@ -1,4 +1,5 @@
-//! Saves the state of a run: each rank copies its shard, and a thread writes all of them while training goes on.
+//! Saves the state of a run: each rank copies its shard, and a thread writes all of them while training goes on; or the
+//! thread writes what is not copied, while training waits.
 
 use std::fs;
 use std::io;
@@ -97,7 +98,7 @@ impl<'a> Saver<'a> {
             spec: spec.clone(),
             series,
             state: Mutex::new(State {
-                shards: vec![None; num_ranks],
+                shards: (0..num_ranks).map(|_| None).collect(),
                 ..State::default()
             }),
             changed: Condvar::new(),
@@ -114,11 +115,11 @@ impl<'a> Saver<'a> {
         step.is_multiple_of(self.save.every.get()) || step == self.options.steps
     }
 
-    /// Hands a rank's shard over, which `copy` copies once the state before is written; every rank calls it at the same step.
-    pub fn save(&self, rank: usize, moment: SaveMoment, copy: impl FnOnce() -> Vec<UnitState>) {
+    /// Hands a rank's shard over, which `take` takes once the state before is written; every rank calls it at the same step.
+    pub fn save(&self, rank: usize, moment: SaveMoment, take: impl FnOnce() -> Vec<UnitState>) {
         // Of two states, one would have to be dropped.
         self.wait();
-        let shard = copy();
+        let shard = take();
         let mut state = self.lock();
         state.shards[rank] = Some(shard);
         if state

@@ -3,20 +3,23 @@
 //! Its reader knows one place for each tensor of a file, so the parts of a tensor go into as many files.
 
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 
 use lengthwise_outputs::WholeDirectory;
 use serde_json::{Map, Value, json};
 
 use super::record::CheckpointFile;
 use super::rectangle::rectangles;
-use super::{StateKind, UnitState};
+use super::{Elements, StateKind, UnitState};
 use crate::model::ModelSpec;
 
 /// As many files as a range has rectangles at most.
 pub const FILES_OF_RANK: usize = 3;
 
-/// Bytes that are turned into little-endian order at once.
+/// Elements that are turned into little-endian order at once: few enough to stay in a core's cache until they are summed and
+/// written.
 const CHUNK_ELEMENTS: usize = 16 << 10;
+const CHUNK_BYTES: usize = 4 * CHUNK_ELEMENTS;
 
 /// The name of one of a rank's files, as PyTorch names the shards that it writes.
 fn file_name(rank: usize, file: usize) -> String {
@@ -32,7 +35,9 @@ struct Part<'a> {
     name: String,
     offsets: Vec<usize>,
     shape: Vec<usize>,
-    elements: &'a [f32],
+    elements: &'a Elements,
+    /// Which of them.
+    range: Range<usize>,
 }
 
 /// Writes a rank's shard; says which files that are.
@@ -70,7 +75,8 @@ fn parts_of<'a>(spec: &ModelSpec, units: &'a [UnitState], file: usize) -> Vec<Pa
                     name: kind.tensor_name(&parameter.name),
                     offsets: rectangle.offsets.clone(),
                     shape: rectangle.shape.clone(),
-                    elements: &elements[place.clone()],
+                    elements,
+                    range: place.clone(),
                 });
             }
         }
@@ -84,15 +90,24 @@ fn write_file(
     parts: &[Part<'_>],
 ) -> io::Result<CheckpointFile> {
     let header = header(parts);
-    let mut file = Summed::new(BufWriter::with_capacity(1 << 20, directory.create(&name)?));
+    let mut file = Summed::new(BufWriter::with_capacity(
+        CHUNK_BYTES,
+        directory.create(&name)?,
+    ));
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(&header)?;
-    let mut bytes = Vec::with_capacity(4 * CHUNK_ELEMENTS);
+    let mut chunk = Vec::with_capacity(CHUNK_ELEMENTS);
+    let mut bytes = vec![0; CHUNK_BYTES];
     for part in parts {
-        for chunk in part.elements.chunks(CHUNK_ELEMENTS) {
-            bytes.clear();
-            bytes.extend(chunk.iter().flat_map(|element| element.to_le_bytes()));
-            file.write_all(&bytes)?;
+        for start in part.range.clone().step_by(CHUNK_ELEMENTS) {
+            chunk.clear();
+            let end = part.range.end.min(start + CHUNK_ELEMENTS);
+            part.elements.read(start..end, &mut chunk);
+            let places = bytes.as_chunks_mut().0;
+            for (place, element) in places.iter_mut().zip(&chunk) {
+                *place = element.to_le_bytes();
+            }
+            file.write_all(&bytes[..4 * chunk.len()])?;
         }
     }
     let (inner, num_bytes, crc32) = file.end();
@@ -136,7 +151,7 @@ fn header(parts: &[Part<'_>]) -> Vec<u8> {
     let mut end = 0;
     for part in parts {
         let start = end;
-        end += 4 * part.elements.len();
+        end += 4 * part.range.len();
         let entry = json!({ "dtype": "F32", "shape": part.shape, "data_offsets": [start, end] });
         header.insert(part.name.clone(), entry);
     }

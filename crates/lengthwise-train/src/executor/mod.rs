@@ -285,6 +285,11 @@ impl<C: Communicator> Executor<C> {
         self.parameters.state()
     }
 
+    /// The same where it is, to be dropped before the next step.
+    pub(crate) fn state_in_place(&self) -> Vec<UnitState> {
+        self.parameters.state_in_place()
+    }
+
     /// What this rank's time went into, for each micro-batch of the last plan that was run.
     pub fn micro_batch_times(&self) -> &[MicroBatchTime] {
         &self.micro_batch_times

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use lengthwise_tensor::{AdamW, Backend, Tensor};
 
-use crate::checkpoint::{StateKind, UnitState};
+use crate::checkpoint::{Elements, StateKind, UnitState};
 use crate::model::exchange::part;
 use crate::model::{ModelSpec, ParameterKind, UnitSpec};
 use crate::{NoDecay, TrainError};
@@ -103,24 +103,56 @@ impl<B: Backend> ShardedParameters<B> {
 
     /// A copy of all that an optimiser step goes on from.
     pub fn state(&self) -> Vec<UnitState> {
+        self.state_of(|tensors| Elements::Copied(self.joined(tensors)))
+    }
+
+    /// The same where it is. The next step must be taken after it is dropped: before, what it changes would be copied.
+    pub fn state_in_place(&self) -> Vec<UnitState> {
+        self.state_of(|tensors| {
+            let backend = self.backend.clone();
+            let tensors: Vec<_> = tensors.into_iter().cloned().collect();
+            Elements::InPlace(Box::new(move |range, elements| {
+                let mut start = 0;
+                for tensor in &tensors {
+                    let rows = start..start + tensor.rows();
+                    let part = range.start.max(rows.start)..range.end.min(rows.end);
+                    if !part.is_empty() {
+                        let view = backend.view(tensor, part.start - start, part.len(), 1);
+                        elements.extend(backend.to_vec(&view));
+                    }
+                    start = rows.end;
+                }
+            }))
+        })
+    }
+
+    fn state_of(&self, elements: impl Fn(Vec<&B::Tensor>) -> Elements) -> Vec<UnitState> {
         let units = self.spec.units.iter().zip(&self.units);
         let state = units.map(|(spec, unit)| {
-            let joined = |of: fn(&ShardPart<B::Tensor>) -> &B::Tensor| {
-                let parts = unit.parts.iter();
-                parts
-                    .flat_map(|part| self.backend.to_vec(of(part)))
-                    .collect()
+            let of = |of: fn(&ShardPart<B::Tensor>) -> &B::Tensor| {
+                elements(unit.parts.iter().map(of).collect())
             };
             UnitState {
                 range: part(spec.num_elements(), self.num_ranks, self.rank),
                 elements: [
-                    joined(|part| &part.parameter),
-                    joined(|part| &part.first_moment),
-                    joined(|part| &part.second_moment),
+                    of(|part| &part.parameter),
+                    of(|part| &part.first_moment),
+                    of(|part| &part.second_moment),
                 ],
             }
         });
         state.collect()
+    }
+
+    fn joined(&self, tensors: Vec<&B::Tensor>) -> Vec<f32> {
+        let mut tensors = tensors.into_iter();
+        let mut joined = tensors
+            .next()
+            .map_or_else(Vec::new, |tensor| self.backend.to_vec(tensor));
+        for tensor in tensors {
+            joined.extend(self.backend.to_vec(tensor));
+        }
+        joined
     }
 
     /// The units these are shards of.

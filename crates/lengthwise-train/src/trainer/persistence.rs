@@ -116,8 +116,10 @@ pub fn save(
         position,
         costs: is_first.then(costs).flatten(),
     };
-    saver.save(rank.index(), moment, || executor.state());
-    if !saver.is_async() {
+    if saver.is_async() {
+        saver.save(rank.index(), moment, || executor.state());
+    } else {
+        saver.save(rank.index(), moment, || executor.state_in_place());
         executor.world().barrier()?;
         saver.wait();
     }
