@@ -1,0 +1,183 @@
+//! Opening what the settings name: documents, their templates, and the batches of them.
+
+use std::collections::HashSet;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lengthwise_data::chat::ChatTemplates;
+use lengthwise_data::records::{CorruptRows, Fields, FileForm, Packing};
+use lengthwise_data::token_cache::TokenCache;
+use lengthwise_data::{Batches, Corpus, DataError, Documents, RecordEncoder, TokenDocuments};
+
+use super::{Data, TrainSettings, ValidationSettings};
+use crate::encoding_bar::EncodingBar;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::settings::place::Setting;
+
+/// The error that documents can't be opened, read or drawn from.
+fn of_documents(paths: &Setting<Vec<PathBuf>>, error: &DataError) -> Failure {
+    let failure = match error {
+        // What no path says.
+        DataError::Write { .. } => Failure::input(error.to_string()),
+        _ => paths.breaks(error),
+    };
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+impl TrainSettings {
+    /// The batches that are asked for. What is no text of bytes is encoded first, unless it is kept from an earlier run.
+    pub fn open_batches(&self, output: &mut Output<'_>) -> Result<Batches, Failure> {
+        let Data {
+            paths,
+            sources,
+            cut,
+            seed,
+            ..
+        } = &self.data;
+        if let [source] = &sources[..] {
+            let documents = self.open_documents(paths, &source.paths, &source.fields, output)?;
+            return self.batches(paths, documents);
+        }
+        let mut opened = Vec::with_capacity(sources.len());
+        for source in sources {
+            let documents = self.open_documents(paths, &source.paths, &source.fields, output)?;
+            opened.push((documents, source.weight));
+        }
+        Batches::blended(opened, *cut, self.batch_size, *seed)
+            .map_err(|error| of_documents(paths, &error))
+    }
+
+    fn batches(
+        &self,
+        paths: &Setting<Vec<PathBuf>>,
+        documents: Documents,
+    ) -> Result<Batches, Failure> {
+        Batches::new(documents, self.data.cut, self.batch_size, self.data.seed)
+            .map_err(|error| of_documents(paths, &error))
+    }
+
+    /// The templates of conversations, if there are any: those that are named, those of the model to go on from, or those
+    /// beside the tokenizer.
+    fn open_templates(&self, fields: &Fields) -> Result<Option<Arc<ChatTemplates>>, Failure> {
+        if !matches!(fields, Fields::Messages { .. }) {
+            return Ok(None);
+        }
+        let model = self.from.as_ref().map(|from| from.value.as_path());
+        let model = model.or_else(|| self.tokenizer.path.as_deref()?.parent());
+        let opened = match (&self.data.chat_template, model) {
+            (Some(template), model) => ChatTemplates::of_file(&template.value, model),
+            (None, Some(model)) => ChatTemplates::of_model(model),
+            (None, None) => {
+                let failure = Failure::input(
+                    "conversations need a chat template, and there is no model that has one",
+                );
+                return Err(
+                    failure.hint("name one with data.chat_template, or a model with model.from")
+                );
+            }
+        };
+        match opened {
+            Ok(templates) => Ok(Some(Arc::new(templates))),
+            Err(error) => {
+                let failure = match &self.data.chat_template {
+                    Some(template) => template.breaks(&error),
+                    None => Failure::input(error.to_string()),
+                };
+                Err(match error.hint() {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                })
+            }
+        }
+    }
+
+    /// Whether documents are read where they are, since their bytes are the ids.
+    fn is_read_in_place(&self, paths: &[PathBuf], fields: &Fields) -> Result<bool, DataError> {
+        if !self.tokenizer.is_bytes()
+            || TokenDocuments::are_named_in(paths)
+            || *fields != Fields::default()
+            || self.data.corrupt != CorruptRows::default()
+        {
+            return Ok(false);
+        }
+        let files = TokenDocuments::find_files(paths, &self.data.extensions)?;
+        let is_plain = |file: &PathBuf| {
+            let (form, packing) = FileForm::of(file);
+            form != FileForm::Parquet && packing == Packing::Plain
+        };
+        Ok(files.iter().all(is_plain))
+    }
+
+    /// The documents of `paths`, which `setting` names.
+    fn open_documents(
+        &self,
+        setting: &Setting<Vec<PathBuf>>,
+        paths: &[PathBuf],
+        fields: &Fields,
+        output: &mut Output<'_>,
+    ) -> Result<Documents, Failure> {
+        let failed = |error| of_documents(setting, &error);
+        if self.is_read_in_place(paths, fields).map_err(failed)? {
+            let corpus = Corpus::open(paths, &self.data.extensions);
+            return corpus.map(Documents::from).map_err(failed);
+        }
+        let templates = self.open_templates(fields)?;
+        let cache = self.cache.as_deref().ok_or_else(|| {
+            Failure::input("there is no home directory to keep tokens in")
+                .hint("name a directory for them with --cache")
+        })?;
+        let encoder = Arc::clone(&self.tokenizer.encoder);
+        let source = RecordEncoder::new(encoder, fields.clone(), templates, self.data.corrupt);
+        let mut bar = EncodingBar::new(output);
+        let opened = TokenDocuments::open(
+            paths,
+            &self.data.extensions,
+            &source,
+            &TokenCache::new(cache),
+            self.options.model.vocab,
+            &mut |so_far| bar.show(so_far),
+        );
+        let encoded = bar.end();
+        let opened = opened.map_err(failed)?;
+        for warning in &opened.warnings {
+            output.warning(warning);
+        }
+        if let Some(encoded) = encoded {
+            output.note(&encoded);
+        }
+        if self.verifies_cache {
+            opened.documents.check().map_err(failed)?;
+            return Ok(opened.documents.into());
+        }
+        Ok(opened.documents.checked_in_background().into())
+    }
+
+    /// One epoch of the held-out batches, if there are some.
+    pub fn open_held_out(&self, output: &mut Output<'_>) -> Result<Option<Batches>, Failure> {
+        let Some(ValidationSettings { paths, .. }) = &self.validation else {
+            return Ok(None);
+        };
+        let found = TokenDocuments::find_files(&paths.value, &self.data.extensions);
+        let found = found.map_err(|error| of_documents(paths, &error))?;
+        let trained_on = TokenDocuments::find_files(&self.data.paths.value, &self.data.extensions);
+        let real = |path: &PathBuf| path.canonicalize().ok();
+        let trained_on: HashSet<PathBuf> = (trained_on.unwrap_or_default().iter())
+            .filter_map(real)
+            .collect();
+        let both = |path: &&PathBuf| real(path).is_some_and(|path| trained_on.contains(&path));
+        if let Some(file) = found.iter().find(both) {
+            let rule = format!("{} belongs to data.paths too", file.display());
+            let hint = "keep what is held out apart from what is trained on";
+            return Err(paths.breaks(rule).hint(hint));
+        }
+        let fields = &self.data.fields;
+        let documents = self.open_documents(paths, &paths.value, fields, output)?;
+        let batches = self.batches(paths, documents)?;
+        Ok(Some(batches.ending_after(NonZero::<u64>::MIN)))
+    }
+}
