@@ -74,6 +74,7 @@ pub mod token_files;
 mod token_sequence;
 mod tokenizer;
 mod tokenizer_file;
+mod whole_file;
 
 pub use batch_size::BatchSize;
 pub use batches::Batches;

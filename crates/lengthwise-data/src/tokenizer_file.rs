@@ -17,7 +17,7 @@ use twox_hash::XxHash3_128;
 use crate::encoder::text;
 use crate::pieces::pieces;
 use crate::special_tokens::{EndOfText, before_documents};
-use crate::{DataError, TextEncoder};
+use crate::{DataError, TextEncoder, whole_file};
 
 /// The name of the file in a directory.
 pub(crate) const TOKENIZER_JSON: &str = "tokenizer.json";
@@ -117,10 +117,7 @@ impl TokenizerFile {
             true => path.join(TOKENIZER_JSON),
             false => path.to_owned(),
         };
-        let bytes = fs::read(&path).map_err(|source| DataError::Read {
-            path: path.clone(),
-            source,
-        })?;
+        let bytes = whole_file::read(&path)?;
         let broken = |reason: String| DataError::Tokenizer {
             path: path.clone(),
             reason,
@@ -278,10 +275,8 @@ impl TextEncoder for TokenizerFile {
 /// A JSON file beside a tokenizer; `None` if it is not there.
 pub(crate) fn companion(directory: &Path, name: &str) -> Result<Option<Value>, DataError> {
     let path = directory.join(name);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(DataError::Read { path, source }),
+    let Some(bytes) = whole_file::read_optional(&path)? else {
+        return Ok(None);
     };
     match serde_json::from_slice(&bytes) {
         Ok(value @ Value::Object(_)) => Ok(Some(value)),

@@ -1,6 +1,6 @@
 //! Token files, read where they are needed.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::index::TokenIndex;
 use super::mask::{num_mask_bytes, read_mask};
 use super::positional::ReadAt;
 use super::with_ending;
-use crate::{DataError, TokenSequence};
+use crate::{DataError, TokenSequence, whole_file};
 
 /// The documents of a pair of `.bin` and `.idx`. Only where they begin is in memory.
 #[derive(Debug)]
@@ -224,10 +224,8 @@ impl TokenFiles {
 
 fn read_about(prefix: &Path) -> Result<Option<TokensAbout>, DataError> {
     let path = with_ending(prefix, "json");
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(DataError::Read { path, source }),
+    let Some(bytes) = whole_file::read_optional(&path)? else {
+        return Ok(None);
     };
     let about: Result<TokensAbout, serde_json::Error> = serde_json::from_slice(&bytes);
     let reason = match about {
