@@ -32,6 +32,8 @@ pub struct OpenedTokens {
     pub num_made: usize,
     /// What was wrong with files that had to be made again.
     pub warnings: Vec<String>,
+    /// Bytes of kept ids that were removed, since the files that they were made of have changed.
+    pub num_removed_bytes: u64,
 }
 
 /// Paths that follow one another and are of one kind.
@@ -80,6 +82,7 @@ impl TokenDocuments {
     ) -> Result<OpenedTokens, DataError> {
         let (sections, num_repeated) = sections(paths, extensions)?;
         let (mut files, mut num_made, mut warnings) = (Vec::new(), 0, Vec::new());
+        let mut num_removed_bytes = 0;
         for section in sections {
             match section {
                 Section::Pair(prefix) => files.push(TokenFiles::open(&prefix)?),
@@ -87,6 +90,7 @@ impl TokenDocuments {
                     let cached = cache.open(&paths, source, progress)?;
                     files.extend(cached.files);
                     num_made += cached.num_made;
+                    num_removed_bytes += cached.num_removed_bytes;
                     warnings.extend(cached.warnings);
                 }
             }
@@ -99,6 +103,7 @@ impl TokenDocuments {
             documents,
             num_made,
             warnings,
+            num_removed_bytes,
         })
     }
 

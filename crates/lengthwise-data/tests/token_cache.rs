@@ -415,3 +415,32 @@ fn progress_comes_to_its_end() {
     );
     assert_eq!(last.num_all_bytes, last.num_bytes);
 }
+
+#[test]
+fn what_was_kept_of_files_that_have_changed_is_removed_and_read_on() {
+    let scene = Scene::new();
+    scene.write("a.txt", "the first text");
+    let mut before = batches(scene.open().unwrap());
+    let kept = scene.kept("bin");
+    assert_eq!(kept.len(), 1);
+    // Of a file that is gone, nothing can be known.
+    let other = Scene::new();
+    other.write("z.txt", "another text");
+    drop(other.open().unwrap());
+    for path in fs::read_dir(other.path("cache/deep")).unwrap() {
+        let path = path.unwrap().path();
+        fs::copy(
+            &path,
+            scene.path("cache/deep").join(path.file_name().unwrap()),
+        )
+        .unwrap();
+    }
+    scene.write("a.txt", "the second text, which is longer");
+    let opened = scene.open().unwrap();
+    assert!(opened.num_removed_bytes > 0);
+    assert!(!kept[0].exists());
+    assert_eq!(scene.kept("bin").len(), 2);
+    assert_eq!(scene.open().unwrap().num_removed_bytes, 0);
+    // A run that goes on has its files open.
+    assert!(before.next().unwrap().is_ok());
+}

@@ -7,13 +7,15 @@ use std::thread;
 use super::encoding::{Encoded, EncodingProgress, encode};
 use super::shard::Shard;
 use super::source::{DocumentSource, Skipped};
+use super::stale;
 use crate::DataError;
 use crate::token_files::{TokenFiles, TokenFilesWriter, TokenType, TokensAbout, with_ending};
 
 /// A directory in which ids are kept.
 ///
 /// Each shard of a corpus has files of its own there, named after the files it was made of and how: whatever of that
-/// changes, others are made. They can be removed at any time; nothing removes them by itself.
+/// changes, others are made. They can be removed at any time. Those of files that have changed are removed when these are
+/// encoded again; nothing else is removed by itself.
 #[derive(Clone, Debug)]
 pub struct TokenCache {
     directory: PathBuf,
@@ -29,6 +31,8 @@ pub struct Cached {
     pub num_made: usize,
     /// What was wrong with files that had to be made again.
     pub warnings: Vec<String>,
+    /// Bytes of files that were removed, since what they were made of has changed.
+    pub num_removed_bytes: u64,
 }
 
 /// The form in which documents are made of records; another makes other files.
@@ -81,12 +85,15 @@ impl TokenCache {
             num_ids: 0,
         };
         let mut files = Vec::with_capacity(shards.len());
+        let mut num_removed_bytes = 0;
         for (shard, kept) in shards.into_iter().zip(kept) {
             files.push(match kept {
                 Some(kept) => kept,
                 None => {
                     let prefix = self.prefix(&shard, &encoding);
+                    let made_of = shard.clone();
                     self.make(&prefix, shard, &encoding, source, &mut so_far, progress)?;
+                    num_removed_bytes += stale::remove(&self.directory, &made_of);
                     TokenFiles::open(&prefix)?
                 }
             });
@@ -95,6 +102,7 @@ impl TokenCache {
             files,
             num_made,
             warnings,
+            num_removed_bytes,
         })
     }
 

@@ -1,5 +1,6 @@
 //! Whether files are still what was written.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,17 +27,22 @@ impl HashedFiles {
         }
     }
 
-    /// Reads all of them, as long as `goes_on` says so.
+    /// Reads all of them that are still there, as long as `goes_on` says so.
     ///
     /// # Errors
     ///
     /// One can't be read, or is another.
     pub fn check(&self, goes_on: &dyn Fn() -> bool) -> Result<(), DataError> {
         for (path, expected) in &self.files {
-            let found = hash_of(path, goes_on).map_err(|source| DataError::Read {
-                path: path.clone(),
-                source,
-            })?;
+            let found = match hash_of(path, goes_on) {
+                // What was removed is read from the open file, which nothing else writes to.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => {
+                    let path = path.clone();
+                    return Err(DataError::Read { path, source });
+                }
+                Ok(found) => found,
+            };
             match found {
                 Some(found) if found != *expected => return Err(changed(path, expected, &found)),
                 Some(_) => {}

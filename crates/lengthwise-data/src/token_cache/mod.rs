@@ -6,6 +6,7 @@
 //! encoding  records -> ids on all cores, in the order of the files
 //! cache     what is there already, and what has to be made
 //! check     whether what was kept is still what was written
+//! stale     what was kept of files that have changed since
 //! ```
 
 mod cache;
@@ -13,6 +14,7 @@ mod check;
 mod encoding;
 mod shard;
 mod source;
+mod stale;
 
 pub use cache::{Cached, TokenCache};
 pub use check::BackgroundCheck;

@@ -43,15 +43,15 @@ impl SourceFile {
         })
     }
 
+    /// Whether this is another in the same state, however many documents were counted in it.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (&self.path, self.num_bytes, self.modified_ns, self.inode)
+            == (&other.path, other.num_bytes, other.modified_ns, other.inode)
+    }
+
     /// Whether a file is still what it was.
     pub(crate) fn is_unchanged(&self) -> Result<bool, DataError> {
-        let now = SourceFile::of(&self.path)?;
-        let num_documents = self.num_documents;
-        Ok(*self
-            == SourceFile {
-                num_documents,
-                ..now
-            })
+        Ok(SourceFile::of(&self.path)?.is_same(self))
     }
 }
 
@@ -109,11 +109,7 @@ impl Shard {
 
     /// Whether these are the sources of files that were written.
     pub fn is_of(&self, sources: &[SourceFile]) -> bool {
-        let pairs = || self.sources.iter().zip(sources);
-        let same = |(own, other): (&SourceFile, &SourceFile)| {
-            (&own.path, own.num_bytes, own.modified_ns, own.inode)
-                == (&other.path, other.num_bytes, other.modified_ns, other.inode)
-        };
-        self.sources.len() == sources.len() && pairs().all(same)
+        let mut pairs = self.sources.iter().zip(sources);
+        self.sources.len() == sources.len() && pairs.all(|(own, other)| own.is_same(other))
     }
 }
