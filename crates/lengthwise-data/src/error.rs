@@ -89,6 +89,19 @@ pub enum DataError {
         /// What the decoder says.
         reason: String,
     },
+    /// A Parquet file whose pages are packed in a way that is not read.
+    #[error(
+        "{}: column `{column}` is packed as {codec}; columns are read that are packed as SNAPPY, GZIP or ZSTD, or not at all",
+        path.display()
+    )]
+    TableCodec {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// How it is packed.
+        codec: String,
+    },
     /// A Parquet file that was packed again.
     #[error("{} is a Parquet file packed as .{ending}; Parquet is read from its end, which is not known before it is unpacked", path.display())]
     PackedTable {
@@ -154,6 +167,12 @@ pub enum DataError {
     NoChatTemplate {
         /// The model's directory.
         directory: PathBuf,
+    },
+    /// A conversation, and no chat template.
+    #[error("{place}: conversations need a chat template, and there is no model that has one")]
+    NoTemplate {
+        /// The record.
+        place: String,
     },
     /// A chat template that does not tell which tokens are the answer.
     #[error("{place}: {reason}")]
@@ -360,10 +379,13 @@ impl DataError {
                 r#"a good line is {"text": "a document"}; more keys are ignored"#
             }
             DataError::BadRow { .. } => {
-                r#"correct the row, or leave out all rows like it with data.corrupt = "skip""#
+                r#"correct the row; or name the field that is meant with data.text, data.prompt and data.completion, or data.messages; or leave out all rows like it with data.corrupt = "skip""#
             }
             DataError::Unpack { .. } | DataError::Table { .. } => {
                 "get the file again: what is missing of it can't be skipped"
+            }
+            DataError::TableCodec { .. } => {
+                "write the table again with one of them, for example with compression=\"zstd\" in pyarrow"
             }
             DataError::PackedTable { .. } => "unpack it first; its pages are packed already",
             DataError::NoColumn { .. } | DataError::ColumnType { .. } => {
@@ -379,7 +401,7 @@ impl DataError {
             DataError::BadPattern { .. } => {
                 "write [*], [?] and [[] for characters that are part of a name"
             }
-            DataError::NoChatTemplate { .. } => {
+            DataError::NoChatTemplate { .. } | DataError::NoTemplate { .. } => {
                 "name a Jinja template with data.chat_template, or a model that is made for conversations"
             }
             DataError::NoAnswer { .. } => {

@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use twox_hash::XxHash3_64;
+
 use crate::chat::ChatTemplates;
 use crate::encoder::TextEncoder;
 use crate::records::{Chat, Content, CorruptRows, Fields, Record, RecordReader, SkippedRows};
@@ -15,6 +17,7 @@ use crate::{DataError, EncodedDocument};
 /// text        ids, end of text                                  all are trained on
 /// completion  first, ids of prompt and completion, end of text  those after the prompt are
 /// messages    ids of the text that the template makes of them   those that the assistant says are
+/// continued   the same                                          those after the first messages are
 /// ```
 ///
 /// Prompt and completion are one text, of which those ids belong to the prompt that its own ids begin with, as TRL does it: an
@@ -29,7 +32,7 @@ pub struct RecordEncoder {
 }
 
 impl RecordEncoder {
-    /// Records with these fields. Messages need `templates`, which nothing else looks at.
+    /// Records with these fields. Conversations need `templates`, which nothing else looks at.
     pub fn new(
         encoder: Arc<dyn TextEncoder>,
         fields: Fields,
@@ -114,9 +117,26 @@ impl RecordEncoder {
         let templates = self
             .templates
             .as_ref()
-            .filter(|_| matches!(self.fields, Fields::Messages { .. }));
+            .filter(|_| self.fields.may_have_messages());
         let templates = templates.map(|templates| templates.fingerprint());
         format!("records 1: {:?}", (&self.fields, self.corrupt, templates))
+    }
+
+    /// What is trained on of a record, in words.
+    pub fn trained_on(&self) -> String {
+        match (&self.fields, &self.templates) {
+            (Fields::Text(text), _) => format!("all of `{text}`"),
+            (Fields::Completion { prompt, completion }, _) => {
+                format!("`{completion}` after `{prompt}`")
+            }
+            (Fields::Messages { messages, .. }, None) => {
+                format!("what the assistant says in `{messages}`")
+            }
+            (Fields::Messages { messages, .. }, Some(templates)) => format!(
+                "what the assistant says in `{messages}` by the chat template of XXH3 {:016x}",
+                XxHash3_64::oneshot(templates.fingerprint().as_bytes())
+            ),
+        }
     }
 
     /// What makes ids of texts.
@@ -139,11 +159,7 @@ impl RecordEncoder {
             Content::Completion { prompt, completion } => {
                 let of_prompt = self.ids(record, prompt.as_bytes())?;
                 let both = self.ids(record, [prompt.as_str(), completion].concat().as_bytes())?;
-                let num_common = of_prompt
-                    .iter()
-                    .zip(&both)
-                    .take_while(|(a, b)| a == b)
-                    .count();
+                let num_common = num_common(&of_prompt, &both);
                 let first = self.encoder.first();
                 let num_given = num_common + usize::from(first.is_some());
                 let end = [self.encoder.end_of_text()];
@@ -155,31 +171,61 @@ impl RecordEncoder {
                 })
             }
             Content::Messages(chat) => self.conversation(record, chat),
+            Content::Continued { chat, num_given } => self.continued(record, chat, *num_given),
         }
     }
 
     fn conversation(&self, record: &Record, chat: &Chat) -> Result<EncodedDocument, DataError> {
-        let templates = self.templates.as_ref().ok_or_else(|| DataError::NoAnswer {
-            place: record.place.clone(),
-            reason: "messages need a chat template, and there is none".to_owned(),
-        })?;
-        let bad = |reason: String| DataError::BadRow {
-            place: record.place.clone(),
-            reason,
-            rule: "each conversation must have an answer, and be text that the tokenizer takes"
-                .to_owned(),
-        };
-        let rendered = templates.render(&record.place, chat)?;
-        let tokens = self.encoder.encode_template(&rendered.text);
-        let tokens = tokens.map_err(|error| bad(error.to_string()))?;
+        let rendered = self.templates(record)?.render(&record.place, chat)?;
+        let tokens = self.template_tokens(record, &rendered.text)?;
         let is_label = labels(&tokens, &rendered.answers);
         if !is_label.contains(&true) {
-            return Err(bad("the assistant says nothing".to_owned()));
+            return Err(no_answer(record, "the assistant says nothing".to_owned()));
         }
         Ok(EncodedDocument {
             ids: tokens.into_iter().map(|(id, _)| id).collect(),
             is_label: Some(is_label),
         })
+    }
+
+    fn continued(
+        &self,
+        record: &Record,
+        chat: &Chat,
+        num_given: usize,
+    ) -> Result<EncodedDocument, DataError> {
+        let templates = self.templates(record)?;
+        let (given, all) = templates.render_continued(&record.place, chat, num_given)?;
+        let ids = |text: &str| -> Result<Vec<u32>, DataError> {
+            let tokens = self.template_tokens(record, text)?;
+            Ok(tokens.into_iter().map(|(id, _)| id).collect())
+        };
+        let (given, all) = (ids(&given)?, ids(&all)?);
+        let num_given = num_common(&given, &all);
+        if num_given == all.len() {
+            return Err(no_answer(record, "the completion adds nothing".to_owned()));
+        }
+        let is_label = (0..all.len()).map(|index| index >= num_given).collect();
+        Ok(EncodedDocument {
+            ids: all,
+            is_label: Some(is_label),
+        })
+    }
+
+    fn templates(&self, record: &Record) -> Result<&ChatTemplates, DataError> {
+        let templates = self.templates.as_deref();
+        templates.ok_or_else(|| DataError::NoTemplate {
+            place: record.place.clone(),
+        })
+    }
+
+    fn template_tokens(
+        &self,
+        record: &Record,
+        text: &str,
+    ) -> Result<Vec<(u32, Range<usize>)>, DataError> {
+        let tokens = self.encoder.encode_template(text);
+        tokens.map_err(|error| no_answer(record, error.to_string()))
     }
 
     fn ids(&self, record: &Record, text: &[u8]) -> Result<Vec<u32>, DataError> {
@@ -191,6 +237,21 @@ impl RecordEncoder {
                 rule: "each document must be text that the tokenizer takes".to_owned(),
             })
     }
+}
+
+/// A conversation that can't be learnt from.
+fn no_answer(record: &Record, reason: String) -> DataError {
+    DataError::BadRow {
+        place: record.place.clone(),
+        reason,
+        rule: "each conversation must have an answer, and be text that the tokenizer takes"
+            .to_owned(),
+    }
+}
+
+/// How many ids two texts begin with alike.
+fn num_common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// Which tokens hold a byte of an answer. Answers are in order and lie beside or inside each other.

@@ -331,3 +331,84 @@ fn tables_of_messages_are_lists_of_objects() {
         "{error}"
     );
 }
+
+#[test]
+fn prompts_and_completions_may_be_lists_of_messages() {
+    let lines = r#"{"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}, {"role": "user"}]}"#;
+    let records = read_bytes(
+        "a.jsonl",
+        lines.as_bytes(),
+        &completion(),
+        CorruptRows::Error,
+    );
+    let records = records.unwrap();
+    let [Content::Continued { num_given: 1, .. }] =
+        records.iter().map(|one| &one.content).collect::<Vec<_>>()[..]
+    else {
+        panic!("{records:?}")
+    };
+    let table = common::table_of_messages(&[
+        Some(&[("user", Some("a")), ("assistant", Some("b"))][..]),
+        Some(&[][..]),
+        None,
+    ]);
+    let fields = Fields::Completion {
+        prompt: "messages".to_owned(),
+        completion: "messages".to_owned(),
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.parquet");
+    fs::write(&path, table).unwrap();
+    let mut reader = RecordReader::open(&path, &fields, CorruptRows::Skip).unwrap();
+    let records: Vec<_> = reader.by_ref().map(Result::unwrap).collect();
+    assert!(matches!(
+        records[0].content,
+        Content::Continued { num_given: 2, .. }
+    ));
+    assert_eq!((records.len(), reader.skipped().num_rows()), (1, 2));
+
+    let message = |line: &str| {
+        let read = read_bytes(
+            "a.jsonl",
+            line.as_bytes(),
+            &completion(),
+            CorruptRows::Error,
+        );
+        read.unwrap_err()
+            .to_string()
+            .split_once(":1: ")
+            .unwrap()
+            .1
+            .to_owned()
+    };
+    let messages = [
+        r#"{"prompt": [], "completion": [{"role": "assistant"}]}"#,
+        r#"{"prompt": [{"role": "user"}], "completion": []}"#,
+        r#"{"prompt": [{"role": "user"}], "completion": "text"}"#,
+        r#"{"prompt": "text", "completion": [{"role": "assistant"}]}"#,
+        r#"{"prompt": [{"role": "user"}], "completion": ["text"]}"#,
+        r#"{"prompt": [{"role": "user"}], "completion": [{"content": "text"}]}"#,
+        r#"{"prompt": [{"role": "user"}]}"#,
+    ]
+    .map(message);
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+#[test]
+fn tables_packed_in_other_ways_are_refused_by_name() {
+    let tables = [
+        ("LZ4_RAW", &include_bytes!("tables/lz4.parquet")[..]),
+        ("BROTLI", &include_bytes!("tables/brotli.parquet")[..]),
+    ];
+    for (codec, bytes) in tables {
+        let error = read_bytes("a.parquet", bytes, &text(), CorruptRows::Skip).unwrap_err();
+        assert!(error.hint().unwrap().contains("zstd"));
+        let error = error.to_string();
+        assert!(
+            error.contains(&format!(
+                "column `text` is packed as {codec}; columns are read"
+            )),
+            "{error}"
+        );
+    }
+}

@@ -120,6 +120,19 @@ impl ChatTemplate {
         })
     }
 
+    /// The text of the first `num_given` messages with the prompt for an answer, and that of all.
+    pub(crate) fn render_continued(
+        &self,
+        chat: &Chat,
+        num_given: usize,
+    ) -> Result<(String, String), ChatError> {
+        let messages: Vec<Value> = chat.messages.iter().map(message).collect();
+        let tools = chat.tools.as_deref();
+        let given = self.render_messages(&messages[..num_given], tools, true)?;
+        let all = self.render_messages(&messages, tools, false)?;
+        Ok((given.text, all.text))
+    }
+
     fn render_messages(
         &self,
         messages: &[Value],

@@ -124,27 +124,52 @@ impl ChatTemplates {
     ///
     /// The template refuses the conversation, or does not tell which part of it the assistant says.
     pub fn render(&self, place: &str, chat: &Chat) -> Result<RenderedChat, DataError> {
-        let template = match &self.with_tools {
+        let template = self.template_of(chat);
+        let rendered = template.render(chat);
+        rendered.map_err(|error| of_record(place, template, error))
+    }
+
+    /// The text of the first `num_given` messages of a conversation, with the prompt for an answer, and that of all.
+    ///
+    /// # Errors
+    ///
+    /// The template refuses the conversation.
+    pub(crate) fn render_continued(
+        &self,
+        place: &str,
+        chat: &Chat,
+        num_given: usize,
+    ) -> Result<(String, String), DataError> {
+        let template = self.template_of(chat);
+        let rendered = template.render_continued(chat, num_given);
+        rendered.map_err(|error| of_record(place, template, error))
+    }
+
+    fn template_of(&self, chat: &Chat) -> &ChatTemplate {
+        match &self.with_tools {
             Some(with_tools) if chat.tools.is_some() => with_tools,
             _ => &self.default,
-        };
-        template.render(chat).map_err(|error| match error {
-            ChatError::Refused(reason) => DataError::BadRow {
-                place: place.to_owned(),
-                reason: format!("{} refuses it: {reason}", template.name()),
-                rule: "each conversation must be one that the chat template takes".to_owned(),
-            },
-            ChatError::NoAnswer(reason) => DataError::NoAnswer {
-                place: place.to_owned(),
-                reason,
-            },
-        })
+        }
     }
 
     /// What tells these templates from others.
     pub(crate) fn fingerprint(&self) -> String {
         let with_tools = self.with_tools.as_ref().map(ChatTemplate::fingerprint);
         format!("{:?}", (self.default.fingerprint(), with_tools))
+    }
+}
+
+fn of_record(place: &str, template: &ChatTemplate, error: ChatError) -> DataError {
+    match error {
+        ChatError::Refused(reason) => DataError::BadRow {
+            place: place.to_owned(),
+            reason: format!("{} refuses it: {reason}", template.name()),
+            rule: "each conversation must be one that the chat template takes".to_owned(),
+        },
+        ChatError::NoAnswer(reason) => DataError::NoAnswer {
+            place: place.to_owned(),
+            reason,
+        },
     }
 }
 

@@ -7,11 +7,11 @@ use std::fmt;
 pub enum Fields {
     /// A text; the only kind that plain text files hold too.
     Text(String),
-    /// A prompt and its completion, both texts.
+    /// A prompt and its completion: both texts, or both lists of messages.
     Completion {
-        /// The field of the prompt.
+        /// The field of the prompt, a text or the first messages of a conversation.
         prompt: String,
-        /// The field of the completion.
+        /// The field of the completion, a text or the messages after them.
         completion: String,
     },
     /// Messages, and tools where a row has some.
@@ -44,6 +44,11 @@ impl Fields {
         matches!(self, Fields::Completion { .. })
     }
 
+    /// Whether records may be conversations.
+    pub fn may_have_messages(&self) -> bool {
+        !matches!(self, Fields::Text(_))
+    }
+
     /// Whether only some tokens are trained on.
     pub fn is_masked(&self) -> bool {
         !matches!(self, Fields::Text(_))
@@ -58,7 +63,7 @@ impl fmt::Display for Fields {
             Fields::Completion { prompt, completion } => {
                 write!(
                     f,
-                    "an object with the strings `{prompt}` and `{completion}`"
+                    "an object with `{prompt}` and `{completion}`, two strings or two lists of messages"
                 )
             }
             Fields::Messages { messages, .. } => {

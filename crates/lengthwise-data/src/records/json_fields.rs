@@ -30,9 +30,15 @@ pub(crate) fn content(fields: &Fields, line: &[u8]) -> Result<Content, String> {
     };
     Ok(match fields {
         Fields::Text(_) => Content::Text(string(field(0)?)?.into_bytes()),
-        Fields::Completion { .. } => Content::Completion {
-            prompt: string(field(0)?)?,
-            completion: string(field(1)?)?,
+        Fields::Completion { .. } => match (field(0)?, field(1)?) {
+            (prompt, completion) if is_list(prompt) && is_list(completion) => Chat::continued(
+                Chat::list_from_json("messages of the prompt", prompt.1)?,
+                Chat::list_from_json("messages of the completion", completion.1)?,
+            )?,
+            (prompt, completion) => Content::Completion {
+                prompt: string(prompt)?,
+                completion: string(completion)?,
+            },
         },
         Fields::Messages { .. } => {
             let messages = list(field(0)?)?;
@@ -68,6 +74,10 @@ fn list<'a>((name, raw): (&str, &'a str)) -> Result<Cow<'a, str>, String> {
         Some(b'"') => string((name, raw)).map(Cow::Owned),
         _ => Err(format!("`{name}` is {}, not a list", kind(raw))),
     }
+}
+
+fn is_list((_, raw): (&str, &str)) -> bool {
+    raw.starts_with('[')
 }
 
 /// What a JSON value is, in words.

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
@@ -50,7 +51,7 @@ impl ParquetRows {
             None => Ok(None),
             Some(name) => {
                 let schema = file.metadata().file_metadata().schema_descr();
-                let may_be_list = matches!(fields, Fields::Messages { .. });
+                let may_be_list = fields.is_masked();
                 match Column::find(schema, name, may_be_list) {
                     Ok(None) if is_needed => Err(DataError::NoColumn {
                         path: path.to_owned(),
@@ -62,16 +63,22 @@ impl ParquetRows {
                         path: path.to_owned(),
                         column: name.to_owned(),
                         found,
-                        wanted: match may_be_list {
-                            true => {
+                        wanted: match fields {
+                            Fields::Messages { .. } => {
                                 "a list of messages with string fields, or a string with their JSON"
                             }
-                            false => "strings",
+                            Fields::Completion { .. } => {
+                                "strings, or lists of messages with string fields"
+                            }
+                            Fields::Text(_) => "strings",
                         },
                     }),
                 }
             }
         };
+        for name in names.into_iter().flatten() {
+            check_codec(path, &file, name)?;
+        }
         Ok(ParquetRows {
             columns: [column(0, true)?, column(1, fields.needs_second())?],
             path: path.to_owned(),
@@ -119,9 +126,14 @@ impl ParquetRows {
         let name = |index: usize| names[index].unwrap_or_default();
         Ok(match &self.fields {
             Fields::Text(_) => Content::Text(bytes(name(0), first)?),
-            Fields::Completion { .. } => Content::Completion {
-                prompt: string(name(0), bytes(name(0), first)?)?,
-                completion: string(name(1), bytes(name(1), second)?)?,
+            Fields::Completion { .. } => match (first, second) {
+                (Some(Cell::List(prompt)), Some(Cell::List(completion))) => {
+                    Chat::continued(prompt?, completion?)?
+                }
+                (prompt, completion) => Content::Completion {
+                    prompt: string(name(0), bytes(name(0), prompt)?)?,
+                    completion: string(name(1), bytes(name(1), completion)?)?,
+                },
             },
             Fields::Messages { .. } => {
                 let tools = match second {
@@ -143,6 +155,37 @@ impl ParquetRows {
             }
         })
     }
+}
+
+/// Refuses a column whose pages are packed in a way that is not read.
+fn check_codec(
+    path: &Path,
+    file: &SerializedFileReader<File>,
+    column: &str,
+) -> Result<(), DataError> {
+    let groups = file.metadata().row_groups().iter();
+    let leaves = groups.flat_map(|group| group.columns());
+    let of_column = leaves.filter(|leaf| {
+        let parts = leaf.column_path().parts();
+        parts.first().is_some_and(|first| first == column)
+    });
+    for leaf in of_column {
+        match leaf.compression() {
+            Compression::UNCOMPRESSED
+            | Compression::SNAPPY
+            | Compression::GZIP(_)
+            | Compression::ZSTD(_) => {}
+            other => {
+                let codec = other.to_string();
+                return Err(DataError::TableCodec {
+                    path: path.to_owned(),
+                    column: column.to_owned(),
+                    codec: codec.split('(').next().unwrap_or_default().to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn bytes(name: &str, cell: Option<Cell>) -> Result<Vec<u8>, String> {

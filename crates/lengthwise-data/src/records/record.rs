@@ -25,6 +25,13 @@ pub enum Content {
     },
     /// A conversation, of which what the assistant says is trained on.
     Messages(Chat),
+    /// A conversation whose first messages are given, and whose others are trained on.
+    Continued {
+        /// All messages.
+        chat: Chat,
+        /// How many of them are the prompt; at least one, and not all.
+        num_given: usize,
+    },
 }
 
 /// The messages of a conversation, and the tools it may use, as the record has them: keys keep their order, which templates
@@ -64,6 +71,17 @@ impl Chat {
             }
         }
         Ok(Chat { messages, tools })
+    }
+
+    /// The conversation of a prompt and its completion, both lists of messages; or what is wrong with them.
+    pub(crate) fn continued(prompt: Vec<Value>, completion: Vec<Value>) -> Result<Content, String> {
+        let num_given = prompt.len();
+        if num_given == 0 || completion.is_empty() {
+            return Err("the prompt and the completion need a message each".to_owned());
+        }
+        let messages = prompt.into_iter().chain(completion).collect();
+        let chat = Chat::new(messages, None)?;
+        Ok(Content::Continued { chat, num_given })
     }
 
     /// The objects that JSON lists; or what is wrong with it.

@@ -88,7 +88,7 @@ impl DocumentSource for RecordEncoder {
         match &record.content {
             Content::Text(text) => text.len(),
             Content::Completion { prompt, completion } => prompt.len() + completion.len(),
-            Content::Messages(_) => CHAT_BYTES,
+            Content::Messages(_) | Content::Continued { .. } => CHAT_BYTES,
         }
     }
 
