@@ -6,8 +6,8 @@ use lengthwise_core::Tokens;
 
 use crate::schedule::{BatchSchedule, Order};
 use crate::{
-    BatchSize, Census, CutRule, DataError, DataFingerprint, Documents, Excerpt, Position,
-    ScheduledBatch, TokenBatch, WeightedDocuments,
+    BatchSize, Census, ContentFingerprint, CutRule, DataError, DataFingerprint, Documents, Excerpt,
+    Position, ScheduledBatch, TokenBatch, WeightedDocuments,
 };
 
 /// The batches of a [`BatchSchedule`], read: without end, in a new order every epoch.
@@ -18,6 +18,8 @@ use crate::{
 pub struct Batches {
     documents: Documents,
     schedule: BatchSchedule,
+    /// What the documents were made of, in words.
+    made_of: ContentFingerprint,
     /// How far batches have been drawn and read.
     position: Position,
     failed: bool,
@@ -40,6 +42,7 @@ impl Batches {
         let order = Order::Shuffled { seed };
         Ok(Batches {
             schedule: BatchSchedule::new(lens, rule, size, order)?,
+            made_of: ContentFingerprint::default(),
             position: Position::START,
             failed: false,
             documents,
@@ -63,10 +66,44 @@ impl Batches {
         });
         Ok(Batches {
             schedule: BatchSchedule::blended(weighted.collect(), rule, size, seed)?,
+            made_of: ContentFingerprint::default(),
             position: Position::START,
             failed: false,
             documents: Documents::Several(sources.into_iter().map(|(each, _)| each).collect()),
         })
+    }
+
+    /// The same batches, of which it is known how text became ids and what is trained on of a record: words that say why a
+    /// fingerprint is another.
+    #[must_use]
+    pub fn made_of(self, tokenizer: String, trained_on: String) -> Self {
+        Batches {
+            made_of: ContentFingerprint {
+                xxh3: None,
+                tokenizer: Some(tokenizer),
+                trained_on: Some(trained_on),
+            },
+            ..self
+        }
+    }
+
+    /// Of each of several sources, its share of all tokens, and what it becomes in an epoch of its own; nothing of a single one.
+    pub fn sources(&self) -> Vec<(f64, Census)> {
+        let Documents::Several(sources) = &self.documents else {
+            return Vec::new();
+        };
+        let shares = self.schedule.shares().into_iter();
+        let censuses = sources.iter().map(|source| {
+            let mut census = Census::default();
+            for num_tokens in source.num_targets() {
+                self.schedule.rule().cut(num_tokens, &mut census, |_| {});
+            }
+            census
+        });
+        shares
+            .zip(censuses)
+            .map(|((share, _), census)| (share, census))
+            .collect()
     }
 
     /// Of each of several sources, its share of all tokens, and those drawn so far; nothing of a single one.
@@ -85,7 +122,7 @@ impl Batches {
             schedule: self.schedule.starting_at(position)?,
             position,
             failed: false,
-            documents: self.documents,
+            ..self
         })
     }
 
@@ -103,9 +140,19 @@ impl Batches {
         self.position
     }
 
-    /// What tells whether another run draws the same batches.
-    pub fn fingerprint(&self) -> DataFingerprint {
-        self.schedule.fingerprint()
+    /// What tells whether another run draws the same batches. Documents are read for it, up to 16 Mi tokens of them.
+    ///
+    /// # Errors
+    ///
+    /// They can't be read, or are no longer what they were.
+    pub fn fingerprint(&self) -> Result<DataFingerprint, DataError> {
+        Ok(DataFingerprint {
+            content: ContentFingerprint {
+                xxh3: ContentFingerprint::of(&self.documents)?.xxh3,
+                ..self.made_of.clone()
+            },
+            ..self.schedule.fingerprint()
+        })
     }
 
     /// What the corpus becomes in one epoch, and what it loses.

@@ -4,10 +4,10 @@ use lengthwise_core::Tokens;
 use serde::{Deserialize, Serialize};
 
 use crate::schedule::Order;
-use crate::{BatchSize, CutRule};
+use crate::{BatchSize, ContentFingerprint, CutRule};
 
 /// What batches are drawn from, and by which rules. Two runs with the same fingerprint draw the same batches from the
-/// same position on; of the documents only their lengths are known.
+/// same position on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataFingerprint {
@@ -34,6 +34,9 @@ pub struct DataFingerprint {
     /// Of each of several sources, its sequences and its share of all tokens; nothing of a single one.
     #[serde(default)]
     pub shares: Vec<String>,
+    /// What the documents hold, where it was read.
+    #[serde(default)]
+    pub content: ContentFingerprint,
 }
 
 impl DataFingerprint {
@@ -70,6 +73,7 @@ impl DataFingerprint {
                 Order::AsGiven => None,
             },
             shares: Vec::new(),
+            content: ContentFingerprint::default(),
         }
     }
 
@@ -93,7 +97,7 @@ impl DataFingerprint {
         let number = |number: u64| number.to_string();
         let optional = |number: Option<u64>| number.map_or("none".to_owned(), |n| n.to_string());
         // What the rules are comes before what follows from them.
-        let figures = [
+        let rules = [
             (
                 "the sources and their shares",
                 before.shares.join(", "),
@@ -129,6 +133,8 @@ impl DataFingerprint {
                 optional(before.seed),
                 optional(self.seed),
             ),
+        ];
+        let content = [
             (
                 "the number of documents",
                 number(before.num_documents),
@@ -153,6 +159,22 @@ impl DataFingerprint {
         let differs = |(what, before, now): &(&str, String, String)| {
             (before != now).then(|| format!("{what} changed from {before} to {now}"))
         };
-        figures.iter().find_map(differs)
+        if let Some(difference) = rules.iter().find_map(differs) {
+            return Some(difference);
+        }
+        let follows = content.iter().find_map(differs);
+        if follows.is_none() && !self.content.differs(&before.content) {
+            return None;
+        }
+        // Why the documents differ says more than how.
+        let words = |name: &str, before: &Option<String>, now: &Option<String>| {
+            let (before, now) = (before.as_ref()?, now.as_ref()?);
+            differs(&(name, before.clone(), now.clone()))
+        };
+        let (now, before) = (&self.content, &before.content);
+        words("the tokenizer", &before.tokenizer, &now.tokenizer)
+            .or_else(|| words("what is trained on", &before.trained_on, &now.trained_on))
+            .or(follows)
+            .or_else(|| words("the XXH3 of the documents' tokens", &before.xxh3, &now.xxh3))
     }
 }

@@ -16,7 +16,7 @@
 //! blend       of several sources with weights, which is next
 //! stream      the same where documents come one by one, in their order
 //! position    how far they are drawn: where a run resumes
-//! fingerprint what tells whether two runs draw the same batches
+//! fingerprint what tells whether two runs draw the same batches; content: whether the documents are the same
 //! batches     the global batches of a corpus, read
 //! ```
 //!
@@ -49,6 +49,7 @@ mod batch_size;
 mod batches;
 mod blend;
 pub mod chat;
+mod content;
 mod corpus;
 mod cut;
 mod documents;
@@ -78,6 +79,7 @@ mod whole_file;
 
 pub use batch_size::BatchSize;
 pub use batches::Batches;
+pub use content::ContentFingerprint;
 pub use corpus::Corpus;
 pub use cut::{Census, CutRule, Overlong};
 pub use documents::Documents;

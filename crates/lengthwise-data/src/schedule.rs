@@ -272,7 +272,7 @@ impl BatchSchedule {
         &self.rule
     }
 
-    /// What tells whether another schedule has the same batches.
+    /// What tells whether another schedule has the same batches; of what documents hold nothing is known.
     pub fn fingerprint(&self) -> DataFingerprint {
         DataFingerprint {
             shares: self.blend.iter().flat_map(Blend::described).collect(),

@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lengthwise_data::token_cache::EncodingProgress;
 
 use crate::output::Output;
+use crate::quantity::count;
 
 /// The bar moves this often at most.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -62,9 +63,16 @@ impl EncodingBar {
         } = self.last;
         let seconds = self.begun.elapsed().as_secs_f64();
         (num_documents > 0).then(|| {
+            let rate = num_bytes as f64 / 1e6 / seconds.max(1e-9);
+            // Of little, a rate says nothing.
+            let rate = match num_bytes {
+                0..1_000_000 => String::new(),
+                _ => format!(", {rate:.1} MB/s"),
+            };
             format!(
-                "encoded    {num_documents} documents to {num_ids} tokens in {seconds:.1} s, {:.1} MB/s",
-                num_bytes as f64 / 1e6 / seconds.max(1e-9)
+                "encoded    {} to {} in {seconds:.1} s{rate}",
+                count(num_documents, "document"),
+                count(num_ids, "token")
             )
         })
     }

@@ -272,6 +272,7 @@ pub(crate) mod tests {
                 batch_sequences: None,
                 seed: Some(0),
                 shares: Vec::new(),
+                content: lengthwise_data::ContentFingerprint::default(),
             },
             seed: 0,
             num_ranks: 2,

@@ -118,7 +118,7 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     let stop = StopRequest::default();
     let save_time = SaveTime::of(checkpoint.as_deref());
     settings.options.persistence =
-        resuming::persistence(&settings, &batches, checkpoint, &run, stop.clone());
+        resuming::persistence(&settings, &batches, checkpoint, &run, stop.clone())?;
     let declared = DeclaredFiles::new(outputs, &settings, output)?;
     let mut report = RunReport::new(&settings, &batches);
     output.note(&report.corpus());
@@ -163,6 +163,7 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         can_stop,
         save_time,
         last_save: None,
+        has_told_of_labels: false,
         files: Arc::clone(&files),
         progress: Progress::begin(
             settings.options.steps,
@@ -238,6 +239,8 @@ struct Observer<'a, 'b> {
     save_time: SaveTime,
     /// What became of the last state that was to be saved.
     last_save: Option<Result<PathBuf, String>>,
+    /// Whether it was said that a step had none.
+    has_told_of_labels: bool,
     files: Arc<Mutex<RunFiles>>,
     progress: Progress<'a, 'b>,
     report: &'a mut RunReport,
@@ -290,6 +293,14 @@ impl TrainObserver for Observer<'_, '_> {
 
     fn step(&mut self, record: &StepRecord) {
         self.progress.step(record);
+        if record.num_labels == 0 && !self.has_told_of_labels {
+            self.has_told_of_labels = true;
+            self.progress.warning(&format!(
+                "step {} had no label: its sequences are prompts or parts of them, and nothing was learnt; a longer context, \
+                 or larger batches, would hold answers too",
+                record.step
+            ));
+        }
         let warning = lock(&self.files).step(record);
         if let Some(warning) = warning {
             self.progress.warning(&warning);

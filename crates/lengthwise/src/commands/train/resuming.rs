@@ -1,9 +1,10 @@
 //! What a run goes on from, and how it can be gone on with.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lengthwise_core::Seconds;
-use lengthwise_data::{Batches, DataError};
+use lengthwise_data::{Batches, DataError, DataFingerprint};
 use lengthwise_train::checkpoint::{
     Checkpoint, CheckpointError, Persistence, SaveNotes, SaveOptions, StopRequest, latest,
 };
@@ -43,7 +44,7 @@ pub fn checkpoint(
     };
     let options = &settings.options;
     opened
-        .check_same(&options.model, &batches.fingerprint(), options.seed)
+        .check_same(&options.model, &fingerprint(batches)?, options.seed)
         .map_err(broken)?;
     let record = opened.record();
     output.note(&format!(
@@ -145,21 +146,47 @@ pub fn persistence(
     resume: Option<Arc<Checkpoint>>,
     run: &str,
     stop: StopRequest,
-) -> Persistence {
+) -> Result<Persistence, Failure> {
     let checkpoint = &settings.checkpoint;
-    let save = checkpoint.directory.as_ref().map(|directory| SaveOptions {
-        directory: directory.value.clone(),
+    let save = checkpoint.directory.as_ref();
+    let save = save.map(|directory| save_options(settings, batches, run, &directory.value));
+    Ok(Persistence {
+        save: save.transpose()?,
+        resume,
+        stop,
+    })
+}
+
+fn save_options(
+    settings: &TrainSettings,
+    batches: &Batches,
+    run: &str,
+    directory: &Path,
+) -> Result<SaveOptions, Failure> {
+    let checkpoint = &settings.checkpoint;
+    Ok(SaveOptions {
+        directory: directory.to_owned(),
         every: checkpoint.every,
         keep: checkpoint.keep,
         is_async: checkpoint.is_async,
         notes: SaveNotes {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             run: run.to_owned(),
-            data: batches.fingerprint(),
+            data: fingerprint(batches)?,
             settings: settings.shown.clone(),
         },
-    });
-    Persistence { save, resume, stop }
+    })
+}
+
+/// What tells the batches of a run from those of others.
+fn fingerprint(batches: &Batches) -> Result<DataFingerprint, Failure> {
+    batches.fingerprint().map_err(|error| {
+        let failure = Failure::input(error.to_string());
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })
 }
 
 /// What a run can be gone on with, as it is typed.

@@ -6,6 +6,7 @@ use lengthwise_core::{Bytes, Degree, Seconds};
 use lengthwise_data::{Batches, Census};
 use lengthwise_train::{StepRecord, TrainSummary, Validation};
 
+use crate::quantity::{count, grouped};
 use crate::settings::TrainSettings;
 
 /// A machine that is later than this at emulating does not show how a cluster would fare.
@@ -19,6 +20,8 @@ pub struct RunReport {
     /// Whether costs are those of the checkpoint that was gone on from.
     pub costs_are_resumed: bool,
     census: Census,
+    /// Of each of several sources, its share of all tokens and what it gives in an epoch.
+    sources: Vec<(f64, Census)>,
     num_files: usize,
     num_repeated_files: u64,
     num_skipped_rows: u64,
@@ -55,6 +58,7 @@ impl RunReport {
             num_skipped_rows,
             skipped_row: skipped_row.map(str::to_owned),
             census: *batches.census(),
+            sources: batches.sources(),
             num_files: batches.documents().num_files(),
             num_repeated_files: batches.documents().num_repeated_files(),
             context: settings.data.cut.context.0,
@@ -111,6 +115,15 @@ impl RunReport {
             count(census.num_sequences, "sequence"),
             count(census.num_tokens, "token"),
         )];
+        lines.extend((1..).zip(&self.sources).map(|(number, (share, census))| {
+            format!(
+                "source {number:<4}{:.1} % of the tokens, from {}: {} and {} an epoch",
+                100.0 * share,
+                count(census.num_documents, "document"),
+                count(census.num_sequences, "sequence"),
+                count(census.num_tokens, "token"),
+            )
+        }));
         lines.extend(
             self.losses()
                 .into_iter()
@@ -228,13 +241,7 @@ impl RunReport {
                 "memory     {} predicted, {} measured at most, of {} a device",
                 self.predicted_peak_memory, summary.measured_peak_memory, self.device_memory,
             ),
-            format!(
-                "data       {}, {:.2} epochs of {}; epoch {} at the end",
-                count(summary.num_sequences, "sequence"),
-                summary.num_sequences as f64 / self.census.num_sequences.max(1) as f64,
-                grouped(self.census.num_sequences),
-                self.epoch,
-            ),
+            self.epochs(summary),
         ]);
         if self.emulated > Seconds::ZERO {
             lines.push(self.lateness(summary.measured));
@@ -262,6 +269,29 @@ impl RunReport {
             count(self.num_validations, "evaluation"),
             summary.validation.get(),
         ))
+    }
+
+    /// How often data was trained on.
+    fn epochs(&self, summary: &TrainSummary) -> String {
+        let sequences = count(summary.num_sequences, "sequence");
+        if self.sources.is_empty() {
+            return format!(
+                "data       {sequences}, {:.2} epochs of {}; epoch {} at the end",
+                summary.num_sequences as f64 / self.census.num_sequences.max(1) as f64,
+                grouped(self.census.num_sequences),
+                self.epoch,
+            );
+        }
+        // Tokens are drawn by the shares, as far as whole sequences allow.
+        let of_source = (1..).zip(&self.sources).map(|(number, (share, census))| {
+            let epochs = share * summary.num_tokens as f64 / census.num_tokens.max(1) as f64;
+            match number {
+                1 => format!("{epochs:.2} epochs of source 1"),
+                _ => format!("{epochs:.2} of source {number}"),
+            }
+        });
+        let of_sources: Vec<String> = of_source.collect();
+        format!("data       {sequences}: {}", of_sources.join(", "))
     }
 
     /// How well this machine kept the pace of the emulated cluster.
@@ -292,23 +322,4 @@ pub fn held_out(validation: &Validation) -> String {
             every => count(every, "step"),
         },
     )
-}
-
-/// `1,234 documents`, `1 document`.
-fn count(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", grouped(number))
-}
-
-/// Thousands apart: `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

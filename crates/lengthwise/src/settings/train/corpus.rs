@@ -54,11 +54,11 @@ pub fn data(reader: &mut Reader<'_>, context: &Setting<Tokens>) -> Result<Data, 
     let (paths, sources, fields) = sources(reader)?;
     let mut chat_template = reader.optional::<PathBuf>("data.chat_template")?;
     if let Some(template) = &mut chat_template {
-        let has_messages = |source: &Source| matches!(source.fields, Fields::Messages { .. });
+        let has_messages = |source: &Source| source.fields.may_have_messages();
         template.must(
             sources.iter().any(has_messages),
             "there are no conversations to write with it",
-            "name the field of their messages with data.messages",
+            "name the field of their messages with data.messages, or data.prompt and data.completion",
         )?;
         template.value = reader.path(template, &template.value)?;
     }

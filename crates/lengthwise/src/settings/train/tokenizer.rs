@@ -22,6 +22,8 @@ pub struct ChosenTokenizer {
     pub encoder: Arc<dyn TextEncoder>,
     /// The file it is of; `None` where ids are bytes.
     pub path: Option<PathBuf>,
+    /// In words that tell it from others, wherever its file is.
+    pub described: String,
 }
 
 impl std::fmt::Debug for ChosenTokenizer {
@@ -89,6 +91,7 @@ pub fn tokenizer(
             None => Ok(ChosenTokenizer {
                 encoder: Arc::new(ByteTokenizer),
                 path: None,
+                described: ByteTokenizer.fingerprint(),
             }),
         };
     };
@@ -109,7 +112,9 @@ pub fn tokenizer(
             None => failure,
         }
     })?;
+    let name = opened.path().file_name().unwrap_or_default();
     Ok(ChosenTokenizer {
+        described: format!("{} {}", name.display(), opened.fingerprint()),
         path: Some(opened.path().to_owned()),
         encoder: Arc::new(opened),
     })
