@@ -10,7 +10,7 @@ mod hostile;
 use hostile::bench::Bench;
 use hostile::commands::{COMMANDS, base, base_that_opens};
 use hostile::files::{cluster_files, plan_files, profile_files, run_files};
-use hostile::values::{Kind, OPTIONS};
+use hostile::values::{ASSIGNMENTS, Kind, OPTIONS};
 
 /// The options and positional arguments of a command, by name.
 fn options(words: &[&str]) -> Vec<String> {
@@ -111,6 +111,18 @@ fn bad_values_of_every_setting_are_one_clear_error() {
         "plan.degrees",
         "plan.time_budget_ms",
         "plan.max_communicators",
+        "data.cache",
+        "data.chat_template",
+        "data.completion",
+        "data.corrupt",
+        "data.end_of_text",
+        "data.messages",
+        "data.prompt",
+        "data.sources",
+        "data.special_tokens",
+        "data.text",
+        "data.tokenizer",
+        "data.tools",
         "data.validation",
         "data.validation_tokens",
         "train.decay_steps",
@@ -125,6 +137,9 @@ fn bad_values_of_every_setting_are_one_clear_error() {
             let assignment = format!("{key}={value}");
             runs.push((base(train, "").with("--set", &assignment), false));
         }
+    }
+    for assignment in ASSIGNMENTS {
+        runs.push((base(train, "").with("--set", assignment), true));
     }
     bench.walk(runs);
 }
