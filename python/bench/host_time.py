@@ -27,7 +27,7 @@ from torch.distributed.fsdp import fully_shard
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lengthwise.torch import ContextParallel
-from lengthwise.torch._exchange import UlyssesExchange
+from lengthwise.torch._messages import Messages
 from lengthwise.torch._random_steps import plan_of
 from lengthwise.torch._scatter import scatter
 from lengthwise.torch._sequence import TokenSequence
@@ -47,11 +47,11 @@ class _GivenPlan:
 
 
 def _received(
-    _exchange: UlyssesExchange,
-    _share: Any,
+    _messages: Messages,
+    _ranks: Any,
     _outgoing: Mapping[int, Tensor],
     incoming: Mapping[int, Tensor],
-    _place: str,
+    _where: str,
 ) -> None:
     for tensor in incoming.values():
         tensor.zero_()
@@ -110,7 +110,7 @@ def _measure(num_layers: int, repeats: int) -> dict[str, float]:
         return lambda: cp.loss(model, micro_batch).backward()
 
     kinds = {"plain": plain} | {f"degree {degree}": of_degree(degree) for degree in DEGREES}
-    with mock.patch.object(UlyssesExchange, "swap", _received):
+    with mock.patch.object(Messages, "swap", _received):
         found = _medians_ms(kinds, repeats)
     step = _medians_ms({"step": lambda: cp.step([sequence] * NUM_MICRO_BATCHES)}, repeats)
     cp.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from itertools import accumulate
 from typing import Any
 from unittest import mock
 
@@ -13,7 +14,16 @@ from steps import error_of
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 import lengthwise.torch
-from lengthwise.torch import _attention, _context_parallel, _exchange, _scatter
+from lengthwise.torch import (
+    _block_attention,
+    _context_parallel,
+    _host_inputs,
+    _kernels,
+    _places,
+    _ring,
+    _scatter,
+    _ulysses,
+)
 from lengthwise.torch._loss import NO_LABEL
 
 
@@ -40,8 +50,11 @@ def labels_shifted_after_scattering() -> Any:
     """Each rank shifts what it has, and so loses the label of its last token."""
     packed = _scatter.packed
 
-    def late(sequences: Any, tokens: range) -> Any:
-        ids, positions, targets = packed(sequences, tokens)
+    def late(sequences: Any, tokens: Any) -> Any:
+        found = packed(sequences, tokens)
+        if found is None:
+            return None
+        ids, positions, targets = found
         return ids, positions, torch.cat([targets[:-1], targets.new_full((1,), NO_LABEL)])
 
     return mock.patch.object(_scatter, "packed", late)
@@ -51,9 +64,14 @@ def positions_that_do_not_restart() -> Any:
     """Positions count on from one sequence of a pack to the next."""
     packed = _scatter.packed
 
-    def counting_on(sequences: Any, tokens: range) -> Any:
-        ids, _, targets = packed(sequences, tokens)
-        return ids, torch.arange(tokens.start, tokens.stop), targets
+    def counting_on(sequences: Any, tokens: Any) -> Any:
+        found = packed(sequences, tokens)
+        if found is None:
+            return None
+        ids, _, targets = found
+        ends = [0, *accumulate(len(sequence.input_ids) for sequence in sequences)]
+        positions = [torch.arange(run.start, run.stop) + ends[at] for at, run in tokens]
+        return ids, torch.cat(positions), targets
 
     return mock.patch.object(_scatter, "packed", counting_on)
 
@@ -65,23 +83,59 @@ def gradients_divided_by_ranks() -> Any:
 
 def swapped_heads() -> Any:
     """Heads come back in another order."""
-    back = _exchange._heads_for_tokens
+    back = _ulysses._heads_for_tokens
 
-    def swapped(exchange: Any, share: Any, tensors: Any, *sizes: Any) -> Any:
-        found = back(exchange, share, tensors, *sizes)
+    def swapped(call: Any, where: Any, tensors: Any, *sizes: Any) -> Any:
+        found = back(call, where, tensors, *sizes)
         return [x.flip(1) for x in found] if len(found) == 1 else found
 
-    return mock.patch.object(_exchange, "_heads_for_tokens", swapped)
+    return mock.patch.object(_ulysses, "_heads_for_tokens", swapped)
 
 
 def attention_across_documents() -> Any:
     """A pack is attended to as though it were one sequence."""
-    attention = _attention.packed_causal_attention
+    attention = _kernels.packed_causal_attention
 
     def across(*args: Any, seq_lens: Any, **options: Any) -> Any:
         return attention(*args, seq_lens=[sum(seq_lens)], **options)
 
-    return mock.patch.object(_attention, "packed_causal_attention", across)
+    return mock.patch.object(_kernels, "packed_causal_attention", across)
+
+
+def blocks_averaged() -> Any:
+    """What the blocks of a ring give is averaged, whatever their log-sum-exps."""
+    merge = _block_attention.MergedAttention._merge
+
+    def averaged(merged: Any, queries: Any, attended: Any, lse: Any) -> None:
+        own = merged._lse[queries.start : queries.stop]
+        merge(merged, queries, attended, torch.where(own.isinf(), lse.to(own.dtype), own))
+
+    return mock.patch.object(_block_attention.MergedAttention, "_merge", averaged)
+
+
+def gradients_of_own_keys_alone() -> Any:
+    """What other places have for the keys and values of a place is lost."""
+
+    return mock.patch.object(_ring.Block, "add", return_value=None)
+
+
+def later_pieces_unseen() -> Any:
+    """The last piece of a place in a ring attends to nothing of other places."""
+    made = _places.Places._made_spans
+
+    def without_last(places: Any, place: int, source: int, window: Any) -> Any:
+        spans = list(made(places, place, source, window))
+        return spans if place == source else spans[:-1]
+
+    return mock.patch.object(_places.Places, "_made_spans", without_last)
+
+
+def inputs_of_other_tokens() -> Any:
+    """What a layer gets back from the host is that of other tokens."""
+    fetch = _host_inputs.HostInput.fetch
+    return mock.patch.object(
+        _host_inputs.HostInput, "fetch", lambda stored: fetch(stored).roll(1, dims=1)
+    )
 
 
 FAULTS = {
@@ -93,6 +147,10 @@ FAULTS = {
         gradients_divided_by_ranks,
         swapped_heads,
         attention_across_documents,
+        blocks_averaged,
+        gradients_of_own_keys_alone,
+        later_pieces_unseen,
+        inputs_of_other_tokens,
     )
 }
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import random
+import weakref
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from models import VOCAB, GivenPlan, mesh, sharded, whole_model
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-from lengthwise.torch import ContextParallel
-from lengthwise.torch._random_steps import plan_of, random_step
+from lengthwise.torch import ContextParallel, _ring
+from lengthwise.torch._places import Places
+from lengthwise.torch._random_steps import GroupPlan, plan_of, random_step
 
 #: The rule of crates/lengthwise-train/tests/gradient_invariance.rs.
 TOLERANCE, ZERO = 1e-5, 1e-8
@@ -60,6 +64,17 @@ def of_plan(
 ) -> tuple[float, dict[str, Any], int]:
     """Loss and gradients of a sharded model, whole, and the bytes that this rank has sent."""
     cp = ContextParallel(GivenPlan(plan), model, mesh() if ranks is None else ranks)
+    return of_step(cp, model, sequences, is_reduced_at_the_end, has_own_logits)
+
+
+def of_step(
+    cp: ContextParallel,
+    model: Any,
+    sequences: list[dict[str, list[int]]],
+    is_reduced_at_the_end: bool = False,
+    has_own_logits: bool = False,
+) -> tuple[float, dict[str, Any], int]:
+    """The same, with the plan that `cp` has."""
     total = torch.zeros(())
     micro_batches = cp.step(sequences)
     for micro_batch in micro_batches:
@@ -112,6 +127,100 @@ def chosen(
         model.gradient_checkpointing_enable()
     found = of_plan(sharded(model), plan_of(micro_batches, seq_lens), sequences)
     return faults_of(expected, found, f"{micro_batches}")
+
+
+def of_strategies(
+    name: str, seq_lens: list[int], micro_batches: list[list[GroupPlan]], recomputed: str = "never"
+) -> tuple[list[str], int]:
+    """What is wrong with the gradients of groups of given strategies, and bytes on the host."""
+    sequences = sequences_of(seq_lens, seed=8)
+    expected = of_one_process(whole_model(name), sequences)
+    model = recomputing(whole_model(name), recomputed)
+    plan = plan_of(micro_batches, seq_lens)
+    cp = ContextParallel(GivenPlan(plan), sharded(model), mesh())
+    found = of_step(cp, model, sequences)
+    gradients = {
+        name.replace("_checkpoint_wrapped_module.", ""): gradient
+        for name, gradient in found[1].items()
+    }
+    found = (found[0], gradients, found[2])
+    cp.close()
+    faults = faults_of(expected, found, f"{micro_batches}")
+    if cp._host_meter.bytes != 0:
+        faults.append(f"{cp._host_meter.bytes} bytes are left on the host")
+    return faults, cp.peak_host_bytes
+
+
+def recomputing(model: Any, how: str) -> Any:
+    """The model, whose layers the user lets be recomputed."""
+    if how == "by transformers":
+        model.gradient_checkpointing_enable()
+    elif how == "by PyTorch":
+        for index, layer in enumerate(model.model.layers):
+            model.model.layers[index] = checkpoint_wrapper(layer)
+    return model
+
+
+def of_few_heads(seq_lens: list[int], micro_batches: list[list[GroupPlan]]) -> list[str]:
+    """What is wrong with the gradients of a model with two query heads and one for keys."""
+    sizes = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    sequences = sequences_of(seq_lens, seed=9)
+    expected = of_one_process(whole_model("llama", **sizes), sequences)
+    found = of_plan(
+        sharded(whole_model("llama", **sizes)), plan_of(micro_batches, seq_lens), sequences
+    )
+    return faults_of(expected, found, f"{micro_batches}")
+
+
+def forwards_of_layers(recomputed: str) -> dict[str, int]:
+    """How often the layers of a model run in a step, by what a plan does with activations."""
+    found: dict[str, int] = {}
+    for activations in ("keep", "recompute", "host"):
+        model = recomputing(whole_model("llama"), recomputed)
+        counted: list[Any] = []
+        for module in model.modules():
+            if type(module).__name__ == "LlamaMLP":
+                module.register_forward_pre_hook(
+                    lambda mlp, _, counted=counted: counted.append(mlp)
+                )
+        ranks = list(range(dist.get_world_size()))
+        plan = plan_of([[GroupPlan(ranks, [0], activations=activations)]], [12])
+        of_plan(sharded(model), plan, sequences_of([12], seed=1))
+        found[activations] = len(counted) // 2
+    return found
+
+
+def blocks_of_a_ring(ring: int) -> dict[str, int]:
+    """The most blocks, and blocks of gradients, that a rank has at a time, and their sizes."""
+    model = sharded(whole_model("llama"))
+    live: dict[str, int] = {"blocks": 0, "gradients": 0}
+    found = {"blocks": 0, "gradients": 0, "largest": 0}
+    kinds: dict[int, str] = {}
+
+    def noted(block: _ring.Block, kind: str) -> _ring.Block:
+        live[kind] += 1
+        kinds[id(block)] = kind
+        found[kind] = max(found[kind], live[kind])
+        found["largest"] = max(found["largest"], block.flat.numel())
+
+        def forget() -> None:
+            live[kind] -= 1
+
+        weakref.finalize(block.flat, forget)
+        return block
+
+    block_of, zeros, empty = _ring.Block.of, _ring.Block.zeros, _ring.Block.empty
+    patch = mock.patch.object
+    with (
+        patch(_ring.Block, "of", lambda k, v: noted(block_of(k, v), "blocks")),
+        patch(_ring.Block, "zeros", lambda k, v: noted(zeros(k, v), "gradients")),
+        patch(_ring.Block, "empty", lambda self, n: noted(empty(self, n), kinds[id(self)])),
+    ):
+        seq_lens = [40, 3]
+        plan = plan_of([[GroupPlan(list(range(ring)), [0, 1], ring)]], seq_lens)
+        of_plan(model, plan, sequences_of(seq_lens, seed=2))
+    most = max(Places(seq_lens, ring).num_tokens)
+    return {**found, "share": most * 2 * 3 * 8, "left": live["blocks"] + live["gradients"]}
 
 
 def hybrid(seq_lens: list[int], micro_batches: list[Any]) -> list[str]:
@@ -183,7 +292,7 @@ def drawn(name: str, seeds: range) -> list[str]:
         step = random_step(
             random.Random(seed),
             num_ranks=dist.get_world_size(),
-            max_degree=6,
+            num_heads=6,
             vocab=VOCAB,
             max_seq_len=40,
         )

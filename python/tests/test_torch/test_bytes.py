@@ -15,21 +15,25 @@ pytest.importorskip("transformers")
 import gradients
 from worlds import World
 
+from lengthwise.torch._random_steps import GroupPlan
+
 CRATES = Path(__file__).parents[3] / "crates"
 
 #: What crates/lengthwise-train/tests/exchanged_bytes.rs holds the Rust executor to.
 TABLE = json.loads((CRATES / "lengthwise-train" / "tests" / "exchanged_bytes.json").read_text())
 
 
-def micro_batches_of(case: Any) -> list[list[tuple[list[int], list[int]]]]:
+def micro_batches_of(case: Any) -> list[list[GroupPlan]]:
     """Ranks in order, as the table means it."""
-    micro_batches: list[list[tuple[list[int], list[int]]]] = []
+    micro_batches: list[list[GroupPlan]] = []
     for groups in case["micro_batches"]:
         micro_batches.append([])
         start = 0
-        for degree, sequences in groups:
-            micro_batches[-1].append((list(range(start, start + degree)), sequences))
-            start += degree
+        for strategy, sequences in groups:
+            ulysses, ring = strategy if isinstance(strategy, list) else (strategy, 1)
+            ranks = list(range(start, start + ulysses * ring))
+            micro_batches[-1].append(GroupPlan(ranks, sequences, ring))
+            start += ulysses * ring
     return micro_batches
 
 

@@ -27,7 +27,7 @@ from lengthwise.torch._batches import Batches  # noqa: E402
 from lengthwise.torch._check import check  # noqa: E402
 from lengthwise.torch._check_result import CheckResult, ParameterError  # noqa: E402
 from lengthwise.torch._context_parallel import ContextParallel, StepPlanner  # noqa: E402
-from lengthwise.torch._exchange import Exchange, UlyssesExchange  # noqa: E402
+from lengthwise.torch._exchange import Exchange, GroupExchange  # noqa: E402
 from lengthwise.torch._memory_error import DeviceMemoryError  # noqa: E402
 from lengthwise.torch._micro_batch import MicroBatch  # noqa: E402
 from lengthwise.torch._profile import profile  # noqa: E402
@@ -41,12 +41,12 @@ __all__ = [
     "ContextParallel",
     "DeviceMemoryError",
     "Exchange",
+    "GroupExchange",
     "MicroBatch",
     "ParameterError",
     "RankFailedError",
     "Step",
     "StepPlanner",
-    "UlyssesExchange",
     "UnsupportedModelError",
     "check",
     "profile",

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,24 +12,27 @@ from torch import Tensor, nn
 
 from lengthwise.errors import InputError
 from lengthwise.torch._exchange import Exchange
-from lengthwise.torch._kernels import packed_causal_attention
+from lengthwise.torch._host_inputs import HostInputs
+from lengthwise.torch._kernels import PackedAttention
 from lengthwise.torch._shards import GroupShare
 
 #: The name of the attention, as `set_attn_implementation` of a model takes it.
 NAME = "lengthwise"
 
-#: The keyword by which a micro-batch reaches the attention: models pass on those they don't know,
-#: also where layers are recomputed in the backward.
+#: The keyword by which a micro-batch reaches layers and their attention: models pass on those they
+#: don't know, also where layers are recomputed in the backward.
 KEYWORD = "lengthwise_work"
 
 
 @dataclass(frozen=True)
-class AttentionWork:
-    """What the attention of a rank needs to know of a micro-batch, and its name for errors."""
+class MicroBatchWork:
+    """What the layers of a rank need to know of a micro-batch, and its name for errors."""
 
     share: GroupShare
     exchange: Exchange
     micro_batch: str
+    activations: str
+    host_inputs: HostInputs
 
 
 def register() -> None:
@@ -80,12 +82,10 @@ def attention(
         hint = "model.set_attn_implementation('sdpa') brings the attention of transformers back"
         raise InputError(msg, hint=hint)
     _refuse(layer, module, query, attention_mask, dropout, options)
-    kernel = functools.partial(
-        packed_causal_attention,
-        seq_lens=work.share.seq_lens,
-        scale=scaling,
-        window=sliding_window,
-    )
+    longest = max(work.share.seq_lens)
+    # A window that no sequence is longer than is none, and takes no mask.
+    is_windowed = sliding_window is not None and sliding_window < longest
+    kernel = PackedAttention(work.share.seq_lens, scaling, sliding_window if is_windowed else None)
     attended = work.exchange.attend(
         query[0].transpose(0, 1),
         key[0].transpose(0, 1),

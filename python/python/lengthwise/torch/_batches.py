@@ -9,6 +9,7 @@ from typing import Any, SupportsIndex
 from lengthwise._lengthwise import Census
 from lengthwise.errors import InputError, InputTypeError
 from lengthwise.torch._arguments import at_least
+from lengthwise.torch._plan_limits import PlanLimits
 from lengthwise.torch._source import Source
 from lengthwise.torch._step import Step
 from lengthwise.torch._step_reader import MakeStep, StepReader, of_reader
@@ -35,7 +36,7 @@ class Batches:
         source: Source,
         planner: Callable[[], Any],
         make_step: MakeStep,
-        num_heads: int,
+        limits: PlanLimits,
         *,
         begin_step: Callable[[Step], Step],
         end_step: Callable[[], None],
@@ -45,7 +46,7 @@ class Batches:
         self._source = source
         self._planner = planner
         self._make_step = make_step
-        self._num_heads = num_heads
+        self._limits = limits
         self._begin_step = begin_step
         self._end_step = end_step
         self._steps = None if steps is None else at_least("steps", steps, 0)
@@ -173,7 +174,7 @@ class Batches:
         self._check_current(iteration)
         self._stop()
         self._source.seek(self._position)
-        reader = StepReader(self._source, self._planner, self._num_heads, self._depth)
+        reader = StepReader(self._source, self._planner, self._limits, self._depth)
         self._reader = reader
         try:
             while self._steps is None or self._num_steps < self._steps:

@@ -40,11 +40,12 @@ def check(
 ) -> CheckResult:
     """Compare gradients of random plans with those of one rank; a collective call of all ranks.
 
-    The plans have groups of mixed degrees, idle ranks, sequences of one token and labels that are
-    missing. Rank 0 runs the same sequences one by one, with the whole model and the attention of
-    transformers. So the model, its gradients and their copies must fit one device. Dropout is off,
-    and the model's own gradients are as before afterwards. The model keeps the attention
-    ``lengthwise``.
+    The plans have groups of mixed degrees, with and without rings, whose layers are kept,
+    recomputed or recomputed from inputs on the host; idle ranks; sequences of one token; and labels
+    that are missing. Rank 0 runs the same sequences one by one, with the whole model and the
+    attention of transformers. So the model, its gradients and their copies must fit one device.
+    Dropout is off, and the model's own gradients are as before afterwards. The model keeps the
+    attention ``lengthwise``.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ def check(
             step = random_step(
                 random.Random(f"{seed}-{index}"),
                 num_ranks=mesh.size(),
-                max_degree=int(config.num_attention_heads),
+                num_heads=int(config.num_attention_heads),
                 vocab=int(config.vocab_size),
                 max_seq_len=max_seq_len,
             )

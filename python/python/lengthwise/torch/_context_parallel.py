@@ -20,11 +20,13 @@ from lengthwise import Plan, Planner
 from lengthwise._lengthwise import Refinement
 from lengthwise.errors import InputError, InputTypeError
 from lengthwise.torch import _attention
+from lengthwise.torch._activations import follow_plans, layers_of
 from lengthwise.torch._agreement import agreed
 from lengthwise.torch._arguments import at_least
 from lengthwise.torch._batches import Batches
 from lengthwise.torch._evaluation import TOKENS, mean_loss
-from lengthwise.torch._exchange import UlyssesExchange
+from lengthwise.torch._exchange import GroupExchange
+from lengthwise.torch._host_inputs import HostInputs, HostMeter
 from lengthwise.torch._loss import head_computes_loss, summed_cross_entropy
 from lengthwise.torch._marks import marks
 from lengthwise.torch._measured_for import check_measured_for
@@ -33,7 +35,7 @@ from lengthwise.torch._memory_error import out_of_memory_is_ours
 from lengthwise.torch._micro_batch import MicroBatch
 from lengthwise.torch._open_source import BatchRules, open_source
 from lengthwise.torch._plan_digest import plan_digest
-from lengthwise.torch._plan_limits import check_plan
+from lengthwise.torch._plan_limits import PlanLimits, check_plan
 from lengthwise.torch._rank_failure import waiting_for, world_timeout
 from lengthwise.torch._requirements import (
     UnsupportedModelError,
@@ -115,16 +117,18 @@ class ContextParallel:
         self._refinement = Refinement(planner) if refine and isinstance(planner, Planner) else None
         self._device = _device(mesh)
         config: Any = model.config
-        self._num_heads: int = config.num_attention_heads
+        self._limits = PlanLimits(config.num_attention_heads, can_recompute=bool(layers_of(model)))
         self._num_ids: int = config.vocab_size
         _attention.register()
         _set_attention(model)
+        follow_plans(model, _attention.KEYWORD)
         sum_gradients(model)
         group = dist.new_group(list(range(mesh.size())), timeout=world_timeout(self._device))
         assert isinstance(group, dist.ProcessGroup)
         # NCCL leaves undefined what point-to-point calls of some ranks do before any of all ranks.
         dist.all_reduce(torch.zeros(1, device=self._device), group=group)
-        self._exchange = UlyssesExchange(group)
+        self._exchange = GroupExchange(group)
+        self._host_meter = HostMeter()
         self._batches: Batches | None = None
         # A position that was loaded before there was data to go on in.
         self._loaded_position = ""
@@ -139,7 +143,7 @@ class ContextParallel:
         return self._device
 
     @property
-    def exchange(self) -> UlyssesExchange:
+    def exchange(self) -> GroupExchange:
         """How the ranks of a group exchange."""
         return self._exchange
 
@@ -147,6 +151,11 @@ class ContextParallel:
     def bytes_sent(self) -> int:
         """Bytes of queries, keys, values and what was attended that this rank has sent so far."""
         return self._exchange.bytes_sent
+
+    @property
+    def peak_host_bytes(self) -> int:
+        """The most bytes of layer inputs that this rank has had on the host at a time."""
+        return self._host_meter.peak_bytes
 
     def step(self, sequences: Iterable[Any]) -> Step:
         """Return what this rank runs of a step; a collective call of all ranks.
@@ -254,7 +263,7 @@ class ContextParallel:
             source,
             lambda: self._planner,
             self._scattered,
-            self._num_heads,
+            self._limits,
             begin_step=self._steps.begin,
             end_step=self._end_step,
             steps=steps,
@@ -327,7 +336,7 @@ class ContextParallel:
             lambda: self._planner,
             self._scattered,
             self.loss,
-            num_heads=self._num_heads,
+            limits=self._limits,
             depth=at_least("depth", depth, 1),
         )
 
@@ -436,8 +445,12 @@ class ContextParallel:
             "input_ids": micro_batch.input_ids,
             "position_ids": micro_batch.position_ids,
             "use_cache": False,
-            _attention.KEYWORD: _attention.AttentionWork(
-                micro_batch.share, self._exchange, _name(micro_batch)
+            _attention.KEYWORD: _attention.MicroBatchWork(
+                micro_batch.share,
+                self._exchange,
+                _name(micro_batch),
+                micro_batch.activations,
+                HostInputs(self._host_meter),
             ),
         }
 
@@ -526,7 +539,7 @@ class ContextParallel:
             sequence.check_vocabulary(self._num_ids, f"sequence {index}")
         seq_lens = [len(sequence.input_ids) for sequence in read]
         plan = self._planner.plan(seq_lens)
-        check_plan(plan, seq_lens, dist.get_world_size(), self._num_heads)
+        check_plan(plan, seq_lens, dist.get_world_size(), self._limits)
         return plan, read
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lengthwise.errors import InputError
 from lengthwise.torch._agreement import shared
 from lengthwise.torch._micro_batch import MicroBatch
+from lengthwise.torch._plan_limits import PlanLimits
 from lengthwise.torch._reshard import reshard
 from lengthwise.torch._source import Source
 from lengthwise.torch._step_reader import MakeStep, StepReader, of_reader
@@ -27,7 +28,7 @@ def mean_loss(
     make_step: MakeStep,
     loss: Callable[[nn.Module, MicroBatch], Tensor],
     *,
-    num_heads: int,
+    limits: PlanLimits,
     depth: int,
 ) -> float:
     """Return the mean loss of all labels of a source; a collective call of all ranks.
@@ -44,11 +45,11 @@ def mean_loss(
         Makes a step of a plan.
     loss : callable
         A rank's part of the mean loss of a label of its step.
-    num_heads, depth : int
+    limits, depth
         As `StepReader` takes them.
     """
     source.seek(source.start)
-    reader = StepReader(source, planner, num_heads, depth)
+    reader = StepReader(source, planner, limits, depth)
     total, num_labels = 0.0, 0
     try:
         with _evaluating(model):

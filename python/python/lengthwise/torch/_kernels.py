@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate, groupby
 from typing import Any
 
@@ -16,6 +17,37 @@ from torch import Tensor
 
 #: Rows of a tile of a sliding window: what a tile's mask holds stays small whatever the window.
 _TILE_ROWS = 256
+
+
+@dataclass(frozen=True)
+class PackedAttention:
+    """The attention of a layer to the packed sequences of a group.
+
+    Attributes
+    ----------
+    seq_lens : tuple of int
+        The lengths in tokens of the sequences.
+    scale : float or None
+        The factor on the scores; ``head_dim ** -0.5`` if None.
+    window : int or None
+        How many tokens each token sees, itself included; all if None.
+    """
+
+    seq_lens: tuple[int, ...]
+    scale: float | None
+    window: int | None
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, kv_of: list[int], /) -> Tensor:
+        """Return the attention of whole sequences; see `packed_causal_attention`."""
+        return packed_causal_attention(
+            query,
+            key,
+            value,
+            kv_of,
+            seq_lens=self.seq_lens,
+            scale=self.scale,
+            window=self.window,
+        )
 
 
 def packed_causal_attention(
@@ -53,7 +85,7 @@ def packed_causal_attention(
     has_kernel = query.dtype in (torch.bfloat16, torch.float16)
     if query.is_cuda and has_kernel and query.shape[2] == value.shape[2]:
         return _varlen(query, key, value, kv_of, seq_lens, scale, window)
-    key, value = _for_each_query_head(key, kv_of), _for_each_query_head(value, kv_of)
+    key, value = for_each_query_head(key, kv_of), for_each_query_head(value, kv_of)
     pieces: list[Tensor] = []
     if len(seq_lens) == 1:
         pieces = _one_sequence(query, key, value, scale, window)
@@ -68,7 +100,8 @@ def packed_causal_attention(
     return torch.cat(pieces)
 
 
-def _for_each_query_head(x: Tensor, kv_of: list[int]) -> Tensor:
+def for_each_query_head(x: Tensor, kv_of: list[int]) -> Tensor:
+    """Return keys or values ``[tokens, kv_heads, head_dim]`` with one head for each query head."""
     if kv_of == list(range(x.shape[1])):
         return x
     return x.index_select(1, torch.tensor(kv_of, device=x.device))

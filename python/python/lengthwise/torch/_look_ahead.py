@@ -12,7 +12,7 @@ from typing import Any
 
 from lengthwise import Plan
 from lengthwise.errors import InfeasibleError
-from lengthwise.torch._plan_limits import check_plan
+from lengthwise.torch._plan_limits import PlanLimits, check_plan
 from lengthwise.torch._sequence import TokenSequence
 from lengthwise.torch._source import DrawnBatch, Source
 
@@ -69,8 +69,8 @@ class LookAhead:
         Returns who plans.
     rank, num_ranks : int
         This rank, and how many there are.
-    num_heads : int
-        The query heads of the model.
+    limits : PlanLimits
+        Which plans can be run.
     depth : int
         How many steps are planned ahead.
     """
@@ -82,12 +82,12 @@ class LookAhead:
         *,
         rank: int,
         num_ranks: int,
-        num_heads: int,
+        limits: PlanLimits,
         depth: int,
     ) -> None:
         self._source = source
         self._planner = planner
-        self._rank, self._num_ranks, self._num_heads = rank, num_ranks, num_heads
+        self._rank, self._num_ranks, self._limits = rank, num_ranks, limits
         self._plans = ThreadPoolExecutor(1, thread_name_prefix="lengthwise-plan")
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="lengthwise-read")
         self._planned: deque[Future[PlannedBatch | None]] = deque()
@@ -136,7 +136,7 @@ class LookAhead:
             plan: Plan = planner.plan(seq_lens)
         except InfeasibleError as error:
             raise _named(error, drawn) from error
-        check_plan(plan, seq_lens, self._num_ranks, self._num_heads)
+        check_plan(plan, seq_lens, self._num_ranks, self._limits)
         return PlannedBatch(drawn, plan)
 
     def _tokens(self, planned: Future[PlannedBatch | None]) -> ReadBatch | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lengthwise.torch._activations import KEEP
 from lengthwise.torch._shards import GroupShare
 
 
@@ -32,6 +33,8 @@ class MicroBatch:
         The group, and what this rank has of it.
     is_idle : bool
         Whether the plan has no work for this rank.
+    activations : str
+        What is done with activations: "keep", "recompute" or "host".
     """
 
     index: int
@@ -41,11 +44,12 @@ class MicroBatch:
     num_step_labels: int
     share: GroupShare
     is_idle: bool
+    activations: str = KEEP
 
     @property
     def num_tokens(self) -> int:
         """How many tokens of the step this rank has; 0 if it runs a weightless one."""
-        return 0 if self.is_idle else len(self.share.tokens(self.share.group_rank))
+        return 0 if self.is_idle else self.share.num_own_tokens
 
     @property
     def loss_divisor(self) -> int:

@@ -8,9 +8,10 @@ from lengthwise import Plan
 
 
 def plan_digest(plan: Plan) -> bytes:
-    """Return a digest of which ranks work on which sequences in each micro-batch."""
+    """Return a digest of which ranks work on which sequences, and how, in each micro-batch."""
     digest = hashlib.blake2b(digest_size=16)
     for micro_batch in plan.micro_batches:
         for group in micro_batch.groups:
-            digest.update(repr((micro_batch.index, group.ranks, group.sequences)).encode())
+            group_of = (micro_batch.index, group.ranks, group.sequences, group.strategy)
+            digest.update(repr(group_of).encode())
     return digest.digest()

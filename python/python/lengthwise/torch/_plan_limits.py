@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from lengthwise import Plan
+from lengthwise import Plan, Strategy
 from lengthwise.errors import InputError
+from lengthwise.torch._activations import KEEP
 
 
-def check_plan(plan: Plan, seq_lens: Sequence[int], num_ranks: int, num_heads: int) -> None:
+@dataclass(frozen=True)
+class PlanLimits:
+    """What a model can run.
+
+    Attributes
+    ----------
+    num_heads : int
+        Its query heads.
+    can_recompute : bool
+        Whether its layers can be run again in the backward.
+    """
+
+    num_heads: int
+    can_recompute: bool
+
+
+def check_plan(plan: Plan, seq_lens: Sequence[int], num_ranks: int, limits: PlanLimits) -> None:
     """Refuse a plan that is not for these sequences, or has groups that can't be run.
 
     Raises
@@ -28,7 +46,7 @@ def check_plan(plan: Plan, seq_lens: Sequence[int], num_ranks: int, num_heads: i
         if ranks and max(ranks) >= num_ranks:
             raise InputError(f"{name} has rank {max(ranks)}; the mesh has {num_ranks} ranks")
         for group in micro_batch.groups:
-            _check_group(f"a group of {name}", group.strategy.ring, group.degree, num_heads)
+            _check_strategy(f"a group of {name}", group.strategy, limits)
             for sequence in group.sequences:
                 times[sequence] += 1
     for sequence, count in enumerate(times):
@@ -36,10 +54,14 @@ def check_plan(plan: Plan, seq_lens: Sequence[int], num_ranks: int, num_heads: i
             raise InputError(f"the plan has sequence {sequence} {count} times")
 
 
-def _check_group(name: str, ring: int, degree: int, num_heads: int) -> None:
-    if ring != 1:
-        msg = f"{name} is a ring of {ring}; groups exchange tokens for heads here"
-        raise InputError(msg, hint="give the planner exchange='ulysses'")
-    if degree > num_heads:
-        msg = f"{name} has degree {degree}; the model has {num_heads} query heads"
-        raise InputError(msg, hint="give the planner degrees up to the number of heads")
+def _check_strategy(name: str, strategy: Strategy, limits: PlanLimits) -> None:
+    if strategy.ulysses > limits.num_heads:
+        msg = (
+            f"{name} exchanges tokens for heads over {strategy.ulysses} ranks; "
+            f"the model has {limits.num_heads} query heads"
+        )
+        raise InputError(msg, hint="with a ring, groups may have more ranks than the model heads")
+    if strategy.activations != KEEP and not limits.can_recompute:
+        msg = f"{name} recomputes layers ({strategy.activations}); the model has none that can be"
+        hint = "layers that can be are GradientCheckpointingLayer of transformers"
+        raise InputError(msg, hint=hint)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lengthwise import Plan, RankWork
+from lengthwise.torch._activations import KEEP
 from lengthwise.torch._loss import NO_LABEL
 from lengthwise.torch._micro_batch import MicroBatch
 from lengthwise.torch._sequence import TokenSequence
@@ -58,9 +59,13 @@ def _micro_batch(
     else:
         group = work.group
         # Group ranks follow increasing ranks, in whatever order a plan lists them.
-        share = GroupShare(tuple(sorted(group.ranks)), work.group_rank, tuple(group.seq_lens))
-        tokens = share.tokens(work.group_rank)
-        mine = packed([sequences[i] for i in group.sequences], tokens) if tokens else None
+        share = GroupShare(
+            tuple(sorted(group.ranks)),
+            work.group_rank,
+            tuple(group.seq_lens),
+            group.strategy.ring,
+        )
+        mine = packed([sequences[i] for i in group.sequences], list(share.own_tokens()))
         mine = weightless_token() if mine is None else mine
     input_ids, position_ids, targets = (tensor.to(device) for tensor in mine)
     return MicroBatch(
@@ -71,22 +76,21 @@ def _micro_batch(
         num_step_labels=num_step_labels,
         share=share,
         is_idle=work is None,
+        activations=KEEP if work is None else work.group.strategy.activations,
     )
 
 
-def packed(sequences: Sequence[TokenSequence], tokens: range) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ids, positions and targets of some tokens of sequences that are packed in order."""
+def packed(
+    sequences: Sequence[TokenSequence], tokens: Sequence[tuple[int, range]]
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Return ids, positions and targets of runs of tokens, each of one of the sequences."""
+    if not tokens:
+        return None
     pieces: list[tuple[Tensor, Tensor, Tensor]] = []
-    start = 0
-    for sequence in sequences:
-        seq_len = len(sequence.input_ids)
-        first = min(max(tokens.start - start, 0), seq_len)
-        last = min(max(tokens.stop - start, 0), seq_len)
-        if first < last:
-            mine = slice(first, last)
-            positions = torch.arange(first, last)
-            pieces.append((sequence.input_ids[mine], positions, sequence.targets[mine]))
-        start += seq_len
+    for index, run in tokens:
+        mine, sequence = slice(run.start, run.stop), sequences[index]
+        positions = torch.arange(run.start, run.stop)
+        pieces.append((sequence.input_ids[mine], positions, sequence.targets[mine]))
     ids, positions, targets = zip(*pieces, strict=True)
     return torch.cat(ids), torch.cat(positions), torch.cat(targets)
 

@@ -16,6 +16,7 @@ from lengthwise.errors import InputError
 from lengthwise.torch._agreement import shared
 from lengthwise.torch._look_ahead import LookAhead, UpcomingStep
 from lengthwise.torch._plan_digest import plan_digest
+from lengthwise.torch._plan_limits import PlanLimits
 from lengthwise.torch._sequence import TokenSequence
 from lengthwise.torch._source import DrawnBatch, Source
 from lengthwise.torch._step import Step
@@ -43,21 +44,21 @@ class StepReader:
         From where batches are drawn.
     planner : callable
         Returns who plans.
-    num_heads : int
-        The query heads of the model.
+    limits : PlanLimits
+        Which plans can be run.
     depth : int
         How many steps are planned ahead.
     """
 
     def __init__(
-        self, source: Source, planner: Callable[[], Any], num_heads: int, depth: int
+        self, source: Source, planner: Callable[[], Any], limits: PlanLimits, depth: int
     ) -> None:
         self._ahead = LookAhead(
             source,
             planner,
             rank=dist.get_rank(),
             num_ranks=dist.get_world_size(),
-            num_heads=num_heads,
+            limits=limits,
             depth=depth,
         )
 
