@@ -2,9 +2,11 @@
 
 mod common;
 
-use common::{batch, on_ranks, plan, tiny_model};
+use common::{batch, on_ranks, tiny_model};
 use lengthwise_comm::Communicator;
-use lengthwise_core::{Activations, Bytes};
+use lengthwise_core::{
+    Activations, Bytes, Degree, Group, MicroBatch, Plan, Rank, SequenceIndex, Strategy,
+};
 use lengthwise_train::Executor;
 use serde_json::Value;
 
@@ -13,11 +15,16 @@ fn numbers(value: &Value) -> Vec<u64> {
     items.map(|item| item.as_u64().unwrap()).collect()
 }
 
-/// Micro-batches of groups of (degree, sequences).
-fn groups(value: &Value) -> Vec<Vec<(u32, Vec<u32>)>> {
+/// Micro-batches of groups of (strategy, sequences): a degree without a ring, or the ranks of a place and the places.
+fn groups(value: &Value) -> Vec<Vec<(Strategy, Vec<u32>)>> {
+    let degree = |value: &Value| Degree::new(value.as_u64().unwrap() as u32).unwrap();
+    let strategy = |value: &Value| match value.as_array() {
+        Some(parts) => Strategy::new(degree(&parts[0]), degree(&parts[1]), Activations::Keep),
+        None => Ok(Strategy::ulysses(degree(value), Activations::Keep)),
+    };
     let group = |value: &Value| {
         let sequences = numbers(&value[1]).into_iter().map(|index| index as u32);
-        (value[0].as_u64().unwrap() as u32, sequences.collect())
+        (strategy(&value[0]).unwrap(), sequences.collect())
     };
     let micro_batches = value.as_array().unwrap().iter();
     micro_batches
@@ -25,26 +32,36 @@ fn groups(value: &Value) -> Vec<Vec<(u32, Vec<u32>)>> {
         .collect()
 }
 
+/// A plan of these micro-batches; groups have the ranks in order.
+fn plan(micro_batches: &[Vec<(Strategy, Vec<u32>)>]) -> Plan {
+    let micro_batches = micro_batches.iter().map(|groups| {
+        let mut next = 0;
+        let groups = groups.iter().map(|(strategy, sequences)| {
+            let ranks = (next..next + strategy.degree().get()).map(Rank).collect();
+            next += strategy.degree().get();
+            Group {
+                strategy: *strategy,
+                ranks,
+                sequences: sequences.iter().copied().map(SequenceIndex).collect(),
+            }
+        });
+        MicroBatch {
+            groups: groups.collect(),
+        }
+    });
+    Plan::new(micro_batches.collect())
+}
+
 /// Bytes that each rank sends in a step of these micro-batches, those of parameters and gradients included.
 fn sent(
     (heads, kv_heads): (u64, u64),
     num_ranks: u64,
     seq_lens: &[u64],
-    micro_batches: &[Vec<(u32, Vec<u32>)>],
+    micro_batches: &[Vec<(Strategy, Vec<u32>)>],
 ) -> Vec<u64> {
     let config = tiny_model(heads as usize, kv_heads as usize, false);
     let batch = batch(seq_lens, config.vocab);
-    let micro_batches: Vec<Vec<(u32, &[u32])>> = micro_batches
-        .iter()
-        .map(|groups| {
-            let groups = groups.iter();
-            groups
-                .map(|(degree, sequences)| (*degree, sequences.as_slice()))
-                .collect()
-        })
-        .collect();
-    let micro_batches: Vec<&[(u32, &[u32])]> = micro_batches.iter().map(Vec::as_slice).collect();
-    let plan = plan(&micro_batches, Activations::Keep);
+    let plan = plan(micro_batches);
     on_ranks(num_ranks as usize, Bytes::from_mib(512), |world| {
         let mut executor = Executor::new(config.clone(), world.clone(), 3)?;
         let before = world.statistics();
@@ -68,7 +85,8 @@ fn ranks_send_what_the_table_says() {
             .iter()
             .map(|groups| {
                 let sequences = groups.iter().flat_map(|(_, sequences)| sequences.clone());
-                vec![(1, sequences.collect())]
+                let alone = Strategy::ulysses(Degree::ONE, Activations::Keep);
+                vec![(alone, sequences.collect())]
             })
             .collect();
         let all = sent(heads, num_ranks, &seq_lens, &micro_batches);
