@@ -1,6 +1,6 @@
 //! Which strategies are open to a planner.
 
-use crate::{Activations, CoreError, Degree, Strategy};
+use crate::{Activations, CoreError, Degree, Strategy, StrategyFamily};
 
 /// The strategies that a planner may choose from, by increasing degree; several may have the same degree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,7 +8,147 @@ pub struct StrategySpace {
     strategies: Vec<Strategy>,
 }
 
+/// What a model and a cluster leave of all strategies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceLimits {
+    /// Query heads of a device; `None` where they don't limit degrees.
+    pub num_heads: Option<u32>,
+    /// Ranks of a node.
+    pub ranks_per_node: u32,
+    /// All ranks.
+    pub num_ranks: u32,
+}
+
+/// Degrees of rings are counted exactly up to twice this, and with as many steps for each doubling beyond it: heads don't
+/// limit them, and planners need not choose between 1,000 and 1,001 ranks.
+const STEPS_PER_DOUBLING: u32 = 8;
+
+/// Hybrids of one degree.
+const MOST_HYBRIDS: usize = 2;
+
+impl SpaceLimits {
+    fn allows_heads(&self, ulysses: u32) -> bool {
+        self.num_heads.is_none_or(|heads| ulysses <= heads)
+    }
+
+    /// The degrees of a family that are worth a choice.
+    fn degrees(&self, family: StrategyFamily) -> Vec<u32> {
+        match family {
+            StrategyFamily::Ulysses => {
+                let largest = self.num_heads.unwrap_or(u32::MAX).min(self.num_ranks);
+                (1..=largest).collect()
+            }
+            StrategyFamily::Ring | StrategyFamily::Hybrid => self.degrees_of_rings(),
+        }
+    }
+
+    fn degrees_of_rings(&self) -> Vec<u32> {
+        let mut degrees: Vec<u32> = (1..2 * STEPS_PER_DOUBLING).collect();
+        let mut step = 1;
+        while let Some(first) = STEPS_PER_DOUBLING.checked_mul(2 * step)
+            && first <= self.num_ranks
+        {
+            step *= 2;
+            degrees.extend((0..STEPS_PER_DOUBLING).map(|place| first + place * step));
+        }
+        degrees.extend([self.ranks_per_node, self.num_ranks]);
+        degrees.retain(|&degree| degree <= self.num_ranks);
+        degrees
+    }
+
+    /// The parts `(ulysses, ring)` of the strategies of a family that have this degree.
+    fn parts(&self, family: StrategyFamily, degree: u32) -> Vec<(u32, u32)> {
+        match family {
+            StrategyFamily::Ulysses => vec![(degree, 1)],
+            StrategyFamily::Ring => vec![(1, degree)],
+            StrategyFamily::Hybrid => {
+                let num_nodes = self.num_ranks.div_ceil(self.ranks_per_node.max(1));
+                let largest = (degree / 2).min(self.ranks_per_node);
+                let places_in_nodes = (2..=largest).rev().filter(|&ulysses| {
+                    degree.is_multiple_of(ulysses)
+                        && self.ranks_per_node.is_multiple_of(ulysses)
+                        && self
+                            .num_heads
+                            .is_none_or(|heads| heads.is_multiple_of(ulysses))
+                });
+                let parts = places_in_nodes.map(|ulysses| (ulysses, degree / ulysses));
+                let parts = parts.filter(|&(_, ring)| ring.is_power_of_two() || ring == num_nodes);
+                parts.take(MOST_HYBRIDS).collect()
+            }
+        }
+    }
+}
+
 impl StrategySpace {
+    /// The strategies of these families and of these choices for activations that are worth a choice where a model and a
+    /// cluster set `limits`; a rank on its own is always among them, unless other `degrees` are asked for.
+    ///
+    /// | family | degrees | of one degree |
+    /// | --- | --- | --- |
+    /// | Ulysses | every one up to the heads | one |
+    /// | ring | those with at most four significant bits (1 to 16, 18, 20 to 32, 36 to 64 and so on), all ranks of a node and all ranks | one |
+    /// | hybrid | the same | the two with the largest places, each of which is on one node and divides the heads evenly; with a power of two places or as many as nodes |
+    ///
+    /// Smaller places send more key/value blocks around, and blocks of as many heads; so only where the largest are too
+    /// slow at exchanging is there a reason for others. Each is there with every choice for activations. With `degrees`,
+    /// it is those instead, as far as heads and ranks allow them.
+    ///
+    /// # Errors
+    ///
+    /// None is left.
+    pub fn chosen(
+        families: &[StrategyFamily],
+        activations: &[Activations],
+        limits: SpaceLimits,
+        degrees: Option<&[Degree]>,
+    ) -> Result<Self, CoreError> {
+        let mut parts = Vec::new();
+        if degrees.is_none() {
+            parts.push((1, 1));
+        }
+        for &family in families {
+            let of_family = match degrees {
+                None => limits.degrees(family),
+                Some(degrees) => degrees.iter().map(|degree| degree.get()).collect(),
+            };
+            let of_family = of_family
+                .into_iter()
+                .flat_map(|degree| limits.parts(family, degree));
+            parts.extend(of_family.filter(|&(ulysses, ring)| {
+                limits.allows_heads(ulysses)
+                    && ulysses
+                        .checked_mul(ring)
+                        .is_some_and(|d| d <= limits.num_ranks)
+            }));
+        }
+        let mut strategies = Vec::new();
+        for (ulysses, ring) in parts {
+            let (ulysses, ring) = (Degree::new(ulysses)?, Degree::new(ring)?);
+            for &activations in activations {
+                strategies.push(Strategy::new(ulysses, ring, activations)?);
+            }
+        }
+        Self::new(strategies)
+    }
+
+    /// Only those strategies that are of these families and choices; a rank on its own is of every family.
+    ///
+    /// # Errors
+    ///
+    /// None is left.
+    pub fn of(
+        &self,
+        families: &[StrategyFamily],
+        activations: &[Activations],
+    ) -> Result<Self, CoreError> {
+        let is_of = |strategy: &Strategy| {
+            let alone = strategy.degree() == Degree::ONE;
+            (alone || families.contains(&strategy.family()))
+                && activations.contains(&strategy.activations())
+        };
+        Self::new(self.strategies.iter().copied().filter(is_of))
+    }
+
     /// These strategies, in any order.
     ///
     /// # Errors
@@ -145,6 +285,64 @@ mod tests {
         assert!(strategies.iter().all(|&strategy| space.contains(strategy)));
         let fours = space.restricted_to(&[degree(4)]).unwrap();
         assert_eq!(fours.strategies().len(), 2);
+    }
+
+    #[test]
+    fn places_of_hybrids_are_on_one_node_and_divide_the_heads() {
+        let limits = SpaceLimits {
+            num_heads: Some(32),
+            ranks_per_node: 8,
+            num_ranks: 64,
+        };
+        let space = StrategySpace::chosen(
+            &[StrategyFamily::Hybrid],
+            &[Activations::Keep],
+            limits,
+            None,
+        );
+        let space = space.unwrap();
+        let of_degree = |degree: u32| {
+            let strategies = space.strategies().iter();
+            let of_degree = strategies.filter(|strategy| strategy.degree().get() == degree);
+            let parts = of_degree.map(|s| (s.ulysses_degree().get(), s.ring_degree().get()));
+            parts.collect::<Vec<_>>()
+        };
+        assert_eq!(of_degree(1), [(1, 1)]);
+        assert_eq!(of_degree(4), [(2, 2)]);
+        assert_eq!(of_degree(8), [(4, 2), (2, 4)]);
+        assert_eq!(of_degree(12), []);
+        assert_eq!(of_degree(64), [(8, 8), (4, 16)]);
+    }
+
+    #[test]
+    fn every_family_has_its_degrees_with_every_choice_for_activations() {
+        let limits = SpaceLimits {
+            num_heads: Some(6),
+            ranks_per_node: 4,
+            num_ranks: 20,
+        };
+        let space = |families: &[StrategyFamily]| {
+            StrategySpace::chosen(families, &Activations::ALL, limits, None).unwrap()
+        };
+        let ulysses = space(&[StrategyFamily::Ulysses]);
+        assert_eq!(ulysses.strategies().len(), 6 * 3);
+        let rings = space(&[StrategyFamily::Ring]);
+        let degrees: Vec<u32> = rings.degrees().map(Degree::get).collect();
+        assert_eq!(degrees, (1..=16).chain([18, 20]).collect::<Vec<_>>());
+        let all = space(&StrategyFamily::ALL);
+        assert!(rings.strategies().iter().all(|&ring| all.contains(ring)));
+        let only = all
+            .of(&[StrategyFamily::Ring], &[Activations::Host])
+            .unwrap();
+        assert_eq!(only.strategies().len(), 18);
+        let two = [Degree::new(2).unwrap()];
+        let chosen = StrategySpace::chosen(
+            &StrategyFamily::ALL,
+            &[Activations::Keep],
+            limits,
+            Some(&two),
+        );
+        assert_eq!(chosen.unwrap().strategies().len(), 2);
     }
 
     #[test]
