@@ -8,7 +8,7 @@
 //! - The number of micro-batches: none that is below what the limits of groups ask for, nor other than a multiple of what the
 //!   rules ask for; every other one, unless a leaf covers it *or more*.
 //! - The next sequence joins an opened group, or opens one of any shape in any opened micro-batch or the next one, unless it
-//!   does not fit. Micro-batches can be put in any order, as can the groups of one: so it is enough to
+//!   does not fit, or another shape of the same degree and span takes no more of anything. Micro-batches can be put in any order, as can the groups of one: so it is enough to
 //!   number them in the order of their longest sequences, and micro-batches not opened yet are all alike.
 //! - Sequences of equal length are alike; whichever comes first, the decisions for both are the same.
 //!
@@ -189,7 +189,7 @@ impl Cover<'_> {
                 .filter(|group| group.micro_batch == micro_batch);
             let taken: u32 = inside.map(|group| tables.shapes[group.shape].degree).sum();
             for (shape, of) in tables.shapes.iter().enumerate() {
-                if of.degree > tables.cluster.num_devices() - taken {
+                if of.is_outdone || of.degree > tables.cluster.num_devices() - taken {
                     continue;
                 }
                 let opened = Opened {

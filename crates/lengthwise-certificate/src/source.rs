@@ -1,6 +1,6 @@
 //! Whether the tables of a certificate are the costs of a model.
 
-use lengthwise_core::{Cluster, Tokens};
+use lengthwise_core::{Cluster, JointMemory, Tokens};
 use lengthwise_cost::{CostModel, GroupShape};
 
 use crate::Refusal;
@@ -65,6 +65,7 @@ pub fn check_source(
             overhead,
         );
     }
+    let joint_memory = JointMemory::of(cost, cluster);
     for (index, shape) in tables.shapes.iter().enumerate() {
         let (strategy, span) = (shape.strategy, shape.span);
         if !cost.prices(strategy) {
@@ -77,7 +78,7 @@ pub fn check_source(
                 let what = format!("the seconds of {seq_len} tokens in shape {index} ({strategy})");
                 return differs(what, shape.seconds[class], seconds);
             }
-            let bytes = cost.sequence_memory(strategy, Tokens(seq_len)).0;
+            let bytes = joint_memory.load(cost, strategy, Tokens(seq_len)).0;
             if tables.rules.limits_memory() && shape.bytes[class] != bytes {
                 let what = format!("the bytes of {seq_len} tokens in shape {index} ({strategy})");
                 return differs(what, shape.bytes[class] as f64, bytes as f64);

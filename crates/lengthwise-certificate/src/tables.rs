@@ -46,6 +46,10 @@ pub(crate) struct Shape {
     pub(crate) room: Load,
     /// How many of the lengths, the shortest first, fit it.
     pub(crate) num_fitting: usize,
+    /// Whether another shape of this degree and span takes no more of anything for any length, and less of something or
+    /// comes first. A plan stays one, and takes no longer, where its groups have that one instead; so there is always a best
+    /// plan without such groups.
+    pub(crate) is_outdone: bool,
 }
 
 /// What sequences take of a group, or a group has of it: bytes on each device, tokens and sequences of all.
@@ -113,6 +117,9 @@ impl Tables {
                 return Err(Refusal::ShapeTwice { strategy, span });
             }
             tables.shapes.push(shape);
+        }
+        for place in 0..tables.shapes.len() {
+            tables.shapes[place].is_outdone = tables.is_outdone(place);
         }
         for strategy in tables.strategies() {
             for span in [SpanName::OneNode, SpanName::ManyNodes] {
@@ -199,6 +206,23 @@ impl Tables {
                 .count(),
             bytes,
             room,
+            is_outdone: false,
+        })
+    }
+
+    /// Whether the shape at this place is outdone by another.
+    fn is_outdone(&self, place: usize) -> bool {
+        let that = &self.shapes[place];
+        self.shapes.iter().enumerate().any(|(other, this)| {
+            let seconds = this.seconds.iter().zip(&that.seconds);
+            let bytes = this.bytes.iter().zip(&that.bytes);
+            other != place
+                && (this.degree, this.span) == (that.degree, that.span)
+                && seconds.clone().all(|(this, that)| this <= that)
+                && bytes.clone().all(|(this, that)| this <= that)
+                && (other < place
+                    || seconds.into_iter().any(|(this, that)| this < that)
+                    || bytes.into_iter().any(|(this, that)| this < that))
         })
     }
 

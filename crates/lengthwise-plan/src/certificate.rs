@@ -6,7 +6,7 @@ use lengthwise_certificate::{
 use lengthwise_core::{Device, Plan, Seconds, Tokens};
 use lengthwise_cost::format::{FormatVersion, StrategyRecord};
 
-use crate::instance::Instance;
+use crate::instance::{Instance, Shape};
 
 /// The part of a certificate beyond the plan.
 #[derive(Clone, Debug)]
@@ -43,22 +43,27 @@ impl Certified {
 
 fn problem(instance: &Instance<'_>) -> Problem {
     let shapes = instance.shapes.iter().enumerate();
-    let shapes = shapes.map(|(index, shape)| ShapeCosts {
+    let of_shape = |shape: &Shape, time: &[f64], memory: &[u64]| ShapeCosts {
         strategy: StrategyRecord(shape.strategy),
         span: shape.span.into(),
-        seconds: instance.times(index).to_vec(),
+        seconds: time.to_vec(),
         bytes: if instance.problem.rules.limits_memory() {
-            instance.memories(index).to_vec()
+            memory.to_vec()
         } else {
             Vec::new()
         },
-    });
+    };
+    let shapes = shapes
+        .map(|(index, shape)| of_shape(shape, instance.times(index), instance.memories(index)));
+    // Decisions count the shapes that searches know of, so these come first.
+    let outdone = instance.outdone.iter();
+    let outdone = outdone.map(|outdone| of_shape(&outdone.shape, &outdone.time, &outdone.memory));
     Problem {
         nodes: nodes(instance),
         micro_batch_overhead_s: instance.overhead,
         rules: RulesRecord::of(instance.problem.rules).unwrap_or_default(),
         lengths_tokens: instance.class_lens.iter().map(|len| len.0).collect(),
-        shapes: shapes.collect(),
+        shapes: shapes.chain(outdone).collect(),
     }
 }
 

@@ -69,7 +69,11 @@ impl Draft {
             groups.sort_by_key(|group| Reverse(group.degree()));
             for group in groups {
                 let memory = if instance.problem.rules.limits_memory() {
-                    instance.problem.cost.group_memory(group, batch).0
+                    let seq_lens = group.sequences.iter();
+                    let seq_lens = seq_lens.filter_map(|&sequence| batch.seq_len(sequence));
+                    let (joint, cost) = (instance.joint_memory, instance.problem.cost);
+                    let loads = seq_lens.map(|len| joint.load(cost, group.strategy, len).0);
+                    loads.fold(0, u64::saturating_add)
                 } else {
                     0
                 };

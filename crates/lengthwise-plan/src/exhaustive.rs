@@ -4,7 +4,9 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::Instant;
 
-use lengthwise_core::{Group, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Strategy};
+use lengthwise_core::{
+    Group, JointMemory, MicroBatch, Plan, Rank, Seconds, SequenceIndex, Strategy,
+};
 use lengthwise_cost::{GroupShape, Span, predict_step};
 
 use crate::bound::{Effort, Keep, longest_first_bound};
@@ -138,6 +140,7 @@ struct Enumeration<'p> {
     problem: Problem<'p>,
     kinds: Vec<Kind>,
     strategies: Vec<Strategy>,
+    joint_memory: JointMemory,
     /// Whether each device is a kind of its own, so that groups can be told to be aligned runs.
     in_runs: bool,
     /// The best makespan for a set of sequences on what is left of each kind, and its first group.
@@ -173,6 +176,7 @@ impl<'p> Enumeration<'p> {
         let allowed = |strategy: &&Strategy| problem.rules.allows_degree(strategy.degree());
         Enumeration {
             problem,
+            joint_memory: JointMemory::of(problem.cost, cluster),
             strategies: strategies.filter(allowed).copied().collect(),
             kinds,
             in_runs,
@@ -327,8 +331,11 @@ impl<'p> Enumeration<'p> {
         for (index, &seq_len) in self.problem.batch.seq_lens().iter().enumerate() {
             if part >> index & 1 == 1 {
                 time += self.problem.cost.sequence_time(shape, seq_len);
-                memory =
-                    memory.saturating_add(self.problem.cost.sequence_memory(strategy, seq_len).0);
+                memory = memory.saturating_add(
+                    self.joint_memory
+                        .load(self.problem.cost, strategy, seq_len)
+                        .0,
+                );
                 tokens = tokens.saturating_add(seq_len.0);
             }
         }

@@ -222,14 +222,11 @@ impl Setting<'_> {
                 available: available.join(", "),
             });
         }
-        let devices = self.cluster.devices().iter();
-        let budget = devices.map(|device| self.cost.budget(device)).min();
-        let budget = budget.unwrap_or(Bytes(0));
         let strategies = self.space.strategies().iter();
         let of_degree = strategies.filter(|strategy| strategy.degree() == degree);
         let held = |&strategy: &Strategy| {
             let by_memory = if self.rules.limits_memory() {
-                longest_sequence(self.cost, strategy, budget)
+                longest_sequence(self.cost, strategy, self.cluster)
             } else {
                 LONGEST
             };

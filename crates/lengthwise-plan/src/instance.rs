@@ -2,11 +2,14 @@
 
 use std::ops::Range;
 
-use lengthwise_core::{Bytes, Degree, Device, Sequence, SequenceIndex, Strategy, Tokens};
+use lengthwise_core::{
+    Bytes, Degree, Device, JointMemory, Sequence, SequenceIndex, Strategy, Tokens,
+};
 use lengthwise_cost::{GroupShape, Span};
 
 use crate::group_budgets::GroupBudgets;
 use crate::load::Load;
+use crate::outdone::outdone;
 use crate::placement::{Devices, needs_runs};
 use crate::rules::{check_degrees, check_rules, tightest_limit, too_many_tokens};
 use crate::{PlanError, Problem};
@@ -27,8 +30,13 @@ pub(crate) struct Instance<'a> {
     pub(crate) shapes: Vec<Shape>,
     /// Seconds at nominal speed: `[shape][class]`.
     time: Vec<f64>,
-    /// Bytes on each device: `[shape][class]`; 0 where the rules don't limit memory.
+    /// Bytes on each device, of the host counted as such ([`JointMemory`]): `[shape][class]`; 0 where the rules don't limit
+    /// memory.
     memory: Vec<u64>,
+    /// Shapes of strategies that others outdo, with their rows of both tables; only certificates tell of them.
+    pub(crate) outdone: Vec<OutdoneShape>,
+    /// How memory is counted.
+    pub(crate) joint_memory: JointMemory,
     /// Tokens of a sequence of each class.
     tokens: Vec<u64>,
     /// Every device's budget for sequences, largest first.
@@ -55,6 +63,14 @@ pub(crate) struct Shape {
     pub(crate) best_budget: u64,
     /// The most tokens that its sequences may have together.
     pub(crate) most_tokens: u64,
+}
+
+/// A shape of a strategy that another one outdoes.
+#[derive(Clone, Debug)]
+pub(crate) struct OutdoneShape {
+    pub(crate) shape: Shape,
+    pub(crate) time: Vec<f64>,
+    pub(crate) memory: Vec<u64>,
 }
 
 /// The limit that room in groups is measured by: the one that asks for the most micro-batches.
@@ -106,7 +122,8 @@ impl<'a> Instance<'a> {
             .map(|device| budget_of(problem, device))
             .collect();
         budgets.sort_unstable_by(|a, b| b.cmp(a));
-        let shapes = possible_shapes(problem)?;
+        let mut shapes = possible_shapes(problem)?;
+        let joint_memory = JointMemory::of(problem.cost, problem.cluster);
         let mut time = Vec::with_capacity(shapes.len() * class_lens.len());
         let mut memory = Vec::with_capacity(shapes.len() * class_lens.len());
         for shape in &shapes {
@@ -117,14 +134,38 @@ impl<'a> Instance<'a> {
             for &seq_len in &class_lens {
                 time.push(problem.cost.sequence_time(group_shape, seq_len).get());
                 memory.push(if problem.rules.limits_memory() {
-                    problem.cost.sequence_memory(shape.strategy, seq_len).0
+                    joint_memory.load(problem.cost, shape.strategy, seq_len).0
                 } else {
                     0
                 });
             }
         }
+        check_costs_rise(&shapes, &class_lens, &time, &memory)?;
+        let num_classes = class_lens.len();
+        let is_outdone = outdone(&shapes, &time, &memory, num_classes);
+        let mut outdone_shapes = Vec::new();
+        if is_outdone.contains(&true) {
+            let row = |shape: usize| shape * num_classes..(shape + 1) * num_classes;
+            let (mut all, mut times, mut memories) = (Vec::new(), Vec::new(), Vec::new());
+            for (index, shape) in shapes.into_iter().enumerate() {
+                if is_outdone[index] {
+                    outdone_shapes.push(OutdoneShape {
+                        shape,
+                        time: time[row(index)].to_vec(),
+                        memory: memory[row(index)].to_vec(),
+                    });
+                } else {
+                    all.push(shape);
+                    times.extend_from_slice(&time[row(index)]);
+                    memories.extend_from_slice(&memory[row(index)]);
+                }
+            }
+            (shapes, time, memory) = (all, times, memories);
+        }
         let mut instance = Instance {
             problem,
+            outdone: outdone_shapes,
+            joint_memory,
             tokens: class_lens.iter().map(|seq_len| seq_len.0).collect(),
             class_lens,
             sorted: sorted.iter().map(|sequence| sequence.index).collect(),
@@ -146,7 +187,6 @@ impl<'a> Instance<'a> {
             least_makespan: 0.0,
         };
         instance.check_times()?;
-        instance.check_costs_rise()?;
         instance.check_feasible()?;
         let fastest = problem
             .cluster
@@ -188,6 +228,7 @@ impl<'a> Instance<'a> {
             memory,
             tokens,
             sorted: self.sorted.clone(),
+            outdone: Vec::new(),
             shapes: self.shapes.clone(),
             budgets: self.budgets.clone(),
             devices: self.devices.clone(),
@@ -343,29 +384,6 @@ impl<'a> Instance<'a> {
         Ok(())
     }
 
-    /// Time and memory must not fall with length: drafts, swaps and bounds rest on it.
-    fn check_costs_rise(&self) -> Result<(), PlanError> {
-        for (index, shape) in self.shapes.iter().enumerate() {
-            let lens = self.class_lens.windows(2);
-            let times = self.times(index).windows(2);
-            let memories = self.memories(index).windows(2);
-            for ((lens, times), memories) in lens.zip(times).zip(memories) {
-                let cost = match (times[1] < times[0], memories[1] < memories[0]) {
-                    (true, _) => "time",
-                    (_, true) => "memory",
-                    _ => continue,
-                };
-                return Err(PlanError::CostFalls {
-                    cost,
-                    degree: shape.degree,
-                    shorter: lens[0],
-                    longer: lens[1],
-                });
-            }
-        }
-        Ok(())
-    }
-
     /// A batch can be planned if each of its sequences can alone: memory does not decrease with length,
     /// but the best degree may, so every class is looked at.
     fn check_feasible(&self) -> Result<(), PlanError> {
@@ -417,7 +435,10 @@ impl<'a> Instance<'a> {
         let best = best.unwrap_or(0);
         let seq_len = self.class_lens[class];
         let largest_budget = self.budgets.first().copied().unwrap_or(0);
-        let needed = |strategy: &Strategy| self.problem.cost.sequence_memory(*strategy, seq_len).0;
+        let needed = |strategy: &Strategy| {
+            let joint_memory = self.joint_memory;
+            joint_memory.load(self.problem.cost, *strategy, seq_len).0
+        };
         let num_devices = self
             .problem
             .space
@@ -434,6 +455,36 @@ impl<'a> Instance<'a> {
             num_devices,
         }
     }
+}
+
+/// Time and memory must not fall with length: drafts, swaps and bounds rest on it.
+fn check_costs_rise(
+    shapes: &[Shape],
+    class_lens: &[Tokens],
+    time: &[f64],
+    memory: &[u64],
+) -> Result<(), PlanError> {
+    let num = class_lens.len();
+    for (index, shape) in shapes.iter().enumerate() {
+        let row = index * num..(index + 1) * num;
+        let lens = class_lens.windows(2);
+        let times = time[row.clone()].windows(2);
+        let memories = memory[row].windows(2);
+        for ((lens, times), memories) in lens.zip(times).zip(memories) {
+            let cost = match (times[1] < times[0], memories[1] < memories[0]) {
+                (true, _) => "time",
+                (_, true) => "memory",
+                _ => continue,
+            };
+            return Err(PlanError::CostFalls {
+                cost,
+                degree: shape.degree,
+                shorter: lens[0],
+                longer: lens[1],
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The shapes that groups can have on the cluster: one node where one is large enough, and many nodes where

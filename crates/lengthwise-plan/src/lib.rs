@@ -25,6 +25,7 @@ mod load;
 mod longest_sequence;
 mod megatron;
 mod options;
+mod outdone;
 mod patterns;
 mod placement;
 mod planner;

@@ -14,7 +14,7 @@ mod starts;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use lengthwise_core::{Degree, Plan, StrategyKind, StrategySpace};
+use lengthwise_core::{Activations, Degree, Plan, StrategyFamily, StrategySpace};
 
 use self::coarsening::coarsened;
 use self::local_search::LocalSearch;
@@ -218,17 +218,26 @@ impl Adaptive {
     }
 }
 
-/// The strategies of each kind, where there are several kinds: a rank on its own exchanges nothing, so it is of every
-/// kind with its activations.
+/// The strategies of each choice for activations, where there are several, else those of each family: a rank on its own
+/// exchanges nothing, so it is of every family.
 fn spaces_of_kinds(space: &StrategySpace) -> Vec<StrategySpace> {
     let strategies = space.strategies();
-    let kinds: BTreeSet<StrategyKind> = strategies.iter().map(|one| one.kind()).collect();
-    let of_kind = |kind: StrategyKind| {
-        let of_kind = strategies.iter().filter(move |one| {
-            let is_alone = one.degree() == Degree::ONE;
-            one.kind() == kind || is_alone && one.activations() == kind.activations
-        });
-        StrategySpace::new(of_kind.copied()).ok()
+    let activations: BTreeSet<Activations> = strategies.iter().map(|s| s.activations()).collect();
+    let families: BTreeSet<StrategyFamily> = strategies.iter().map(|one| one.family()).collect();
+    let (activations, families): (Vec<_>, Vec<_>) = (
+        activations.into_iter().collect(),
+        families.into_iter().collect(),
+    );
+    let kinds: Vec<(&[StrategyFamily], &[Activations])> = if activations.len() > 1 {
+        let each = activations.chunks(1);
+        each.map(|activations| (&families[..], activations))
+            .collect()
+    } else {
+        let each = families.chunks(1);
+        each.map(|family| (family, &activations[..])).collect()
+    };
+    let of_kind = |(families, activations): (&[StrategyFamily], &[Activations])| {
+        space.of(families, activations).ok()
     };
     let spaces: Vec<StrategySpace> = kinds.into_iter().filter_map(of_kind).collect();
     let is_within = |inner: &StrategySpace, outer: &StrategySpace| {
@@ -317,7 +326,7 @@ fn num_refined(instance: &Instance<'_>) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use lengthwise_core::{Activations, Strategy};
+    use lengthwise_core::Strategy;
 
     use super::*;
 

@@ -3,12 +3,14 @@
 //! | part | where |
 //! | --- | --- |
 //! | decisions of a node, dual prices of its places | [`decisions`] |
-//! | the Lagrangian bound of a node; subgradient steps to better prices | [`relaxation`] |
+//! | the Lagrangian bound of a node | [`relaxation`] |
+//! | better prices, by cutting planes | [`cutting_planes`] |
 //! | sequences that are not decided, similar ones merged to look for prices with | [`items`] |
 //! | the nodes that prove the bound, for a certificate | [`record`] |
 //!
 //! `docs/bound.md` proves that it is one.
 
+mod cutting_planes;
 mod decisions;
 mod items;
 mod least_micro_batches;

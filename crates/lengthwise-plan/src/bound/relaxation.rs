@@ -15,11 +15,18 @@
 //! the decisions: weak duality, as a plan pays no more than the limits it keeps are worth. [`Relaxation::ascend`] looks for
 //! good ones.
 
-use super::decisions::{Decisions, DualPrices, project};
+use super::cutting_planes::CuttingPlanes;
+use super::decisions::{Decisions, DualPrices};
 use super::items::{Items, MAX_DEPTH};
 use super::usable_devices::usable_devices;
 use crate::deadline::Deadline;
 use crate::instance::Instance;
+
+/// Prices go this part of the way from the best so far to where all planes are highest, which is far off while there are few.
+const STEP: f64 = 0.4;
+
+/// Prices are good enough once their bound is within this part of the limit of the highest one there is.
+const CONVERGED: f64 = 1e-3;
 
 /// Relaxations of one instance.
 pub(crate) struct Relaxation<'a, 'p> {
@@ -182,7 +189,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         }
     }
 
-    /// Improves prices by projected subgradient steps towards `limit`.
+    /// Improves prices by cutting planes, until the bound reaches `limit` or is near the highest one there is.
     pub(crate) fn ascend(
         &self,
         decisions: &Decisions,
@@ -191,60 +198,33 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         num_steps: usize,
         deadline: Deadline,
     ) {
-        let mut best = prices.clone();
-        let mut best_bound = f64::NEG_INFINITY;
-        let mut damping = 1.0;
-        let mut stuck = 0;
         let devices = decisions.devices(self);
-        // One whole budget on all devices is worth about the time of a micro-batch.
-        let scale = limit / decisions.num_micro_batches as f64;
+        let mut planes = CuttingPlanes::new(&devices, limit, !decisions.or_more);
+        let mut best = (f64::NEG_INFINITY, prices.clone());
+        let mut at = prices.clone();
         for _ in 0..num_steps {
             if deadline.has_passed() {
                 break;
             }
-            let evaluation = self.evaluate(&self.coarse, decisions, prices, limit);
-            if evaluation.bound.makespans > best_bound {
-                stuck = if evaluation.bound.makespans > best_bound + 1e-4 * limit {
-                    0
-                } else {
-                    stuck + 1
-                };
-                best_bound = evaluation.bound.makespans;
-                best.clone_from(prices);
-            } else {
-                stuck += 1;
+            let evaluation = self.evaluate(&self.coarse, decisions, &at, limit);
+            let bound = evaluation.bound.makespans;
+            if bound > best.0 {
+                best = (bound, at.clone());
             }
-            if stuck > 4 {
-                (damping, stuck) = (damping * 0.5, 0);
-                prices.clone_from(&best);
-                if damping < 0.02 {
-                    break;
-                }
-            }
-            let time = evaluation.time_excess.iter();
-            let memory = evaluation.memory_excess.iter().map(|excess| excess * scale);
-            let norm: f64 = time
-                .copied()
-                .chain(memory)
-                .map(|excess| excess * excess)
-                .sum();
-            if best_bound >= limit || norm <= 1e-18 * limit * limit {
+            if best.0 >= limit {
                 break;
             }
-            let step = damping * (limit - evaluation.bound.makespans).max(1e-3 * limit) / norm;
-            for place in 0..prices.time.len() {
-                let time = &mut prices.time[place];
-                *time = (*time + step * evaluation.time_excess[place]).max(0.0);
-                let memory = &mut prices.memory[place];
-                *memory =
-                    (*memory + step * scale * scale * evaluation.memory_excess[place]).max(0.0);
+            let (time, memory) = (&evaluation.time_excess, &evaluation.memory_excess);
+            planes.add(&at, bound, time, memory);
+            let (highest, most) = planes.highest();
+            let is_near = most <= best.0 + CONVERGED * limit;
+            if is_near && most < limit {
+                break;
             }
-            if decisions.or_more {
-                prices.memory.fill(0.0);
-            }
-            project(decisions, &devices, prices);
+            // Where a set of plans may still be closed, the last part counts, and planes meet there.
+            at = best.1.towards(&highest, if is_near { 1.0 } else { STEP });
         }
-        *prices = best;
+        *prices = best.1;
     }
 
     fn evaluate(

@@ -148,9 +148,12 @@ fn of_degree(space: &StrategySpace, degree: u32) -> impl Iterator<Item = Strateg
 /// Whether every device of a group has the memory for its sequences.
 fn fits(group: &Group, problem: Problem<'_>) -> bool {
     let needed = problem.cost.group_memory(group, problem.batch);
+    let on_host = problem.cost.group_host_memory(group, problem.batch);
     let devices = group.ranks.iter();
     let mut devices = devices.filter_map(|&rank| problem.cluster.device(rank));
-    devices.all(|device| needed <= problem.cost.budget(device))
+    devices.all(|device| {
+        needed <= problem.cost.budget(device) && on_host <= problem.cost.host_budget(device)
+    })
 }
 
 fn listed_degrees(space: &StrategySpace) -> String {

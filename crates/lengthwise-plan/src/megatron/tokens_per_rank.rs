@@ -1,6 +1,6 @@
 //! The most tokens of a rank where no rule says so.
 
-use lengthwise_core::{Bytes, Degree, Tokens};
+use lengthwise_core::{Degree, Tokens};
 
 use crate::Problem;
 use crate::longest_sequence::longest_sequence;
@@ -19,11 +19,9 @@ pub(super) fn tokens_per_rank(problem: Problem<'_>) -> Tokens {
 
 /// The most tokens of a rank that a group of this degree has memory for, with the strategy that needs least.
 fn tokens_at(problem: Problem<'_>, degree: Degree) -> Tokens {
-    let devices = problem.cluster.devices().iter();
-    let budget = devices.map(|device| problem.cost.budget(device)).min();
-    let budget = budget.unwrap_or(Bytes(0));
     let strategies = problem.space.strategies().iter();
     let strategies = strategies.filter(|strategy| strategy.degree() == degree);
-    let most = strategies.map(|&strategy| longest_sequence(problem.cost, strategy, budget));
+    let most =
+        strategies.map(|&strategy| longest_sequence(problem.cost, strategy, problem.cluster));
     Tokens(most.max().unwrap_or(0) / u64::from(degree.get()))
 }

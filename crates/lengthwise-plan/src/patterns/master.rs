@@ -2,14 +2,14 @@
 
 /// A group's content and what it takes of the step.
 #[derive(Clone, Debug)]
-pub(super) struct Pattern {
-    pub(super) cost: f64,
+pub(crate) struct Pattern {
+    pub(crate) cost: f64,
     /// Buckets and how many sequences of each, possibly a part of one.
-    pub(super) content: Vec<(usize, f64)>,
+    pub(crate) content: Vec<(usize, f64)>,
 }
 
 /// The linear programme that covers all sequences with the patterns so far: the simplex method on a dense inverse.
-pub(super) struct Master {
+pub(crate) struct Master {
     /// The pattern of each basic variable.
     basis: Vec<Pattern>,
     /// How often it is used.
@@ -17,7 +17,7 @@ pub(super) struct Master {
     /// The inverse of the basis, row by row of basic variables.
     inverse: Vec<Vec<f64>>,
     /// The dual price of each bucket: what one more of its sequences would cost.
-    pub(super) duals: Vec<f64>,
+    pub(crate) duals: Vec<f64>,
     /// Patterns that are not in the basis.
     others: Vec<Pattern>,
 }
@@ -27,7 +27,7 @@ const TOLERANCE: f64 = 1e-9;
 
 impl Master {
     /// With a pattern for each bucket that holds it alone.
-    pub(super) fn new(alone: Vec<Pattern>, counts: &[f64]) -> Self {
+    pub(crate) fn new(alone: Vec<Pattern>, counts: &[f64]) -> Self {
         let num = alone.len();
         let held = |bucket: usize| alone[bucket].content[0].1;
         let mut inverse = vec![vec![0.0; num]; num];
@@ -48,7 +48,7 @@ impl Master {
     }
 
     /// Uses a pattern where it helps, and then all others that help.
-    pub(super) fn add(&mut self, pattern: Pattern) {
+    pub(crate) fn add(&mut self, pattern: Pattern) {
         let mut entering = pattern;
         let mut pivots_left = 4 * self.basis.len();
         loop {
@@ -56,7 +56,7 @@ impl Master {
             self.others.push(left);
             let gains = |(index, other): (usize, &Pattern)| {
                 let gain = self.gain(other);
-                (gain > TOLERANCE * (1.0 + other.cost)).then_some((index, gain))
+                (gain > TOLERANCE * (1.0 + other.cost.abs())).then_some((index, gain))
             };
             let best = self.others.iter().enumerate().filter_map(gains);
             let Some((best, _)) = best.max_by(|a, b| a.1.total_cmp(&b.1)) else {
@@ -71,7 +71,7 @@ impl Master {
     }
 
     /// Its reduced cost, negated: by how much its sequences' dual prices exceed its cost.
-    pub(super) fn gain(&self, pattern: &Pattern) -> f64 {
+    pub(crate) fn gain(&self, pattern: &Pattern) -> f64 {
         let values = pattern.content.iter();
         values
             .map(|&(bucket, count)| count * self.duals[bucket])
@@ -81,7 +81,7 @@ impl Master {
 
     /// Swaps a pattern for the basic one that it displaces; returns the one that is left out.
     fn enter(&mut self, pattern: Pattern) -> Pattern {
-        if self.gain(&pattern) <= TOLERANCE * (1.0 + pattern.cost) {
+        if self.gain(&pattern) <= TOLERANCE * (1.0 + pattern.cost.abs()) {
             return pattern;
         }
         let direction: Vec<f64> = self

@@ -32,7 +32,7 @@ mod master;
 use self::buckets::Buckets;
 pub(crate) use self::buckets::GroupKind;
 pub(crate) use self::knapsack::KnapsackValues;
-use self::master::{Master, Pattern};
+pub(crate) use self::master::{Master, Pattern};
 use lengthwise_certificate::{Bucket, Proof};
 
 use crate::bound::{capacity, least_micro_batches};
