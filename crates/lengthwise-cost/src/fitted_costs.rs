@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lengthwise_core::limits::{SEQUENCE_BYTES, SEQUENCE_S};
 use lengthwise_core::{Degree, StrategyKind, Tokens};
 
-use crate::{CostError, RingCosts};
+use crate::{CostError, HostCosts, RingCosts};
 
 /// The coefficients of a [`FittedModel`](crate::FittedModel), as plain numbers.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,6 +41,8 @@ pub struct KindCosts {
     pub memory_bytes_per_token: Vec<(Degree, f64)>,
     /// The time of passing key/value blocks around, where groups are rings or have some inside.
     pub ring: Option<RingCosts>,
+    /// The time and memory of moving the inputs of layers to the host, where activations are moved there.
+    pub host: Option<HostCosts>,
 }
 
 impl FittedCosts {
@@ -122,6 +124,15 @@ impl FittedCosts {
             for &(_, value) in &costs.memory_bytes_per_token {
                 within("memory_bytes_per_token", value, tokens, bytes)?;
             }
+            if let Some(host) = &costs.host {
+                within(
+                    "host.copy_s_per_token",
+                    host.copy_s_per_token,
+                    tokens,
+                    seconds,
+                )?;
+                within("host.bytes_per_token", host.bytes_per_token, tokens, bytes)?;
+            }
         }
         Ok(())
     }
@@ -138,7 +149,8 @@ impl KindCosts {
             &self.many_nodes_exchange_s_per_token,
         )?;
         check_table("memory_bytes_per_token", &self.memory_bytes_per_token)?;
-        self.ring.as_ref().map_or(Ok(()), RingCosts::check)
+        self.ring.as_ref().map_or(Ok(()), RingCosts::check)?;
+        self.host.as_ref().map_or(Ok(()), HostCosts::check)
     }
 }
 

@@ -6,7 +6,7 @@ use lengthwise_core::{
 
 use crate::degree_table::DegreeTable;
 use crate::ring_costs::{HeldTokens, RingModel};
-use crate::{CostError, CostModel, FittedCosts, GroupShape, KindCosts, Span, TimeParts};
+use crate::{CostError, CostModel, FittedCosts, GroupShape, HostCosts, KindCosts, Span, TimeParts};
 
 /// Costs that are linear and quadratic in a sequence's length.
 ///
@@ -22,7 +22,8 @@ use crate::{CostError, CostModel, FittedCosts, GroupShape, KindCosts, Span, Time
 ///
 /// with `u` the part of the degree that exchanges tokens for heads and `r` that of the ring, `d = u r`. The key/value blocks
 /// of a ring add what attention doesn't hide ([`RingCosts`](crate::RingCosts)), and each of its steps is a call of attention
-/// with a constant of its own.
+/// with a constant of its own. Where activations are moved to the host, that adds what everything else doesn't hide
+/// ([`HostCosts`]), and memory there.
 ///
 /// Between the degrees of a table, the exchange's bandwidth per device (the inverse of `d exchange(d)`) and
 /// the memory of a rank's own tokens (`d memory(d)`) are linear in log2(d); beyond the table they stay what they
@@ -48,7 +49,7 @@ use crate::{CostError, CostModel, FittedCosts, GroupShape, KindCosts, Span, Time
 #[derive(Clone, Debug, PartialEq)]
 pub struct FittedModel {
     costs: FittedCosts,
-    /// One for each kind of strategy that is priced; few.
+    /// One for each kind of strategy that is priced, in their order.
     kinds: Vec<(StrategyKind, KindModel)>,
 }
 
@@ -65,6 +66,7 @@ struct KindModel {
     /// Bytes for each token that a device holds itself.
     memory_per_local_token: DegreeTable,
     ring: Option<RingModel>,
+    host: Option<HostCosts>,
 }
 
 impl FittedModel {
@@ -131,8 +133,8 @@ impl FittedModel {
 
     fn kind(&self, strategy: Strategy) -> Option<&KindModel> {
         let wanted = strategy.kind();
-        let mut kinds = self.kinds.iter();
-        kinds.find_map(|(kind, model)| (*kind == wanted).then_some(model))
+        let place = self.kinds.binary_search_by_key(&wanted, |(kind, _)| *kind);
+        place.ok().map(|place| &self.kinds[place].1)
     }
 
     fn head_imbalance(&self, strategy: Strategy) -> f64 {
@@ -178,7 +180,7 @@ impl FittedModel {
             + kind.attention_s(shape, attention, tokens)
             + constants
             + exchange * tokens * degree;
-        at_most_finite(seconds)
+        at_most_finite(kind.with_host_s(seconds, tokens))
     }
 }
 
@@ -201,6 +203,7 @@ impl KindModel {
             many_nodes_exchange_rate,
             memory_per_local_token: DegreeTable::new(memory),
             ring: costs.ring.as_ref().map(RingModel::new),
+            host: costs.host,
         }
     }
 
@@ -215,6 +218,12 @@ impl KindModel {
         };
         let ring = self.ring.as_ref();
         ring.map_or(attention_s, |ring| ring.attention_s(attention_s, held))
+    }
+
+    /// Seconds with what copying to the host and back adds, where all else takes `seconds` and every rank holds `tokens`.
+    fn with_host_s(&self, seconds: f64, tokens: f64) -> f64 {
+        let host = self.host.as_ref();
+        host.map_or(seconds, |host| host.seconds(seconds, tokens))
     }
 
     /// The rates that hold for groups of this span, and the span that they were listed for.
@@ -257,6 +266,19 @@ impl MemoryModel for FittedModel {
             .memory()
             .saturating_sub(fixed.unwrap_or(Bytes(u64::MAX)))
     }
+
+    fn host_memory(&self, strategy: Strategy, seq_len: Tokens) -> Bytes {
+        let host = self.kind(strategy).and_then(|kind| kind.host.as_ref());
+        let Some(host) = host else {
+            return Bytes(0);
+        };
+        let bytes = host.bytes_per_token / f64::from(strategy.degree().get()) * seq_len.as_f64();
+        Bytes::from_f64_ceil(bytes).unwrap_or(Bytes(u64::MAX))
+    }
+
+    fn host_budget(&self, device: &Device) -> Bytes {
+        device.host_memory()
+    }
 }
 
 impl CostModel for FittedModel {
@@ -277,7 +299,7 @@ impl CostModel for FittedModel {
         let compute = (quadratic * tokens + kind.linear_s_per_token) / f64::from(degree.get());
         let of_tokens = tokens * (compute + kind.exchange_s_per_token(degree, shape.span));
         let seconds = of_tokens + self.constant_s(shape.strategy, kind);
-        at_most_finite(seconds)
+        at_most_finite(kind.with_host_s(seconds, tokens / f64::from(degree.get())))
     }
 
     fn time_parts(&self, shape: GroupShape, seq_len: Tokens) -> TimeParts {
@@ -295,10 +317,14 @@ impl CostModel for FittedModel {
         // The steps of a ring add up to attention but for rounding.
         let not_hidden = kind.attention_s(shape, attention, per_device) - attention;
         let exchange = kind.exchange_s_per_token(degree, shape.span) * tokens + not_hidden.max(0.0);
+        let attention = attention + self.constant_s(shape.strategy, kind);
+        let dense = kind.linear_s_per_token * per_device;
+        let all = dense + attention + exchange;
+        let copies = kind.with_host_s(all, per_device) - all;
         TimeParts {
-            dense: at_most_finite(kind.linear_s_per_token * per_device),
-            attention: at_most_finite(attention + self.constant_s(shape.strategy, kind)),
-            exchange: at_most_finite(exchange),
+            dense: at_most_finite(dense),
+            attention: at_most_finite(attention),
+            exchange: at_most_finite(exchange + copies.max(0.0)),
         }
     }
 
@@ -353,6 +379,7 @@ mod tests {
             many_nodes_exchange_s_per_token: vec![(degree(4), 5e-6)],
             memory_bytes_per_token: vec![(degree(1), 1000.5)],
             ring: None,
+            host: None,
         }
     }
 
@@ -477,6 +504,45 @@ mod tests {
         let device = |memory| Device::new(Bytes(memory), Speed::NOMINAL);
         assert_eq!(model.budget(&device(5000)), Bytes(4000));
         assert_eq!(model.budget(&device(500)), Bytes(0));
+    }
+
+    #[test]
+    fn moving_to_the_host_takes_what_computing_does_not_hide_and_memory_there() {
+        let of_host = KindCosts {
+            host: Some(HostCosts {
+                forward_share: 0.25,
+                copy_s_per_token: 1e-6,
+                bytes_per_token: 3.0,
+            }),
+            ..kind_costs()
+        };
+        let mut costs = costs();
+        let kind = StrategyKind::ulysses(Activations::Host);
+        costs.kinds.insert(kind, of_host);
+        let model = FittedModel::new(costs).unwrap();
+        let shape = |degree_, activations| GroupShape {
+            strategy: Strategy::ulysses(degree(degree_), activations),
+            span: Span::OneNode,
+        };
+        let (recompute, host) = (shape(2, ACTIVATIONS), shape(2, Activations::Host));
+        for tokens in [1, 1000, 1 << 20] {
+            let time = |shape| model.sequence_time(shape, Tokens(tokens)).get();
+            let copy = 0.5e-6 * tokens as f64;
+            let hidden = (copy - 0.25 * time(recompute)).max(0.0);
+            let not_hidden = hidden + (copy - 0.75 * time(recompute)).max(0.0);
+            let expected = time(recompute) + not_hidden;
+            assert!(
+                (time(host) - expected).abs() <= 1e-12 * expected,
+                "{tokens}"
+            );
+            let parts = model.time_parts(host, Tokens(tokens));
+            let sum = (parts.dense + parts.attention + parts.exchange).get();
+            assert!((sum - time(host)).abs() <= 1e-12 * sum);
+        }
+        let on_host = |shape: GroupShape| model.host_memory(shape.strategy, Tokens(1001));
+        assert_eq!((on_host(recompute), on_host(host)), (Bytes(0), Bytes(1502)));
+        let device = Device::new(Bytes(1), Speed::NOMINAL).with_host_memory(Bytes(77));
+        assert_eq!(model.host_budget(&device), Bytes(77));
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn plans_of_many_batches_share_the_communicators_they_were_told_of() {
                 exchange_s_per_token: vec![(Degree::new(2).unwrap(), 1e-6)],
                 many_nodes_exchange_s_per_token: vec![(Degree::new(2).unwrap(), 4e-6)],
                 memory_bytes_per_token: vec![(Degree::ONE, 64.0)],
-                ring: None,
+                ..KindCosts::default()
             },
         )
     })

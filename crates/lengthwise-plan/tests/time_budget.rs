@@ -47,7 +47,7 @@ fn case(num_sequences: u64, num_devices: u32) -> Case {
                     exchange_s_per_token: vec![(degree(2), 1.7e-5), (degree(8), 2e-5)],
                     many_nodes_exchange_s_per_token: vec![(degree(16), 2e-4), (degree(64), 4e-4)],
                     memory_bytes_per_token: vec![(Degree::ONE, 4.7e6)],
-                    ring: None,
+                    ..KindCosts::default()
                 },
             )
         })

@@ -94,7 +94,7 @@ fn cases(has_equal_devices: bool) -> impl Strategy<Value = Case> {
                         exchange_s_per_token: vec![(two, exchange)],
                         many_nodes_exchange_s_per_token: vec![(two, exchange + across)],
                         memory_bytes_per_token: vec![(Degree::ONE, 20.0)],
-                        ring: None,
+                        ..KindCosts::default()
                     },
                 )
             };

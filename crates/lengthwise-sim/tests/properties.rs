@@ -122,7 +122,7 @@ fn cases() -> impl Generator<Value = Case> {
                         exchange_s_per_token: entry(near),
                         many_nodes_exchange_s_per_token: entry(far),
                         memory_bytes_per_token: vec![(Degree::ONE, 100.0)],
-                        ring: None,
+                        ..KindCosts::default()
                     })
                 });
                 let (device, nic, nics_per_node, device_latency_s, nic_latency_s, parameter_bytes) =

@@ -207,7 +207,7 @@ impl AnalyticModel {
             exchange_s_per_token: exchange(Span::OneNode),
             many_nodes_exchange_s_per_token: exchange(Span::ManyNodes),
             memory_bytes_per_token: vec![(Degree::ONE, self.activation_bytes_per_token())],
-            ring: None,
+            ..KindCosts::default()
         }
     }
 

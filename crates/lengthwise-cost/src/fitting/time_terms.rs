@@ -189,6 +189,7 @@ impl TimeTerms {
                     .map(|costs| costs.memory_bytes_per_token.clone())
                     .unwrap_or_default(),
                 ring: unfitted.and_then(|costs| costs.ring.clone()),
+                host: unfitted.and_then(|costs| costs.host),
             };
             (kind, kind_costs)
         });

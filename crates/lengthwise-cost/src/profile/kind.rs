@@ -166,6 +166,7 @@ impl KindProfile {
             many_nodes_exchange_s_per_token: exchange(&self.many_nodes_bandwidth_bytes_per_s),
             memory_bytes_per_token,
             ring: None,
+            host: None,
         }
     }
 }

@@ -81,7 +81,7 @@ fn costs() -> impl Strategy<Value = (FittedCosts, f64)> {
                         exchange_s_per_token: near,
                         many_nodes_exchange_s_per_token: far,
                         memory_bytes_per_token: vec![(Degree::ONE, bytes)],
-                        ring: None,
+                        ..KindCosts::default()
                     },
                 )
             };

@@ -68,7 +68,7 @@ impl CostsRecord {
             exchange_s_per_token: degrees(&self.exchange_s_per_token)?,
             many_nodes_exchange_s_per_token: degrees(&self.many_nodes_exchange_s_per_token)?,
             memory_bytes_per_token: degrees(&self.memory_bytes_per_token)?,
-            ring: None,
+            ..KindCosts::default()
         };
         let costs = FittedCosts {
             num_heads: self.num_heads,
