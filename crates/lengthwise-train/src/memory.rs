@@ -14,17 +14,64 @@ const ELEMENT: f64 = 4.0;
 
 /// Bytes that every rank holds whatever it works on.
 ///
-/// Its shard of parameters, gradients and both moments, and the largest unit four times: gathered, as gradients
-/// one by one, joined to a flat vector, and the shard that comes back; and the scratch of the backend's operations.
+/// Its shard of parameters, gradients and both moments; what is gathered and what is to be scattered; and the scratch of
+/// the backend's operations.
 pub fn fixed_bytes(config: &ModelConfig, num_ranks: usize) -> f64 {
     let spec = ModelSpec::new(config);
     let shard = spec.num_parameters().div_ceil(num_ranks) + spec.units.len();
     let alone = Strategy::ulysses(Degree::ONE, Activations::Recompute);
     let one_token = token_elements(config, alone);
-    let scratch = CpuBackend::new(Bytes(0))
-        .scratch_memory(config.head_dim, config.vocab)
-        .as_f64();
-    ELEMENT * (4.0 * shard as f64 + 4.0 * spec.largest_unit() as f64 + one_token) + scratch
+    let scratch = |vocab| {
+        let scratch = CpuBackend::new(Bytes(0)).scratch_memory(config.head_dim, vocab);
+        scratch.as_f64()
+    };
+    let units = WholeUnits::new(config, &spec, num_ranks);
+    let at_output = ELEMENT * units.at_output as f64 + scratch(config.vocab);
+    let in_layer = ELEMENT * units.in_layer as f64 + scratch(0);
+    ELEMENT * (4.0 * shard as f64 + one_token) + at_output.max(in_layer)
+}
+
+/// Elements of whole units that a rank holds: gathered ones, and their gradients before they are scattered.
+struct WholeUnits {
+    at_output: usize,
+    /// In the backward of a layer.
+    in_layer: usize,
+}
+
+impl WholeUnits {
+    fn new(config: &ModelConfig, spec: &ModelSpec, num_ranks: usize) -> Self {
+        let layer = spec.units[ModelSpec::layer(0)].num_elements();
+        let output = spec.units[spec.output()].num_elements();
+        let table = spec.units[ModelSpec::EMBEDDING].num_elements();
+        let with_table = if config.tied_output {
+            output + table
+        } else {
+            output
+        };
+        // What a rank gives to a gather is a copy where its shard of the unit has several parts, as a table's never has. The
+        // copy is there until all have read it, and so is that for the next gather.
+        let piece = layer.div_ceil(num_ranks);
+        if num_ranks == 1 {
+            // The copy is what is gathered.
+            return WholeUnits {
+                at_output: layer + output + with_table + piece,
+                in_layer: 2 * layer + piece,
+            };
+        }
+        let output_piece = if config.tied_output {
+            0
+        } else {
+            output.div_ceil(num_ranks)
+        };
+        WholeUnits {
+            // The last layer's parameters, which its backward needs, and the output's with their gradient: first that and
+            // its parameters, then, where it is joined from two, that and those two.
+            at_output: layer + 2 * with_table + piece + output_piece,
+            // Parameters and their gradients, and then these and what is joined from them. What the stage before has
+            // scattered is there until the slowest rank has read it.
+            in_layer: 2 * layer + with_table.max(layer) + 2 * piece,
+        }
+    }
 }
 
 /// Bytes that each token of a sequence adds on every device of a group with this strategy.

@@ -199,6 +199,67 @@ fn assert_predicted(
     );
 }
 
+/// Of a vocabulary as large as those of published models compared with the layers, the output's stage holds most. What a slow
+/// neighbour has not read yet is only there if it is slow, so the prediction is further above where layers are large.
+#[test]
+fn predictions_hold_for_large_vocabularies_and_large_layers() {
+    let large_vocabulary = ModelConfig {
+        vocab: 12_000,
+        ..model()
+    };
+    let large_layers = ModelConfig {
+        hidden: 256,
+        head_dim: 32,
+        ffn: 1024,
+        vocab: 2_000,
+        ..model()
+    };
+    for (config, activations, margin) in [
+        (large_vocabulary.clone(), Activations::Recompute, 1.3),
+        (large_vocabulary, Activations::Keep, 1.3),
+        (large_layers, Activations::Recompute, 1.5),
+    ] {
+        for tied_output in [false, true] {
+            let config = ModelConfig {
+                tied_output,
+                ..config.clone()
+            };
+            for num_ranks in [1, 2, 3, 4] {
+                // As many as fill a block of logits, and more.
+                for seq_len in [96, 256] {
+                    let strategy = ulysses(num_ranks, activations);
+                    let seq_len = seq_len * u64::from(num_ranks);
+                    // Gradients of the first micro-batch are there while the second is run.
+                    let peak = peak_of_two(&config, strategy, seq_len).as_f64();
+                    let predicted = memory::fixed_bytes(&config, num_ranks as usize)
+                        + memory::bytes_per_token(&config, strategy) * seq_len as f64;
+                    let ratio = predicted / peak;
+                    assert!(
+                        (1.0..margin).contains(&ratio),
+                        "{ratio}: {predicted} predicted, {peak} held with {num_ranks} ranks, {seq_len} tokens, {config:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The most that any device held in two micro-batches of one sequence each.
+fn peak_of_two(config: &ModelConfig, strategy: Strategy, seq_len: u64) -> Bytes {
+    let batch = batch(&[seq_len, seq_len], config.vocab);
+    let degree = strategy.degree().get();
+    let plan = plan(
+        &[&[(degree, &[0])], &[(degree, &[1])]],
+        strategy.activations(),
+    );
+    let peaks = on_ranks(degree as usize, Bytes::from_mib(4096), |world| {
+        let mut executor = Executor::new(config.clone(), world.clone(), 1)?;
+        executor.accumulate_gradients(&plan, &batch)?;
+        Ok(world.backend().memory().peak)
+    });
+    peaks.into_iter().max().unwrap()
+}
+
 #[test]
 fn a_sequence_that_exceeds_one_device_trains_on_four() {
     let config = model();

@@ -54,7 +54,7 @@ impl<C: Communicator> Executor<C> {
                 parameters.extend(gathers.next(&self.parameters, run.is_some())?);
             }
             if let Some(run) = &mut run {
-                run.run(stage.stage, &parameters)?;
+                run.run(stage.stage, parameters)?;
             }
         }
         Ok(run.map_or(0.0, |run| run.loss_sum()))

@@ -81,11 +81,12 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
         self.loss_sum
     }
 
-    /// Runs a stage with the flat parameters it gathers; returns the flat gradients it scatters.
+    /// Runs a stage with the flat parameters it gathers; returns the flat gradients it scatters. The parameters are dropped
+    /// as soon as they have been used.
     pub fn run(
         &mut self,
         stage: Stage,
-        parameters: &[TensorOf<C>],
+        parameters: Vec<TensorOf<C>>,
     ) -> Result<Vec<TensorOf<C>>, TrainError> {
         match stage {
             Stage::Embedding => {
@@ -121,7 +122,7 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
             }
             Stage::Output => self.output(parameters),
             Stage::Backward(index) => {
-                let parameters = match parameters.first() {
+                let layer_parameters = match parameters.first() {
                     Some(flat) => self.layer_parameters(index, flat),
                     None => self
                         .last_layer
@@ -136,7 +137,7 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
                     Some(Kept::All(saved)) => saved,
                     Some(Kept::Input(input)) => {
                         self.timeline.turn_to_pass(Pass::Recompute);
-                        let saved = layer::forward(self.layer(index), &parameters, input)?.1;
+                        let saved = layer::forward(self.layer(index), &layer_parameters, input)?.1;
                         self.timeline.turn_to_pass(Pass::Backward);
                         saved
                     }
@@ -144,8 +145,9 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
                 };
                 let d_output = self.take_stream();
                 let (d_input, d_parameters) =
-                    layer::backward(self.layer(index), &parameters, saved, d_output)?;
+                    layer::backward(self.layer(index), &layer_parameters, saved, d_output)?;
                 self.stream = Some(d_input);
+                drop((layer_parameters, parameters));
                 Ok(vec![d_parameters.into_flat(self.backend())?])
             }
             Stage::EmbeddingBackward => {
@@ -160,20 +162,20 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
         }
     }
 
-    fn output(&mut self, parameters: &[TensorOf<C>]) -> Result<Vec<TensorOf<C>>, TrainError> {
+    fn output(&mut self, parameters: Vec<TensorOf<C>>) -> Result<Vec<TensorOf<C>>, TrainError> {
         let backend = self.backend().clone();
         let output = self.spec.units[self.spec.output()].views(&backend, &parameters[0]);
-        let (projection, norm) = match (output.as_slice(), parameters) {
-            ([projection, norm], [_]) => (projection.clone(), norm),
+        let (projection, norm) = match (output.as_slice(), parameters.as_slice()) {
+            ([projection, norm], [_]) => (projection.clone(), norm.clone()),
             ([norm], [_, table]) => (
                 backend.view(table, 0, self.config.vocab, self.config.hidden),
-                norm,
+                norm.clone(),
             ),
             _ => unreachable!("the output is tied to the embedding or has a projection of its own"),
         };
         let x = self.labelled_stream()?;
         let epsilon = self.config.norm_epsilon as f32;
-        let normed = backend.rms_norm(&x, norm, epsilon)?;
+        let normed = backend.rms_norm(&x, &norm, epsilon)?;
         let targets = &self.work.targets;
         let Purpose::Train { scale } = self.purpose else {
             self.loss_sum = backend.linear_cross_entropy_loss(&normed, &projection, targets)?;
@@ -181,17 +183,18 @@ impl<'a, C: Communicator> GroupRun<'a, C> {
         };
         let loss = backend.linear_cross_entropy(&normed, &projection, targets, scale)?;
         drop((normed, projection));
-        let (d_x, d_norm) = backend.rms_norm_backward(&x, norm, epsilon, &loss.d_input)?;
-        drop((x, loss.d_input));
+        let (d_x, d_norm) = backend.rms_norm_backward(&x, &norm, epsilon, &loss.d_input)?;
+        let is_tied = parameters.len() == 2;
+        drop((x, loss.d_input, norm, output, parameters));
         self.loss_sum = loss.loss_sum;
         self.stream = Some(match &self.work.labelled {
             Some(rows) => backend.embedding_backward(&d_x, rows, self.work.ids.len())?,
             None => d_x,
         });
-        Ok(if parameters.len() == 1 {
-            vec![backend.concat_flat(&[loss.d_weight, d_norm])?]
-        } else {
+        Ok(if is_tied {
             vec![d_norm, self.flat(&loss.d_weight)]
+        } else {
+            vec![backend.concat_flat(&[loss.d_weight, d_norm])?]
         })
     }
 

@@ -385,13 +385,12 @@ impl<C: Communicator> Executor<C> {
             time.gather += start.elapsed(&self.world);
             let start = Stopwatch::start(&self.world);
             let gradients = match &mut run {
-                Some(run) => run.run(*stage, &parameters)?,
+                Some(run) => run.run(*stage, parameters)?,
                 None => scatters
                     .iter()
                     .map(|&unit| self.parameters.no_gradient(unit))
                     .collect::<Result<_, _>>()?,
             };
-            drop(parameters);
             time.add(*stage, start.elapsed(&self.world));
             let start = Stopwatch::start(&self.world);
             for (&unit, gradient) in scatters.iter().zip(gradients) {

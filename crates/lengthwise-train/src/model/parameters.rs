@@ -196,15 +196,6 @@ impl ModelSpec {
     pub fn num_parameters(&self) -> usize {
         self.units.iter().map(UnitSpec::num_elements).sum()
     }
-
-    /// Elements of the largest unit: what a gather holds at most.
-    pub fn largest_unit(&self) -> usize {
-        self.units
-            .iter()
-            .map(UnitSpec::num_elements)
-            .max()
-            .unwrap_or(0)
-    }
 }
 
 /// The parameters of a decoder layer, or their gradients.
