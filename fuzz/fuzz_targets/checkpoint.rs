@@ -11,11 +11,11 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
-use lengthwise_data::DataFingerprint;
+use lengthwise_data::{ContentFingerprint, DataFingerprint};
 use lengthwise_train::checkpoint::{
-    Checkpoint, CheckpointFile, RECORD_FILE, SavedOptimizer, StateKind, TrainerRecord,
+    Checkpoint, CheckpointFile, RECORD_FILE, StateKind, TrainerRecord,
 };
-use lengthwise_train::{ModelSpec, PretrainedConfig};
+use lengthwise_train::{ModelSpec, NoDecay, OptimizerConfig, PretrainedConfig, Schedule};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
@@ -97,17 +97,20 @@ fn write(directory: &Path, shard: &[u8], listed: &[u8]) {
             batch_tokens: Some(8),
             batch_sequences: None,
             seed: Some(0),
+            shares: Vec::new(),
+            content: ContentFingerprint::default(),
         },
         seed: 0,
         num_ranks: 1,
-        optimizer: SavedOptimizer {
+        optimizer: OptimizerConfig {
             learning_rate: 1e-3,
-            min_learning_rate: 1e-4,
             warmup_steps: 0,
+            schedule: Schedule::Cosine { min_learning_rate: 1e-4 },
             beta1: 0.9,
             beta2: 0.95,
             epsilon: 1e-8,
             weight_decay: 0.1,
+            no_decay: NoDecay::USUAL,
             clip_norm: None,
         },
         costs: None,
