@@ -346,6 +346,9 @@ impl<C: Communicator> Passing<C> {
 }
 
 #[cfg(test)]
+mod overlap;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
