@@ -113,9 +113,9 @@ fn predictions_hold_where_the_host_keeps_the_inputs_of_layers() {
         let of_128 = |tokens| vec![128; tokens as usize / 128];
         assert_predicted(&config, strategy, of_128, 512, margin);
         let of_3 = |tokens| vec![3; tokens as usize / 3];
-        assert_predicted(&config, strategy, of_3, 3 * 128, margin);
+        assert_predicted(&config, strategy, of_3, 3 * 512, margin);
     };
-    for layers in [1, 2, 5] {
+    for layers in [2, 5] {
         of(layers, 1, 1, 1.1);
         of(layers, 3, 1, 1.1);
     }
