@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{batch, emulated_gradients, emulation, gradients, plan, tiny_model};
-use lengthwise_core::{Activations, Rank, Seconds, StrategyKind, Tokens};
-use lengthwise_cost::RefinementRule;
-use lengthwise_cost::{CoreSharing, FittedCosts, FittedModel, KindCosts, StepModel};
+use lengthwise_comm::{Communicator, Emulation, WorldOptions, run_ranks_with};
+use lengthwise_core::{Activations, Bytes, Rank, Seconds, StrategyKind, Tokens};
+use lengthwise_cost::{
+    CoreSharing, FittedCosts, FittedModel, KindCosts, Link, RefinementRule, StepModel,
+};
 use lengthwise_data::{DataError, TokenBatch};
 use lengthwise_plan::PlannerKind;
+use lengthwise_tensor::CpuBackend;
 use lengthwise_train::checkpoint::Persistence;
 use lengthwise_train::{
-    InjectedFailure, NoDecay, OptimizerConfig, Schedule, StepRecord, TrainError, TrainObserver,
-    TrainOptions, TrainSummary, WeightType, train,
+    Executor, InjectedFailure, ModelConfig, NoDecay, OptimizerConfig, Schedule, StepRecord,
+    TrainError, TrainObserver, TrainOptions, TrainSummary, WeightType, train,
 };
 
 #[test]
@@ -51,6 +54,48 @@ fn gradients_are_those_of_any_other_run_bit_for_bit() {
         let plain = gradients(&config, num_ranks as usize, &plan, &batch);
         assert_eq!(emulated, plain, "{num_ranks} ranks");
     }
+}
+
+/// The emulated time of a batch's gradients on two devices that each have a sequence.
+fn gradients_take(emulation: &Emulation, activations: Activations) -> f64 {
+    let config = ModelConfig {
+        layers: 6,
+        ..tiny_model(8, 4, true)
+    };
+    let batch = batch(&[400, 400], config.vocab);
+    let plan = plan(&[&[(1, &[0]), (1, &[1])]], activations);
+    let options = WorldOptions {
+        emulation: Some(emulation.clone()),
+        ..WorldOptions::default()
+    };
+    let backend = |_| CpuBackend::new(Bytes::from_mib(64));
+    let took = run_ranks_with((0..2).map(backend).collect(), &options, |world| {
+        let mut executor = Executor::new(config.clone(), world.clone(), 1)?;
+        executor.accumulate_gradients(&plan, &batch)?;
+        world.barrier()?;
+        let began = world.emulated_time();
+        executor.accumulate_gradients(&plan, &batch)?;
+        Ok::<_, TrainError>((world.emulated_time().unwrap() - began.unwrap()).get())
+    });
+    took.unwrap().into_iter().fold(0.0, f64::max)
+}
+
+#[test]
+fn a_slow_link_to_the_host_lengthens_a_step_and_a_fast_one_is_hidden() {
+    let emulation = emulation(2, 1e9, 1e9);
+    let with_link = |bandwidth| {
+        let link = Link::new(bandwidth, Seconds::ZERO).unwrap();
+        gradients_take(&emulation.clone().with_host_link(link), Activations::Host)
+    };
+    let recompute = gradients_take(&emulation, Activations::Recompute);
+    // Inputs of 400 tokens with 32 features, of all layers but the last, there and back.
+    let bytes = 4.0 * 400.0 * 32.0;
+    let slow = with_link(bytes / 0.05);
+    let copies = 2.0 * 5.0 * 0.05;
+    assert!(slow >= copies, "{slow}");
+    assert!(slow <= copies + 1.5 * recompute, "{slow} and {recompute}");
+    let fast = with_link(1e10);
+    assert!(fast <= 1.5 * recompute, "{fast} and {recompute}");
 }
 
 fn options(num_ranks: u32, steps: u64, nic_bandwidth: f64) -> TrainOptions {
