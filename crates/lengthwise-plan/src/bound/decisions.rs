@@ -150,3 +150,26 @@ impl DualPrices {
         prices
     }
 }
+
+/// Projects time prices onto those that pay no micro-batch more than its makespan, so that it need not be bounded above.
+pub(super) fn project(decisions: &Decisions, devices: &[f64], prices: &mut DualPrices) {
+    let num_micro_batches = devices.len() - decisions.groups.len();
+    for micro_batch in 0..num_micro_batches {
+        let places = decisions.places_of(micro_batch);
+        for _ in 0..3 {
+            let paid: f64 = places
+                .iter()
+                .map(|&place| devices[place] * prices.time[place])
+                .sum();
+            let positive = places.iter().filter(|&&place| prices.time[place] > 0.0);
+            let norm: f64 = positive.map(|&place| devices[place] * devices[place]).sum();
+            if paid <= 1.0 || norm <= 0.0 {
+                break;
+            }
+            for &place in &places {
+                let price = &mut prices.time[place];
+                *price = (*price - (paid - 1.0) * devices[place] / norm).max(0.0);
+            }
+        }
+    }
+}

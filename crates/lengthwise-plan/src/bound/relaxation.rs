@@ -16,7 +16,7 @@
 //! good ones.
 
 use super::cutting_planes::CuttingPlanes;
-use super::decisions::{Decisions, DualPrices};
+use super::decisions::{Decisions, DualPrices, project};
 use super::items::{Items, MAX_DEPTH};
 use super::usable_devices::usable_devices;
 use crate::deadline::Deadline;
@@ -202,6 +202,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         let mut planes = CuttingPlanes::new(&devices, limit, !decisions.or_more);
         let mut best = (f64::NEG_INFINITY, prices.clone());
         let mut at = prices.clone();
+        let mut may_reach_limit = false;
         for _ in 0..num_steps {
             if deadline.has_passed() {
                 break;
@@ -218,13 +219,83 @@ impl<'a, 'p> Relaxation<'a, 'p> {
             planes.add(&at, bound, time, memory);
             let (highest, most) = planes.highest();
             let is_near = most <= best.0 + CONVERGED * limit;
-            if is_near && most < limit {
+            may_reach_limit = most >= limit;
+            if is_near && !may_reach_limit {
                 break;
             }
             // Where a set of plans may still be closed, the last part counts, and planes meet there.
             at = best.1.towards(&highest, if is_near { 1.0 } else { STEP });
         }
         *prices = best.1;
+        if best.0 < limit && may_reach_limit {
+            self.step_towards(decisions, prices, limit, num_steps, deadline);
+        }
+    }
+
+    /// Improves prices by projected subgradient steps towards `limit`: where it can be reached at all, they may get there by
+    /// prices beyond those that planes reckon with.
+    fn step_towards(
+        &self,
+        decisions: &Decisions,
+        prices: &mut DualPrices,
+        limit: f64,
+        num_steps: usize,
+        deadline: Deadline,
+    ) {
+        let mut best = prices.clone();
+        let mut best_bound = f64::NEG_INFINITY;
+        let mut damping = 1.0;
+        let mut stuck = 0;
+        let devices = decisions.devices(self);
+        // One whole budget on all devices is worth about the time of a micro-batch.
+        let scale = limit / decisions.num_micro_batches as f64;
+        for _ in 0..num_steps {
+            if deadline.has_passed() {
+                break;
+            }
+            let evaluation = self.evaluate(&self.coarse, decisions, prices, limit);
+            if evaluation.bound.makespans > best_bound {
+                stuck = if evaluation.bound.makespans > best_bound + 1e-4 * limit {
+                    0
+                } else {
+                    stuck + 1
+                };
+                best_bound = evaluation.bound.makespans;
+                best.clone_from(prices);
+            } else {
+                stuck += 1;
+            }
+            if stuck > 4 {
+                (damping, stuck) = (damping * 0.5, 0);
+                prices.clone_from(&best);
+                if damping < 0.02 {
+                    break;
+                }
+            }
+            let time = evaluation.time_excess.iter();
+            let memory = evaluation.memory_excess.iter().map(|excess| excess * scale);
+            let norm: f64 = time
+                .copied()
+                .chain(memory)
+                .map(|excess| excess * excess)
+                .sum();
+            if best_bound >= limit || norm <= 1e-18 * limit * limit {
+                break;
+            }
+            let step = damping * (limit - evaluation.bound.makespans).max(1e-3 * limit) / norm;
+            for place in 0..prices.time.len() {
+                let time = &mut prices.time[place];
+                *time = (*time + step * evaluation.time_excess[place]).max(0.0);
+                let memory = &mut prices.memory[place];
+                *memory =
+                    (*memory + step * scale * scale * evaluation.memory_excess[place]).max(0.0);
+            }
+            if decisions.or_more {
+                prices.memory.fill(0.0);
+            }
+            project(decisions, &devices, prices);
+        }
+        *prices = best;
     }
 
     fn evaluate(
