@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use lengthwise_core::{Degree, Tokens};
 use lengthwise_cost::{ModelShare, Profile as CostProfile};
-use lengthwise_inputs::{CostChanges, CostSource, Costs, Exchanges, InputError};
+use lengthwise_inputs::{
+    ActivationChoices, Choice, Chosen, CostChanges, CostSource, Costs, InputError, StrategyFamilies,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -23,7 +25,8 @@ pub(crate) struct CostArguments {
     devices: Option<u32>,
     context: Option<Tokens>,
     degrees: Option<Vec<Degree>>,
-    exchange: Exchanges,
+    strategies: StrategyFamilies,
+    activations: ActivationChoices,
     share: ModelShare,
 }
 
@@ -43,7 +46,8 @@ pub(crate) struct WrittenCosts<'a, 'py> {
     pub(crate) devices: Option<&'a Bound<'py, PyAny>>,
     pub(crate) context: Option<&'a Bound<'py, PyAny>>,
     pub(crate) degrees: Option<&'a Bound<'py, PyAny>>,
-    pub(crate) exchange: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) strategies: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) activations: Option<&'a Bound<'py, PyAny>>,
     pub(crate) tensor_parallel: Option<&'a Bound<'py, PyAny>>,
     pub(crate) pipeline_parallel: Option<&'a Bound<'py, PyAny>>,
 }
@@ -69,10 +73,10 @@ impl NamedProfile {
     }
 }
 
-/// How groups exchange: a name, or both with a comma between them.
-fn exchanges(value: &Bound<'_, PyAny>) -> PyResult<Exchanges> {
-    let exchanges = values::text("exchange", value)?.parse::<Exchanges>();
-    exchanges.map_err(|error| Fault::from(error).raise(value.py()))
+/// What groups may be like: names with commas between them, or all.
+fn chosen<T: Choice>(keyword: &'static str, value: &Bound<'_, PyAny>) -> PyResult<Chosen<T>> {
+    let chosen = values::text(keyword, value)?.parse::<Chosen<T>>();
+    chosen.map_err(|error| Fault::from(error).raise(value.py()))
 }
 
 /// What each device has of the model.
@@ -98,7 +102,12 @@ impl CostArguments {
             devices: values::optional(written.devices, |value| values::devices("devices", value))?,
             context: values::optional(written.context, |value| values::tokens("context", value))?,
             degrees: values::optional(written.degrees, |value| values::degrees("degrees", value))?,
-            exchange: values::optional(written.exchange, exchanges)?.unwrap_or_default(),
+            strategies: values::optional(written.strategies, |value| chosen("strategies", value))?
+                .unwrap_or_default(),
+            activations: values::optional(written.activations, |value| {
+                chosen("activations", value)
+            })?
+            .unwrap_or_default(),
             share: share(py, written)?,
         };
         arguments.check().map_err(|fault| fault.raise(py))?;
@@ -136,7 +145,8 @@ impl CostArguments {
         let changes = CostChanges {
             num_devices: self.devices,
             context: self.context,
-            exchanges: self.exchange,
+            strategies: self.strategies,
+            activations: self.activations,
             ..CostChanges::default()
         };
         let source = source?.with_share(self.share)?;
@@ -146,10 +156,10 @@ impl CostArguments {
     /// Refuses what can't be simulated yet.
     pub(crate) fn check_simulated(&self) -> Result<(), Fault> {
         let (tensor, pipeline) = (self.share.tensor_parallel(), self.share.pipeline_parallel());
-        let message = if self.exchange.has_rings() {
+        let message = if self.strategies.has_rings() && !self.strategies.is_all() {
             format!(
-                "exchange=\"{}\": only ulysses can be simulated in this version, groups that exchange heads",
-                self.exchange
+                "strategies=\"{}\": only ulysses can be simulated in this version, groups that exchange heads",
+                self.strategies
             )
         } else if !self.share.is_whole() {
             format!(
@@ -184,7 +194,8 @@ impl CostArguments {
         let degrees =
             degrees.map(|all| all.iter().map(|degree| degree.get()).collect::<Vec<u32>>());
         keywords.set_item("degrees", degrees)?;
-        keywords.set_item("exchange", self.exchange.to_string())?;
+        keywords.set_item("strategies", self.strategies.to_string())?;
+        keywords.set_item("activations", self.activations.to_string())?;
         keywords.set_item("tensor_parallel", self.share.tensor_parallel())?;
         keywords.set_item("pipeline_parallel", self.share.pipeline_parallel())
     }

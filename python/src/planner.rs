@@ -48,9 +48,12 @@ const MOST_AHEAD: u64 = 1024;
 ///     No sequence may be longer, in tokens, for example "384k"; the profile's own by default, 65536 for a model.
 /// degrees : iterable of int, optional
 ///     The degrees that groups may have; all that are possible by default.
-/// exchange : str, default "ulysses"
-///     How groups exchange: "ulysses" (tokens for heads), "ring" (key/value blocks passed around) or "ulysses,ring" for
-///     either. Only described clusters have costs of rings.
+/// strategies : str, default "all"
+///     How groups may exchange: "ulysses" (tokens for heads), "ring" (key/value blocks passed around), "hybrid" (rings of
+///     places that exchange tokens for heads), several with commas between them, or "all" that there are costs of.
+/// activations : str, default "all"
+///     What groups may do with activations: "keep", "recompute", "host" (recompute with the inputs of layers in host
+///     memory), several with commas between them, or "all" that there are costs of.
 /// tensor_parallel : int, default 1
 ///     Devices that share every layer, on a described cluster; a rank of the plan then stands for all of them.
 /// pipeline_parallel : int, default 1
@@ -96,7 +99,8 @@ impl Planner {
         devices = None,
         context = None,
         degrees = None,
-        exchange = None,
+        strategies = None,
+        activations = None,
         tensor_parallel = None,
         pipeline_parallel = None,
         planner = None,
@@ -105,7 +109,7 @@ impl Planner {
         max_communicators = None,
         rules = None,
     ), text_signature = "(*, profile=None, cluster=None, model=None, devices=None, context=None, degrees=None, \
-                         exchange=\"ulysses\", tensor_parallel=1, pipeline_parallel=1, planner=\"adaptive\", time_budget=None, threads=1, max_communicators=None, rules=None)")]
+                         strategies=\"all\", activations=\"all\", tensor_parallel=1, pipeline_parallel=1, planner=\"adaptive\", time_budget=None, threads=1, max_communicators=None, rules=None)")]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword")]
     fn new(
         py: Python<'_>,
@@ -115,7 +119,8 @@ impl Planner {
         devices: Option<&Bound<'_, PyAny>>,
         context: Option<&Bound<'_, PyAny>>,
         degrees: Option<&Bound<'_, PyAny>>,
-        exchange: Option<&Bound<'_, PyAny>>,
+        strategies: Option<&Bound<'_, PyAny>>,
+        activations: Option<&Bound<'_, PyAny>>,
         tensor_parallel: Option<&Bound<'_, PyAny>>,
         pipeline_parallel: Option<&Bound<'_, PyAny>>,
         planner: Option<&Bound<'_, PyAny>>,
@@ -131,7 +136,8 @@ impl Planner {
             devices,
             context,
             degrees,
-            exchange,
+            strategies,
+            activations,
             tensor_parallel,
             pipeline_parallel,
         };

@@ -209,7 +209,7 @@ def test_every_process_makes_the_same_schedule(data_schedule: Any, batch: list[i
 import json
 from lengthwise.megatron._planners import Planners, Sizes
 from lengthwise.megatron._rank_lists import rank_lists
-planners = Planners(False, dict({COSTS}, exchange="ring", threads=2))
+planners = Planners(False, dict({COSTS}, strategies="ring", threads=2))
 plan = planners.plan(Sizes(64, 8192, 1, 1, None), {batch})
 print(json.dumps(rank_lists(plan, range({len(batch)}), 64)))
 """
@@ -295,7 +295,7 @@ def test_what_can_not_be_kept_is_one_error(data_schedule: Any) -> None:
         made(data_schedule, cap=1024).get_groups_and_subsamples([("a", 65_537), ("b", 3)])
     with pytest.raises(lw.RuleError, match="sample 0 has 9000 tokens; 1 rank holds 8192"):
         made(data_schedule, cp=1, dp=1).get_groups_and_subsamples([(0, 9000)])
-    megatron.install(**COSTS, exchange="ulysses")
+    megatron.install(**COSTS, strategies="ulysses")
     with pytest.raises(lw.RuleError, match="33000 tokens"):
         made(data_schedule, cap=1024).get_groups_and_subsamples([(0, 33_000)])
     with pytest.raises(lw.RuleError, match="micro-batches"):
@@ -393,8 +393,8 @@ def ring_degrees(monkeypatch: pytest.MonkeyPatch, data_schedule: Any, *args: Any
     ("planner", "costs", "expected"),
     [
         (None, COSTS, {4}),
-        (None, {**COSTS, "exchange": None}, {4}),
-        (None, {**COSTS, "exchange": "ulysses"}, {1}),
+        (None, {**COSTS, "strategies": None}, {4}),
+        (None, {**COSTS, "strategies": "ulysses"}, {1}),
         (lw.Planner(**COSTS), {}, {1}),
         (None, {"profile": lw.Planner(**COSTS).profile}, {1}),
     ],

@@ -43,7 +43,7 @@ def test_every_planner_of_the_command_is_there(name: str) -> None:
 
 
 def test_rings_have_degrees_beyond_the_number_of_heads() -> None:
-    planner = lw.Planner(**KNOWN, exchange="ring", context="1000k")
+    planner = lw.Planner(**KNOWN, strategies="ring", context="1000k")
     plan = planner.plan([1_000_000])
     (group,) = plan.micro_batches[0].groups
     assert group.degree > 32
@@ -108,8 +108,8 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
         lw.InputError,
         "degrees: no degree is left to plan with; all are above 4",
     ),
-    ({**KNOWN, "exchange": "rings"}, lw.InputError, "there is no exchange rings; groups exchange"),
-    ({**KNOWN, "exchange": 1}, lw.InputTypeError, "exchange is 1; it must be text"),
+    ({**KNOWN, "strategies": "rings"}, lw.InputError, "there is no family of strategies rings"),
+    ({**KNOWN, "strategies": 1}, lw.InputTypeError, "strategies is 1; it must be text"),
     ({**KNOWN, "tensor_parallel": 0}, lw.InputError, "tensor_parallel is 0; it must be a whole"),
     ({**KNOWN, "tensor_parallel": 3}, lw.InputError, "tensor"),
     ({**KNOWN, "pipeline_parallel": 1.0}, lw.InputTypeError, "pipeline_parallel is 1.0; it must"),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use lengthwise_core::Strategy as GroupStrategy;
-use lengthwise_core::{Activations, Degree, Exchange, MemoryModel, Seconds, Tokens};
+use lengthwise_core::{Activations, Degree, MemoryModel, Seconds, StrategyFamily, Tokens};
 use lengthwise_cost::{
     AnalyticModel, Architecture, CostModel, FittedModel, GroupShape, Hardware, Link, ModelKind,
     Span,
@@ -57,21 +57,24 @@ fn rings_and_rings_of_places_are_priced_beyond_the_heads() {
         let time = time(&model, shape, 1_000_000);
         assert!(time >= computing(&analytic, 1_000_000, ulysses * ring) * (1.0 - 1e-12));
     }
-    let largest = |exchanges: &[Exchange]| {
-        let space = analytic.space_of(exchanges).unwrap();
+    let largest = |families: &[StrategyFamily]| {
+        let space = analytic
+            .space_of(families, &[Activations::Recompute], None)
+            .unwrap();
         assert!(space.strategies().iter().all(|&one| model.prices(one)));
         space.degrees().last().unwrap().get()
     };
-    assert_eq!(largest(&[Exchange::Ulysses]), 32);
-    assert_eq!(largest(&[Exchange::Ring]), 64);
-    let places = Exchange::UlyssesRing { ring: degree(4) };
-    assert_eq!(largest(&[places]), 64);
+    assert_eq!(largest(&[StrategyFamily::Ulysses]), 32);
+    assert_eq!(largest(&[StrategyFamily::Ring]), 64);
+    assert_eq!(largest(&[StrategyFamily::Hybrid]), 64);
 }
 
 #[test]
 fn degrees_of_rings_are_those_of_four_significant_bits_with_a_node_and_all() {
     let degrees = |cluster| {
-        let space = llama(cluster).space_of(&[Exchange::Ring]).unwrap();
+        let space = llama(cluster)
+            .space_of(&[StrategyFamily::Ring], &[Activations::Recompute], None)
+            .unwrap();
         space.degrees().map(Degree::get).collect::<Vec<_>>()
     };
     assert_eq!(degrees("h100-1x8"), [1, 2, 3, 4, 5, 6, 7, 8]);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use lengthwise_core::{Activations, Degree, Exchange, MemoryModel, Rank, Strategy, Tokens};
+use lengthwise_core::{Activations, Degree, MemoryModel, Rank, Strategy, StrategyFamily, Tokens};
 use lengthwise_cost::{
     AnalyticModel, CostModel, FittedModel, GroupShape, Hardware, ModelKind, ModelShare, Profile,
     Span,
@@ -71,7 +71,9 @@ fn ranks_heads_and_nodes_are_divided_by_what_they_stand_for() {
         assert_eq!(cluster.node_ranks(0), Some(0..per_node));
         let largest = analytic.space().unwrap().degrees().last().unwrap().get();
         assert_eq!(largest, (32 / tensor).min(64 / (tensor * pipeline)));
-        let rings = analytic.space_of(&[Exchange::Ring]).unwrap();
+        let rings = analytic
+            .space_of(&[StrategyFamily::Ring], &[Activations::Recompute], None)
+            .unwrap();
         let largest = rings.degrees().last().unwrap().get();
         assert_eq!(largest, 64 / (tensor * pipeline));
     }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use lengthwise_core::limits::SEQ_LEN;
 use lengthwise_core::words::shown;
 use lengthwise_core::{
-    Bytes, Cluster, CoreError, Degree, Device, Seconds, StrategyKind, StrategySpace, Tokens,
+    Activations, Bytes, Cluster, CoreError, Degree, Device, Exchange, Seconds, StrategyFamily,
+    StrategyKind, StrategySpace, Tokens,
 };
 use lengthwise_cost::{
     AnalyticModel, ClusterLinks, ExchangeEfficiency, FittedModel, Hardware, ModelShare, Profile,
@@ -16,8 +17,8 @@ use lengthwise_sim::{ShardedBytes, SimError, StepCosts};
 use crate::cluster_source::ClusterSource;
 use crate::degrees::{chosen_of_described, chosen_of_profile};
 use crate::model_source::ModelSource;
-use crate::other_sizes::OtherSizes;
-use crate::{Exchanges, InputError};
+use crate::other_sizes::{ChosenStrategies, OtherSizes};
+use crate::{ActivationChoices, InputError, StrategyFamilies};
 
 /// The longest sequence of a model on a described cluster, where nothing else is said.
 const USUAL_CONTEXT: Tokens = Tokens(65_536);
@@ -62,8 +63,10 @@ pub struct CostChanges {
     pub context: Option<Tokens>,
     /// All that a device has.
     pub memory: Option<Bytes>,
-    /// How groups may exchange; tokens for heads by default.
-    pub exchanges: Exchanges,
+    /// The families of strategies that groups may be of; all that there are costs of by default.
+    pub strategies: StrategyFamilies,
+    /// What groups may do with activations; all that there are costs of by default.
+    pub activations: ActivationChoices,
 }
 
 /// Costs, ready to plan with.
@@ -243,16 +246,20 @@ impl CostSource {
                     }
                 };
                 let in_profile = |error| InputError::profile(path, error);
-                check_exchanges(profile, changes.exchanges).map_err(in_profile)?;
+                let (families, activations) = choices(profile, changes).map_err(in_profile)?;
                 let model = profile.model(&cluster).map_err(in_profile)?;
                 let reach = model.costs().check_reach(context);
                 reach.map_err(|error| in_profile(error.into()))?;
                 Ok(Costs {
                     name: shown(&profile.name).to_string(),
                     model,
-                    space: match degrees {
-                        Some(degrees) => chosen_of_profile(degrees, profile, &cluster)?,
-                        None => profile.space(&cluster).map_err(in_profile)?,
+                    space: {
+                        let all = match degrees {
+                            Some(degrees) => chosen_of_profile(degrees, profile, &cluster)?,
+                            None => profile.space(&cluster).map_err(in_profile)?,
+                        };
+                        let chosen = all.of(&families, &activations);
+                        chosen.map_err(InputError::NoDegree)?
                     },
                     cluster,
                     share: ModelShare::default(),
@@ -273,7 +280,7 @@ impl CostSource {
                 let hardware = cluster.hardware(changes)?;
                 let analytic = AnalyticModel::new(model.architecture(context), hardware);
                 let analytic = analytic.with_share(*share).map_err(InputError::Share)?;
-                described(cluster, &analytic, context, changes.exchanges, degrees)
+                described(cluster, &analytic, context, changes, degrees)
             }
         }
     }
@@ -303,20 +310,37 @@ impl CostSource {
     }
 }
 
-/// Checks that a profile has costs of all ways to exchange.
-fn check_exchanges(profile: &Profile, exchanges: Exchanges) -> Result<(), ProfileError> {
-    let Some(first) = profile.kinds().next() else {
-        return Ok(());
+/// The families and the choices for activations that were chosen of those that a profile has costs of.
+fn choices(
+    profile: &Profile,
+    changes: CostChanges,
+) -> Result<(Vec<StrategyFamily>, Vec<Activations>), ProfileError> {
+    let kinds: Vec<StrategyKind> = profile.kinds().collect();
+    let unknown = |kind: StrategyKind| {
+        let known: Vec<String> = kinds.iter().map(StrategyKind::to_string).collect();
+        let known = known.join("; ");
+        ProfileError::UnknownKind { kind, known }
     };
-    for &exchange in exchanges.as_slice() {
-        if !profile.kinds().any(|kind| kind.exchange == exchange) {
-            let kind = StrategyKind { exchange, ..first };
-            let known: Vec<String> = profile.kinds().map(|kind| kind.to_string()).collect();
-            let known = known.join("; ");
-            return Err(ProfileError::UnknownKind { kind, known });
-        }
-    }
-    Ok(())
+    let first = kinds.first().copied();
+    let first = first.unwrap_or(StrategyKind::ulysses(Activations::Keep));
+    let families: Vec<StrategyFamily> = kinds.iter().map(|kind| kind.exchange.family()).collect();
+    let families = changes.strategies.among(&families).map_err(|family| {
+        let exchange = match family {
+            StrategyFamily::Ulysses => Exchange::Ulysses,
+            StrategyFamily::Ring => Exchange::Ring,
+            // Of whatever places; no profile lists as few as one.
+            StrategyFamily::Hybrid => Exchange::UlyssesRing { ring: Degree::ONE },
+        };
+        unknown(StrategyKind { exchange, ..first })
+    })?;
+    let activations: Vec<Activations> = kinds.iter().map(|kind| kind.activations).collect();
+    let activations = changes.activations.among(&activations).map_err(|choice| {
+        unknown(StrategyKind {
+            activations: choice,
+            ..first
+        })
+    })?;
+    Ok((families, activations))
 }
 
 /// The devices of a profile.
@@ -333,7 +357,7 @@ fn described(
     source: &ClusterSource,
     analytic: &AnalyticModel,
     context: Tokens,
-    exchanges: Exchanges,
+    changes: CostChanges,
     degrees: Option<&[Degree]>,
 ) -> Result<Costs, InputError> {
     let (architecture, hardware) = (analytic.architecture(), analytic.hardware());
@@ -353,15 +377,24 @@ fn described(
     let equal = AnalyticModel::new(architecture.clone(), hardware.without_other_devices());
     let equal = equal.with_share(share).map_err(InputError::Share)?;
     let profile = equal.profile(context.0).map_err(in_cluster)?;
-    let is_simulated = share.is_whole() && !exchanges.has_rings();
+    let known = analytic.activations();
+    let activations = changes.activations.among(&known);
+    let activations = activations.map_err(|_| InputError::NoHostLink {
+        cluster: hardware.name().to_owned(),
+    })?;
+    let families: Vec<StrategyFamily> =
+        changes.strategies.listed_of(&StrategyFamily::ALL).collect();
+    let chosen = ChosenStrategies {
+        families,
+        activations,
+    };
+    let is_simulated = share.is_whole() && !changes.strategies.has_rings();
     Ok(Costs {
         name: shown(architecture.name()).to_string(),
         model,
         space: match degrees {
-            Some(degrees) => chosen_of_described(degrees, analytic, exchanges)?,
-            None => analytic
-                .space_of(exchanges.as_slice())
-                .map_err(in_cluster)?,
+            Some(degrees) => chosen_of_described(degrees, analytic, &chosen)?,
+            None => chosen.space(analytic, None).map_err(InputError::NoDegree)?,
         },
         cluster,
         share,
@@ -369,7 +402,7 @@ fn described(
         num_layers: Some(architecture.num_layers()),
         exchange_bytes_per_token: analytic.exchange_bytes_per_token(Degree::ONE),
         transport: is_simulated.then(|| Transport::new(hardware, analytic.gathered_bytes())),
-        other_sizes: OtherSizes::Described(Box::new(equal), exchanges),
+        other_sizes: OtherSizes::Described(Box::new(equal), chosen),
         profile,
         degrees: degrees.map(<[Degree]>::to_vec),
     })
@@ -431,9 +464,9 @@ fn with_memory(cluster: &Cluster, memory: Bytes) -> Result<Cluster, CoreError> {
     let nodes = (0..cluster.num_nodes()).map(|node| {
         let ranks = cluster.node_ranks(node).unwrap_or(0..0);
         let devices = &cluster.devices()[ranks.start as usize..ranks.end as usize];
-        let changed = devices
-            .iter()
-            .map(|device| Device::new(memory, device.speed()));
+        let changed = devices.iter().map(|device| {
+            Device::new(memory, device.speed()).with_host_memory(device.host_memory())
+        });
         changed.collect()
     });
     Cluster::from_nodes(nodes.collect())

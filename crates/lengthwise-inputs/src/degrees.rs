@@ -1,9 +1,10 @@
 //! The degrees that groups may have, where they were chosen.
 
-use lengthwise_core::{Cluster, Degree, Exchange, StrategySpace};
+use lengthwise_core::{Cluster, Degree, StrategyFamily, StrategySpace};
 use lengthwise_cost::{AnalyticModel, Profile};
 
-use crate::{Exchanges, InputError};
+use crate::InputError;
+use crate::other_sizes::ChosenStrategies;
 
 /// The strategies of the degrees that were asked for.
 ///
@@ -22,24 +23,18 @@ pub(crate) fn chosen_of_profile(
     space.map_err(InputError::NoDegree)
 }
 
-/// The strategies of the degrees that were asked for, in every way to exchange that can have them.
+/// The strategies of the degrees that were asked for, of every chosen family that can have them.
 pub(crate) fn chosen_of_described(
     degrees: &[Degree],
     analytic: &AnalyticModel,
-    exchanges: Exchanges,
+    chosen: &ChosenStrategies,
 ) -> Result<StrategySpace, InputError> {
     check_once(degrees)?;
     let num_heads = analytic.num_heads();
-    if exchanges == Exchanges::Ulysses {
+    if chosen.families == [StrategyFamily::Ulysses] {
         check_heads(degrees, num_heads)?;
     }
-    let strategies = exchanges.as_slice().iter().flat_map(|&exchange| {
-        let degrees = degrees.iter().map(|degree| degree.get());
-        let has_heads = move |&degree: &u32| exchange != Exchange::Ulysses || degree <= num_heads;
-        analytic.strategies(exchange, degrees.filter(has_heads))
-    });
-    let space = StrategySpace::new(strategies);
-    let space = space.and_then(|space| space.limited_to(analytic.num_ranks()));
+    let space = chosen.space(analytic, Some(degrees));
     space.map_err(InputError::NoDegree)
 }
 

@@ -13,7 +13,6 @@ use lengthwise_data::DataError;
 use lengthwise_plan::PlanError;
 use thiserror::Error;
 
-use crate::exchanges::hint_for_exchange;
 use crate::length_source::LengthSource;
 use crate::lengths::hint_for_length;
 use crate::suggestion::suggestion;
@@ -143,15 +142,19 @@ pub enum InputError {
         counted(*num_heads, "head")
     )]
     DegreeAboveHeads { degree: Degree, num_heads: u32 },
-    /// A way to exchange that is not known.
-    #[error(
-        "there is no exchange {}; groups exchange by ulysses, ring or both",
-        shown(name)
-    )]
-    UnknownExchange { name: String },
-    /// A way to exchange that was chosen twice.
-    #[error("exchange {} is listed twice; once is the rule", shown(name))]
-    RepeatedExchange { name: String },
+    /// A choice by a name that nothing has.
+    #[error("there is no {noun} {}", shown(name))]
+    UnknownChoice {
+        noun: &'static str,
+        name: String,
+        hint: String,
+    },
+    /// A choice that is listed twice.
+    #[error("{noun} {} is listed twice; once is the rule", shown(name))]
+    RepeatedChoice { noun: &'static str, name: String },
+    /// Activations that would move over a link that nobody has described.
+    #[error("{cluster} describes no link to host memory; activations can't be moved there")]
+    NoHostLink { cluster: String },
     /// A share of a model whose costs were measured as a whole.
     #[error("{}: costs of a profile hold for the share of a model that they were measured for", path.display())]
     ShareOfProfile { path: PathBuf },
@@ -303,7 +306,10 @@ impl InputError {
             }
             InputError::Hardware { error, .. } => error.hint().map(str::to_owned),
             InputError::UnknownCluster { name } => Some(hint_for_cluster(name)),
-            InputError::UnknownExchange { name } => Some(hint_for_exchange(name)),
+            InputError::UnknownChoice { hint, .. } => Some(hint.clone()),
+            InputError::NoHostLink { .. } => {
+                Some("write host_bandwidth_bytes_per_s under [device], or name its kind".to_owned())
+            }
             InputError::ShareOfProfile { .. } => Some(
                 "describe the model and the cluster instead, by --model and --cluster".to_owned(),
             ),

@@ -40,13 +40,13 @@
 #![forbid(unsafe_code)]
 
 mod certificate_file;
+mod chosen;
 mod cluster_source;
 mod costs;
 mod degrees;
 mod distribution;
 mod duration;
 mod error;
-mod exchanges;
 mod infeasible;
 mod length_source;
 mod lengths;
@@ -59,11 +59,11 @@ mod source;
 mod suggestion;
 
 pub use certificate_file::read_certificate;
+pub use chosen::{ActivationChoices, Choice, Chosen, StrategyFamilies};
 pub use costs::{CostChanges, CostSource, Costs, Transport};
 pub use distribution::{Draw, LengthDistribution};
 pub use duration::duration;
 pub use error::InputError;
-pub use exchanges::Exchanges;
 pub use length_source::LengthSource;
 pub use lengths::Lengths;
 pub use plan_file::{GroupPrediction, MicroBatchPrediction, PlanFile, PlanPredictions};

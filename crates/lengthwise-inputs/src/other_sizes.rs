@@ -1,9 +1,27 @@
 //! The same costs for other numbers of devices and other degrees, which errors tell of.
 
-use lengthwise_core::{Cluster, CoreError, Degree, StrategySpace};
+use lengthwise_core::{
+    Activations, Cluster, CoreError, Degree, SpaceLimits, StrategyFamily, StrategySpace,
+};
 use lengthwise_cost::{AnalyticModel, FittedModel, Hardware, Profile};
 
-use crate::Exchanges;
+/// What groups may be like on a described cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct ChosenStrategies {
+    pub(crate) families: Vec<StrategyFamily>,
+    pub(crate) activations: Vec<Activations>,
+}
+
+impl ChosenStrategies {
+    /// The strategies that a model's heads and ranks allow, of these degrees or of all that are worth a choice.
+    pub(crate) fn space(
+        &self,
+        analytic: &AnalyticModel,
+        degrees: Option<&[Degree]>,
+    ) -> Result<StrategySpace, CoreError> {
+        analytic.space_of(&self.families, &self.activations, degrees)
+    }
+}
 
 /// What costs follow from, of which there may be more or fewer devices.
 #[derive(Clone, Debug)]
@@ -11,7 +29,7 @@ pub(crate) enum OtherSizes {
     /// Where everything moves over the links of a described cluster, on its devices.
     Profile(Box<Profile>, Option<Box<Hardware>>),
     /// With equal devices, of which there can be any number.
-    Described(Box<AnalyticModel>, Exchanges),
+    Described(Box<AnalyticModel>, ChosenStrategies),
 }
 
 impl OtherSizes {
@@ -19,19 +37,21 @@ impl OtherSizes {
     pub(crate) fn space_of(&self, degrees: &[Degree]) -> Result<StrategySpace, CoreError> {
         match self {
             OtherSizes::Profile(profile, _) => profile.space_of(degrees),
-            OtherSizes::Described(analytic, exchanges) => {
-                let exchanges = exchanges.as_slice().iter();
-                let strategies = exchanges.flat_map(|&exchange| {
-                    analytic.strategies(exchange, degrees.iter().map(|degree| degree.get()))
-                });
-                StrategySpace::new(strategies)
+            OtherSizes::Described(analytic, chosen) => {
+                let limits = SpaceLimits {
+                    num_heads: Some(analytic.num_heads()),
+                    ranks_per_node: analytic.ranks_per_node(),
+                    num_ranks: u32::MAX,
+                };
+                let (families, activations) = (&chosen.families, &chosen.activations);
+                StrategySpace::chosen(families, activations, limits, Some(degrees))
             }
         }
     }
 
     /// Whether only heads limit degrees that rings would not.
     pub(crate) fn is_limited_by_heads(&self) -> bool {
-        matches!(self, OtherSizes::Described(_, exchanges) if !exchanges.has_rings())
+        matches!(self, OtherSizes::Described(_, chosen) if chosen.families == [StrategyFamily::Ulysses])
     }
 
     /// Devices, costs and strategies where there are so many ranks; `None` where there can't be.
@@ -53,11 +73,11 @@ impl OtherSizes {
                 };
                 (cluster, model, all)
             }
-            OtherSizes::Described(analytic, exchanges) => {
+            OtherSizes::Described(analytic, chosen) => {
                 let analytic = analytic.as_ref().clone().with_num_ranks(num_ranks).ok()?;
                 let all = match degrees {
                     Some(degrees) => self.space_of(degrees),
-                    None => Ok(analytic.space_of(exchanges.as_slice()).ok()?),
+                    None => chosen.space(&analytic, None),
                 };
                 (analytic.cluster().ok()?, analytic.model().ok()?, all)
             }

@@ -215,7 +215,8 @@ mod tests {
     use lengthwise_core::Activations;
 
     use super::*;
-    use crate::{CostChanges, CostSource, Exchanges};
+    use crate::{CostChanges, CostSource, StrategyFamilies};
+    use lengthwise_core::StrategyFamily;
 
     #[test]
     fn a_plan_that_was_written_reads_back_as_it_was() {
@@ -244,7 +245,7 @@ mod tests {
         let costs = CostSource::described("h100-8x8", "llama-3.1-8b").unwrap();
         let changes = CostChanges {
             context: Some(Tokens(1_000_000)),
-            exchanges: Exchanges::Ring,
+            strategies: StrategyFamilies::only(StrategyFamily::Ring),
             ..CostChanges::default()
         };
         let costs = costs.costs(changes, None).unwrap();

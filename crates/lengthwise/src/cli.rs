@@ -136,7 +136,8 @@ mod tests {
         let value = match name {
             "planner" | "planners" => "static",
             "time_budget" => "1s",
-            "exchange" => "ring",
+            "strategies" => "ring",
+            "activations" => "keep",
             _ => "1",
         };
         let takes_value = argument.get_action().takes_values();

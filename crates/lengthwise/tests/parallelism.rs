@@ -23,11 +23,11 @@ fn a_million_tokens_are_planned_for_with_rings() {
     let mut session = session();
     for exchange in ["ulysses", "ring", "ulysses,ring"] {
         session.run(&format!(
-            "plan --lengths long.txt {ON_64} --exchange {exchange}"
+            "plan --lengths long.txt {ON_64} --strategies {exchange}"
         ));
     }
     session.run(&format!(
-        "plan --lengths mixed.txt {ON_64} --exchange ulysses,ring"
+        "plan --lengths mixed.txt {ON_64} --strategies ulysses,ring"
     ));
     insta::assert_snapshot!(session.transcript());
 }
@@ -41,7 +41,7 @@ fn ranks_stand_for_the_devices_that_share_a_model() {
         "--tensor-parallel 8 --pipeline-parallel 2",
     ] {
         session.run(&format!(
-            "plan --lengths mixed.txt {ON_64} --exchange ring {share}"
+            "plan --lengths mixed.txt {ON_64} --strategies ring {share}"
         ));
     }
     insta::assert_snapshot!(session.transcript());
@@ -52,24 +52,24 @@ fn what_can_not_be_divided_or_exchanged_so_is_one_error_that_says_what_to_write(
     let mut session = session();
     let plan = "plan --lengths long.txt";
     for more in [
-        "--exchange rings",
-        "--exchange ring,ring",
+        "--strategies rings",
+        "--strategies ring,ring",
         "--tensor-parallel 0",
         "--tensor-parallel 3",
         "--tensor-parallel 16",
         "--pipeline-parallel 5",
         "--devices 20 --tensor-parallel 8",
-        "--exchange ring --degrees 65,1",
-        "--exchange ring --tensor-parallel 2 --degrees 2,2",
-        "--exchange ulysses --degrees 33",
-        "--exchange ring --devices 16",
-        "--exchange ring --devices 16 --tensor-parallel 2",
+        "--strategies ring --degrees 65,1",
+        "--strategies ring --tensor-parallel 2 --degrees 2,2",
+        "--strategies ulysses --degrees 33",
+        "--strategies ring --devices 16",
+        "--strategies ring --devices 16 --tensor-parallel 2",
     ] {
         session.run(&format!("{plan} {ON_64} {more}"));
     }
     for more in [
-        "--exchange ring",
-        "--exchange ulysses,ring",
+        "--strategies ring",
+        "--strategies ulysses,ring",
         "--tensor-parallel 2",
     ] {
         session.run(&format!("{plan} --profile profile.toml {more}"));
@@ -79,7 +79,7 @@ fn what_can_not_be_divided_or_exchanged_so_is_one_error_that_says_what_to_write(
     let profiles = example("profiles");
     let (batch, profiles) = (batch.display(), profiles.display());
     let bench = session.output(
-        &format!("bench plan {batch} --profiles {profiles} --exchange ring"),
+        &format!("bench plan {batch} --profiles {profiles} --strategies ring"),
         b"",
     );
     let told = String::from_utf8(bench.stderr).unwrap();
@@ -91,10 +91,10 @@ fn what_can_not_be_divided_or_exchanged_so_is_one_error_that_says_what_to_write(
 fn what_is_not_simulated_yet_is_refused() {
     let mut session = session();
     let simulate = format!("simulate --lengths mixed.txt {ON_64}");
-    session.run(&format!("{simulate} --exchange ring"));
+    session.run(&format!("{simulate} --strategies ring"));
     session.run(&format!("{simulate} --tensor-parallel 2"));
     let json = session.output(
-        &format!("plan --lengths long.txt {ON_64} --exchange ring --json"),
+        &format!("plan --lengths long.txt {ON_64} --strategies ring --json"),
         b"",
     );
     let plan: Value = serde_json::from_slice(&json.stdout).unwrap();
@@ -110,7 +110,7 @@ fn what_is_not_simulated_yet_is_refused() {
 fn planners_are_compared_with_rings_and_with_shares() {
     let mut session = session();
     let compare = "compare --cluster h100-2x8 --model llama-3.1-8b --sequences 24 --batches 1";
-    session.run(&format!("{compare} --exchange ulysses,ring"));
+    session.run(&format!("{compare} --strategies ulysses,ring"));
     session.run(&format!("{compare} --tensor-parallel 4"));
     insta::assert_snapshot!(session.transcript());
 }
@@ -121,7 +121,7 @@ fn a_choice_of_exchanges_plans_recorded_batches_no_worse_and_in_little_time() {
     let batch = example("batches/github_synth_384k_7b_0.json");
     let step = |exchange: &str| {
         let line = format!(
-            "plan --lengths {} --cluster h100-8x8 --model llama-3.1-8b --context 384k --exchange {exchange} --json",
+            "plan --lengths {} --cluster h100-8x8 --model llama-3.1-8b --context 384k --strategies {exchange} --json",
             batch.display()
         );
         let output = session.output(&line, b"");

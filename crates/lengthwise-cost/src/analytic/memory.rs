@@ -26,12 +26,15 @@ pub(super) const STATE_BYTES_PER_PARAMETER: f64 = 16.0;
 /// where it holds more than the output did, with the blocks of a ring that are then in flight; the second copy of the
 /// output is a ring step's own, before it is merged.
 ///
+/// With layer inputs on the host, two of them are still on the device: the one in use, and the one that is copied meanwhile.
+///
 /// Of a pipeline's `p` stages the first holds what `p` micro-batches keep of its layers, the last what one keeps, and the
 /// output ([`ModelShare`]). All of it is divided between tensor-parallel neighbours but `in_flight`, which each has.
 pub(super) fn activation_bytes_per_token(
     architecture: &Architecture,
     share: ModelShare,
     in_flight: f64,
+    inputs: LayerInputs,
 ) -> f64 {
     let element = architecture.data_type.bytes();
     let layers = f64::from(architecture.num_layers);
@@ -55,9 +58,27 @@ pub(super) fn activation_bytes_per_token(
     };
     let in_layer = recomputed + in_flight / share.of_layer();
     let in_output = in_layer.max(output_bytes(architecture));
-    let first = layers * kept + in_layer;
-    let last = share.layers(architecture) * kept + in_output;
+    let kept_here = |layers: f64| match inputs {
+        LayerInputs::OnDevice => layers * kept,
+        LayerInputs::OnHost => layers.min(2.0) * input,
+    };
+    let first = kept_here(layers) + in_layer;
+    let last = kept_here(share.layers(architecture)) + in_output;
     share.of_layer() * first.max(last)
+}
+
+/// Where the inputs of layers are kept for the backward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LayerInputs {
+    OnDevice,
+    OnHost,
+}
+
+/// Bytes of the inputs of all layers for each token that a rank holds, as one of its devices in each stage has them: what
+/// is kept on the host, where it is. The first of a pipeline's stages keeps as much of several micro-batches.
+pub(super) fn layer_input_bytes_per_token(architecture: &Architecture, share: ModelShare) -> f64 {
+    let input = architecture.data_type.bytes() * f64::from(architecture.hidden);
+    share.of_layer() * f64::from(architecture.num_layers) * input
 }
 
 fn attention_bytes(architecture: &Architecture) -> f64 {
@@ -119,7 +140,9 @@ mod tests {
         let normed = qwen3.with_recomputation(Recomputation::None).unwrap();
         let mut plain = normed.clone();
         plain.qk_norm = false;
-        let of = |model| activation_bytes_per_token(model, ModelShare::default(), 0.0);
+        let of = |model| {
+            activation_bytes_per_token(model, ModelShare::default(), 0.0, LayerInputs::OnDevice)
+        };
         let more = of(&normed) - of(&plain);
         assert_eq!(more, 36.0 * 2.0 * (4096.0 + 1024.0));
     }

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod compute;
+mod host;
 mod memory;
 mod presets;
 mod ring;
@@ -19,8 +20,10 @@ pub use share::ModelShare;
 use crate::format::FormatVersion;
 use crate::{
     ClusterProfile, CostError, FittedCosts, FittedModel, Hardware, HardwareError, HopCosts,
-    KindCosts, KindProfile, ModelProfile, OverheadProfile, PerDegree, Profile, RingCosts, Span,
+    HostCosts, KindCosts, KindProfile, ModelProfile, OverheadProfile, PerDegree, Profile,
+    RingCosts, Span,
 };
+use memory::LayerInputs;
 
 /// Costs that follow from what a model is made of and what a cluster can do.
 ///
@@ -41,6 +44,10 @@ use crate::{
 /// device's peak, the time per token squared is 30 % too low here, and the overhead 8 to 36 % below one whose collectives
 /// all take what PyTorch's calls do. Other kernels are faster: the step of 380 s that TRL published for a sequence of
 /// 1,048,576 tokens (Qwen3-8B, 8 H100s) means half of the peak for all that is computed here.
+///
+/// Groups may keep activations, recompute them as the architecture says (whole layers, if it says nothing), or recompute
+/// whole layers from inputs that wait in host memory, where the link there is described. Memory by that is what
+/// `memory.rs` counts; copies hide behind computing as [`HostCosts`](crate::HostCosts) says.
 ///
 /// Groups may exchange in any way: [rings](RingCosts) are priced, and rings whose places exchange tokens for heads, with
 /// a power of two places or one on each node. Such a place is taken to be on one node where nodes hold a whole number of
@@ -157,7 +164,47 @@ impl AnalyticModel {
 
     /// Bytes that each token holds over the ranks of its group, on one device of each.
     pub fn activation_bytes_per_token(&self) -> f64 {
-        memory::activation_bytes_per_token(&self.architecture, self.share, 0.0)
+        self.memory_bytes_per_token(self.kind().activations, 0.0)
+    }
+
+    /// What can be done with activations, in the order of decreasing device memory.
+    pub fn activations(&self) -> Vec<Activations> {
+        let mut activations = Activations::ALL.to_vec();
+        if self
+            .hardware
+            .device()
+            .host_bandwidth_bytes_per_s()
+            .is_none()
+        {
+            activations.retain(|&choice| choice != Activations::Host);
+        }
+        activations
+    }
+
+    /// The same where this is done with activations: recomputed as the architecture says, or all of each layer.
+    fn doing(&self, activations: Activations) -> Self {
+        let own = self.architecture.recomputation;
+        let mut doing = self.clone();
+        doing.architecture.recomputation = match activations {
+            Activations::Keep => Recomputation::None,
+            Activations::Recompute if own != Recomputation::None => own,
+            Activations::Recompute | Activations::Host => Recomputation::Full,
+        };
+        doing
+    }
+
+    /// Bytes that each token holds over the ranks of its group, on one device of each, with so many in flight.
+    fn memory_bytes_per_token(&self, activations: Activations, in_flight: f64) -> f64 {
+        let inputs = match activations {
+            Activations::Host => LayerInputs::OnHost,
+            Activations::Keep | Activations::Recompute => LayerInputs::OnDevice,
+        };
+        memory::activation_bytes_per_token(&self.architecture, self.share, in_flight, inputs)
+    }
+
+    fn host_costs(&self, activations: Activations) -> Option<HostCosts> {
+        let moves = activations == Activations::Host;
+        moves.then(|| host::costs(&self.architecture, &self.hardware, self.share))?
     }
 
     /// Bytes that all exchanges of tokens for heads pass on in a step for each token, over the ranks of a group of this
@@ -180,21 +227,28 @@ impl AnalyticModel {
                 / f64::from(self.num_ranks())
                 + memory::gathered_bytes(&self.architecture, self.share),
             micro_batch_overhead_s: self.micro_batch_overhead_s(),
-            ..FittedCosts::of_kind(self.kind(), self.ulysses_costs())
+            ..FittedCosts::default()
         };
-        let rings = std::iter::once(Exchange::Ring).chain(self.listed_rings());
-        costs.kinds.extend(rings.map(|exchange| {
-            let kind = StrategyKind {
-                exchange,
-                ..self.kind()
-            };
-            (kind, self.ring_costs(exchange))
-        }));
+        for activations in self.activations() {
+            let model = self.doing(activations);
+            let ulysses = StrategyKind::ulysses(activations);
+            costs
+                .kinds
+                .insert(ulysses, model.ulysses_costs(activations));
+            let rings = std::iter::once(Exchange::Ring).chain(self.listed_rings());
+            costs.kinds.extend(rings.map(|exchange| {
+                let kind = StrategyKind {
+                    exchange,
+                    activations,
+                };
+                (kind, model.ring_costs(exchange, activations))
+            }));
+        }
         costs
     }
 
     /// The costs of groups that exchange tokens for heads (Ulysses).
-    fn ulysses_costs(&self) -> KindCosts {
+    fn ulysses_costs(&self, activations: Activations) -> KindCosts {
         let exchange = |span| {
             let degrees = self.listed_degrees(span).into_iter();
             let seconds = degrees.map(|degree| (degree, self.exchange_s_per_token(degree, span)));
@@ -203,16 +257,19 @@ impl AnalyticModel {
         KindCosts {
             quadratic_s_per_token2: self.quadratic_s_per_token2(),
             linear_s_per_token: self.linear_s_per_token(),
-            constant_s_per_sequence: 0.0,
             exchange_s_per_token: exchange(Span::OneNode),
             many_nodes_exchange_s_per_token: exchange(Span::ManyNodes),
-            memory_bytes_per_token: vec![(Degree::ONE, self.activation_bytes_per_token())],
+            memory_bytes_per_token: vec![(
+                Degree::ONE,
+                self.memory_bytes_per_token(activations, 0.0),
+            )],
+            host: self.host_costs(activations),
             ..KindCosts::default()
         }
     }
 
     /// The costs of groups that are rings, of ranks or of places that exchange tokens for heads.
-    fn ring_costs(&self, exchange: Exchange) -> KindCosts {
+    fn ring_costs(&self, exchange: Exchange, activations: Activations) -> KindCosts {
         let places = match exchange {
             Exchange::UlyssesRing { ring } => Some(ring),
             Exchange::Ring | Exchange::Ulysses => None,
@@ -251,8 +308,7 @@ impl AnalyticModel {
         let memory = degrees.iter().map(|&(degree, ulysses)| {
             let in_flight =
                 ring::in_flight_bytes_per_token(&self.architecture, self.share, ulysses);
-            let over_ranks =
-                memory::activation_bytes_per_token(&self.architecture, self.share, in_flight);
+            let over_ranks = self.memory_bytes_per_token(activations, in_flight);
             (degree, over_ranks / f64::from(degree.get()))
         });
         // A single node may have no NICs.
@@ -267,7 +323,7 @@ impl AnalyticModel {
                 one_node: hops(Span::OneNode),
                 many_nodes: across.map(hops).unwrap_or_default(),
             }),
-            ..self.ulysses_costs()
+            ..self.ulysses_costs(activations)
         }
     }
 
@@ -277,7 +333,7 @@ impl AnalyticModel {
         if fits { Span::OneNode } else { span }
     }
 
-    /// The kind of groups that exchange tokens for heads; these costs hold for others of the same activations, too.
+    /// The kind of groups that exchange tokens for heads and do with activations what the architecture says.
     pub fn kind(&self) -> StrategyKind {
         StrategyKind::ulysses(match self.architecture.recomputation {
             Recomputation::None => Activations::Keep,
@@ -374,7 +430,8 @@ impl AnalyticModel {
         self.share.num_ranks(&self.hardware)
     }
 
-    fn ranks_per_node(&self) -> u32 {
+    /// Those of a node.
+    pub fn ranks_per_node(&self) -> u32 {
         self.share.ranks_per_node(&self.hardware)
     }
 }

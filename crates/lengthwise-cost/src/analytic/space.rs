@@ -1,91 +1,42 @@
 //! The degrees that groups can have on a described cluster, and those that tables of costs list.
 
-use lengthwise_core::{Degree, Exchange, Strategy, StrategySpace};
+use lengthwise_core::{
+    Activations, CoreError, Degree, Exchange, SpaceLimits, StrategyFamily, StrategySpace,
+};
 
 use super::AnalyticModel;
 use crate::{HardwareError, Span};
 
-/// Degrees of rings are counted exactly up to this, and with as many steps for each doubling beyond it: heads don't limit
-/// them, and planners need not choose between 1,000 and 1,001 ranks.
-const STEPS_PER_DOUBLING: u32 = 8;
-
 impl AnalyticModel {
-    /// Every degree that the model's heads and the number of ranks permit for groups that exchange tokens for heads.
+    /// Every degree that the model's heads and the number of ranks permit for groups that exchange tokens for heads, with
+    /// activations as the architecture has them.
     ///
     /// # Errors
     ///
     /// None: there are at least one head and one device.
     pub fn space(&self) -> Result<StrategySpace, HardwareError> {
-        self.space_of(&[Exchange::Ulysses])
+        let own = self.kind().activations;
+        Ok(self.space_of(&[StrategyFamily::Ulysses], &[own], None)?)
     }
 
-    /// The strategies of groups that exchange in one of these ways; a rank on its own is always one of them.
-    ///
-    /// The degrees of rings are those with at most four significant bits (1 to 16, 18, 20 to 32, 36 to 64 and so on), all
-    /// ranks of a node and all ranks.
+    /// The strategies of these families and choices for activations, of these degrees or of all that are worth a choice
+    /// ([`StrategySpace::chosen`]).
     ///
     /// # Errors
     ///
-    /// None: a rank can be on its own.
-    pub fn space_of(&self, exchanges: &[Exchange]) -> Result<StrategySpace, HardwareError> {
-        let activations = self.kind().activations;
-        let largest = self.num_heads().min(self.num_ranks());
-        let mut strategies = vec![Strategy::ulysses(Degree::ONE, activations)];
-        for &exchange in exchanges {
-            let degrees = match exchange {
-                Exchange::Ulysses => (1..=largest).collect(),
-                Exchange::Ring => self.degrees_of_rings(),
-                Exchange::UlyssesRing { ring } => {
-                    let places = self.listed_places(ring).into_iter();
-                    let (ranks, heads) = (self.num_ranks(), self.num_heads());
-                    let fitting = places.filter(|&(degree, ulysses)| {
-                        degree.get() <= ranks && ulysses.get() <= heads
-                    });
-                    fitting.map(|(degree, _)| degree.get()).collect()
-                }
-            };
-            strategies.extend(self.strategies(exchange, degrees));
-        }
-        Ok(StrategySpace::new(strategies)?)
-    }
-
-    /// The strategies of these degrees that exchange in this way, as far as its places divide them; whether there are as
-    /// many heads or ranks is not looked at.
-    pub fn strategies(
+    /// There is none, or one of the choices is not open here.
+    pub fn space_of(
         &self,
-        exchange: Exchange,
-        degrees: impl IntoIterator<Item = u32>,
-    ) -> Vec<Strategy> {
-        let activations = self.kind().activations;
-        let of_degree = |degree: u32| {
-            let places = match exchange {
-                Exchange::Ulysses => 1,
-                Exchange::Ring => degree,
-                Exchange::UlyssesRing { ring } => ring.get(),
-            };
-            let ulysses = degree.checked_div(places)?;
-            if !degree.is_multiple_of(places) {
-                return None;
-            }
-            let (ulysses, places) = (Degree::new(ulysses).ok()?, Degree::new(places).ok()?);
-            Strategy::new(ulysses, places, activations).ok()
+        families: &[StrategyFamily],
+        activations: &[Activations],
+        degrees: Option<&[Degree]>,
+    ) -> Result<StrategySpace, CoreError> {
+        let limits = SpaceLimits {
+            num_heads: Some(self.num_heads()),
+            ranks_per_node: self.ranks_per_node(),
+            num_ranks: self.num_ranks(),
         };
-        degrees.into_iter().filter_map(of_degree).collect()
-    }
-
-    fn degrees_of_rings(&self) -> Vec<u32> {
-        let (all, node) = (self.num_ranks(), self.ranks_per_node());
-        let mut degrees: Vec<u32> = (1..2 * STEPS_PER_DOUBLING).collect();
-        let mut step = 1;
-        while let Some(first) = STEPS_PER_DOUBLING.checked_mul(2 * step)
-            && first <= all
-        {
-            step *= 2;
-            degrees.extend((0..STEPS_PER_DOUBLING).map(|place| first + place * step));
-        }
-        degrees.extend([node, all]);
-        degrees.retain(|&degree| degree <= all);
-        degrees
+        StrategySpace::chosen(families, activations, limits, degrees)
     }
 
     /// The degrees that tables list: powers of two, and all ranks of a node or of the cluster.

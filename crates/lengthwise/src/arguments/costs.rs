@@ -35,7 +35,7 @@ pub struct CostArgs {
     /// The degrees that groups may have, for example 1,2,4,8; all that are possible by default.
     #[arg(long, value_name = "D,…", value_delimiter = ',', value_parser = degree)]
     pub degrees: Option<Vec<Degree>>,
-    /// How groups exchange, and what each device has of the model.
+    /// What groups may be like, and what each device has of the model.
     #[command(flatten)]
     pub parallelism: ParallelismArgs,
 }
@@ -94,8 +94,7 @@ impl CostArgs {
         let changes = CostChanges {
             num_devices: self.devices.first().copied(),
             context: self.context.first().copied(),
-            exchanges: self.parallelism.exchange,
-            ..CostChanges::default()
+            ..self.parallelism.strategies.changes()
         };
         let source = source.with_share(self.parallelism.share()?)?;
         Ok(source.costs(changes, self.degrees.as_deref())?)

@@ -1,18 +1,42 @@
-//! How a described model is divided beside the groups of its plan, and how those exchange.
+//! How a described model is divided beside the groups of its plan, and what those may be like.
 
 use clap::Args;
+use lengthwise_core::{Activations, StrategyFamily};
 use lengthwise_cost::ModelShare;
-use lengthwise_inputs::Exchanges;
+use lengthwise_inputs::{ActivationChoices, Choice, Chosen, CostChanges, StrategyFamilies};
 
 use crate::failure::Failure;
 
-/// How groups exchange, and what each device has of the model.
+/// What groups may be like.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct StrategyArgs {
+    /// How groups may exchange: ulysses (tokens for heads), ring (key/value blocks passed around), hybrid (rings of places
+    /// that exchange tokens for heads), or all that there are costs of.
+    #[arg(long, value_name = "NAME,…", default_value_t, value_parser = chosen::<StrategyFamily>)]
+    pub strategies: StrategyFamilies,
+    /// What groups may do with activations: keep, recompute, host (recompute with the inputs of layers in host memory), or
+    /// all that there are costs of.
+    #[arg(long, value_name = "NAME,…", default_value_t, value_parser = chosen::<Activations>)]
+    pub activations: ActivationChoices,
+}
+
+impl StrategyArgs {
+    /// The costs of what is chosen.
+    pub fn changes(self) -> CostChanges {
+        CostChanges {
+            strategies: self.strategies,
+            activations: self.activations,
+            ..CostChanges::default()
+        }
+    }
+}
+
+/// What groups may be like, and what each device has of the model.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ParallelismArgs {
-    /// How groups exchange: ulysses (tokens for heads), ring (key/value blocks passed around) or ulysses,ring for either;
-    /// only described clusters have costs of rings.
-    #[arg(long, value_name = "NAME,…", default_value_t, value_parser = exchanges)]
-    pub exchange: Exchanges,
+    /// What groups may be like.
+    #[command(flatten)]
+    pub strategies: StrategyArgs,
     /// Devices that share every layer, on a described cluster; a rank of the plan then stands for all of them.
     #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub tensor_parallel: u32,
@@ -28,13 +52,27 @@ impl ParallelismArgs {
         share.map_err(|error| Failure::input(error.to_string()))
     }
 
+    /// The same where all that costs know is what can be simulated yet.
+    ///
+    /// # Errors
+    ///
+    /// What was asked for can't be.
+    pub fn simulated(mut self) -> Result<Self, Failure> {
+        self.check_simulated()?;
+        let families = &mut self.strategies.strategies;
+        if families.is_all() {
+            *families = StrategyFamilies::only(StrategyFamily::Ulysses);
+        }
+        Ok(self)
+    }
+
     /// Refuses what can't be simulated yet.
-    pub fn check_simulated(&self) -> Result<(), Failure> {
+    fn check_simulated(&self) -> Result<(), Failure> {
         let hint = "lengthwise plan and lengthwise compare predict it";
-        if self.exchange.has_rings() {
-            let exchange = self.exchange;
+        let families = self.strategies.strategies;
+        if families.has_rings() && !families.is_all() {
             let message = format!(
-                "--exchange {exchange}: only ulysses can be simulated in this version, groups that exchange heads"
+                "--strategies {families}: only ulysses can be simulated in this version, groups that exchange heads"
             );
             return Err(Failure::input(message).hint(hint));
         }
@@ -50,8 +88,9 @@ impl ParallelismArgs {
     }
 }
 
-fn exchanges(text: &str) -> Result<Exchanges, String> {
-    text.parse::<Exchanges>()
+/// Reads names with commas between them.
+fn chosen<T: Choice>(text: &str) -> Result<Chosen<T>, String> {
+    text.parse::<Chosen<T>>()
         .map_err(|error| match error.hint() {
             Some(hint) => format!("{error}; {hint}"),
             None => error.to_string(),

@@ -22,7 +22,8 @@ use crate::quantity::{counted, seconds};
     mut_arg("devices", |arg| arg.requires("source")),
     mut_arg("context", |arg| arg.requires("source")),
     mut_arg("degrees", |arg| arg.requires("source")),
-    mut_arg("exchange", |arg| arg.requires("source")),
+    mut_arg("strategies", |arg| arg.requires("source")),
+    mut_arg("activations", |arg| arg.requires("source")),
     mut_arg("tensor_parallel", |arg| arg.requires("source")),
     mut_arg("pipeline_parallel", |arg| arg.requires("source")),
     next_help_heading = "Costs to compare the tables of the certificate with"

@@ -14,12 +14,13 @@ pub struct Known {
 const DESCRIBED: [(&str, &str); 2] = [("--cluster", "h100-1x8"), ("--model", "llama-3.1-8b")];
 
 /// Options that need a described cluster.
-const OF_CLUSTERS: [&str; 8] = [
+const OF_CLUSTERS: [&str; 9] = [
     "--cluster",
     "--model",
     "--tensor-parallel",
     "--pipeline-parallel",
-    "--exchange",
+    "--strategies",
+    "--activations",
     "--no-prefetch",
     "--overlap-scatters",
     "--overhead",

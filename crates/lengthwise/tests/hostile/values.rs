@@ -25,6 +25,7 @@ pub enum Kind {
 
 /// Every option of every command by its name, and every positional argument by the name of its field.
 pub const OPTIONS: &[(&str, Kind)] = &[
+    ("--activations", Kind::Name),
     ("--aligned-powers-of-two", Kind::Flag),
     ("--batches", Kind::Count),
     ("--cache", Kind::OutputDirectory),
@@ -44,7 +45,6 @@ pub const OPTIONS: &[(&str, Kind)] = &[
     ("--devices", Kind::Count),
     ("--distribution", Kind::Input),
     ("--emulate", Kind::Input),
-    ("--exchange", Kind::Name),
     ("--flexsp-time", Kind::Time),
     ("--format", Kind::Name),
     ("--from", Kind::Input),
@@ -89,6 +89,7 @@ pub const OPTIONS: &[(&str, Kind)] = &[
     ("--slow", Kind::Name),
     ("--step", Kind::Count),
     ("--steps", Kind::Count),
+    ("--strategies", Kind::Name),
     ("--tensor-parallel", Kind::Count),
     ("--text", Kind::Text),
     ("--threads", Kind::Count),

@@ -19,7 +19,9 @@ CLASS = "DefaultDynamicCPScheduler"
 NAME = "default_dynamic_cp"
 
 #: How groups exchange where Megatron-Core's `cp_comm_type` is what it is by default, "p2p".
-MEGATRON_EXCHANGE = "ring"
+MEGATRON_STRATEGIES = "ring"
+#: What described costs count without another choice: full recomputation.
+MEGATRON_ACTIVATIONS = "recompute"
 
 SUPPORTED = (
     "builds of its branch dev since pull request #5154 (merge commit d2e7ec5b) have it; releases "
@@ -122,7 +124,9 @@ def _costs(planner: Planner | None, costs: dict[str, Any], group_sizes: str) -> 
         else:
             costs["rules"] = planner.rules
     elif "profile" not in costs:
-        costs.setdefault("exchange", MEGATRON_EXCHANGE)
+        costs.setdefault("strategies", MEGATRON_STRATEGIES)
+        # Megatron does the same with activations in every step.
+        costs.setdefault("activations", MEGATRON_ACTIVATIONS)
     degrees = costs.get("degrees")
     if isinstance(degrees, Iterable) and not isinstance(degrees, str):
         # Several planners are made of them, and an iterator can be read once.

@@ -253,6 +253,14 @@ impl MemoryModel for DeviceCosts<'_> {
     fn budget(&self, device: &Device) -> Bytes {
         self.0.budget(device)
     }
+
+    fn host_memory(&self, strategy: Strategy, seq_len: Tokens) -> Bytes {
+        self.0.host_memory(strategy, seq_len)
+    }
+
+    fn host_budget(&self, device: &Device) -> Bytes {
+        self.0.host_budget(device)
+    }
 }
 
 impl CostModel for DeviceCosts<'_> {

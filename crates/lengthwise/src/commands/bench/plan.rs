@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use lengthwise_core::{Degree, Tokens};
 use lengthwise_cost::text_file::read_text;
-use lengthwise_inputs::{CostChanges, CostSource, Costs, Lengths, OwnedProblem};
+use lengthwise_inputs::{CostSource, Costs, Lengths, OwnedProblem};
 use lengthwise_outputs::Outputs;
 use lengthwise_plan::PlannerKind;
 use serde::Deserialize;
@@ -34,7 +34,7 @@ pub struct BenchPlanArgs {
     /// The model on that cluster, for all batches: a file, or a known one such as llama-3.1-8b.
     #[arg(long, value_name = "NAME", requires = "cluster")]
     pub model: Option<String>,
-    /// How groups exchange, and what each device has of the model.
+    /// What groups may be like, and what each device has of the model.
     #[command(flatten)]
     pub parallelism: ParallelismArgs,
     /// The planners to compare.
@@ -183,10 +183,7 @@ pub(super) fn run(args: &BenchPlanArgs, output: &mut Output<'_>) -> Result<(), F
 
 /// The costs of the batch's profile, or of the described cluster.
 fn costs(args: &BenchPlanArgs, recorded: &Recorded) -> Result<Costs, Failure> {
-    let mut changes = CostChanges {
-        exchanges: args.parallelism.exchange,
-        ..CostChanges::default()
-    };
+    let mut changes = args.parallelism.strategies.changes();
     let source = if let (Some(cluster), Some(model)) = (&args.cluster, &args.model) {
         changes.context = Some(Tokens(recorded.context_limit_tokens));
         CostSource::described(cluster, model)?

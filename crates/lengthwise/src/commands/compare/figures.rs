@@ -6,6 +6,7 @@ use lengthwise_plan::{PlanError, Planned, PlannerKind, PlannerOptions, Problem};
 use lengthwise_sim::{Overlap, simulate};
 use serde::Serialize;
 
+use super::space_part::SpacePart;
 use super::static_degree::static_degree;
 
 /// Layers that a simulated step has where a profile doesn't say how many the model has. With measured costs the times
@@ -19,6 +20,8 @@ pub(super) struct Contender {
     pub(super) options: PlannerOptions,
     /// The degrees it may use, where not all of the setting.
     pub(super) degrees: Option<Vec<Degree>>,
+    /// The part of the setting's strategies that it may use, where not all.
+    pub(super) part: Option<SpacePart>,
     /// What its plans have to keep.
     pub(super) rules: PlanRules,
 }
@@ -95,11 +98,14 @@ impl Contender {
         let degrees = self.degrees.as_ref();
         let restricted = degrees.map(|degrees| costs.space.restricted_to(degrees));
         let restricted = restricted.transpose().map_err(other)?;
+        let space = restricted.as_ref().unwrap_or(&costs.space);
+        let part = self.part.as_ref().map(|part| part.of(space));
+        let part = part.transpose().map_err(other)?;
         let problem = Problem {
             batch,
             cluster: &costs.cluster,
             cost: &costs.model,
-            space: restricted.as_ref().unwrap_or(&costs.space),
+            space: part.as_ref().unwrap_or(space),
             rules: self.rules,
         };
         let planned =

@@ -10,6 +10,7 @@ mod paper;
 mod progress;
 mod row;
 mod setting;
+mod space_part;
 mod static_degree;
 mod sweep;
 mod text_table;
@@ -20,7 +21,7 @@ use clap::Args;
 use lengthwise_core::limits::DEVICE_MEMORY;
 use lengthwise_core::{Bytes, Tokens};
 use lengthwise_cost::ModelKind;
-use lengthwise_inputs::{CostChanges, CostSource, LengthSource};
+use lengthwise_inputs::{CostChanges, CostSource, Costs, LengthSource};
 use lengthwise_outputs::Outputs;
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 
@@ -30,6 +31,7 @@ use crate::output::Output;
 use figures::Contender;
 use row::{Format, lines, rows};
 use setting::{Batches, Outcome, Setting, outcomes};
+use space_part::SpacePart;
 
 const DEVICES: &str = "Numbers of devices, in nodes like those of the profile or cluster";
 
@@ -191,10 +193,10 @@ fn settings(args: &CompareArgs) -> Result<Vec<Setting>, Failure> {
                         num_devices,
                         context: Some(context),
                         memory,
-                        exchanges: args.costs.parallelism.exchange,
-                        ..CostChanges::default()
+                        ..args.costs.parallelism.strategies.changes()
                     };
                     let costs = source.costs(changes, args.costs.degrees.as_deref())?;
+                    let contenders = growing(&contenders, &costs);
                     settings.extend(lengths.iter().map(|lengths| Setting {
                         costs: costs.clone(),
                         lengths: lengths.clone(),
@@ -209,6 +211,22 @@ fn settings(args: &CompareArgs) -> Result<Vec<Setting>, Failure> {
     Ok(settings)
 }
 
+/// The contenders, with the adaptive planner on every part of the strategies that grow up to all of them.
+fn growing(contenders: &[Contender], costs: &Costs) -> Vec<Contender> {
+    let of_each = contenders.iter().flat_map(|contender| {
+        let parts = match contender.kind {
+            PlannerKind::Adaptive => SpacePart::growing(&costs.space),
+            _ => Vec::new(),
+        };
+        let on_parts = parts.into_iter().map(|part| Contender {
+            part: Some(part),
+            ..contender.clone()
+        });
+        on_parts.chain([contender.clone()]).collect::<Vec<_>>()
+    });
+    of_each.collect()
+}
+
 /// Only flexsp is limited; the others take what they need.
 fn contender(kind: PlannerKind, args: &CompareArgs) -> Contender {
     let options = PlannerOptions::default();
@@ -220,6 +238,7 @@ fn contender(kind: PlannerKind, args: &CompareArgs) -> Contender {
             _ => options,
         },
         degrees: None,
+        part: None,
         rules: args.rules.rules(),
     }
 }

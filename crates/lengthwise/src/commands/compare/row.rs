@@ -65,6 +65,10 @@ pub(super) fn rows(setting: &Setting, outcome: &Outcome) -> Vec<Row> {
                 (PlannerKind::Static(None), Ok(degree)) => format!("static:{degree}"),
                 (kind, _) => kind.to_string(),
             };
+            let planner = match &contender.part {
+                Some(part) => format!("{planner} {}", part.name()),
+                None => planner,
+            };
             Row {
                 model: costs.name.clone(),
                 num_devices: costs.num_devices(),

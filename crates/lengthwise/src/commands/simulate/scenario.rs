@@ -21,7 +21,8 @@ pub(super) struct Scenario {
 impl Scenario {
     /// Reads what the arguments name, and plans if there is no plan.
     pub(super) fn new(args: &SimulateArgs) -> Result<Self, Failure> {
-        args.costs.parallelism.check_simulated()?;
+        let mut costs = args.costs.clone();
+        costs.parallelism = costs.parallelism.simulated()?;
         let (given, lengths) = match (&args.plan, &args.lengths) {
             (Some(plan), _) => {
                 let file = PlanFile::read(plan)?;
@@ -32,7 +33,7 @@ impl Scenario {
             (None, Some(lengths)) => (None, Lengths::read(lengths)?),
             (None, None) => return Err(Failure::input("a plan or --lengths is missing")),
         };
-        let costs = args.costs.costs()?;
+        let costs = costs.costs()?;
         let source = match &costs.transport {
             None => format!("{} as measured", costs.name),
             Some(transport) => format!("{} over links of {}", costs.name, transport.cluster),
