@@ -8,9 +8,11 @@
 //! - The number of micro-batches: none that is below what the limits of groups ask for, nor other than a multiple of what the
 //!   rules ask for; every other one, unless a leaf covers it *or more*.
 //! - The next sequence joins an opened group, or opens one of any shape in any opened micro-batch or the next one, unless it
-//!   does not fit, or another shape of the same degree and span takes no more of anything. Micro-batches can be put in any order, as can the groups of one: so it is enough to
-//!   number them in the order of their longest sequences, and micro-batches not opened yet are all alike.
+//!   does not fit, or another shape of the same degree and span takes no more of anything. Micro-batches can be put in any
+//!   order, as can the groups of one: so it is enough to number them in the order of their longest sequences, and
+//!   micro-batches not opened yet are all alike.
 //! - Sequences of equal length are alike; whichever comes first, the decisions for both are the same.
+//! - Decisions that end at no leaf have to come to nothing: after a few more, no group has room for the next sequence.
 //!
 //! Decisions are about equal devices; where devices differ, a leaf has none.
 
@@ -23,6 +25,9 @@ use crate::tables::Tables;
 
 /// Sequences that a leaf decides at most.
 const MAX_DEPTH: usize = 64;
+
+/// Sets of plans beyond all leaves that are looked into, in search of one, before they count as not covered.
+const MOST_BEYOND: usize = 10_000;
 
 /// What leaves come to together.
 pub(crate) struct Covered {
@@ -45,6 +50,8 @@ struct Cover<'a> {
     leaves: &'a [Leaf],
     covered: Covered,
     are_equal: bool,
+    /// Sets of plans beyond all leaves that were looked into.
+    num_beyond: usize,
 }
 
 /// The least time of any plan, by leaves that cover all of them.
@@ -102,7 +109,9 @@ pub(crate) fn bound(
         are_equal: devices.all(|device| {
             device.speed() == first.speed() && (!limits_memory || device.memory() == first.memory())
         }),
+        num_beyond: 0,
     };
+    let none = Branch::default();
     let multiple = u64::from(tables.rules.micro_batches_multiple_of.get());
     let mut num = least_micro_batches(tables);
     // No plan has more micro-batches than sequences.
@@ -119,10 +128,12 @@ pub(crate) fn bound(
             break;
         }
         let key = u32::try_from(num).map(|num| (num, false));
-        let Some(branch) = key.ok().and_then(|key| of_numbers.get(&key)) else {
+        let branch = key.ok().and_then(|key| of_numbers.get(&key));
+        let visited = cover.visit(branch.unwrap_or(&none), &decided(num), &mut Vec::new());
+        if branch.is_none() && visited.is_err() {
             return Err(not_covered(num, &[]));
-        };
-        cover.visit(branch, &decided(num), &mut Vec::new())?;
+        }
+        visited?;
         num += multiple;
     }
     Ok(cover.covered)
@@ -146,16 +157,23 @@ impl Cover<'_> {
             }
             return Ok(());
         }
+        self.num_beyond += usize::from(branch.next.is_empty());
+        let may_go_on =
+            self.are_equal && decided.num_decided < MAX_DEPTH && self.num_beyond <= MOST_BEYOND;
         let class = self.relaxation.tables.class_of_longest(decided.num_decided);
-        let Some(class) = class.filter(|_| self.are_equal) else {
+        let Some(class) = class.filter(|_| may_go_on) else {
             return Err(not_covered(decided.num_micro_batches, path));
         };
+        let none = Branch::default();
         for (decision, next) in self.next(decided, class) {
             path.push(decision);
-            let Some(branch) = branch.next.get(&decision) else {
+            let known = branch.next.get(&decision);
+            let visited = self.visit(known.unwrap_or(&none), &next, path);
+            // Told where the leaves end, not where a plan beyond them was found.
+            if known.is_none() && visited.is_err() {
                 return Err(not_covered(decided.num_micro_batches, path));
-            };
-            self.visit(branch, &next, path)?;
+            }
+            visited?;
             path.pop();
         }
         Ok(())
