@@ -28,6 +28,9 @@ const STEP: f64 = 0.4;
 /// Prices are good enough once their bound is within this part of the limit of the highest one there is.
 const CONVERGED: f64 = 1e-3;
 
+/// Bounds that are within this part of the limit may reach it.
+const CLOSE: f64 = 1e-6;
+
 /// Relaxations of one instance.
 pub(crate) struct Relaxation<'a, 'p> {
     pub(crate) instance: &'a Instance<'p>,
@@ -219,7 +222,8 @@ impl<'a, 'p> Relaxation<'a, 'p> {
             planes.add(&at, bound, time, memory);
             let (highest, most) = planes.highest();
             let is_near = most <= best.0 + CONVERGED * limit;
-            may_reach_limit = most >= limit;
+            // Sums err in their last digits, and a plan may take just as long as the one that is known.
+            may_reach_limit = most >= limit * (1.0 - CLOSE);
             if is_near && !may_reach_limit {
                 break;
             }
