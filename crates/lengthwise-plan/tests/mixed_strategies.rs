@@ -58,6 +58,7 @@ fn costs(figures: &Figures) -> FittedModel {
             let costs = KindCosts {
                 quadratic_s_per_token2: 1e-9 * time,
                 linear_s_per_token: 1e-5 * time,
+                constant_s_per_sequence: 0.0,
                 exchange_s_per_token: has_exchange
                     .then_some((degree(2), figures.exchange_s_per_token))
                     .into_iter()

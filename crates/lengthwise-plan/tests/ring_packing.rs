@@ -4,7 +4,7 @@ mod common;
 
 use std::fmt::Write;
 
-use lengthwise_core::{Exchange, GlobalBatch, PlanRules};
+use lengthwise_core::{Activations, GlobalBatch, PlanRules, StrategyFamily};
 use lengthwise_cost::{AnalyticModel, CostModel, GroupShape, Hardware, ModelKind, predict_group};
 use lengthwise_plan::{PlannerKind, Problem};
 
@@ -14,7 +14,9 @@ fn sums_exceed_packed_rings_by_what_the_documentation_states() {
     let architecture = ModelKind::Llama31With8B.architecture(384_000);
     let analytic = AnalyticModel::new(architecture, hardware);
     let (cost, cluster) = (analytic.model().unwrap(), analytic.cluster().unwrap());
-    let space = analytic.space_of(&[Exchange::Ring]).unwrap();
+    let activations = [Activations::Recompute];
+    let space = analytic.space_of(&[StrategyFamily::Ring], &activations, None);
+    let space = space.unwrap();
     let mut told = String::new();
     for name in [
         "cc_synth_384k_7b_0",

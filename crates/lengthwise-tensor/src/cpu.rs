@@ -334,10 +334,7 @@ mod tests {
 
     /// Results of everything that computes with explicit vectors.
     fn results(vectors: Vectors, head_dim: usize, window: Option<usize>) -> Vec<Vec<f32>> {
-        let device = CpuBackend {
-            vectors,
-            meter: MemoryMeter::new(Bytes::from_mib(256)),
-        };
+        let device = CpuBackend::of(Bytes::from_mib(256), vectors);
         let layout = AttentionLayout {
             window,
             ..AttentionLayout::packed([1, 0, 19, 400], vec![1, 0, 1], 2, head_dim)

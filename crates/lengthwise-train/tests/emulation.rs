@@ -133,7 +133,7 @@ fn options(num_ranks: u32, steps: u64, nic_bandwidth: f64) -> TrainOptions {
         persistence: Persistence::default(),
         weights: WeightType::F32,
         traced_steps: BTreeSet::new(),
-        longest_wait: lengthwise_comm::WorldOptions::LONGEST_WAIT,
+        longest_wait: WorldOptions::LONGEST_WAIT,
         injected_failure: None,
     }
 }
