@@ -210,12 +210,7 @@ impl KindModel {
     /// Seconds of attention and of the blocks that it doesn't hide, where attention alone takes `attention_s` and every
     /// rank holds `tokens`.
     fn attention_s(&self, shape: GroupShape, attention_s: f64, tokens: f64) -> f64 {
-        let held = HeldTokens {
-            tokens,
-            degree: shape.strategy.degree(),
-            places: shape.strategy.ring_degree(),
-            span: shape.span,
-        };
+        let held = HeldTokens::new(shape.strategy, shape.span, tokens);
         let ring = self.ring.as_ref();
         ring.map_or(attention_s, |ring| ring.attention_s(attention_s, held))
     }
@@ -315,16 +310,18 @@ impl CostModel for FittedModel {
         let quadratic = kind.quadratic_s_per_token2 * self.head_imbalance(shape.strategy);
         let attention = quadratic * tokens * per_device;
         // The steps of a ring add up to attention but for rounding.
-        let not_hidden = kind.attention_s(shape, attention, per_device) - attention;
-        let exchange = kind.exchange_s_per_token(degree, shape.span) * tokens + not_hidden.max(0.0);
-        let attention = attention + self.constant_s(shape.strategy, kind);
+        let hops = (kind.attention_s(shape, attention, per_device) - attention).max(0.0);
+        let exchange = kind.exchange_s_per_token(degree, shape.span) * tokens + hops;
         let dense = kind.linear_s_per_token * per_device;
-        let all = dense + attention + exchange;
-        let copies = kind.with_host_s(all, per_device) - all;
+        let computed = attention + self.constant_s(shape.strategy, kind);
+        let all = dense + computed + exchange;
+        let copies = (kind.with_host_s(all, per_device) - all).max(0.0);
         TimeParts {
             dense: at_most_finite(dense),
-            attention: at_most_finite(attention),
-            exchange: at_most_finite(exchange + copies.max(0.0)),
+            attention: at_most_finite(computed),
+            exchange: at_most_finite(exchange + copies),
+            hops: at_most_finite(hops),
+            copies: at_most_finite(copies),
         }
     }
 
@@ -538,6 +535,7 @@ mod tests {
             let parts = model.time_parts(host, Tokens(tokens));
             let sum = (parts.dense + parts.attention + parts.exchange).get();
             assert!((sum - time(host)).abs() <= 1e-12 * sum);
+            assert!((parts.copies.get() - not_hidden).abs() <= 1e-12 * sum);
         }
         let on_host = |shape: GroupShape| model.host_memory(shape.strategy, Tokens(1001));
         assert_eq!((on_host(recompute), on_host(host)), (Bytes(0), Bytes(1502)));

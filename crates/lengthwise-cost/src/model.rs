@@ -42,8 +42,12 @@ pub struct TimeParts {
     pub dense: Seconds,
     /// Computing attention.
     pub attention: Seconds,
-    /// Exchanging tokens for heads and back.
+    /// All that is waited for: exchanging tokens for heads and back, and what hops and copies take beyond what hides them.
     pub exchange: Seconds,
+    /// The part of it that hops of key/value blocks take beyond the attention that hides them.
+    pub hops: Seconds,
+    /// The part of it that copies of layer inputs take beyond the computing that hides them.
+    pub copies: Seconds,
 }
 
 /// Predicts the time of groups and, through [`MemoryModel`], their memory.
@@ -59,7 +63,7 @@ pub trait CostModel: MemoryModel + Send + Sync {
     /// Additive over the sequences of a group, and not decreasing in `seq_len`.
     fn sequence_time(&self, shape: GroupShape, seq_len: Tokens) -> Seconds;
 
-    /// The parts of [`CostModel::sequence_time`], which add up to it.
+    /// The parts of [`CostModel::sequence_time`]: dense, attention and exchange add up to it.
     ///
     /// A model that can't tell the parts apart calls all of it dense.
     fn time_parts(&self, shape: GroupShape, seq_len: Tokens) -> TimeParts {

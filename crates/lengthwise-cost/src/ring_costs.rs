@@ -1,6 +1,6 @@
 //! The time of passing key/value blocks around a ring.
 
-use lengthwise_core::Degree;
+use lengthwise_core::{Degree, Strategy};
 
 use crate::degree_table::DegreeTable;
 use crate::fitted_costs::{check_coefficient, check_table};
@@ -121,6 +121,18 @@ pub(crate) struct HeldTokens {
     /// Of the ring.
     pub(crate) places: Degree,
     pub(crate) span: Span,
+}
+
+impl HeldTokens {
+    /// So many tokens on each rank of a group.
+    pub(crate) fn new(strategy: Strategy, span: Span, tokens: f64) -> Self {
+        HeldTokens {
+            tokens,
+            degree: strategy.degree(),
+            places: strategy.ring_degree(),
+            span,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The costs of the parts of a step, measured or described.
 
 use lengthwise_core::{Bytes, Seconds};
-use lengthwise_cost::{ClusterLinks, CostModel, ExchangeEfficiency};
+use lengthwise_cost::{ClusterLinks, CostModel, ExchangeEfficiency, Link};
 
 use crate::SimError;
 
@@ -14,6 +14,30 @@ pub struct ShardedBytes {
     pub gradients: Bytes,
 }
 
+/// What a token has of what travels, over all layers and the group's devices together: what a device passes on for each token
+/// that it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TokenBytes {
+    /// Queries, keys and values to heads, and what was attended back: what an exchange of tokens for heads passes on in each
+    /// pass.
+    pub heads: f64,
+    /// Keys and values, as they go around a ring; their gradients are as large.
+    pub key_values: f64,
+    /// Layer inputs, which go to host memory and back.
+    pub layer_inputs: f64,
+}
+
+impl TokenBytes {
+    /// Of so many tokens.
+    pub(crate) fn times(self, tokens: f64) -> Self {
+        TokenBytes {
+            heads: self.heads * tokens,
+            key_values: self.key_values * tokens,
+            layer_inputs: self.layer_inputs * tokens,
+        }
+    }
+}
+
 /// How the bytes of a step travel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Transport {
@@ -24,6 +48,8 @@ pub(crate) enum Transport {
         links: ClusterLinks,
         /// The parts of devices' links and of NICs that exchanges reach.
         exchange_efficiency: Option<ExchangeEfficiency>,
+        /// From each device to the memory of its host, each way; none takes no time.
+        host: Option<Link>,
         sharded: ShardedBytes,
         micro_batch_overhead: Seconds,
     },
@@ -36,13 +62,15 @@ pub(crate) enum Transport {
 /// | | [`StepCosts::measured`] | [`StepCosts::over_links`] |
 /// | --- | --- | --- |
 /// | an exchange | takes its time by the model | moves its bytes over links |
+/// | a block in a ring, a copy to the host | is waited for as long as the model leaves unhidden | moves its bytes while others compute |
 /// | gathers and scatters | are part of the micro-batch's overhead | move their bytes over links |
 /// | overhead | that of the model | what is given beside |
 #[derive(Clone, Copy)]
 pub struct StepCosts<'a> {
     pub(crate) model: &'a dyn CostModel,
     pub(crate) num_layers: u32,
-    pub(crate) exchange_bytes_per_token: f64,
+    exchange_bytes_per_token: f64,
+    token_bytes: Option<TokenBytes>,
     pub(crate) optimizer: Seconds,
     pub(crate) transport: Transport,
 }
@@ -74,6 +102,7 @@ impl<'a> StepCosts<'a> {
             model,
             num_layers,
             exchange_bytes_per_token,
+            token_bytes: None,
             optimizer: Seconds::ZERO,
             transport: Transport::Measured,
         })
@@ -93,6 +122,7 @@ impl<'a> StepCosts<'a> {
         self.transport = Transport::Links {
             links,
             exchange_efficiency: None,
+            host: None,
             sharded,
             micro_batch_overhead,
         };
@@ -111,6 +141,36 @@ impl<'a> StepCosts<'a> {
             *exchange_efficiency = Some(efficiency);
         }
         self
+    }
+
+    /// These costs where it is known what tokens have of each thing that travels. Otherwise keys and values are half of what is
+    /// exchanged, as where all heads have some, and layer inputs a quarter.
+    #[must_use]
+    pub fn with_token_bytes(mut self, bytes: TokenBytes) -> Self {
+        self.token_bytes = Some(bytes);
+        self
+    }
+
+    /// These costs with a link from each device to its host's memory, each way. Where copies have their measured times, it
+    /// changes nothing.
+    #[must_use]
+    pub fn with_host_link(mut self, link: Link) -> Self {
+        if let Transport::Links { host, .. } = &mut self.transport {
+            *host = Some(link);
+        }
+        self
+    }
+
+    /// What a token of a group with so many passes has.
+    pub(crate) fn token_bytes(&self, num_passes: f64) -> TokenBytes {
+        self.token_bytes.unwrap_or_else(|| {
+            let heads = self.exchange_bytes_per_token / num_passes;
+            TokenBytes {
+                heads,
+                key_values: heads / 2.0,
+                layer_inputs: heads / 4.0,
+            }
+        })
     }
 
     pub(crate) fn exchange_efficiency(&self) -> Option<ExchangeEfficiency> {

@@ -11,7 +11,8 @@
 //! exchanges take what a cost model says, transfers are all latency and cross no link, and the simulated step is the
 //! predicted one wherever prediction leaves nothing out. *Over links*, exchanges, parameter gathers and gradient
 //! scatters move their bytes over the links of devices and the NICs of nodes, which all that is under way shares: then
-//! groups slow each other down, and a gather hides behind computing or does not.
+//! groups slow each other down, and a gather hides behind computing or does not. So do the blocks of a ring, which are on
+//! their way while others are attended to, and layer inputs that go to host memory and back.
 //!
 //! | part | what it knows |
 //! | --- | --- |
@@ -70,7 +71,7 @@ mod script;
 mod simulate;
 
 pub use chrome::{ChromeTraceWriter, TraceProblem, TraceSource, TraceSummary, check_chrome_trace};
-pub use costs::{Overlap, ShardedBytes, StepCosts};
+pub use costs::{Overlap, ShardedBytes, StepCosts, TokenBytes};
 pub use error::SimError;
 pub use lengthwise_network::LinkPlace;
 pub use outcome::{SimulatedLink, SimulatedMicroBatch, SimulatedRank, SimulatedStep, Usage};

@@ -4,9 +4,14 @@
 mod common;
 
 use common::{Described, KeepingActivations, group, model, plan, uniform};
-use lengthwise_core::{Activations, Activity, GlobalBatch, Pass, Seconds, Strategy, TraceEvent};
-use lengthwise_cost::ExchangeEfficiency;
-use lengthwise_sim::{Overlap, SimulatedStep, StepCosts, simulate};
+use lengthwise_core::{
+    Activations, Activity, Degree, GlobalBatch, Group, Pass, Seconds, Strategy, TraceEvent,
+};
+use lengthwise_cost::{
+    ExchangeEfficiency, FittedCosts, FittedModel, HopCosts, HostCosts, KindCosts, Link, RingCosts,
+    predict_step,
+};
+use lengthwise_sim::{Overlap, SimulatedStep, StepCosts, TokenBytes, simulate};
 
 fn close(figure: f64, expected: f64) {
     assert!(
@@ -286,4 +291,180 @@ fn groups_whose_costs_are_not_known_are_refused() {
         step.unwrap_err().to_string(),
         "group 0 of micro-batch 0 has the strategy 2 host, of which the costs say nothing"
     );
+}
+
+/// A ring of four devices whose links carry `bandwidth` bytes a second, with a layer of which a block has 1000 bytes.
+///
+/// Attention takes each rank 12 s: 4 s forward and 8 s backward, in steps of 1 and 2 s.
+fn ring_step(bandwidth: f64) -> f64 {
+    let degree = Degree::new(4).unwrap();
+    let strategy = Strategy::ring(degree, Activations::Keep);
+    let costs = KindCosts {
+        quadratic_s_per_token2: 3e-6,
+        ..KindCosts::default()
+    };
+    let model = FittedModel::new(FittedCosts::of_kind(strategy.kind(), costs)).unwrap();
+    let ring = Group {
+        strategy,
+        ..group(&[0, 1, 2, 3], &[0])
+    };
+    let described = Described {
+        device_bytes_per_s: bandwidth,
+        ..Described::default()
+    };
+    let bytes = TokenBytes {
+        key_values: 1.0,
+        ..TokenBytes::default()
+    };
+    let costs = described.costs(&model, 1, 0.0).with_token_bytes(bytes);
+    let batch = GlobalBatch::from_lens([4000]).unwrap();
+    let plan = plan(vec![vec![ring]]);
+    let cluster = uniform(1, 4);
+    let step = simulate(&plan, &batch, &cluster, &costs, NO_OVERLAP, &mut ());
+    step.unwrap().step.get()
+}
+
+/// At 1000 bytes a second a block takes a second, as long as a step of the forward, which takes 4 s.
+///
+/// In the backward, whose steps take 2 s, the gradients of a block follow it one step behind: from the second step on both
+/// are on the link, each for 2 s, and the last gradients, with which nothing else is on its way, take a second behind the
+/// last step: 9 s.
+///
+/// At 100 bytes a second a block takes 10 s. The forward takes three of them and a step: 31 s. In the backward the first
+/// block has the link to itself for 2 s, then shares it with its gradients: 2 s of it are done, so 8 s take 16. Then the
+/// next block sets out at 18, and shares with what is left of the gradients, 2 s of it, until 22; and so on to 38 and 58. The
+/// fourth step ends at 60, with the third gradients; the last take 10 s: 70 s.
+#[test]
+fn steps_of_a_ring_overlap_with_blocks_on_their_way() {
+    close(ring_step(1e18), 12.0);
+    close(ring_step(1000.0), 4.0 + 9.0);
+    close(ring_step(100.0), 31.0 + 70.0);
+}
+
+/// A ring of two places of two ranks each, on two nodes, where a place is a node: tokens are exchanged for heads inside the
+/// nodes, and blocks cross. A layer passes 8 bytes of a token to heads and back, of which half leave a rank, and blocks
+/// have 1 byte of a token. Each rank has 1000 tokens; nothing is computed, activations are kept.
+///
+/// Over devices' links of 1000 bytes a second 3/4 of 4000 bytes take 3 s, 1/4 1 s: 4 s a pass. Both ranks of a place send
+/// their block over the NIC of 1000 bytes a second: 2 s forward; backward 2 s for the block, with the gradients behind it
+/// 2 s, and another 2 s for the last ones: 6 s.
+#[test]
+fn a_place_exchanges_heads_inside_and_passes_blocks_on_outside() {
+    let degree = Degree::new(2).unwrap();
+    let strategy = Strategy::new(degree, degree, Activations::Keep).unwrap();
+    let costs = FittedCosts::of_kind(strategy.kind(), KindCosts::default());
+    let model = FittedModel::new(costs).unwrap();
+    let both = Group {
+        strategy,
+        ..group(&[0, 1, 2, 3], &[0])
+    };
+    let described = Described {
+        device_bytes_per_s: 1000.0,
+        nic_bytes_per_s: 1000.0,
+        ..Described::default()
+    };
+    let bytes = TokenBytes {
+        heads: 8.0,
+        key_values: 1.0,
+        layer_inputs: 0.0,
+    };
+    let costs = described.costs(&model, 1, 0.0).with_token_bytes(bytes);
+    let batch = GlobalBatch::from_lens([4000]).unwrap();
+    let plan = plan(vec![vec![both]]);
+    let cluster = uniform(2, 2);
+    let step = simulate(&plan, &batch, &cluster, &costs, NO_OVERLAP, &mut ()).unwrap();
+    close(step.step.get(), 2.0 * 4.0 + 2.0 + 6.0);
+}
+
+/// Three layers of 4 s each on one device: forward 1 s, recomputation and backward 3 s. A layer's input of 2000 bytes takes
+/// 2 s over a link of 1000 bytes a second.
+///
+/// The first input leaves from 0 to 2, the second, which is there at 1, from 2 to 4. The second layer begins at 2, as the
+/// first input has left, the third at 4, as the second has; its own input stays. The backward begins at 5; the second input
+/// comes back until 7, while the third layer's backward runs until 8; then the first, until 10. The step ends at 5 + 3 x 3.
+///
+/// By what is measured only the waiting is known, here 1 s.
+#[test]
+fn layer_inputs_leave_and_come_back_beside_computing() {
+    let strategy = Strategy::ulysses(Degree::ONE, Activations::Host);
+    let costs = |copy_s_per_token| KindCosts {
+        linear_s_per_token: 12e-3,
+        host: Some(HostCosts {
+            forward_share: 0.25,
+            copy_s_per_token,
+            bytes_per_token: 0.0,
+        }),
+        ..KindCosts::default()
+    };
+    let model =
+        |copy| FittedModel::new(FittedCosts::of_kind(strategy.kind(), costs(copy))).unwrap();
+    let offloading = Group {
+        strategy,
+        ..group(&[0], &[0])
+    };
+    let bytes = TokenBytes {
+        layer_inputs: 6.0,
+        ..TokenBytes::default()
+    };
+    let batch = GlobalBatch::from_lens([1000]).unwrap();
+    let plan = plan(vec![vec![offloading]]);
+    let cluster = uniform(1, 1);
+    let host = Link::new(1000.0, Seconds::ZERO).unwrap();
+    let alone = model(0.0);
+    let over_links = Described::default()
+        .costs(&alone, 3, 0.0)
+        .with_token_bytes(bytes);
+    let exposing = model(4e-3);
+    let measured = StepCosts::measured(&exposing, 3, 0.0).unwrap();
+    for (costs, seconds) in [
+        (over_links, 12.0),
+        (over_links.with_host_link(host), 14.0),
+        (measured, 13.0),
+    ] {
+        let mut events: Vec<TraceEvent> = Vec::new();
+        let step = simulate(&plan, &batch, &cluster, &costs, NO_OVERLAP, &mut events).unwrap();
+        close(step.step.get(), seconds);
+        let copies = events
+            .iter()
+            .filter(|event| event.activity == Activity::HostCopy);
+        let waited: f64 = copies.map(|event| event.duration.get()).sum();
+        close(waited, seconds - 12.0);
+    }
+}
+
+/// With measured costs, a ring takes what its hops leave unhidden beside what it computes: the predicted time.
+#[test]
+fn measured_rings_take_their_predicted_time() {
+    for (ulysses, ring) in [(1, 4), (2, 2)] {
+        let degree = |degree| Degree::new(degree).unwrap();
+        let recompute = Activations::Recompute;
+        let strategy = Strategy::new(degree(ulysses), degree(ring), recompute).unwrap();
+        let costs = KindCosts {
+            quadratic_s_per_token2: 3e-6,
+            linear_s_per_token: 1e-3,
+            exchange_s_per_token: vec![(degree(4), 2e-4)],
+            ring: Some(RingCosts {
+                forward_share: 0.5,
+                one_node: HopCosts {
+                    forward_s_per_token: vec![(degree(4), 5e-3)],
+                    backward_s_per_token: vec![(degree(4), 1e-3)],
+                },
+                many_nodes: HopCosts::default(),
+            }),
+            ..KindCosts::default()
+        };
+        let model = FittedModel::new(FittedCosts::of_kind(strategy.kind(), costs)).unwrap();
+        let ring = Group {
+            strategy,
+            ..group(&[0, 1, 2, 3], &[0])
+        };
+        let batch = GlobalBatch::from_lens([4000]).unwrap();
+        let plan = plan(vec![vec![ring]]);
+        let costs = StepCosts::measured(&model, 2, 0.0).unwrap();
+        let step = simulate(&plan, &batch, &uniform(1, 4), &costs, NO_OVERLAP, &mut ()).unwrap();
+        let predicted = predict_step(&plan, &batch, &uniform(1, 4), &model).get();
+        let hidden = 1e-3 * 1000.0 + 3e-6 * 4000.0 * 1000.0 + 2e-4 * 4000.0;
+        assert!(predicted > hidden + 1.0, "{predicted} hides all");
+        close(step.step.get(), predicted);
+    }
 }

@@ -17,7 +17,7 @@ mod program;
 
 use std::collections::VecDeque;
 
-use lengthwise_network::Network;
+use lengthwise_network::{FlowSpec, Network};
 
 use foreseen::{Agenda, Event, Foreseen};
 pub use program::{CallId, Instruction, Program, Stretch, Transfer};
@@ -52,6 +52,8 @@ struct Channel {
 struct Call {
     num_posted: u32,
     transfer_start: f64,
+    /// What flows behind its latency.
+    flow: Option<FlowSpec>,
     has_ended: bool,
     waiters: Vec<u32>,
 }
@@ -127,7 +129,7 @@ impl<P: Program> Engine<P> {
                 Event::LatencyPassed(call) => {
                     now = time;
                     self.num_events += 1;
-                    match program.transfer(call).flow {
+                    match self.call(call).flow {
                         Some(flow) => self.network.begin(now, flow, call),
                         None => self.end_call(call, now, program),
                     }
@@ -206,14 +208,15 @@ impl<P: Program> Engine<P> {
         }
     }
 
-    fn post(&mut self, id: CallId, now: f64, program: &P) {
+    fn post(&mut self, id: CallId, now: f64, program: &mut P) {
         let num_members = self.channels[id.channel as usize].num_members;
         let call = self.call(id);
         call.num_posted += 1;
         if call.num_posted == num_members {
             call.transfer_start = now;
             self.num_events += 1;
-            let Transfer { latency, flow } = program.transfer(id);
+            let Transfer { latency, flow } = program.transfer(id, now);
+            self.call(id).flow = flow;
             match flow {
                 Some(flow) if latency == 0.0 => self.network.begin(now, flow, id),
                 _ => self.agenda.add(now + latency, Event::LatencyPassed(id)),
@@ -291,7 +294,7 @@ mod tests {
         fn next(&mut self, process: u32, _: f64) -> Option<Instruction<char>> {
             self.instructions[process as usize].pop_front()
         }
-        fn transfer(&self, _: CallId) -> Transfer {
+        fn transfer(&mut self, _: CallId, _: f64) -> Transfer {
             Transfer {
                 latency: self.latency,
                 flow: None,

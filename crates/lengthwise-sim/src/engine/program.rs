@@ -58,8 +58,8 @@ pub trait Program {
     type Tag: Copy;
     /// What `process` does next, now that it has nothing left to do; `None` when it has ended.
     fn next(&mut self, process: u32, now: f64) -> Option<Instruction<Self::Tag>>;
-    /// What a call takes.
-    fn transfer(&self, call: CallId) -> Transfer;
+    /// What a call takes that all of its members have come to now; asked once a call.
+    fn transfer(&mut self, call: CallId, now: f64) -> Transfer;
     /// Takes a stretch that has passed, none of them empty; those of one process come in order.
     fn passed(&mut self, process: u32, stretch: Stretch, tag: Self::Tag);
 }

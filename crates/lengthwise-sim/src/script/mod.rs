@@ -1,25 +1,37 @@
 //! The step as a program of the engine: which rank does what in which order, and what it costs.
 
 mod group_work;
+mod host_link;
 mod ops;
 
 use lengthwise_core::{
-    Activity, Bytes, Cluster, GlobalBatch, Plan, Rank, Seconds, Speed, TraceEvent, TraceSink,
+    Activity, Bytes, Cluster, GlobalBatch, Group, Plan, Rank, Seconds, Speed, TraceEvent, TraceSink,
 };
-use lengthwise_network::{FlowSpec, LinkPlace, Network, Path, Wiring};
+use lengthwise_cost::ExchangeEfficiency;
+use lengthwise_network::{Crossing, FlowSpec, LinkPlace, Network, Path, Wiring};
 
 use crate::Overlap;
 use crate::costs::{StepCosts, Transport};
 use crate::engine::{CallId, Instruction, Program, Stretch, Transfer};
 use crate::outcome::Usage;
-use group_work::GroupWork;
-use ops::{Op, Role, Site, World};
+use group_work::{Copies, GroupPaths, GroupWork};
+use host_link::HostLink;
+use ops::{Carried, Op, Operations, Role, Site, World};
 
 /// What the calls of a channel are.
 #[derive(Clone, Copy, Debug)]
 enum Channel {
     World,
-    Group { micro_batch: u32, group: u32 },
+    Group {
+        micro_batch: u32,
+        group: u32,
+    },
+    /// Copies of one rank.
+    Copies {
+        micro_batch: u32,
+        group: u32,
+        rank: u32,
+    },
 }
 
 /// Where a rank is.
@@ -29,41 +41,38 @@ struct Cursor {
     at: u32,
 }
 
-/// One list of operations for every role there is.
+/// One list of operations for every role that a step has.
 #[derive(Clone, Debug)]
 struct Lists {
-    idle: Vec<Op>,
-    working: [Vec<Op>; 4],
+    world: World,
+    num_layers: u32,
+    /// That of ranks that idle is the first.
+    roles: Vec<(Role, Operations)>,
 }
 
 impl Lists {
     fn new(world: World, num_layers: u32) -> Self {
-        let working = |exchanges, recompute| {
-            let role = Role::Working {
-                exchanges,
-                recompute,
-            };
-            ops::ops(role, world, num_layers)
+        let mut lists = Lists {
+            world,
+            num_layers,
+            roles: Vec::new(),
         };
-        Lists {
-            idle: ops::ops(Role::Idle, world, num_layers),
-            working: [
-                working(false, false),
-                working(false, true),
-                working(true, false),
-                working(true, true),
-            ],
-        }
+        lists.place(Role::Idle);
+        lists
     }
 
-    fn of(&self, group: Option<&GroupWork>) -> &[Op] {
-        match group {
-            None => &self.idle,
-            Some(group) => {
-                let exchanges = usize::from(group.load.degree.get() > 1);
-                &self.working[2 * exchanges + usize::from(group.recompute)]
-            }
-        }
+    /// Where the list of a role is.
+    fn place(&mut self, role: Role) -> usize {
+        let known = self.roles.iter().position(|(known, _)| *known == role);
+        known.unwrap_or_else(|| {
+            let operations = ops::ops(role, self.world, self.num_layers);
+            self.roles.push((role, operations));
+            self.roles.len() - 1
+        })
+    }
+
+    fn of(&self, group: Option<&GroupWork>) -> &Operations {
+        &self.roles[group.map_or(0, |group| group.operations)].1
     }
 }
 
@@ -81,9 +90,22 @@ pub struct Script<'a, S> {
     group_of: Vec<Vec<Option<u32>>>,
     /// The path and the bytes of a layer's parameters, and of its gradients, on every rank.
     ring: Option<(Path, f64, f64)>,
+    /// The link of each device to its host's memory; none where copies take their measured time, or none at all.
+    hosts: Hosts,
     cursors: Vec<Cursor>,
     /// What the results are made of.
     pub account: Account,
+}
+
+/// How layer inputs get to host memory and back.
+#[derive(Clone, Debug)]
+enum Hosts {
+    /// In the time that was measured not to be hidden.
+    Measured,
+    /// In no time, as no link is described.
+    NoTime,
+    /// Over a link for each device.
+    Links(Vec<HostLink>),
 }
 
 /// What ranks have done.
@@ -133,6 +155,13 @@ impl<'a, S: TraceSink> Script<'a, S> {
                 of_layer(sharded.gradients),
             )
         });
+        let hosts = match costs.transport {
+            Transport::Measured => Hosts::Measured,
+            Transport::Links { host, .. } => host.map_or(Hosts::NoTime, |link| {
+                Hosts::Links(vec![HostLink::new(link); num_ranks as usize])
+            }),
+        };
+        let mut lists = Lists::new(world, num_layers);
         let num_micro_batches = plan.micro_batches().len();
         // The channels of the world come first, one a micro-batch and one for the end of the step.
         let mut channels = vec![Channel::World; num_micro_batches + 1];
@@ -145,24 +174,39 @@ impl<'a, S: TraceSink> Script<'a, S> {
                 for rank in &group.ranks {
                     group_of[index][rank.index()] = Some(position as u32);
                 }
-                let path = wiring.map(|wiring| {
-                    let crossing = wiring.exchange(&group.ranks, cluster);
-                    let crossing = match costs.exchange_efficiency() {
-                        Some(efficiency) => crossing.at_efficiency(wiring, |place| match place {
-                            LinkPlace::Device { .. } => efficiency.in_node(),
-                            LinkPlace::Nic { .. } => efficiency.across_nodes(),
-                        }),
-                        None => crossing,
+                let in_micro_batch = (index as u32, position as u32);
+                let mut work = GroupWork::new(group, batch, cluster, costs);
+                work.operations = lists.place(group_work::role(group));
+                work.paths = wiring.map(|wiring| {
+                    let [heads, hop] = crossings(group, cluster, wiring);
+                    let heads = match costs.exchange_efficiency() {
+                        Some(efficiency) => at_efficiency(heads, wiring, efficiency),
+                        None => heads,
                     };
-                    crossing.path(network)
+                    GroupPaths {
+                        heads: heads.path(network),
+                        hop: hop.path(network),
+                    }
                 });
-                let channel = channels.len() as u32;
-                works.push(GroupWork::new(group, batch, cluster, costs, path, channel));
+                work.channel = channels.len() as u32;
                 channels.push(Channel::Group {
-                    micro_batch: index as u32,
-                    group: position as u32,
+                    micro_batch: in_micro_batch.0,
+                    group: in_micro_batch.1,
                 });
                 num_members.push(group.ranks.len() as u32);
+                if group_work::copies(group) {
+                    work.copies = Some(Copies {
+                        first_channel: channels.len() as u32,
+                        ranks: group.ranks.clone(),
+                    });
+                    channels.extend(group.ranks.iter().map(|rank| Channel::Copies {
+                        micro_batch: in_micro_batch.0,
+                        group: in_micro_batch.1,
+                        rank: rank.0,
+                    }));
+                    num_members.extend(group.ranks.iter().map(|_| 1));
+                }
+                works.push(work);
             }
             micro_batches.push(works);
         }
@@ -172,11 +216,12 @@ impl<'a, S: TraceSink> Script<'a, S> {
             overhead,
             optimizer: costs.optimizer,
             speeds: cluster.devices().iter().map(|d| d.speed()).collect(),
-            lists: Lists::new(world, num_layers),
+            lists,
             channels,
             micro_batches,
             group_of,
             ring,
+            hosts,
             cursors: vec![Cursor::default(); num_ranks as usize],
             account: Account {
                 of_ranks: vec![Usage::default(); num_ranks as usize],
@@ -268,13 +313,19 @@ impl<S: TraceSink> Program for Script<'_, S> {
             return self.optimizer_step(process, at);
         }
         let group = self.group(micro_batch, process);
-        let op = self.lists.of(group)[at as usize];
+        let op = self.lists.of(group).ops[at as usize];
         let in_world = |call| CallId {
             channel: micro_batch,
             call,
         };
         let in_group = |call| CallId {
             channel: group.map_or(0, |group| group.channel),
+            call,
+        };
+        let own = |call| CallId {
+            channel: group
+                .and_then(|group| group.copies.as_ref()?.channel(process))
+                .unwrap_or(0),
             call,
         };
         Some(match op {
@@ -289,6 +340,8 @@ impl<S: TraceSink> Program for Script<'_, S> {
             }
             Op::StartExchange(call) => Instruction::Post(in_group(call)),
             Op::AwaitExchange(_, call) => Instruction::Await(in_group(call), op),
+            Op::StartCopy(copy) => Instruction::Post(own(copy)),
+            Op::AwaitCopy(_, copy) => Instruction::Await(own(copy), op),
             Op::StartShared(call) | Op::StartBarrier(call) => Instruction::Post(in_world(call)),
             Op::AwaitShared(_, _, call) | Op::AwaitBarrier(call) => {
                 Instruction::Await(in_world(call), op)
@@ -305,16 +358,38 @@ impl<S: TraceSink> Program for Script<'_, S> {
         })
     }
 
-    fn transfer(&self, id: CallId) -> Transfer {
+    fn transfer(&mut self, id: CallId, now: f64) -> Transfer {
         match self.channels[id.channel as usize] {
             Channel::Group { micro_batch, group } => {
                 let group = &self.micro_batches[micro_batch as usize][group as usize];
-                match group.path {
-                    None => Transfer {
-                        latency: group.parts.exchange.get() * group.share(id.call, self.num_layers),
-                        flow: None,
-                    },
-                    Some(path) => over(path, group.bytes_of_exchange(id.call, self.num_layers)),
+                let operations = self.lists.of(Some(group));
+                let carried = operations.calls[id.call as usize];
+                match group.paths {
+                    None => after(group.measured_s(carried, operations)),
+                    Some(GroupPaths { heads, hop }) => {
+                        let path = match carried {
+                            Carried::Heads(_) => heads,
+                            Carried::Block { .. } | Carried::Gradients => hop,
+                        };
+                        over(path, group.bytes_of_call(carried, self.num_layers))
+                    }
+                }
+            }
+            Channel::Copies {
+                micro_batch,
+                group,
+                rank,
+            } => {
+                let group = &self.micro_batches[micro_batch as usize][group as usize];
+                let operations = self.lists.of(Some(group));
+                match &mut self.hosts {
+                    Hosts::Measured => after(group.measured_copy_s(operations)),
+                    Hosts::NoTime => after(0.0),
+                    Hosts::Links(links) => {
+                        let direction = operations.direction(id.call);
+                        let bytes = group.bytes_of_copy(self.num_layers);
+                        after(links[rank as usize].end(direction, bytes, now) - now)
+                    }
                 }
             }
             Channel::World => match self.ring {
@@ -322,10 +397,7 @@ impl<S: TraceSink> Program for Script<'_, S> {
                 Some((path, ..)) if (id.channel as usize) < self.micro_batches.len() => {
                     over(path, self.bytes_of_shared(id.call).unwrap_or(0.0))
                 }
-                _ => Transfer {
-                    latency: 0.0,
-                    flow: None,
-                },
+                _ => after(0.0),
             },
         }
     }
@@ -348,9 +420,16 @@ impl<S: TraceSink> Program for Script<'_, S> {
                 let (activity, site, bytes) = match op {
                     Op::AwaitExchange(site, call) => {
                         let group = self.group(self.cursors[process as usize].micro_batch, process);
-                        let bytes =
-                            group.map(|group| group.bytes_of_exchange(call, self.num_layers));
+                        let bytes = group.map(|group| {
+                            let carried = self.lists.of(Some(group)).calls[call as usize];
+                            group.bytes_of_call(carried, self.num_layers)
+                        });
                         (Activity::Exchange, Some(site), bytes)
+                    }
+                    Op::AwaitCopy(site, _) => {
+                        let group = self.group(self.cursors[process as usize].micro_batch, process);
+                        let bytes = group.map(|group| group.bytes_of_copy(self.num_layers));
+                        (Activity::HostCopy, Some(site), bytes)
                     }
                     Op::AwaitShared(site, activity, call) => {
                         (activity, Some(site), self.bytes_of_shared(call))
@@ -362,6 +441,48 @@ impl<S: TraceSink> Program for Script<'_, S> {
                 self.note(process, activity, site, bytes, (on_its_way, end));
             }
         }
+    }
+}
+
+/// What crosses in a group for each byte that each rank passes on: within places, for heads; and from each place to the next.
+///
+/// Neighbours share a place, as in the executor: rank `i` is at place `i / ulysses`.
+fn crossings(group: &Group, cluster: &Cluster, wiring: &Wiring) -> [Crossing; 2] {
+    let ulysses = group.strategy.ulysses_degree().as_usize();
+    let places = group.strategy.ring_degree().as_usize();
+    let heads = |from: usize, to: usize| {
+        let share = 1.0 / ulysses as f64;
+        if from / ulysses == to / ulysses {
+            share
+        } else {
+            0.0
+        }
+    };
+    let hop = |from: usize, to: usize| {
+        let is_neighbour = (from / ulysses + 1) % places == to / ulysses;
+        let goes_there = places > 1 && is_neighbour && from % ulysses == to % ulysses;
+        if goes_there { 1.0 } else { 0.0 }
+    };
+    let ranks = &group.ranks;
+    let heads = if places == 1 {
+        wiring.exchange(ranks, cluster)
+    } else {
+        wiring.uneven_exchange(ranks, cluster, heads)
+    };
+    [heads, wiring.uneven_exchange(ranks, cluster, hop)]
+}
+
+fn at_efficiency(crossing: Crossing, wiring: &Wiring, part: ExchangeEfficiency) -> Crossing {
+    crossing.at_efficiency(wiring, |place| match place {
+        LinkPlace::Device { .. } => part.in_node(),
+        LinkPlace::Nic { .. } => part.across_nodes(),
+    })
+}
+
+fn after(seconds: f64) -> Transfer {
+    Transfer {
+        latency: seconds,
+        flow: None,
     }
 }
 

@@ -3,27 +3,38 @@
 //! ```text
 //! forward    per layer   gather | dense, exchange, attention, exchange, dense
 //! backward   per layer   gather | recompute: as forward | dense, exchange, attention, exchange, dense | scatter
+//!
+//! attention  in a ring   per step but the last: the block is sent on | attention to it | the next one is waited for
+//!            backward    the same, and the block's gradients follow one step behind
+//! host       forward     a layer's input starts on its way out, and the one before it is waited for
+//!            backward    it is waited for, and that of the layer below starts on its way back
 //! ```
 //!
 //! as in the executor: the next layer's gather is started first where gathers are prefetched, the last layer keeps
-//! its parameters between its passes, and every rank makes all calls of the world in the same order, whether its
-//! group has work or it idles.
+//! its parameters and its input between its passes, and every rank makes all calls of the world in the same order, whether
+//! its group has work or it idles.
 
-use lengthwise_core::{Activity, Pass};
+use lengthwise_core::{Activations, Activity, Pass};
 
+use super::host_link::Direction;
 use crate::Overlap;
 
-/// One thing to do. Calls are numbered in the channel of the world, those of exchanges in that of the group.
+/// One thing to do. Calls are numbered in the channel of the world, those of groups in that of the group, and copies in the
+/// rank's own.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Op {
     /// Pays the micro-batch's overhead.
     Overhead,
     /// Computes a share of the group's dense work or attention.
     Compute(Site, Activity, f64),
-    /// Comes to an exchange.
+    /// Comes to an exchange of its group, or sends a block on.
     StartExchange(u32),
     /// Waits for it.
     AwaitExchange(Site, u32),
+    /// Has a layer's input copied to the host, or back.
+    StartCopy(u32),
+    /// Waits for it.
+    AwaitCopy(Site, u32),
     /// Comes to a gather or a scatter.
     StartShared(u32),
     /// Waits for it.
@@ -49,16 +60,57 @@ pub enum Role {
     /// It is in no group.
     Idle,
     /// It is in one.
-    Working { exchanges: bool, recompute: bool },
+    Working {
+        /// Whether it exchanges tokens for heads.
+        exchanges: bool,
+        /// The places of its ring; 1 where there is none.
+        places: u32,
+        activations: Activations,
+    },
 }
 
-/// What the calls of the world are.
+/// What the calls of the world are, and how long copies take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum World {
-    /// One barrier at the end.
+    /// One barrier at the end. Of copies only what is not hidden is known: it is waited for at once.
     Barrier,
-    /// Gathers, numbered in the order of their use, then scatters.
+    /// Gathers, numbered in the order of their use, then scatters. Copies go on beside computing.
     Sharded(Overlap),
+}
+
+/// What a call of a group carries, of what a layer has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Carried {
+    /// This part of what a pass exchanges for heads, and back.
+    Heads(f64),
+    /// A block of keys and values, while this share of attention is computed. Waiting for it counts with this weight.
+    Block { attention: f64, weight: f64 },
+    /// The gradients of a block, which follow it.
+    Gradients,
+}
+
+/// The operations of a role, and what its group's calls carry, by their number.
+#[derive(Clone, Debug)]
+pub struct Operations {
+    pub ops: Vec<Op>,
+    pub calls: Vec<Carried>,
+    /// Copies of a layer's input.
+    pub num_copies: u32,
+    /// What the parts that go to heads, and back, add up to.
+    pub head_parts: f64,
+    /// What the weights of blocks add up to.
+    pub block_weights: f64,
+}
+
+impl Operations {
+    /// Which way a copy goes: all go out before one comes back.
+    pub fn direction(&self, copy: u32) -> Direction {
+        if copy < self.num_copies / 2 {
+            Direction::Out
+        } else {
+            Direction::Back
+        }
+    }
 }
 
 /// The first of a layer's exchanges passes on queries, keys and values, the second the attended heads: as wide as
@@ -77,7 +129,8 @@ const fn weight(pass: Pass) -> f64 {
     }
 }
 
-fn passes(recompute: bool) -> &'static [Pass] {
+/// The passes through every layer.
+pub fn passes(recompute: bool) -> &'static [Pass] {
     if recompute {
         &[Pass::Forward, Pass::Recompute, Pass::Backward]
     } else {
@@ -85,43 +138,20 @@ fn passes(recompute: bool) -> &'static [Pass] {
     }
 }
 
-/// How many exchanges a micro-batch has.
-#[cfg(test)]
-fn num_exchanges(num_layers: u32, recompute: bool) -> u32 {
-    2 * num_layers * passes(recompute).len() as u32
-}
-
-/// The share of a group's exchanged bytes that moves in its exchange number `call`, in the order of [`ops`].
-///
-/// Each pass moves as much as any other: what goes to heads in the forward comes back as gradients.
-pub fn exchange_share(call: u32, num_layers: u32, recompute: bool) -> f64 {
-    let num_passes = passes(recompute).len() as u32;
-    let is_first = call.is_multiple_of(2);
-    let forward = call < 2 * num_layers;
-    // Behind the forward come, layer by layer, the recomputation's two where there is one, and the backward's.
-    let per_layer = 2 * (num_passes - 1);
-    let is_backward = !forward && (call - 2 * num_layers) % per_layer >= per_layer - 2;
-    let part = if is_first == is_backward {
-        1.0 - INTO_HEADS
-    } else {
-        INTO_HEADS
-    };
-    part / f64::from(num_passes * num_layers)
-}
-
 /// How many gathers the micro-batch has, whose numbers come before those of scatters.
 pub const fn num_gathers(num_layers: u32) -> u32 {
     2 * num_layers - 1
 }
 
-/// The list of a role.
-pub fn ops(role: Role, world: World, num_layers: u32) -> Vec<Op> {
+/// The operations of a role.
+pub fn ops(role: Role, world: World, num_layers: u32) -> Operations {
     let mut list = List {
         ops: vec![Op::Overhead],
         role,
         world,
         num_layers,
-        next_exchange: 0,
+        calls: Vec::new(),
+        num_copies: 0,
         next_gather: 0,
         next_scatter: 0,
     };
@@ -134,6 +164,7 @@ pub fn ops(role: Role, world: World, num_layers: u32) -> Vec<Op> {
             layer,
         };
         list.gather(site);
+        list.copy(site);
         list.layer(site);
     }
     for layer in (0..num_layers).rev() {
@@ -141,17 +172,29 @@ pub fn ops(role: Role, world: World, num_layers: u32) -> Vec<Op> {
         if layer + 1 < num_layers {
             list.gather(at(Pass::Backward));
         }
-        if let Role::Working {
-            recompute: true, ..
-        } = role
-        {
+        list.copy(at(Pass::Backward));
+        if list.recomputes() {
             list.layer(at(Pass::Recompute));
         }
         list.layer(at(Pass::Backward));
         list.scatter(at(Pass::Backward));
     }
     list.end();
-    list.ops
+    let (mut head_parts, mut block_weights) = (0.0, 0.0);
+    for call in &list.calls {
+        match call {
+            Carried::Heads(part) => head_parts += part,
+            Carried::Block { weight, .. } => block_weights += weight,
+            Carried::Gradients => {}
+        }
+    }
+    Operations {
+        ops: list.ops,
+        calls: list.calls,
+        num_copies: list.num_copies,
+        head_parts,
+        block_weights,
+    }
 }
 
 struct List {
@@ -159,7 +202,8 @@ struct List {
     role: Role,
     world: World,
     num_layers: u32,
-    next_exchange: u32,
+    calls: Vec<Carried>,
+    num_copies: u32,
     next_gather: u32,
     next_scatter: u32,
 }
@@ -200,35 +244,118 @@ impl List {
         }
     }
 
-    fn layer(&mut self, site: Site) {
+    fn recomputes(&self) -> bool {
+        match self.role {
+            Role::Idle => false,
+            Role::Working { activations, .. } => activations.recomputes(),
+        }
+    }
+
+    /// Starts the copies of this moment, and waits for those that must have ended.
+    fn copy(&mut self, site: Site) {
         let Role::Working {
-            exchanges,
-            recompute,
+            activations: Activations::Host,
+            ..
         } = self.role
         else {
             return;
         };
-        let all: f64 = passes(recompute).iter().map(|&pass| weight(pass)).sum();
-        let share = weight(site.pass) / (all * f64::from(self.num_layers));
-        let first = match site.pass {
-            Pass::Backward => 1.0 - BEFORE_ATTENTION,
-            _ => BEFORE_ATTENTION,
-        };
-        let compute = |activity, part: f64| Op::Compute(site, activity, part * share);
-        self.ops.push(compute(Activity::Dense, first));
-        self.exchange(site, exchanges);
-        self.ops.push(compute(Activity::Attention, 1.0));
-        self.exchange(site, exchanges);
-        self.ops.push(compute(Activity::Dense, 1.0 - first));
+        if self.world == World::Barrier {
+            let copy = self.num_copies;
+            self.num_copies += 1;
+            self.ops.push(Op::StartCopy(copy));
+            self.ops.push(Op::AwaitCopy(site, copy));
+            return;
+        }
+        // The input of the last layer stays, as its backward comes next.
+        let num_out = self.num_layers - 1;
+        self.num_copies = 2 * num_out;
+        let back = |layer: u32| 2 * num_out - 1 - layer;
+        let layer = site.layer;
+        match site.pass {
+            Pass::Forward => {
+                if layer < num_out {
+                    self.ops.push(Op::StartCopy(layer));
+                }
+                // The one before must have left, so that there is room for the next.
+                let waited = layer.checked_sub(1);
+                self.ops
+                    .extend(waited.map(|copy| Op::AwaitCopy(site, copy)));
+            }
+            _ => {
+                if layer < num_out {
+                    self.ops.push(Op::AwaitCopy(site, back(layer)));
+                }
+                let fetched = layer.checked_sub(1);
+                self.ops
+                    .extend(fetched.map(|layer| Op::StartCopy(back(layer))));
+            }
+        }
     }
 
-    fn exchange(&mut self, site: Site, exchanges: bool) {
-        if exchanges {
-            let call = self.next_exchange;
-            self.next_exchange += 1;
-            self.ops.push(Op::StartExchange(call));
-            self.ops.push(Op::AwaitExchange(site, call));
+    fn layer(&mut self, site: Site) {
+        let Role::Working {
+            exchanges,
+            places,
+            activations,
+        } = self.role
+        else {
+            return;
+        };
+        let passes = passes(activations.recomputes()).iter();
+        let all: f64 = passes.map(|&pass| weight(pass)).sum();
+        let share = weight(site.pass) / (all * f64::from(self.num_layers));
+        let (first, into) = match site.pass {
+            Pass::Backward => (1.0 - BEFORE_ATTENTION, 1.0 - INTO_HEADS),
+            _ => (BEFORE_ATTENTION, INTO_HEADS),
+        };
+        let dense = |part: f64| Op::Compute(site, Activity::Dense, part * share);
+        self.ops.push(dense(first));
+        self.exchange(site, exchanges, into);
+        self.attention(site, places, share);
+        self.exchange(site, exchanges, 1.0 - into);
+        self.ops.push(dense(1.0 - first));
+    }
+
+    /// Attention of one layer, in as many steps as the ring has places.
+    fn attention(&mut self, site: Site, places: u32, share: f64) {
+        let step = share / f64::from(places);
+        let mut gradients = None;
+        for index in 0..places {
+            let block = (index + 1 < places).then(|| {
+                self.start(Carried::Block {
+                    attention: step,
+                    weight: weight(site.pass),
+                })
+            });
+            self.ops.push(Op::Compute(site, Activity::Attention, step));
+            if site.pass == Pass::Backward && places > 1 {
+                // Those of the block at hand, from the places that have had it before.
+                self.wait(site, gradients.take());
+                gradients = Some(self.start(Carried::Gradients));
+            }
+            self.wait(site, block);
         }
+        self.wait(site, gradients);
+    }
+
+    fn exchange(&mut self, site: Site, exchanges: bool, part: f64) {
+        if exchanges {
+            let call = self.start(Carried::Heads(part));
+            self.wait(site, Some(call));
+        }
+    }
+
+    fn start(&mut self, carried: Carried) -> u32 {
+        let call = self.calls.len() as u32;
+        self.calls.push(carried);
+        self.ops.push(Op::StartExchange(call));
+        call
+    }
+
+    fn wait(&mut self, site: Site, call: Option<u32>) {
+        self.ops
+            .extend(call.map(|call| Op::AwaitExchange(site, call)));
     }
 
     fn end(&mut self) {
@@ -244,25 +371,24 @@ impl List {
 mod tests {
     use super::*;
 
-    const ROLES: [Role; 5] = [
-        Role::Idle,
+    const fn working(exchanges: bool, places: u32, activations: Activations) -> Role {
         Role::Working {
-            exchanges: false,
-            recompute: false,
-        },
-        Role::Working {
-            exchanges: false,
-            recompute: true,
-        },
-        Role::Working {
-            exchanges: true,
-            recompute: false,
-        },
-        Role::Working {
-            exchanges: true,
-            recompute: true,
-        },
-    ];
+            exchanges,
+            places,
+            activations,
+        }
+    }
+
+    fn roles() -> Vec<Role> {
+        let mut roles = vec![Role::Idle];
+        for activations in Activations::ALL {
+            for places in [1, 2, 5] {
+                roles.push(working(false, places, activations));
+                roles.push(working(true, places, activations));
+            }
+        }
+        roles
+    }
 
     fn worlds() -> Vec<World> {
         let mut worlds = vec![World::Barrier];
@@ -279,7 +405,7 @@ mod tests {
         for world in worlds() {
             for num_layers in [1, 2, 5] {
                 let calls = |role| -> Vec<u32> {
-                    let ops = ops(role, world, num_layers);
+                    let ops = ops(role, world, num_layers).ops;
                     let posted = ops.iter().filter_map(|op| match op {
                         Op::StartShared(call) | Op::StartBarrier(call) => Some(*call),
                         _ => None,
@@ -294,7 +420,7 @@ mod tests {
                     World::Sharded(_) => num_gathers(num_layers) + num_layers,
                 };
                 assert_eq!(sorted, (0..expected).collect::<Vec<_>>(), "{world:?}");
-                for role in ROLES {
+                for role in roles() {
                     assert_eq!(calls(role), first, "{role:?} in {world:?}");
                 }
             }
@@ -303,28 +429,72 @@ mod tests {
 
     #[test]
     fn shares_of_compute_and_of_exchanges_add_up_to_one() {
-        for recompute in [false, true] {
+        for role in roles() {
+            let Role::Working {
+                exchanges,
+                places,
+                activations,
+            } = role
+            else {
+                continue;
+            };
             for num_layers in [1, 3] {
-                let role = Role::Working {
-                    exchanges: true,
-                    recompute,
-                };
-                let ops = ops(role, World::Barrier, num_layers);
+                let list = ops(role, World::Barrier, num_layers);
                 let sum = |which| -> f64 {
-                    let shares = ops.iter().map(|op| match op {
+                    let shares = list.ops.iter().map(|op| match op {
                         Op::Compute(_, activity, share) if *activity == which => *share,
                         _ => 0.0,
                     });
                     shares.sum()
                 };
-                let num_exchanges = num_exchanges(num_layers, recompute);
-                let started = ops.iter().filter(|op| matches!(op, Op::StartExchange(_)));
-                assert_eq!(started.count(), num_exchanges as usize);
-                let exchanged: f64 = (0..num_exchanges)
-                    .map(|call| exchange_share(call, num_layers, recompute))
+                for share in [sum(Activity::Dense), sum(Activity::Attention)] {
+                    assert!((share - 1.0).abs() < 1e-12, "{share} of {role:?}");
+                }
+                let started = list.ops.iter().filter_map(|op| match op {
+                    Op::StartExchange(call) => Some(*call),
+                    _ => None,
+                });
+                let all: Vec<u32> = (0..list.calls.len() as u32).collect();
+                assert_eq!(started.collect::<Vec<_>>(), all, "{role:?}");
+                let num_passes = passes(activations.recomputes()).len() as u32;
+                let count = |which: fn(&Carried) -> bool| {
+                    list.calls.iter().filter(|call| which(call)).count() as u32
+                };
+                let heads: f64 = (list.calls.iter())
+                    .map(|call| match call {
+                        Carried::Heads(part) => *part,
+                        _ => 0.0,
+                    })
                     .sum();
-                for share in [sum(Activity::Dense), sum(Activity::Attention), exchanged] {
-                    assert!((share - 1.0).abs() < 1e-12, "{share}");
+                let in_passes = f64::from(num_passes * num_layers * u32::from(exchanges));
+                assert!((heads - in_passes).abs() < 1e-12, "{heads} of {role:?}");
+                let blocks = count(|call| matches!(call, Carried::Block { .. }));
+                assert_eq!(blocks, num_layers * num_passes * (places - 1));
+                let gradients = if places > 1 { num_layers * places } else { 0 };
+                assert_eq!(count(|call| *call == Carried::Gradients), gradients);
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_is_started_is_waited_for_once_and_later() {
+        for world in worlds() {
+            for role in roles() {
+                for num_layers in [1, 2, 5] {
+                    let list = ops(role, world, num_layers).ops;
+                    for (at, op) in list.iter().enumerate() {
+                        let waits = |other: &Op| match (op, other) {
+                            (Op::StartExchange(call), Op::AwaitExchange(_, waited))
+                            | (Op::StartCopy(call), Op::AwaitCopy(_, waited)) => call == waited,
+                            _ => false,
+                        };
+                        let places: Vec<usize> = (0..list.len())
+                            .filter(|&place| waits(&list[place]))
+                            .collect();
+                        if matches!(op, Op::StartExchange(_) | Op::StartCopy(_)) {
+                            assert!(places.len() == 1 && places[0] > at, "{op:?} of {role:?}");
+                        }
+                    }
                 }
             }
         }
@@ -333,17 +503,50 @@ mod tests {
     #[test]
     fn the_backward_exchanges_the_other_way_round() {
         // One layer, recomputed: forward, recomputation, backward.
-        let shares: Vec<f64> = (0..6)
-            .map(|call| 3.0 * exchange_share(call, 1, true))
+        let list = ops(working(true, 1, Activations::Recompute), World::Barrier, 1);
+        let expected = [0.75, 0.25, 0.75, 0.25, 0.25, 0.75].map(Carried::Heads);
+        assert_eq!(list.calls, expected);
+    }
+
+    #[test]
+    fn two_inputs_are_on_their_way_at_most_and_none_comes_back_before_it_has_left() {
+        let role = working(false, 1, Activations::Host);
+        let list = ops(role, World::Sharded(Overlap::default()), 4);
+        let copies: Vec<String> = (list.ops.iter())
+            .filter_map(|op| match op {
+                Op::StartCopy(copy) => Some(format!("start {copy}")),
+                Op::AwaitCopy(site, copy) => {
+                    Some(format!("wait {copy} {} {}", site.pass.name(), site.layer))
+                }
+                _ => None,
+            })
             .collect();
-        assert_eq!(shares, [0.75, 0.25, 0.75, 0.25, 0.25, 0.75]);
+        assert_eq!(
+            copies,
+            [
+                "start 0",
+                "start 1",
+                "wait 0 forward 1",
+                "start 2",
+                "wait 1 forward 2",
+                "wait 2 forward 3",
+                "start 3",
+                "wait 3 backward 2",
+                "start 4",
+                "wait 4 backward 1",
+                "start 5",
+                "wait 5 backward 0",
+            ]
+        );
+        assert_eq!(list.num_copies, 6);
     }
 
     #[test]
     fn a_prefetched_gather_starts_before_the_layer_it_follows_is_waited_for() {
         let world = World::Sharded(Overlap::default());
-        let role = ROLES[1];
+        let role = working(false, 1, Activations::Keep);
         let shared: Vec<Op> = ops(role, world, 2)
+            .ops
             .into_iter()
             .filter(|op| matches!(op, Op::StartShared(_) | Op::AwaitShared(..)))
             .collect();
