@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, Seconds, Speed, StrategyKind, Tokens,
+    Activations, Bytes, Cluster, Degree, Device, Seconds, Speed, StrategyKind, StrategySpace,
+    Tokens,
 };
 use lengthwise_cost::{CoreSharing, FittedCosts, KindCosts, MeasuredFor, MeasuredParts};
 use lengthwise_inputs::{Lengths, PlanFile};
@@ -47,15 +48,19 @@ struct SurveySettings {
 }
 
 impl SurveySettings {
+    fn activations(&self) -> Activations {
+        if self.recomputes {
+            Activations::Recompute
+        } else {
+            Activations::Keep
+        }
+    }
+
     fn surveyed(&self) -> Result<Surveyed, SurveyError> {
         let device = Device::new(Bytes(self.device_memory_bytes), Speed::NOMINAL);
         let nodes = self.ranks_by_node.iter();
         let cluster = Cluster::from_nodes(nodes.map(|&of| vec![device; of as usize]).collect())?;
-        let activations = if self.recomputes {
-            Activations::Recompute
-        } else {
-            Activations::Keep
-        };
+        let activations = self.activations();
         let num_ranks = cluster.num_devices();
         let sharing = self.num_cores.map_or_else(
             || CoreSharing::apart(num_ranks),
@@ -64,21 +69,21 @@ impl SurveySettings {
         let by_degree = self.memory_bytes_per_token.iter();
         let by_degree = by_degree.map(|&(degree, bytes)| Ok((Degree::new(degree)?, bytes)));
         let by_degree: Vec<(Degree, f64)> = by_degree.collect::<Result<_, SurveyError>>()?;
+        let degrees: Vec<Degree> = by_degree.iter().map(|&(degree, _)| degree).collect();
         let memory = KindCosts {
-            memory_bytes_per_token: by_degree.clone(),
+            memory_bytes_per_token: by_degree,
             ..KindCosts::default()
         };
         Ok(Surveyed {
             cluster,
-            degrees: by_degree.into_iter().map(|(degree, _)| degree).collect(),
-            activations,
+            space: StrategySpace::ulysses(&degrees, activations)?,
             context: Tokens(self.context_tokens),
             // A rank with fewer heads leaves a shared core to the others.
             num_heads: (!sharing.is_shared()).then_some(self.measured_for.heads as u32),
             sharing,
             sharing_by_clock: sharing,
             device_memory: Bytes(self.device_memory_bytes),
-            memory: FittedCosts {
+            known: FittedCosts {
                 fixed_memory_bytes: self.fixed_memory_bytes,
                 ..FittedCosts::of_kind(StrategyKind::ulysses(activations), memory)
             },
@@ -86,6 +91,7 @@ impl SurveySettings {
     }
 
     fn header(self) -> Result<ProfileHeader, SurveyError> {
+        let exchanged = [(self.activations(), self.exchanged_bytes_per_token)];
         let degrees = self.degrees.map(|degrees| {
             let degrees = degrees.into_iter().map(Degree::new);
             degrees.collect::<Result<Vec<Degree>, _>>()
@@ -94,7 +100,7 @@ impl SurveySettings {
             name: self.name,
             measured_for: self.measured_for,
             degrees: degrees.transpose()?,
-            exchanged_bytes_per_token: self.exchanged_bytes_per_token,
+            exchanged_bytes_per_token: exchanged.into(),
             sharded: Bytes(self.sharded_bytes),
         })
     }
@@ -140,7 +146,7 @@ impl Survey {
             };
             let surveyed = settings.surveyed().map_err(fault)?;
             Ok(Survey {
-                survey: Some(CoreSurvey::new(surveyed, rule).map_err(fault)?),
+                survey: Some(CoreSurvey::new(surveyed, rule)),
                 header: settings.header().map_err(fault)?,
                 present: None,
             })

@@ -76,6 +76,30 @@ impl Strategy {
         self.activations
     }
 
+    /// The same with another choice for activations.
+    #[must_use]
+    pub const fn with_activations(self, activations: Activations) -> Self {
+        Strategy {
+            activations,
+            ..self
+        }
+    }
+
+    /// `8`, `8r` for a ring, or `4x2` for a ring of two places of four ranks; where activations are not treated as usual, with
+    /// the way they are: `8 host`.
+    pub fn short(self, usual: Activations) -> String {
+        let parts = match (self.ulysses, self.ring) {
+            (ulysses, Degree::ONE) => ulysses.to_string(),
+            (Degree::ONE, ring) => format!("{ring}r"),
+            (ulysses, ring) => format!("{ulysses}x{ring}"),
+        };
+        if self.activations == usual {
+            parts
+        } else {
+            format!("{parts} {}", self.activations)
+        }
+    }
+
     /// All that it is beside its degree.
     pub fn kind(self) -> StrategyKind {
         let exchange = if self.ring == Degree::ONE {
@@ -185,6 +209,19 @@ mod tests {
             error.to_string(),
             "ulysses 65536 times ring 65536 is more than a degree can be, 4294967295"
         );
+    }
+
+    #[test]
+    fn rings_are_told_from_groups_that_exchange_heads() {
+        let short = |ulysses, ring, activations| {
+            let strategy = strategy(ulysses, ring, activations);
+            strategy.short(Activations::Recompute)
+        };
+        let recompute = Activations::Recompute;
+        let usual = [(8, 1), (1, 8), (4, 2), (1, 1)].map(|(u, r)| short(u, r, recompute));
+        assert_eq!(usual, ["8", "8r", "4x2", "1"]);
+        assert_eq!(short(8, 1, Activations::Host), "8 host");
+        assert_eq!(short(4, 2, Activations::Keep), "4x2 keep");
     }
 
     #[test]

@@ -230,9 +230,9 @@ pub enum ProfileError {
     /// Nothing is priced.
     #[error("costs is empty; a profile has the costs of at least one kind of strategy")]
     NoCosts,
-    /// Activations that no executor moves yet.
+    /// Activations that go to the host at no known cost.
     #[error(
-        "activations is \"host\"; only \"keep\" and \"recompute\" can be priced in this version"
+        "activations is \"host\", and host is missing: what copies to host memory take, and the room there"
     )]
     HostActivations,
     /// Two prices for one thing.

@@ -105,7 +105,8 @@ impl<'de> Deserialize<'de> for ActivationsName {
     }
 }
 
-/// How the ranks of a group get at each other's tokens, as files write it: `"ulysses"`, the only way that is priced yet.
+/// How the ranks of a group get at each other's tokens, as files write it: `"ulysses"`, `"ring"`, or `"ulysses x ring 4"` for
+/// rings of four places whose ranks exchange tokens for heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExchangeName(pub Exchange);
 
@@ -118,13 +119,21 @@ impl Serialize for ExchangeName {
 impl<'de> Deserialize<'de> for ExchangeName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        if name == Exchange::Ulysses.to_string() {
-            return Ok(ExchangeName(Exchange::Ulysses));
-        }
-        let rule = "only \"ulysses\" can be priced in this version";
-        Err(serde::de::Error::custom(format!(
-            "exchange is {name:?}; {rule}"
-        )))
+        let places = || {
+            let places = name.strip_prefix("ulysses x ring ")?.parse().ok();
+            let ring = places.and_then(|places| Degree::new(places).ok());
+            ring.filter(|&ring| ring > Degree::ONE)
+        };
+        let exchange = match name.as_str() {
+            "ulysses" => Some(Exchange::Ulysses),
+            "ring" => Some(Exchange::Ring),
+            _ => places().map(|ring| Exchange::UlyssesRing { ring }),
+        };
+        exchange.map(ExchangeName).ok_or_else(|| {
+            let rule =
+                r#"it can be "ulysses", "ring", or "ulysses x ring N" with N places, 2 or more"#;
+            serde::de::Error::custom(format!("exchange is {name:?}; {rule}"))
+        })
     }
 }
 
@@ -147,6 +156,36 @@ mod tests {
                 let text = toml::to_string(&StrategyRecord(strategy)).unwrap();
                 assert_eq!(read(&text), Ok(strategy));
             }
+        }
+    }
+
+    #[test]
+    fn ways_to_exchange_are_read_back_as_they_were_written() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Entry {
+            exchange: ExchangeName,
+        }
+        let ring = Degree::new(4).unwrap();
+        for exchange in [
+            Exchange::Ulysses,
+            Exchange::Ring,
+            Exchange::UlyssesRing { ring },
+        ] {
+            let entry = Entry {
+                exchange: ExchangeName(exchange),
+            };
+            let text = toml::to_string(&entry).unwrap();
+            assert_eq!(toml::from_str(&text), Ok(entry));
+        }
+        for name in [
+            "rings",
+            "ulysses x ring 1",
+            "ulysses x ring",
+            "ulysses x ring 0",
+        ] {
+            let read = toml::from_str::<Entry>(&format!("exchange = {name:?}"));
+            let error = read.unwrap_err();
+            assert!(error.message().contains(name), "{error}");
         }
     }
 

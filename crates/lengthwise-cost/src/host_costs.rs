@@ -42,6 +42,20 @@ impl HostCosts {
         let pass = |share: f64| (share * seconds).max(copy);
         pass(self.forward_share) + pass(1.0 - self.forward_share)
     }
+
+    /// The same as a part of that time and seconds that copies add, as long as the same passes are bound by copies.
+    pub(crate) fn linear_s(&self, seconds: f64, tokens: f64) -> (f64, f64) {
+        let copy = self.copy_s_per_token * tokens;
+        let pass = |share: f64| {
+            if share * seconds < copy {
+                (0.0, copy)
+            } else {
+                (share, 0.0)
+            }
+        };
+        let (forward, backward) = (pass(self.forward_share), pass(1.0 - self.forward_share));
+        (forward.0 + backward.0, forward.1 + backward.1)
+    }
 }
 
 #[cfg(test)]
@@ -55,6 +69,10 @@ mod tests {
             copy_s_per_token: 2.0,
             bytes_per_token: 1.0,
         };
+        for tokens in [0.5, 2.0, 4.0] {
+            let (share, copies) = costs.linear_s(8.0, tokens);
+            assert_eq!(share * 8.0 + copies, costs.seconds(8.0, tokens));
+        }
         assert_eq!(costs.seconds(8.0, 0.5), 8.0);
         assert_eq!(costs.seconds(8.0, 2.0), 4.0 + 6.0);
         assert_eq!(costs.seconds(8.0, 4.0), 8.0 + 8.0);

@@ -57,7 +57,8 @@ pub use model::{CostModel, GroupShape, Span, TimeParts};
 pub use per_degree::PerDegree;
 pub use predict::{predict_group, predict_micro_batch, predict_step, slowest_speed};
 pub use profile::{
-    ClusterProfile, DeviceProfile, KindProfile, ModelProfile, NodeProfile, OverheadProfile, Profile,
+    ClusterProfile, DeviceProfile, HostProfile, KindProfile, ModelProfile, NodeProfile,
+    OverheadProfile, Profile, RingProfile,
 };
 pub use recent_errors::RecentErrors;
 pub use refinement::{MeasuredMicroBatch, MeasuredStep, Refinement, RefinementRule};

@@ -9,12 +9,13 @@
 //! ```
 //!
 //! so the group's prediction moves by `damping e`, most through what dominates it. A degree between listed ones moves
-//! both, as its exchange follows from theirs. Factors stay within bounds: a machine that hangs for a while must not
+//! both, as its exchange follows from theirs. Kinds of strategy whose figures agree share a factor, so that those that are not run are
+//! refined by those that are. Factors stay within bounds: a machine that hangs for a while must not
 //! make plans absurd.
 
 use lengthwise_core::{Cluster, Degree, GlobalBatch, MicroBatch, Plan, Seconds};
 
-use crate::fitting::{Load, TimeTerms};
+use crate::fitting::{LinearTime, Load, TimeTerms};
 use crate::{
     CostError, CostModel, FittedModel, GroupShape, StepModel, predict_group, slowest_speed,
 };
@@ -153,11 +154,7 @@ impl Refinement {
 
     /// Takes the factors over into the costs.
     fn refine(&mut self) -> Result<(), CostError> {
-        let refined = self.coefficients.iter().zip(&self.factors);
-        let refined: Vec<f64> = refined
-            .map(|(coefficient, factor)| coefficient * factor)
-            .collect();
-        let costs = self.terms.costs(&refined, self.first.cost.costs());
+        let costs = self.terms.costs(&self.now(), self.first.cost.costs());
         self.refined.cost = FittedModel::new(costs)?;
         self.refined.step_overhead = self.first.step_overhead * self.step_overhead_factor;
         Ok(())
@@ -177,7 +174,8 @@ impl Refinement {
         let longest = groups.clone().fold(Seconds::ZERO, Seconds::max);
         if longest == Seconds::ZERO {
             // Only the slowest group is known to have taken all of the time.
-            let seconds = |row: &Vec<f64>| self.parts(row).iter().sum::<f64>();
+            let now = self.now();
+            let seconds = |row: &LinearTime| row.seconds(&now);
             let slowest = rows.iter().max_by(|a, b| seconds(a).total_cmp(&seconds(b)));
             if let Some(slowest) = slowest {
                 self.correct(slowest, makespan, self.rule.damping * weight);
@@ -194,46 +192,59 @@ impl Refinement {
         }
     }
 
-    /// The factor of each coefficient in the end time of each group.
+    /// The coefficients as they are now.
+    fn now(&self) -> Vec<f64> {
+        let refined = self.coefficients.iter().zip(&self.factors);
+        refined
+            .map(|(coefficient, factor)| coefficient * factor)
+            .collect()
+    }
+
+    /// The end time of each group near the coefficients as they are now.
     fn end_rows(
         &self,
         micro_batch: &MicroBatch,
         batch: &GlobalBatch,
         cluster: &Cluster,
-    ) -> Vec<Vec<f64>> {
+    ) -> Vec<LinearTime> {
         let groups = micro_batch.groups.iter();
-        let (times, rows): (Vec<(Degree, Seconds)>, Vec<Vec<f64>>) = groups
+        let now = self.now();
+        let (times, rows): (Vec<(Degree, Seconds)>, Vec<LinearTime>) = groups
             .map(|group| {
                 let seq_lens = group.sequences.iter().filter_map(|&s| batch.seq_len(s));
                 let shape = GroupShape::of(group, cluster);
                 let exchange = self.refined.cost.exchange_slopes(shape);
-                let mut row = self
-                    .terms
-                    .group_with_exchange(&Load::new(shape, seq_lens), exchange);
+                let load = Load::new(shape, seq_lens);
                 let speed = slowest_speed(group, cluster).get();
-                row.iter_mut().for_each(|term| *term /= speed);
+                let row = self.terms.group(&load, exchange, &now).times(1.0 / speed);
                 let time = predict_group(group, batch, cluster, &self.refined.cost);
                 ((group.degree(), time), row)
             })
             .unzip();
         let weights = self.refined.sharing.weights(&times);
         let end = |weights: &Vec<f64>| {
-            let mut end = vec![0.0; self.terms.len()];
+            let mut end = LinearTime {
+                terms: vec![0.0; self.terms.len()],
+                known_s: 0.0,
+            };
             for (weight, row) in weights.iter().zip(&rows) {
-                for (sum, term) in end.iter_mut().zip(row) {
+                for (sum, term) in end.terms.iter_mut().zip(&row.terms) {
                     *sum += weight * term;
                 }
+                end.known_s += weight * row.known_s;
             }
-            end[TimeTerms::OVERHEAD] = 1.0;
+            end.terms[TimeTerms::OVERHEAD] = 1.0;
             end
         };
         weights.iter().map(end).collect()
     }
 
-    /// Moves the factors so that the time with these terms comes nearer to what was measured.
-    fn correct(&mut self, terms: &[f64], measured: f64, damping: f64) {
-        let parts = self.parts(terms);
-        let predicted: f64 = parts.iter().sum();
+    /// Moves the factors so that this time comes nearer to what was measured.
+    fn correct(&mut self, time: &LinearTime, measured: f64, damping: f64) {
+        let now = self.now();
+        let predicted = time.seconds(&now);
+        let parts = time.terms.iter().zip(&now);
+        let parts: Vec<f64> = parts.map(|(term, of)| term * of).collect();
         let squares: f64 = parts.iter().map(|part| (part / predicted).powi(2)).sum();
         if !(predicted > 0.0 && squares > 0.0 && measured.is_finite()) {
             return;
@@ -243,15 +254,6 @@ impl Refinement {
             let change = damping * error * (part / predicted) / squares;
             self.factors[index] = self.within_bounds(self.factors[index] * (1.0 + change));
         }
-    }
-
-    /// The part of each coefficient in the time with these terms.
-    fn parts(&self, terms: &[f64]) -> Vec<f64> {
-        let coefficients = self.coefficients.iter().zip(&self.factors);
-        let parts = terms.iter().zip(coefficients);
-        parts
-            .map(|(term, (coefficient, factor))| term * coefficient * factor)
-            .collect()
     }
 
     fn within_bounds(&self, factor: f64) -> f64 {

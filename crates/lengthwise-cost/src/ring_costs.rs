@@ -111,6 +111,26 @@ impl RingModel {
         };
         pass(self.forward_share, &hops.forward) + pass(1.0 - self.forward_share, &hops.backward)
     }
+
+    /// The same as a part of attention's time and seconds that hops add, as long as the same passes are bound by hops.
+    pub(crate) fn linear_s(&self, attention_s: f64, held: HeldTokens) -> (f64, f64) {
+        let hops = match held.span {
+            Span::OneNode => &self.one_node,
+            Span::ManyNodes => &self.many_nodes,
+        };
+        let places = f64::from(held.places.get());
+        let pass = |share: f64, hops: &DegreeTable| {
+            let hop = hops.at(held.degree).unwrap_or(0.0) * held.tokens;
+            if share * attention_s / places < hop {
+                (share / places, (places - 1.0) * hop)
+            } else {
+                (share, 0.0)
+            }
+        };
+        let forward = pass(self.forward_share, &hops.forward);
+        let backward = pass(1.0 - self.forward_share, &hops.backward);
+        (forward.0 + backward.0, forward.1 + backward.1)
+    }
 }
 
 /// The tokens that each rank of a ring holds.
@@ -174,6 +194,24 @@ mod tests {
             time(64.0, 5.0, Span::ManyNodes),
             time(64.0, 5.0, Span::OneNode)
         );
+    }
+
+    #[test]
+    fn where_the_same_passes_are_bound_the_time_is_linear() {
+        let model = RingModel::new(&costs());
+        for (attention_s, tokens) in [(64.0, 3.0), (64.0, 5.0), (0.0, 5.0), (64.0, 50.0)] {
+            let held = HeldTokens {
+                tokens,
+                degree: degree(4),
+                places: degree(4),
+                span: Span::OneNode,
+            };
+            let (share, hops) = model.linear_s(attention_s, held);
+            assert_eq!(
+                share * attention_s + hops,
+                model.attention_s(attention_s, held)
+            );
+        }
     }
 
     #[test]

@@ -246,11 +246,11 @@ fn profiles_that_contradict_themselves_or_are_of_a_later_version_are_refused() {
     for (from, to, complaint) in [
         (
             "\"ulysses\"",
-            "\"ring\"",
-            "exchange is \"ring\"; only \"ulysses\"",
+            "\"rings\"",
+            "exchange is \"rings\"; it can be \"ulysses\", \"ring\"",
         ),
         ("\"recompute\"", "\"offload\"", "\"offload\" is no choice"),
-        ("\"recompute\"", "\"host\"", "activations is \"host\"; only"),
+        ("\"recompute\"", "\"host\"", "and host is missing"),
         ("version = 1\n", "", "version is missing"),
     ] {
         let error = Profile::from_toml(&current.replacen(from, to, 1)).unwrap_err();

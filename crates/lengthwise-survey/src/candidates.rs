@@ -1,6 +1,6 @@
 //! Which micro-batches may be run to measure costs, and which one tells most.
 
-use lengthwise_cost::fitting::{Features, Fit, Uncertainty};
+use lengthwise_cost::fitting::{Features, Fit, Uncertainty, Work};
 
 use crate::layout::Layout;
 
@@ -19,8 +19,8 @@ const NUM_OCTAVES: usize = 32;
 /// What a run tells of: the terms of its time, and where the formula is put to the test.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunTerms {
-    /// What each coefficient is multiplied by.
-    pub terms: Vec<f64>,
+    /// What it has to do.
+    pub work: Work,
     /// Tokens of the longest sequence.
     pub longest: f64,
     /// Tokens of the fullest rank.
@@ -34,7 +34,7 @@ impl RunTerms {
     /// lengths, and for such fillings of a layout's ranks. So runs tell little of others unlike them, however exact they
     /// are.
     pub fn features(&self, fit: &Fit) -> Features {
-        let shares = fit.shares(&self.terms);
+        let shares = fit.shares(&self.work);
         let first = shares.len();
         let octave = |tokens: f64| (tokens.max(1.0).log2() as usize).min(NUM_OCTAVES - 1);
         let of_length = first + octave(self.longest);
@@ -60,9 +60,9 @@ pub struct Candidate {
 /// For every layout groups with one sequence, ever longer, and with several short ones, up to `most` tokens a group.
 pub fn candidates(layouts: &[Layout], context: u64, most: impl Fn(usize) -> u64) -> Vec<Candidate> {
     let mut all = Vec::new();
-    for (layout, Layout { degree, .. }) in layouts.iter().enumerate() {
+    for (layout, Layout { strategy, .. }) in layouts.iter().enumerate() {
         let most = most(layout);
-        let mut tokens = (u64::from(degree.get()) * SHORT).min(most);
+        let mut tokens = (u64::from(strategy.degree().get()) * SHORT).min(most);
         while tokens < 2 * most {
             let held = tokens.min(most);
             for parts in [1, 4, 16] {
@@ -138,7 +138,7 @@ impl<'a> Knowledge<'a> {
             let gains = targets
                 .iter()
                 .map(|target| self.uncertainty.gain(&run, error, target));
-            gains.sum::<f64>() / self.fit.seconds(&runs[index].terms).max(least_s)
+            gains.sum::<f64>() / self.fit.seconds(&runs[index].work).max(least_s)
         };
         let ranked = allowed.iter().map(|&index| (index, worth(index)));
         let best = ranked.max_by(|a, b| a.1.total_cmp(&b.1));
@@ -150,28 +150,28 @@ impl<'a> Knowledge<'a> {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use lengthwise_core::{Activations, Cluster, Degree, Device, Speed, Strategy, Tokens};
+    use lengthwise_core::{
+        Activations, Cluster, Degree, Device, Speed, Strategy, StrategySpace, Tokens,
+    };
+    use lengthwise_cost::GroupShape;
     use lengthwise_cost::fitting::{Load, Observation, TimeTerms};
-    use lengthwise_cost::{GroupShape, Span};
 
     use super::*;
 
     fn single() -> Layout {
         let device = Device::new(lengthwise_core::Bytes::from_mib(1), Speed::NOMINAL);
-        Layout::of(Degree::ONE, &Cluster::uniform(1, 4, device).unwrap())
+        let alone = Strategy::ulysses(Degree::ONE, Activations::Recompute);
+        Layout::of(alone, &Cluster::uniform(1, 4, device).unwrap())
     }
 
     fn shape() -> GroupShape {
-        GroupShape {
-            strategy: Strategy::ulysses(Degree::ONE, Activations::Recompute),
-            span: Span::OneNode,
-        }
+        single().shape()
     }
 
     fn run(seq_lens: &[u64]) -> RunTerms {
         let load = Load::new(shape(), seq_lens.iter().map(|&seq_len| Tokens(seq_len)));
         RunTerms {
-            terms: TimeTerms::new(None, [shape()]).micro_batch(&load, 1.0),
+            work: Work { load, pace: 1.0 },
             longest: seq_lens.iter().copied().max().unwrap() as f64,
             local_tokens: seq_lens.iter().sum::<u64>() as f64,
             layout: 0,
@@ -181,10 +181,11 @@ mod tests {
     /// Ten microseconds a token, and a little for its square.
     fn fit() -> Fit {
         let observed = [vec![1], vec![128], vec![4096], vec![256; 8]].map(|seq_lens| {
-            let terms = run(&seq_lens).terms;
+            let tokens: u64 = seq_lens.iter().sum();
+            let squares: u64 = seq_lens.iter().map(|seq_len| seq_len * seq_len).sum();
             Observation {
-                seconds: 1e-3 + 1e-5 * terms[1] + 1e-9 * terms[2],
-                terms,
+                seconds: 1e-3 + 1e-5 * tokens as f64 + 1e-9 * squares as f64,
+                work: run(&seq_lens).work,
                 weight: 1.0,
             }
         });
@@ -235,25 +236,22 @@ mod tests {
     fn deciding_among_many_layouts_takes_less_time_than_measuring() {
         let device = Device::new(lengthwise_core::Bytes::from_mib(1), Speed::NOMINAL);
         let cluster = Cluster::uniform(2, 8, device).unwrap();
-        let degrees: Vec<Degree> = (1..=16).map(|d| Degree::new(d).unwrap()).collect();
-        let exchanging = Layout::every(&degrees, &cluster);
-        let mut layouts = vec![Layout::of(Degree::ONE, &cluster)];
-        layouts.extend(exchanging);
-        let shape_of = |layout: &Layout| GroupShape {
-            strategy: Strategy::ulysses(layout.degree, Activations::Recompute),
-            span: layout.span,
-        };
-        let terms = TimeTerms::new(None, layouts.iter().map(shape_of));
+        let recompute = Activations::Recompute;
+        let strategies =
+            (1..=16).map(|degree| Strategy::ulysses(Degree::new(degree).unwrap(), recompute));
+        let space = StrategySpace::new(strategies).unwrap();
+        let layouts = Layout::measured(&space, &[recompute], &cluster, true);
+        let terms = TimeTerms::new(None, layouts.iter().map(Layout::shape));
         let all = candidates(&layouts, 1 << 14, |_| 1 << 14);
         let runs: Vec<RunTerms> = all
             .iter()
             .map(|Candidate { layout, seq_lens }| {
-                let shape = shape_of(&layouts[*layout]);
+                let shape = layouts[*layout].shape();
                 let ranks = f64::from(shape.strategy.degree().get());
                 let seq_lens_of = || seq_lens.iter().map(|&seq_len| Tokens(seq_len));
                 let load = Load::new(shape, seq_lens_of());
                 RunTerms {
-                    terms: terms.micro_batch(&load, 1.0),
+                    work: Work { load, pace: 1.0 },
                     longest: seq_lens[0] as f64,
                     local_tokens: seq_lens.iter().sum::<u64>() as f64 / ranks,
                     layout: *layout,
@@ -263,8 +261,8 @@ mod tests {
         let observed: Vec<Observation> = runs
             .iter()
             .map(|run| Observation {
-                seconds: 1e-3 + 1e-5 * run.terms[1] + 1e-9 * run.terms[2] + 1e-6 * run.longest,
-                terms: run.terms.clone(),
+                seconds: 1e-3 + 1e-5 * run.local_tokens * (1.0 + 1e-4 * run.longest),
+                work: run.work,
                 weight: 1.0,
             })
             .collect();

@@ -1,7 +1,9 @@
 //! Where the groups of a measured run are.
 
-use lengthwise_core::{Cluster, Degree, Rank};
-use lengthwise_cost::Span;
+use std::collections::BTreeMap;
+
+use lengthwise_core::{Activations, Cluster, Degree, Exchange, Rank, Strategy, StrategySpace};
+use lengthwise_cost::{GroupShape, Span};
 
 /// No more degrees than this are measured on groups that cross nodes.
 const MOST_CROSSING: usize = 8;
@@ -12,8 +14,8 @@ const MOST_DEGREES: usize = 16;
 /// Equal groups that work at the same time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// How many ranks each has.
-    pub degree: Degree,
+    /// What each does.
+    pub strategy: Strategy,
     /// Where they are.
     pub span: Span,
     /// Their ranks.
@@ -21,10 +23,18 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// As many groups of `degree` as there is room for: inside nodes if one of them is large enough, else each from the
+    /// The shape of its groups.
+    pub fn shape(&self) -> GroupShape {
+        GroupShape {
+            strategy: self.strategy,
+            span: self.span,
+        }
+    }
+
+    /// As many groups of this degree as there is room for: inside nodes if one of them is large enough, else each from the
     /// beginning of a node on, so that no two share a node.
-    pub fn of(degree: Degree, cluster: &Cluster) -> Self {
-        let size = degree.as_usize();
+    pub fn of(strategy: Strategy, cluster: &Cluster) -> Self {
+        let size = strategy.degree().as_usize();
         let nodes: Vec<Vec<Rank>> = (0..cluster.num_nodes())
             .filter_map(|node| cluster.node_ranks(node))
             .map(|ranks| ranks.map(Rank).collect())
@@ -45,48 +55,81 @@ impl Layout {
             Span::OneNode
         };
         Layout {
-            degree,
+            strategy,
             span,
             groups,
         }
     }
 
     /// Two ranks on different nodes: the smallest group that crosses; `None` where there is one node.
-    pub fn pair_across(cluster: &Cluster) -> Option<Self> {
+    fn pair_across(strategy: Strategy, cluster: &Cluster) -> Option<Self> {
         let first = |node| Some(Rank(cluster.node_ranks(node)?.start));
         Some(Layout {
-            degree: Degree::new(2).ok()?,
+            strategy,
             span: Span::ManyNodes,
             groups: vec![vec![first(0)?, first(1)?]],
         })
     }
 
-    /// All layouts with an exchange, of `degrees` in increasing order; of many degrees those of [`Layout::exchanging`].
-    pub fn every(degrees: &[Degree], cluster: &Cluster) -> Vec<Self> {
-        if degrees.len() > MOST_DEGREES {
-            return Self::exchanging(degrees, cluster);
+    /// The layouts that the costs of `space` are measured on, those of ranks on their own first: one with each choice for
+    /// activations, and each way to exchange with the first of them, which `activations` lists. What is exchanged with the
+    /// others follows.
+    ///
+    /// With `every`, those are all degrees of each way where they are not many.
+    pub fn measured(
+        space: &StrategySpace,
+        activations: &[Activations],
+        cluster: &Cluster,
+        every: bool,
+    ) -> Vec<Self> {
+        let alone = activations.iter();
+        let alone = alone.map(|&of| Layout::of(Strategy::ulysses(Degree::ONE, of), cluster));
+        let mut ways: BTreeMap<Exchange, Vec<Strategy>> = BTreeMap::new();
+        for &strategy in space.strategies() {
+            let is_first = activations.first() == Some(&strategy.activations());
+            if is_first && strategy.degree() > Degree::ONE {
+                let way = ways.entry(strategy.kind().exchange).or_default();
+                way.push(strategy);
+            }
         }
-        let layouts = degrees.iter().filter(|&&degree| degree > Degree::ONE);
-        let layouts = layouts.map(|&degree| Layout::of(degree, cluster));
-        let pair = degrees.iter().any(|degree| degree.get() == 2);
-        let pair = pair.then(|| Layout::pair_across(cluster)).flatten();
-        layouts.chain(pair).collect()
+        let exchanging = ways.values().flat_map(|strategies| {
+            if every && strategies.len() < MOST_DEGREES {
+                Self::every(strategies, cluster)
+            } else {
+                Self::exchanging(strategies, cluster)
+            }
+        });
+        alone.chain(exchanging).collect()
     }
 
-    /// The layouts that exchange is measured on, of `degrees` in increasing order: inside nodes powers of two, since
-    /// bandwidth changes little in between; across nodes, where it depends on how a group is divided, every degree, or
-    /// a selection of equal distances.
-    pub fn exchanging(degrees: &[Degree], cluster: &Cluster) -> Vec<Self> {
-        let layouts = degrees.iter().filter(|&&degree| degree > Degree::ONE);
-        let layouts = layouts.map(|&degree| Layout::of(degree, cluster));
+    /// All layouts of `strategies`, which exchange the same way in increasing order.
+    fn every(strategies: &[Strategy], cluster: &Cluster) -> Vec<Self> {
+        let layouts = strategies.iter();
+        let layouts = layouts.map(|&strategy| Layout::of(strategy, cluster));
+        layouts.chain(Self::pair_of(strategies, cluster)).collect()
+    }
+
+    fn pair_of(strategies: &[Strategy], cluster: &Cluster) -> Option<Self> {
+        let mut strategies = strategies.iter();
+        let pair = strategies.find(|strategy| strategy.degree().get() == 2)?;
+        Layout::pair_across(*pair, cluster)
+    }
+
+    /// A selection of them: inside nodes powers of two, since bandwidth changes little in between; across nodes, where it
+    /// depends on how a group is divided, every degree, or some of equal distances.
+    fn exchanging(strategies: &[Strategy], cluster: &Cluster) -> Vec<Self> {
+        let layouts = strategies.iter();
+        let layouts = layouts.map(|&strategy| Layout::of(strategy, cluster));
         let (mut inside, across): (Vec<Layout>, Vec<Layout>) =
             layouts.partition(|layout| layout.span == Span::OneNode);
-        let largest = inside.last().map(|layout| layout.degree);
+        let largest = inside.last().map(|layout| layout.strategy);
+        let smallest = inside.first().map(|layout| layout.strategy);
         inside.retain(|layout| {
-            layout.degree.get().is_power_of_two() || Some(layout.degree) == largest
+            let strategy = Some(layout.strategy);
+            let degree = layout.strategy.degree().get();
+            degree.is_power_of_two() || strategy == largest || strategy == smallest
         });
-        let pair = degrees.iter().any(|degree| degree.get() == 2);
-        let pair = pair.then(|| Layout::pair_across(cluster)).flatten();
+        let pair = Self::pair_of(strategies, cluster);
         let num_across = across.len();
         let is_selected = |index: usize| {
             let last = num_across.saturating_sub(1).max(1);
@@ -110,8 +153,16 @@ mod tests {
         Cluster::uniform(num_nodes, devices_per_node, device).unwrap()
     }
 
-    fn degree(degree: u32) -> Degree {
-        Degree::new(degree).unwrap()
+    fn ulysses(degree: u32) -> Strategy {
+        Strategy::ulysses(Degree::new(degree).unwrap(), Activations::Recompute)
+    }
+
+    /// How a space of these degrees is measured, without ranks on their own.
+    fn exchanging(degrees: std::ops::RangeInclusive<u32>, cluster: &Cluster) -> Vec<Layout> {
+        let space = StrategySpace::new(degrees.map(ulysses)).unwrap();
+        let mut layouts = Layout::measured(&space, &[Activations::Recompute], cluster, false);
+        assert_eq!(layouts.remove(0).strategy, ulysses(1));
+        layouts
     }
 
     fn groups(layout: &Layout) -> Vec<Vec<u32>> {
@@ -123,26 +174,25 @@ mod tests {
 
     #[test]
     fn groups_stay_inside_nodes_that_have_room_for_them() {
-        let layout = Layout::of(degree(3), &cluster(2, 4));
+        let layout = Layout::of(ulysses(3), &cluster(2, 4));
         assert_eq!(layout.span, Span::OneNode);
         assert_eq!(groups(&layout), [[0, 1, 2], [4, 5, 6]]);
     }
 
     #[test]
     fn groups_that_cross_nodes_share_none() {
-        let layout = Layout::of(degree(3), &cluster(5, 2));
+        let layout = Layout::of(ulysses(3), &cluster(5, 2));
         assert_eq!(layout.span, Span::ManyNodes);
         assert_eq!(groups(&layout), [[0, 1, 2], [4, 5, 6]]);
-        assert!(Layout::of(degree(9), &cluster(2, 4)).groups.is_empty());
+        assert!(Layout::of(ulysses(9), &cluster(2, 4)).groups.is_empty());
     }
 
     #[test]
     fn both_spans_are_measured() {
-        let degrees: Vec<Degree> = (1..=8).map(degree).collect();
-        let layouts = Layout::exchanging(&degrees, &cluster(2, 4));
+        let layouts = exchanging(1..=8, &cluster(2, 4));
         let shapes: Vec<_> = layouts
             .iter()
-            .map(|layout| (layout.degree.get(), layout.span))
+            .map(|layout| (layout.strategy.degree().get(), layout.span))
             .collect();
         let inside = [(2, Span::OneNode), (4, Span::OneNode)];
         let across = [2, 5, 6, 7, 8].map(|degree| (degree, Span::ManyNodes));
@@ -152,21 +202,45 @@ mod tests {
 
     #[test]
     fn of_many_degrees_across_nodes_some_are_measured() {
-        let degrees: Vec<Degree> = (1..=64).map(degree).collect();
-        let layouts = Layout::exchanging(&degrees, &cluster(8, 8));
+        let layouts = exchanging(1..=64, &cluster(8, 8));
         let across: Vec<u32> = layouts
             .iter()
             .filter(|layout| layout.span == Span::ManyNodes)
-            .map(|layout| layout.degree.get())
+            .map(|layout| layout.strategy.degree().get())
             .collect();
         assert_eq!(across, [2, 9, 16, 24, 32, 40, 48, 56, 64]);
     }
 
     #[test]
     fn one_node_has_the_powers_of_two_and_the_largest() {
-        let degrees: Vec<Degree> = (1..=6).map(degree).collect();
-        let layouts = Layout::exchanging(&degrees, &cluster(1, 8));
-        let degrees: Vec<u32> = layouts.iter().map(|layout| layout.degree.get()).collect();
+        let layouts = exchanging(1..=6, &cluster(1, 8));
+        let degrees: Vec<u32> = layouts
+            .iter()
+            .map(|layout| layout.strategy.degree().get())
+            .collect();
         assert_eq!(degrees, [2, 4, 6]);
+    }
+
+    #[test]
+    fn every_way_to_exchange_is_measured_with_one_choice_and_every_choice_with_ranks_on_their_own()
+    {
+        let choices = [Activations::Recompute, Activations::Host];
+        let parts = [(1, 1), (2, 1), (4, 1), (1, 2), (1, 3), (1, 4), (2, 2)];
+        let strategies = choices.into_iter().flat_map(|activations| {
+            parts.map(|(ulysses, ring)| {
+                let degree = |degree| Degree::new(degree).unwrap();
+                Strategy::new(degree(ulysses), degree(ring), activations).unwrap()
+            })
+        });
+        let space = StrategySpace::new(strategies).unwrap();
+        let names = |every| -> Vec<String> {
+            let layouts = Layout::measured(&space, &choices, &cluster(1, 4), every);
+            let names = layouts.iter().map(|layout| layout.strategy.to_string());
+            names.collect()
+        };
+        let alone = ["1 recompute", "1 host", "2 recompute", "4 recompute"];
+        let rings = ["1x2 recompute", "1x4 recompute", "2x2 recompute"];
+        assert_eq!(names(false), [&alone[..], &rings].concat());
+        assert_eq!(names(true).len(), 8);
     }
 }

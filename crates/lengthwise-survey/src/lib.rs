@@ -3,7 +3,8 @@
 //! A [`Survey`] decides and remembers; whoever has the machine runs what it asks for:
 //!
 //! ```text
-//! first          one token a rank, a few short lengths, each degree inside a node and across nodes
+//! first          one token a rank, a few short lengths, each choice for activations, and each way to exchange with one of
+//!                these, each degree inside a node and across nodes
 //! then           what tells most of typical micro-batches for the time it takes, or a disturbed run once more
 //! in between     one micro-batch again and again, which shows how the machine's speed drifts
 //! for a profile  mixed groups of mixed lengths, which the fit does not see, spread over the time as well
@@ -15,7 +16,7 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use lengthwise_core::{Activations, Bytes, Cluster, Degree, Device, Seconds, Speed, StrategyKind, Tokens};
+//! use lengthwise_core::{Activations, Bytes, Cluster, Degree, Device, Seconds, Speed, StrategyKind, StrategySpace, Tokens};
 //! use lengthwise_cost::{CoreSharing, FittedCosts, KindCosts};
 //! use lengthwise_survey::{Survey, SurveyRule, Surveyed};
 //!
@@ -24,16 +25,15 @@
 //! let memory = KindCosts { memory_bytes_per_token: per_token, ..KindCosts::default() };
 //! let surveyed = Surveyed {
 //!     cluster: Cluster::uniform(1, 2, Device::new(Bytes::from_mib(8), Speed::NOMINAL))?,
-//!     degrees: vec![Degree::ONE, Degree::new(2)?],
-//!     activations,
+//!     space: StrategySpace::ulysses(&[Degree::ONE, Degree::new(2)?], activations)?,
 //!     context: Tokens(4096),
 //!     num_heads: None,
 //!     sharing: CoreSharing::apart(2),
 //!     sharing_by_clock: CoreSharing::apart(2),
 //!     device_memory: Bytes::from_mib(8),
-//!     memory: FittedCosts::of_kind(StrategyKind::ulysses(activations), memory),
+//!     known: FittedCosts::of_kind(StrategyKind::ulysses(activations), memory),
 //! };
-//! let mut survey = Survey::new(surveyed, SurveyRule::thorough(Duration::from_secs(1)))?;
+//! let mut survey = Survey::new(surveyed, SurveyRule::thorough(Duration::from_secs(1)));
 //! let mut elapsed_s = 0.0;
 //! while let Some(subject) = survey.next(elapsed_s)? {
 //!     let trial = survey.trial_mut(subject);

@@ -1,10 +1,12 @@
 //! What came of a survey.
 
-use lengthwise_core::{Bytes, Degree, StrategyKind};
+use std::collections::BTreeMap;
+
+use lengthwise_core::{Activations, Bytes, Degree, StrategyKind};
 use lengthwise_cost::format::FormatVersion;
 use lengthwise_cost::{
-    ClusterProfile, CostModel, FitReport, KindProfile, MeasuredFor, Measurement, ModelProfile,
-    OverheadProfile, PerDegree, Profile, StepModel,
+    ClusterProfile, CostModel, FitReport, HostProfile, KindCosts, KindProfile, MeasuredFor,
+    Measurement, ModelProfile, OverheadProfile, PerDegree, Profile, RingProfile, StepModel,
 };
 
 use crate::Surveyed;
@@ -35,8 +37,9 @@ pub struct ProfileHeader {
     pub measured_for: MeasuredFor,
     /// The degrees that were asked for, if any were.
     pub degrees: Option<Vec<Degree>>,
-    /// What groups exchange for a token, all ranks together.
-    pub exchanged_bytes_per_token: f64,
+    /// What groups exchange for a token, all ranks together, by what they do with activations. Of rings it is what as many
+    /// ranks would exchange for heads: bandwidths are quotients.
+    pub exchanged_bytes_per_token: BTreeMap<Activations, f64>,
     /// What all ranks together hold of parameters, gradients and moments.
     pub sharded: Bytes,
 }
@@ -45,22 +48,15 @@ impl MeasuredCosts {
     /// The same as a profile's file holds it.
     pub fn profile(&self, header: ProfileHeader) -> Profile {
         let surveyed = &self.surveyed;
-        let kind: StrategyKind = surveyed.kind();
         let all = self.model.cost.costs();
-        let costs = all.kinds.get(&kind).cloned().unwrap_or_default();
         let num_ranks = surveyed.cluster.num_devices();
-        let exchanged = header.exchanged_bytes_per_token;
-        let bandwidths = |table: &[(Degree, f64)]| {
-            let bandwidth = table.iter().map(|&(degree, seconds)| {
-                (degree, exchanged / (f64::from(degree.get()) * seconds))
-            });
-            PerDegree::new(bandwidth.filter(|(_, bandwidth)| bandwidth.is_finite()))
-        };
         let sharded = header.sharded.as_f64();
-        let together = costs.memory_bytes_per_token.iter();
-        let together: Vec<(Degree, f64)> = together
-            .map(|&(degree, bytes)| (degree, bytes * f64::from(degree.get())))
-            .collect();
+        let of_kind = |(kind, costs): (&StrategyKind, &KindCosts)| {
+            let exchanged = &header.exchanged_bytes_per_token;
+            let exchanged = exchanged.get(&kind.activations).copied().unwrap_or(0.0);
+            self.kind_profile(*kind, costs, exchanged)
+        };
+        let costs = all.kinds.iter().map(of_kind).collect();
         Profile {
             version: FormatVersion,
             name: header.name,
@@ -79,23 +75,42 @@ impl MeasuredCosts {
                 micro_batch_s: self.model.cost.micro_batch_overhead().get(),
                 step_s: self.model.step_overhead.get(),
             },
-            costs: vec![KindProfile {
-                quadratic_s_per_token2: costs.quadratic_s_per_token2,
-                linear_s_per_token: costs.linear_s_per_token,
-                exchanged_bytes_per_token: exchanged,
-                one_node_bandwidth_bytes_per_s: bandwidths(&costs.exchange_s_per_token),
-                many_nodes_bandwidth_bytes_per_s: bandwidths(
-                    &costs.many_nodes_exchange_s_per_token,
-                ),
-                memory_bytes_per_token: together.first().map_or(0.0, |&(_, bytes)| bytes),
-                memory_bytes_per_token_by_degree: PerDegree::new(together),
-                measured_bytes_per_local_token: self.bytes_per_local_token,
-                measured_bytes_per_sequence: self.bytes_per_sequence,
-                ..KindProfile::new(kind)
-            }],
+            costs,
             measured_for: Some(header.measured_for),
             fit: Some(self.report.clone()),
             measurements: self.measurements.clone(),
+        }
+    }
+}
+
+impl MeasuredCosts {
+    fn kind_profile(&self, kind: StrategyKind, costs: &KindCosts, exchanged: f64) -> KindProfile {
+        let bandwidths = |table: &[(Degree, f64)]| {
+            let bandwidth = table.iter().map(|&(degree, seconds)| {
+                (degree, exchanged / (f64::from(degree.get()) * seconds))
+            });
+            PerDegree::new(bandwidth.filter(|(_, bandwidth)| bandwidth.is_finite()))
+        };
+        let together = costs.memory_bytes_per_token.iter();
+        let together: Vec<(Degree, f64)> = together
+            .map(|&(degree, bytes)| (degree, bytes * f64::from(degree.get())))
+            .collect();
+        // Peaks were seen with one choice for activations.
+        let is_first = self.surveyed.activations().first() == Some(&kind.activations);
+        KindProfile {
+            quadratic_s_per_token2: costs.quadratic_s_per_token2,
+            linear_s_per_token: costs.linear_s_per_token,
+            constant_s_per_sequence: costs.constant_s_per_sequence,
+            exchanged_bytes_per_token: exchanged,
+            one_node_bandwidth_bytes_per_s: bandwidths(&costs.exchange_s_per_token),
+            many_nodes_bandwidth_bytes_per_s: bandwidths(&costs.many_nodes_exchange_s_per_token),
+            memory_bytes_per_token: together.first().map_or(0.0, |&(_, bytes)| bytes),
+            memory_bytes_per_token_by_degree: PerDegree::new(together),
+            measured_bytes_per_local_token: self.bytes_per_local_token.filter(|_| is_first),
+            measured_bytes_per_sequence: self.bytes_per_sequence.filter(|_| is_first),
+            ring: costs.ring.as_ref().map(RingProfile::new),
+            host: costs.host.map(HostProfile::from),
+            ..KindProfile::new(kind)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What was measured so far, and what is to be measured next. Where every rank decides for itself, all decide the same
 //! from times that they have agreed on.
 
-use lengthwise_core::{Degree, Rank, Seconds, Strategy, Tokens};
+use lengthwise_core::{Degree, Seconds, Strategy, Tokens};
 use lengthwise_cost::fitting::{Drift, Fit, Observation, TimeTerms, non_negative};
 use lengthwise_cost::{
     CostModel, FitReport, FittedModel, GroupShape, Measurement, Span, StepModel,
@@ -108,28 +108,17 @@ impl Point {
 
 impl Survey {
     /// Nothing is measured yet.
-    ///
-    /// # Errors
-    ///
-    /// No micro-batch of such groups can be run.
-    pub fn new(surveyed: Surveyed, rule: SurveyRule) -> Result<Self, SurveyError> {
-        let Surveyed {
-            cluster, degrees, ..
-        } = &surveyed;
-        let exchanging = if rule.every_degree {
-            Layout::every(degrees, cluster)
-        } else {
-            Layout::exchanging(degrees, cluster)
-        };
-        let single = Layout::of(Degree::ONE, cluster);
-        let layouts: Vec<Layout> = std::iter::once(single).chain(exchanging).collect();
-        let shapes = layouts.iter().map(|layout| GroupShape {
-            strategy: Strategy::ulysses(layout.degree, surveyed.activations),
-            span: layout.span,
-        });
+    pub fn new(surveyed: Surveyed, rule: SurveyRule) -> Self {
+        let layouts = Layout::measured(
+            &surveyed.space,
+            &surveyed.activations(),
+            &surveyed.cluster,
+            rule.every_degree,
+        );
+        let shapes = shapes(&layouts, &surveyed);
         let mut survey = Survey {
             rule,
-            terms: TimeTerms::new(surveyed.num_heads, shapes),
+            terms: TimeTerms::shared(surveyed.num_heads, shapes).beside(&surveyed.known),
             layouts,
             surveyed,
             first: Vec::new(),
@@ -143,15 +132,13 @@ impl Survey {
             expected_error: 1.0,
         };
         survey.first = survey.first();
-        let most = |layout: usize| survey.surveyed.most_tokens(survey.layouts[layout].degree);
+        let most = |layout: usize| survey.surveyed.most_tokens(survey.layouts[layout].strategy);
         survey.candidates =
             candidates::candidates(&survey.layouts, survey.surveyed.context.0, most);
         let candidates = survey.candidates.iter();
-        let rows: Result<Vec<RunTerms>, SurveyError> = candidates
-            .map(|one| Ok(survey.row(&survey.trial_of(one)?, one.layout)))
-            .collect();
-        survey.rows = rows?;
-        Ok(survey)
+        let rows = candidates.map(|one| survey.row(&survey.trial_of(one), one.layout));
+        survey.rows = rows.collect();
+        survey
     }
 
     /// An overhead, a slope, and each exchange; the last to be measured comes first.
@@ -161,14 +148,15 @@ impl Survey {
             seq_lens: vec![seq_len],
         };
         let mut first = vec![one(0, 1)];
-        for (layout, Layout { degree, .. }) in self.layouts.iter().enumerate() {
+        for (layout, Layout { strategy, .. }) in self.layouts.iter().enumerate() {
             let most = self
                 .surveyed
-                .most_tokens(*degree)
+                .most_tokens(*strategy)
                 .min(self.surveyed.context.0);
+            let degree = strategy.degree();
             let short = (SHORT * u64::from(degree.get())).min(most);
             first.push(one(layout, short));
-            if layout == 0 || layout + 1 == self.layouts.len() {
+            if degree == Degree::ONE || layout + 1 == self.layouts.len() {
                 first.push(one(layout, (short * GROWTH).min(most)));
             }
         }
@@ -191,7 +179,7 @@ impl Survey {
             }
         }
         if let Some(first) = self.first.pop() {
-            return Ok(Some(Subject::Fitted(self.point(&first)?)));
+            return Ok(Some(Subject::Fitted(self.point(&first))));
         }
         let next = self.next_after_first(elapsed_s)?;
         self.present = next.map(|subject| (subject, elapsed_s));
@@ -255,7 +243,7 @@ impl Survey {
             })
         };
         match next {
-            Some(next) => Ok(Some(Subject::Fitted(self.point(&next)?))),
+            Some(next) => Ok(Some(Subject::Fitted(self.point(&next)))),
             None => self.next_held_out(false),
         }
     }
@@ -271,11 +259,7 @@ impl Survey {
             .flat_map(|point| &point.candidate.seq_lens);
         let longest = GROWTH * measured.copied().max().unwrap_or(1);
         let longest_run = self.rule.longest_run.as_secs_f64();
-        let seconds: Vec<f64> = self
-            .rows
-            .iter()
-            .map(|row| fit.seconds(&row.terms))
-            .collect();
+        let seconds: Vec<f64> = self.rows.iter().map(|row| fit.seconds(&row.work)).collect();
         let within = |index: &usize| seconds[*index] <= longest_run;
         let scale = (0..self.rows.len())
             .filter(within)
@@ -303,7 +287,7 @@ impl Survey {
         }
         let fit = self.fit(&Drift::default())?;
         let longest = REFERENCE_RUN * self.rule.time_budget.as_secs_f64();
-        let seconds = |index: &usize| fit.seconds(&self.rows[*index].terms);
+        let seconds = |index: &usize| fit.seconds(&self.rows[*index].work);
         let alone = (0..self.rows.len()).filter(|&index| self.candidates[index].layout == 0);
         let (short, long): (Vec<usize>, Vec<usize>) =
             alone.partition(|index| seconds(index) <= longest);
@@ -311,7 +295,7 @@ impl Survey {
         let chosen = short.into_iter().max_by(by_time);
         let chosen = chosen.or_else(|| long.into_iter().min_by(by_time));
         let candidate = self.candidates[chosen.unwrap_or(0)].clone();
-        let reference = self.point(&candidate)?;
+        let reference = self.point(&candidate);
         self.reference = Some(reference);
         Ok(reference)
     }
@@ -321,23 +305,20 @@ impl Survey {
         let model = self.model(&self.fit(&self.drift())?, Seconds::ZERO)?;
         let left = HELD_OUT_PART * self.rule.time_budget.as_secs_f64();
         let num_runs = self.rule.num_held_out * HELD_OUT_ROUNDS;
-        let activations = self.surveyed.activations;
-        let seconds = |degree: Degree, seq_len: u64| {
-            let strategy = Strategy::ulysses(degree, activations);
+        let seconds = |strategy: Strategy, seq_len: u64| {
             let span = Span::OneNode;
             let shape = GroupShape { strategy, span };
             model.cost.sequence_time(shape, Tokens(seq_len)).get()
         };
-        let groups: Vec<(Vec<Rank>, Vec<u64>)> = held_out::mixed_groups(
+        Ok(Trial::new(held_out::mixed_groups(
             index,
-            &self.surveyed.degrees,
+            &self.surveyed.space,
             &self.surveyed.cluster,
             self.surveyed.context.0,
-            |degree| self.surveyed.most_tokens(degree),
+            |strategy| self.surveyed.most_tokens(strategy),
             seconds,
             left / f64::from(num_runs.max(1)),
-        );
-        Trial::new(groups, activations)
+        )))
     }
 
     /// What the survey is of.
@@ -370,7 +351,7 @@ impl Survey {
 
     fn model(&self, fit: &Fit, step_overhead: Seconds) -> Result<StepModel, SurveyError> {
         Ok(StepModel {
-            cost: FittedModel::new(fit.costs(&self.surveyed.memory))?,
+            cost: FittedModel::new(fit.costs(&self.surveyed.known))?,
             step_overhead,
             sharing: self.surveyed.sharing,
         })
@@ -426,15 +407,14 @@ impl Survey {
         })
     }
 
-    fn trial_of(&self, candidate: &Candidate) -> Result<Trial, SurveyError> {
-        let layout = &self.layouts[candidate.layout];
-        Trial::equal(layout, &candidate.seq_lens, self.surveyed.activations)
+    fn trial_of(&self, candidate: &Candidate) -> Trial {
+        Trial::equal(&self.layouts[candidate.layout], &candidate.seq_lens)
     }
 
     fn row(&self, trial: &Trial, layout: usize) -> RunTerms {
         RunTerms {
-            terms: trial.terms(
-                &self.terms,
+            work: trial.work(
+                &self.layouts[layout],
                 self.surveyed.sharing_by_clock,
                 &self.surveyed.cluster,
             ),
@@ -445,18 +425,18 @@ impl Survey {
     }
 
     /// The point of a candidate, perhaps a new one.
-    fn point(&mut self, candidate: &Candidate) -> Result<usize, SurveyError> {
+    fn point(&mut self, candidate: &Candidate) -> usize {
         let mut points = self.points.iter();
         if let Some(index) = points.position(|point| point.candidate == *candidate) {
-            return Ok(index);
+            return index;
         }
-        let trial = self.trial_of(candidate)?;
+        let trial = self.trial_of(candidate);
         self.points.push(Point {
             candidate: candidate.clone(),
             row: self.row(&trial, candidate.layout),
             trial,
         });
-        Ok(self.points.len() - 1)
+        self.points.len() - 1
     }
 
     fn drift(&self) -> Drift {
@@ -479,7 +459,7 @@ impl Survey {
                 1.0
             };
             Observation {
-                terms: point.row.terms.clone(),
+                work: point.row.work,
                 seconds,
                 weight: relevance * FORMULA_ERROR / variance.sqrt(),
             }
@@ -495,7 +475,7 @@ impl Survey {
             let points =
                 points.filter(|point| layout.is_none_or(|of| point.candidate.layout == of));
             mean(points.map(|point| {
-                fit.error(&point.row.terms, point.trial.seconds(drift))
+                fit.error(&point.row.work, point.trial.seconds(drift))
                     .powi(2)
             }))
         };
@@ -522,10 +502,7 @@ impl Survey {
 
     /// What is furthest from the fit, and may do better.
     fn disturbed(&self, fit: &Fit, drift: &Drift) -> Option<Candidate> {
-        let off = |point: &Point| {
-            fit.error(&point.row.terms, point.trial.seconds(drift))
-                .abs()
-        };
+        let off = |point: &Point| fit.error(&point.row.work, point.trial.seconds(drift)).abs();
         let points = self
             .points
             .iter()
@@ -537,7 +514,13 @@ impl Survey {
     /// Bytes that devices held for each of their tokens and each sequence, by least squares of relative errors; `None`
     /// where no device tells what it holds.
     fn measured_memory(&self) -> Result<Option<(f64, f64)>, SurveyError> {
-        let points = self.points.iter().map(|point| &point.trial);
+        // What is held differs with what is done with activations, and by the blocks of a ring.
+        let usual = self.layouts[0].strategy.kind();
+        let points = self
+            .points
+            .iter()
+            .filter(|point| self.layouts[point.candidate.layout].strategy.kind() == usual);
+        let points = points.map(|point| &point.trial);
         if points.clone().all(|trial| trial.peak_memory() == 0.0) {
             return Ok(None);
         }
@@ -561,6 +544,21 @@ impl Survey {
         let points = points.filter(|&(index, _)| Some(index) != self.reference);
         points.map(|(_, point)| point.rounds()).sum()
     }
+}
+
+/// The shapes of all that is to be known: of every kind of strategy, the exchanges that its way is measured with.
+fn shapes(layouts: &[Layout], surveyed: &Surveyed) -> Vec<GroupShape> {
+    let kinds = surveyed.kinds().into_iter();
+    let measured = kinds.flat_map(|kind| {
+        let of_way = layouts
+            .iter()
+            .filter(move |layout| layout.strategy.kind().exchange == kind.exchange);
+        of_way.map(move |layout| GroupShape {
+            strategy: layout.strategy.with_activations(kind.activations),
+            span: layout.span,
+        })
+    });
+    measured.collect()
 }
 
 fn relative_error(measurement: &Measurement) -> f64 {

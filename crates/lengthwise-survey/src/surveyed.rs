@@ -1,6 +1,6 @@
 //! What a survey is of: devices, groups and a model, as far as they are known without measuring.
 
-use lengthwise_core::{Activations, Bytes, Cluster, Degree, StrategyKind, Tokens};
+use lengthwise_core::{Activations, Bytes, Cluster, Strategy, StrategyKind, StrategySpace, Tokens};
 use lengthwise_cost::{CoreSharing, FittedCosts};
 
 /// What a survey is of.
@@ -8,10 +8,8 @@ use lengthwise_cost::{CoreSharing, FittedCosts};
 pub struct Surveyed {
     /// Where micro-batches run.
     pub cluster: Cluster,
-    /// What groups may have, increasing, 1 among them.
-    pub degrees: Vec<Degree>,
-    /// What is done with activations.
-    pub activations: Activations,
+    /// What groups may use, a rank on its own with each choice for activations among them.
+    pub space: StrategySpace,
     /// No sequence is longer.
     pub context: Tokens,
     /// Query heads, where the rank with the most of them holds its group back.
@@ -22,26 +20,47 @@ pub struct Surveyed {
     pub sharing_by_clock: CoreSharing,
     /// Of the device with the least.
     pub device_memory: Bytes,
-    /// What devices hold.
-    pub memory: FittedCosts,
+    /// What devices hold, and what hops of rings and copies to the host are known to take.
+    pub known: FittedCosts,
 }
 
 impl Surveyed {
-    /// Of all strategies.
-    pub(crate) fn kind(&self) -> StrategyKind {
-        StrategyKind::ulysses(self.activations)
+    /// The kinds of strategy that groups may use.
+    pub(crate) fn kinds(&self) -> Vec<StrategyKind> {
+        let strategies = self.space.strategies().iter();
+        let mut kinds: Vec<StrategyKind> = strategies.map(|strategy| strategy.kind()).collect();
+        kinds.sort();
+        kinds.dedup();
+        kinds
     }
 
-    /// Tokens that a group of `degree` has room for, at least 1.
-    pub(crate) fn most_tokens(&self, degree: Degree) -> u64 {
-        let of_kind = self.memory.kinds.get(&self.kind());
+    /// The choices for activations, the one that exchanges are measured with first: where layers are run again most is
+    /// exchanged, and least held.
+    pub(crate) fn activations(&self) -> Vec<Activations> {
+        let usual = [Activations::Recompute, Activations::Keep, Activations::Host];
+        let kinds = self.kinds();
+        let is_used = |of: &Activations| kinds.iter().any(|kind| kind.activations == *of);
+        usual.into_iter().filter(is_used).collect()
+    }
+
+    /// Tokens that a group has room for, at least 1.
+    pub(crate) fn most_tokens(&self, strategy: Strategy) -> u64 {
+        let of_kind = self.known.kinds.get(&strategy.kind());
         let per_token = of_kind.and_then(|costs| {
             let mut table = costs.memory_bytes_per_token.iter();
-            table.find(|(listed, _)| *listed == degree)
+            table.find(|(listed, _)| *listed == strategy.degree())
         });
-        let room = self.device_memory.as_f64() - self.memory.fixed_memory_bytes;
+        let room = self.device_memory.as_f64() - self.known.fixed_memory_bytes;
         // Where nothing is known of memory, the context alone is the limit.
         let most = per_token.map_or(self.context.0 as f64, |(_, bytes)| room / bytes);
-        (most as u64).max(1)
+        let on_host = of_kind
+            .and_then(|costs| costs.host)
+            .map_or(f64::MAX, |host| {
+                let devices = self.cluster.devices().iter();
+                let least = devices.map(|device| device.host_memory()).min();
+                least.unwrap_or_default().as_f64() * f64::from(strategy.degree().get())
+                    / host.bytes_per_token.max(f64::MIN_POSITIVE)
+            });
+        (most.min(on_host) as u64).max(1)
     }
 }

@@ -1,16 +1,16 @@
 //! Micro-batches that are run to be timed.
 
 use lengthwise_core::{
-    Activations, Cluster, Degree, GlobalBatch, Group, MicroBatch, Plan, Rank, Seconds,
-    SequenceIndex, Speed, Strategy, Tokens,
+    Cluster, GlobalBatch, Group, MicroBatch, Plan, Seconds, SequenceIndex, Speed, Tokens,
 };
-use lengthwise_cost::fitting::{Drift, Load, Repeat, TimeTerms};
+use lengthwise_cost::fitting::{Drift, Load, Repeat, Work};
 use lengthwise_cost::format::StrategyRecord;
 use lengthwise_cost::{
-    CoreSharing, GroupShape, MeasuredGroup, MeasuredParts, Measurement, StepModel, slowest_speed,
+    CoreSharing, MeasuredGroup, MeasuredParts, Measurement, StepModel, slowest_speed,
 };
 
 use crate::SurveyError;
+use crate::held_out::MixedGroup;
 use crate::layout::Layout;
 
 /// Runs shorter than this, in seconds, are repeated at once, and the median counts.
@@ -40,24 +40,20 @@ pub struct Trial {
 
 impl Trial {
     /// Groups of these ranks with sequences of these lengths.
-    pub(crate) fn new(
-        groups: Vec<(Vec<Rank>, Vec<u64>)>,
-        activations: Activations,
-    ) -> Result<Self, SurveyError> {
-        let num_active = groups.iter().map(|(ranks, _)| ranks.len() as u32).sum();
+    pub(crate) fn new(groups: Vec<MixedGroup>) -> Self {
+        let num_active = groups.iter().map(|(_, ranks, _)| ranks.len() as u32).sum();
         let mut all_lens = Vec::new();
         let mut planned = Vec::with_capacity(groups.len());
-        for (ranks, seq_lens) in groups {
+        for (strategy, ranks, seq_lens) in groups {
             let first = all_lens.len() as u32;
             all_lens.extend(&seq_lens);
-            let degree = Degree::new(ranks.len() as u32)?;
             planned.push(Group {
-                strategy: Strategy::ulysses(degree, activations),
+                strategy,
                 ranks,
                 sequences: (first..all_lens.len() as u32).map(SequenceIndex).collect(),
             });
         }
-        Ok(Trial {
+        Trial {
             plan: Plan::new(vec![MicroBatch { groups: planned }]),
             seq_lens: all_lens,
             num_active,
@@ -66,40 +62,26 @@ impl Trial {
             peak_memory: 0.0,
             fastest_s: f64::INFINITY,
             parts: MeasuredParts::default(),
-        })
+        }
     }
 
     /// The same sequences in each group of a layout.
-    pub(crate) fn equal(
-        layout: &Layout,
-        seq_lens: &[u64],
-        activations: Activations,
-    ) -> Result<Self, SurveyError> {
+    pub(crate) fn equal(layout: &Layout, seq_lens: &[u64]) -> Self {
         let groups = layout.groups.iter();
-        let groups = groups.map(|ranks| (ranks.clone(), seq_lens.to_vec()));
-        Self::new(groups.collect(), activations)
+        let groups = groups.map(|ranks| (layout.strategy, ranks.clone(), seq_lens.to_vec()));
+        Self::new(groups.collect())
     }
 
-    /// What each coefficient is multiplied by in the time of equal groups: that of the one with the slowest device.
-    pub(crate) fn terms(
-        &self,
-        terms: &TimeTerms,
-        sharing: CoreSharing,
-        cluster: &Cluster,
-    ) -> Vec<f64> {
-        let load = self.groups().next().map(|group| self.load(group, cluster));
+    /// What equal groups have to do, at the pace of the slowest device.
+    pub(crate) fn work(&self, layout: &Layout, sharing: CoreSharing, cluster: &Cluster) -> Work {
         let speeds = self.groups().map(|group| slowest_speed(group, cluster));
         let slowest = speeds.reduce(Speed::min).unwrap_or(Speed::NOMINAL);
-        load.map_or_else(Vec::new, |load| {
-            terms.micro_batch(&load, sharing.pace(self.num_active) / slowest.get())
-        })
-    }
-
-    fn load(&self, group: &Group, cluster: &Cluster) -> Load {
-        Load::new(
-            GroupShape::of(group, cluster),
-            self.lens_of(group).map(Tokens),
-        )
+        let first = self.groups().next();
+        let seq_lens = first.into_iter().flat_map(|group| self.lens_of(group));
+        Work {
+            load: Load::new(layout.shape(), seq_lens.map(Tokens)),
+            pace: sharing.pace(self.num_active) / slowest.get(),
+        }
     }
 
     /// Its groups.
@@ -248,9 +230,9 @@ impl Trial {
 
 #[cfg(test)]
 mod tests {
-    use lengthwise_core::{Bytes, Degree, Device, StrategyKind};
-    use lengthwise_cost::fitting::{Fit, Observation};
-    use lengthwise_cost::{FittedCosts, FittedModel, Span};
+    use lengthwise_core::{Activations, Bytes, Degree, Device, Strategy};
+    use lengthwise_cost::fitting::{Fit, Observation, TimeTerms};
+    use lengthwise_cost::{FittedCosts, FittedModel};
 
     use super::*;
 
@@ -275,24 +257,20 @@ mod tests {
                 .map(|device| device.speed().get())
                 .fold(f64::INFINITY, f64::min);
             let sharing = CoreSharing::apart(cluster.num_devices());
-            let layout = Layout::of(Degree::ONE, &cluster);
-            let kind = StrategyKind::ulysses(Activations::Keep);
-            let shape = GroupShape {
-                strategy: Strategy::ulysses(Degree::ONE, kind.activations),
-                span: Span::OneNode,
-            };
-            let terms = TimeTerms::new(None, [shape]);
+            let alone = Strategy::ulysses(Degree::ONE, Activations::Keep);
+            let layout = Layout::of(alone, &cluster);
+            let terms = TimeTerms::new(None, [layout.shape()]);
             let trials: Vec<(Trial, f64)> = [1, 500, 2000, 8000]
                 .map(|seq_len| {
                     let tokens = seq_len as f64;
                     let nominal = linear * tokens + quadratic * tokens * tokens;
-                    let trial = Trial::equal(&layout, &[seq_len], kind.activations).unwrap();
+                    let trial = Trial::equal(&layout, &[seq_len]);
                     (trial, overhead + nominal / slowest)
                 })
                 .into();
             let observations: Vec<Observation> = (trials.iter())
                 .map(|(trial, seconds)| Observation {
-                    terms: trial.terms(&terms, sharing, &cluster),
+                    work: trial.work(&layout, sharing, &cluster),
                     seconds: *seconds,
                     weight: 1.0,
                 })
@@ -300,7 +278,7 @@ mod tests {
             let fit = Fit::new(terms, &observations).unwrap();
             let costs = fit.costs(&FittedCosts::default());
             assert!(
-                (costs.kinds[&kind].linear_s_per_token / linear - 1.0).abs() < 1e-3,
+                (costs.kinds[&alone.kind()].linear_s_per_token / linear - 1.0).abs() < 1e-3,
                 "{costs:?}"
             );
             let model = StepModel {

@@ -1,6 +1,6 @@
 //! The costs of forward passes alone, by those of forward and backward.
 
-use lengthwise_core::{Seconds, Strategy};
+use lengthwise_core::{Exchange, Seconds, Strategy};
 use lengthwise_cost::{CostError, FittedModel, StepModel};
 
 use crate::model::{ModelConfig, ModelSpec};
@@ -39,6 +39,21 @@ pub fn forward_costs(costs: &StepModel, model: &ModelConfig) -> Result<StepModel
         let exchanges = costs.exchange_s_per_token.iter_mut();
         for (_, seconds) in exchanges.chain(&mut costs.many_nodes_exchange_s_per_token) {
             *seconds /= forwards + 1.0;
+        }
+        if let Some(ring) = &mut costs.ring {
+            ring.forward_share = 1.0;
+            for hops in [&mut ring.one_node, &mut ring.many_nodes] {
+                for (_, seconds) in &mut hops.forward_s_per_token {
+                    *seconds /= forwards;
+                }
+                hops.backward_s_per_token.clear();
+            }
+        }
+        // Nothing is kept for a backward, and so nothing moved.
+        costs.host = None;
+        if kind.exchange != Exchange::Ulysses {
+            // Blocks in flight are no fewer; all of a training's memory is enough.
+            continue;
         }
         for (degree, bytes) in &mut costs.memory_bytes_per_token {
             let strategy = Strategy::ulysses(*degree, kind.activations);

@@ -7,7 +7,9 @@
 //! ```
 //!
 //! where `tokens` and `squares` sum up the lengths of a group's sequences and their squares, and `pace` is that of
-//! the ranks that compute ([`CoreSharing::pace`](crate::CoreSharing::pace)). The fit minimises relative errors, as
+//! the ranks that compute ([`CoreSharing::pace`](crate::CoreSharing::pace)). In a ring, and where layer inputs go to the host,
+//! hops and copies are known, and count as far as computing does not hide them: then what they take is added, and what
+//! they hide left out, as the coefficients of the round before have it. The fit minimises relative errors, as
 //! short micro-batches matter as much as long ones, and no coefficient is negative. Observations that are far off count
 //! for less than by their squares (Huber's weights), and errors are relative to the prediction: relative to what was
 //! measured, noise would pull predictions down.
@@ -19,7 +21,7 @@ mod uncertainty;
 
 pub use drift::{Drift, Repeat};
 pub use least_squares::non_negative;
-pub use time_terms::{Load, TimeTerms};
+pub use time_terms::{LinearTime, Load, TimeTerms, Work};
 pub use uncertainty::{Features, Uncertainty};
 
 use crate::{CostError, FittedCosts};
@@ -45,8 +47,8 @@ const LEAST_USUAL: f64 = 0.01;
 /// A measured micro-batch of equal groups.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
-    /// The factor of each coefficient ([`TimeTerms::micro_batch`]).
-    pub terms: Vec<f64>,
+    /// What it has to do.
+    pub work: Work,
     /// The measured time; above 0.
     pub seconds: f64,
     /// How much its relative error counts.
@@ -82,7 +84,7 @@ impl Fit {
         for _ in 0..NUM_REWEIGHTINGS {
             fit = fit.reweighted(observations, &factors)?;
             let errors = observations.iter().map(|observed| {
-                let predicted = fit.seconds(&observed.terms);
+                let predicted = fit.seconds(&observed.work);
                 // What is predicted absurdly is not to be the measure of its own error.
                 let scale = predicted.clamp(observed.seconds / 2.0, 2.0 * observed.seconds);
                 ((predicted - observed.seconds).abs() / scale, scale)
@@ -105,8 +107,9 @@ impl Fit {
         let weighted = observations.iter().zip(factors);
         let (rows, values): (Vec<Vec<f64>>, Vec<f64>) = weighted
             .map(|(observed, factor)| {
-                let row = observed.terms.iter().map(|term| term * factor);
-                (row.collect(), observed.seconds * factor)
+                let time = self.time(&observed.work);
+                let row = time.terms.iter().map(|term| term * factor);
+                (row.collect(), (observed.seconds - time.known_s) * factor)
             })
             .unzip();
         Ok(Fit {
@@ -130,24 +133,29 @@ impl Fit {
         })
     }
 
-    /// Seconds that a micro-batch with these terms is predicted to take.
-    pub fn seconds(&self, terms: &[f64]) -> f64 {
-        let products = terms.iter().zip(&self.coefficients);
-        products.map(|(term, coefficient)| term * coefficient).sum()
+    /// The time of a micro-batch near the fitted coefficients.
+    fn time(&self, work: &Work) -> LinearTime {
+        self.terms.micro_batch(work, &self.coefficients)
     }
 
-    /// Of the predicted time with these terms, the part that each coefficient makes up; they add up to 1.
-    pub fn shares(&self, terms: &[f64]) -> Vec<f64> {
-        let seconds = self.seconds(terms).max(f64::MIN_POSITIVE);
-        let products = terms.iter().zip(&self.coefficients);
+    /// Seconds that a micro-batch with this work is predicted to take.
+    pub fn seconds(&self, work: &Work) -> f64 {
+        self.time(work).seconds(&self.coefficients)
+    }
+
+    /// Of the predicted time, the part that each coefficient makes up; they add up to 1, but for what is known without them.
+    pub fn shares(&self, work: &Work) -> Vec<f64> {
+        let time = self.time(work);
+        let seconds = time.seconds(&self.coefficients).max(f64::MIN_POSITIVE);
+        let products = time.terms.iter().zip(&self.coefficients);
         products
             .map(|(term, coefficient)| term * coefficient / seconds)
             .collect()
     }
 
-    /// By how much the prediction with these terms exceeds what was measured, relative to it.
-    pub fn error(&self, terms: &[f64], measured: f64) -> f64 {
-        self.seconds(terms) / measured - 1.0
+    /// By how much the prediction exceeds what was measured, relative to it.
+    pub fn error(&self, work: &Work, measured: f64) -> f64 {
+        self.seconds(work) / measured - 1.0
     }
 
     /// The terms it has coefficients for.
@@ -163,11 +171,14 @@ impl Fit {
 
 #[cfg(test)]
 mod tests {
-    use lengthwise_core::{Activations, Degree, Strategy, StrategyKind, Tokens};
+    use lengthwise_core::{Activations, Degree, Exchange, Strategy, StrategyKind, Tokens};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{CoreSharing, GroupShape, KindCosts, Span};
+    use crate::{
+        CoreSharing, CostModel, FittedModel, GroupShape, HopCosts, HostCosts, KindCosts, RingCosts,
+        Span,
+    };
 
     const HEADS: u32 = 8;
 
@@ -188,10 +199,16 @@ mod tests {
     }
 
     fn load(ranks: u32, seq_lens: &[u64]) -> Load {
-        Load::new(
-            shape(ranks),
-            seq_lens.iter().map(|&seq_len| Tokens(seq_len)),
-        )
+        let seq_lens = seq_lens.iter().map(|&seq_len| Tokens(seq_len));
+        Load::new(shape(ranks), seq_lens)
+    }
+
+    /// While all ranks compute.
+    fn work(ranks: u32, seq_lens: &[u64]) -> Work {
+        Work {
+            load: load(ranks, seq_lens),
+            pace: 1.0,
+        }
     }
 
     fn costs() -> FittedCosts {
@@ -233,11 +250,14 @@ mod tests {
             .map(|(&(ranks, seq_lens), noise)| {
                 // With 3 groups of 2 some ranks idle.
                 let active = if ranks == 2 { 6 } else { 8 };
-                let terms = terms.micro_batch(&load(ranks, seq_lens), sharing.pace(active));
-                let seconds: f64 = terms.iter().zip(&coefficients).map(|(a, b)| a * b).sum();
+                let work = Work {
+                    load: load(ranks, seq_lens),
+                    pace: sharing.pace(active),
+                };
+                let seconds = terms.micro_batch(&work, &coefficients);
                 Observation {
-                    terms,
-                    seconds: seconds * noise,
+                    work,
+                    seconds: seconds.seconds(&coefficients) * noise,
                     weight: 1.0,
                 }
             })
@@ -252,8 +272,8 @@ mod tests {
     fn errors_are_relative_to_what_was_measured() {
         let fitted = fit(&[]);
         for run in observations(&[]) {
-            assert!(fitted.error(&run.terms, run.seconds).abs() < 1e-4);
-            assert!((fitted.error(&run.terms, 2.0 * run.seconds) + 0.5).abs() < 1e-4);
+            assert!(fitted.error(&run.work, run.seconds).abs() < 1e-4);
+            assert!((fitted.error(&run.work, 2.0 * run.seconds) + 0.5).abs() < 1e-4);
         }
     }
 
@@ -279,9 +299,8 @@ mod tests {
         ) {
             let fitted = fit(&noise);
             let exact = fit(&[]);
-            for held_out in [load(1, &[700, 300]), load(2, &[3000]), load(4, &[900; 3]), load(8, &[9000])] {
-                let terms = fitted.terms.micro_batch(&held_out, 1.0);
-                let error = fitted.seconds(&terms) / exact.seconds(&terms) - 1.0;
+            for held_out in [work(1, &[700, 300]), work(2, &[3000]), work(4, &[900; 3]), work(8, &[9000])] {
+                let error = fitted.seconds(&held_out) / exact.seconds(&held_out) - 1.0;
                 prop_assert!(error.abs() < 0.08, "{error} for {held_out:?}");
             }
             prop_assert!(fitted.coefficients.iter().all(|&coefficient| coefficient >= 0.0));
@@ -292,7 +311,7 @@ mod tests {
     fn no_coefficient_is_ever_negative_and_exchange_is_never_free() {
         let terms = TimeTerms::new(None, [shape(2)]);
         let run = |ranks, seq_len: u64, seconds| Observation {
-            terms: terms.micro_batch(&load(ranks, &[seq_len]), 1.0),
+            work: work(ranks, &[seq_len]),
             seconds,
             weight: 1.0,
         };
@@ -318,8 +337,8 @@ mod tests {
             noise[disturbed] = 1.5;
             let fitted = fit(&noise);
             // Only of degrees that others tell of too.
-            let terms = fitted.terms.micro_batch(&load(1, &[700, 300]), 1.0);
-            let error = fitted.seconds(&terms) / exact.seconds(&terms) - 1.0;
+            let held_out = work(1, &[700, 300]);
+            let error = fitted.seconds(&held_out) / exact.seconds(&held_out) - 1.0;
             assert!(error.abs() < 0.03, "{error} with run {disturbed}");
         }
     }
@@ -327,15 +346,122 @@ mod tests {
     #[test]
     fn noise_that_goes_both_ways_moves_predictions_neither_way() {
         let noise = [0.8, 1.2, 0.8, 1.2];
-        let run = load(1, &[1000]);
+        let run = work(1, &[1000]);
         let terms = TimeTerms::new(None, [shape(1)]);
         let observed = noise.map(|noise| Observation {
-            terms: terms.micro_batch(&run, 1.0),
+            work: run,
             seconds: noise,
             weight: 1.0,
         });
         let fitted = Fit::new(terms.clone(), &observed).unwrap();
-        let predicted = fitted.seconds(&terms.micro_batch(&run, 1.0));
+        let predicted = fitted.seconds(&run);
         assert!((predicted - 1.0).abs() < 0.01, "{predicted}");
+    }
+
+    /// Costs of rings, of places with hops, and of copies to the host, which share what is the same work.
+    fn costs_of_all_kinds() -> FittedCosts {
+        let mut costs = FittedCosts {
+            num_heads: Some(HEADS),
+            micro_batch_overhead_s: 1e-3,
+            ..FittedCosts::default()
+        };
+        for exchange in [Exchange::Ulysses, Exchange::Ring] {
+            for activations in Activations::ALL {
+                let (linear, quadratic, passes) = match activations {
+                    Activations::Keep => (1.5e-4, 2e-8, 2.0),
+                    Activations::Recompute => (2e-4, 3e-8, 3.0),
+                    Activations::Host => (2.2e-4, 3e-8, 3.0),
+                };
+                let ring = RingCosts {
+                    forward_share: 0.4,
+                    one_node: HopCosts {
+                        forward_s_per_token: vec![(degree(4), 5e-5)],
+                        backward_s_per_token: vec![(degree(4), 1e-4)],
+                    },
+                    many_nodes: HopCosts::default(),
+                };
+                let host = HostCosts {
+                    forward_share: 0.25,
+                    copy_s_per_token: 1e-4,
+                    bytes_per_token: 1.0,
+                };
+                let costs_of_kind = KindCosts {
+                    linear_s_per_token: linear,
+                    quadratic_s_per_token2: quadratic,
+                    exchange_s_per_token: vec![(degree(4), 1e-5 * passes)],
+                    ring: (exchange == Exchange::Ring).then_some(ring),
+                    host: (activations == Activations::Host).then_some(host),
+                    ..KindCosts::default()
+                };
+                let kind = StrategyKind {
+                    exchange,
+                    activations,
+                };
+                costs.kinds.insert(kind, costs_of_kind);
+            }
+        }
+        costs
+    }
+
+    #[test]
+    fn kinds_share_what_is_the_same_work_and_what_hides_is_left_out() {
+        let costs = costs_of_all_kinds();
+        let strategies = |ranks| {
+            let ranks = degree(ranks);
+            Activations::ALL.into_iter().flat_map(move |activations| {
+                [
+                    Strategy::ulysses(ranks, activations),
+                    Strategy::ring(ranks, activations),
+                ]
+            })
+        };
+        let shape = |strategy| GroupShape {
+            strategy,
+            span: Span::OneNode,
+        };
+        let shapes = strategies(4).map(shape);
+        let terms = TimeTerms::shared(costs.num_heads, shapes).beside(&costs);
+        // Overhead; three linear and two quadratic ones; exchanges of each kind of group.
+        assert_eq!((terms.len(), TimeTerms::of(&costs).len()), (8, 8));
+        let model = FittedModel::new(costs.clone()).unwrap();
+        let work = |strategy, seq_len| Work {
+            load: Load::new(shape(strategy), [Tokens(seq_len)]),
+            pace: 1.0,
+        };
+        let seconds = |strategy, seq_len| {
+            costs.micro_batch_overhead_s
+                + model.sequence_time(shape(strategy), Tokens(seq_len)).get()
+        };
+        let of_all = terms.coefficients(&costs);
+        for strategy in strategies(1).chain(strategies(4)) {
+            for seq_len in [100, 1000, 10_000, 100_000] {
+                let work = work(strategy, seq_len);
+                let linear = terms.micro_batch(&work, &of_all).seconds(&of_all);
+                let exact = seconds(strategy, seq_len);
+                assert!((linear / exact - 1.0).abs() < 1e-12, "{strategy} {seq_len}");
+            }
+        }
+        // Rings and copies are measured with some choices only, and known with the others.
+        let measured = [
+            Strategy::ulysses(degree(1), Activations::Recompute),
+            Strategy::ulysses(degree(1), Activations::Keep),
+            Strategy::ulysses(degree(1), Activations::Host),
+            Strategy::ulysses(degree(4), Activations::Recompute),
+            Strategy::ring(degree(4), Activations::Recompute),
+        ];
+        let observed = measured.into_iter().flat_map(|strategy| {
+            [1, 300, 3000, 30_000].map(|seq_len| Observation {
+                work: work(strategy, seq_len),
+                seconds: seconds(strategy, seq_len),
+                weight: 1.0,
+            })
+        });
+        let fit = Fit::new(terms, &observed.collect::<Vec<_>>()).unwrap();
+        for strategy in strategies(4) {
+            for seq_len in [200, 2000, 20_000] {
+                let error = fit.error(&work(strategy, seq_len), seconds(strategy, seq_len));
+                assert!(error.abs() < 1e-3, "{error} for {strategy} {seq_len}");
+            }
+        }
     }
 }

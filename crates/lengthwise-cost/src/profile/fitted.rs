@@ -3,7 +3,7 @@
 use lengthwise_core::{Cluster, Degree, StrategyKind, Tokens};
 
 use super::{KindProfile, Profile};
-use crate::fitting::{Fit, Load, Observation, TimeTerms, non_negative};
+use crate::fitting::{Fit, Load, Observation, TimeTerms, Work, non_negative};
 use crate::{
     CostModel, FitReport, FittedCosts, FittedModel, GroupShape, MeasuredGroup, Measurement,
     PerDegree, ProfileError, Span,
@@ -31,7 +31,7 @@ impl Profile {
         let known = self.model(&cluster)?.costs().clone();
         let fitted = || measurements.iter().filter(|measured| !measured.held_out);
         let groups = fitted().flat_map(|measured| &measured.groups);
-        let terms = TimeTerms::new(known.num_heads, groups.map(shape));
+        let terms = TimeTerms::new(known.num_heads, groups.map(shape)).beside(&known);
         let (num, needed) = (fitted().count(), terms.len());
         if num < needed {
             return Err(ProfileError::TooFewMeasurements { num, needed });
@@ -40,10 +40,13 @@ impl Profile {
         let row = |measurement: &Measurement, model: &FittedModel| {
             let ranks = measurement.groups.iter().map(num_ranks).sum();
             let slowest = slowest(measurement, model);
-            slowest.map(|group| terms.micro_batch(&load(group), sharing.pace(ranks)))
+            slowest.map(|group| Work {
+                load: load(group),
+                pace: sharing.pace(ranks),
+            })
         };
         let mut costs = known.clone();
-        let mut rows: Vec<Option<Vec<f64>>> = Vec::new();
+        let mut rows: Vec<Option<Work>> = Vec::new();
         let mut fit = Fit::new(terms.clone(), &[])?;
         for _ in 0..MOST_ROUNDS {
             let model = FittedModel::new(costs)?;
@@ -57,9 +60,9 @@ impl Profile {
             }
             let observed = measurements.iter().zip(&rows);
             let observed = observed.filter(|(measured, _)| !measured.held_out);
-            let observed = observed.filter_map(|(measured, terms)| {
+            let observed = observed.filter_map(|(measured, work)| {
                 Some(Observation {
-                    terms: terms.clone()?,
+                    work: (*work)?,
                     seconds: measured.measured_s,
                     weight: 1.0,
                 })

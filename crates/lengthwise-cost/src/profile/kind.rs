@@ -5,7 +5,7 @@ use lengthwise_core::{Activations, Degree, StrategyKind};
 use serde::{Deserialize, Serialize};
 
 use crate::format::{ActivationsName, ExchangeName};
-use crate::{KindCosts, PerDegree, ProfileError};
+use crate::{HopCosts, HostCosts, KindCosts, PerDegree, ProfileError, RingCosts};
 
 /// The costs of sequences under strategies of one kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,98 @@ pub struct KindProfile {
     pub measured_bytes_per_local_token: Option<f64>,
     /// The bytes that they were seen to hold for each sequence.
     pub measured_bytes_per_sequence: Option<f64>,
+    /// The hops of key/value blocks, where they go on beside computing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring: Option<RingProfile>,
+    /// The copies of layer inputs to host memory and back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostProfile>,
+}
+
+/// The hops of key/value blocks, as [`RingCosts`] has them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RingProfile {
+    /// The part of attention's time that is forward, recomputation included.
+    pub forward_share: f64,
+    /// Seconds of a hop on one node, forward, for each token that a rank holds, by degree.
+    #[serde(default)]
+    pub one_node_forward_s_per_token: PerDegree,
+    /// The same backward.
+    #[serde(default)]
+    pub one_node_backward_s_per_token: PerDegree,
+    /// The same for rings on several nodes, forward; where missing, the figures of one node hold.
+    #[serde(default)]
+    pub many_nodes_forward_s_per_token: PerDegree,
+    /// The same backward.
+    #[serde(default)]
+    pub many_nodes_backward_s_per_token: PerDegree,
+}
+
+impl RingProfile {
+    /// The same as a file holds it; hops that take no time are left out.
+    pub fn new(costs: &RingCosts) -> Self {
+        let table = |hops: &[(Degree, f64)]| {
+            PerDegree::new(hops.iter().copied().filter(|&(_, seconds)| seconds > 0.0))
+        };
+        RingProfile {
+            forward_share: costs.forward_share,
+            one_node_forward_s_per_token: table(&costs.one_node.forward_s_per_token),
+            one_node_backward_s_per_token: table(&costs.one_node.backward_s_per_token),
+            many_nodes_forward_s_per_token: table(&costs.many_nodes.forward_s_per_token),
+            many_nodes_backward_s_per_token: table(&costs.many_nodes.backward_s_per_token),
+        }
+    }
+
+    fn costs(&self) -> RingCosts {
+        let hops = |forward: &PerDegree, backward: &PerDegree| HopCosts {
+            forward_s_per_token: forward.iter().collect(),
+            backward_s_per_token: backward.iter().collect(),
+        };
+        RingCosts {
+            forward_share: self.forward_share,
+            one_node: hops(
+                &self.one_node_forward_s_per_token,
+                &self.one_node_backward_s_per_token,
+            ),
+            many_nodes: hops(
+                &self.many_nodes_forward_s_per_token,
+                &self.many_nodes_backward_s_per_token,
+            ),
+        }
+    }
+}
+
+/// The copies of layer inputs to host memory and back, as [`HostCosts`] has them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostProfile {
+    /// The part of the time that is the first forward.
+    pub forward_share: f64,
+    /// Seconds of copies one way, for each token that a rank holds.
+    pub copy_s_per_token: f64,
+    /// Bytes of host memory for each token that a rank holds.
+    pub bytes_per_token: f64,
+}
+
+impl From<HostCosts> for HostProfile {
+    fn from(costs: HostCosts) -> Self {
+        HostProfile {
+            forward_share: costs.forward_share,
+            copy_s_per_token: costs.copy_s_per_token,
+            bytes_per_token: costs.bytes_per_token,
+        }
+    }
+}
+
+impl From<HostProfile> for HostCosts {
+    fn from(profile: HostProfile) -> Self {
+        HostCosts {
+            forward_share: profile.forward_share,
+            copy_s_per_token: profile.copy_s_per_token,
+            bytes_per_token: profile.bytes_per_token,
+        }
+    }
 }
 
 impl KindProfile {
@@ -57,6 +149,8 @@ impl KindProfile {
             memory_bytes_per_token_by_degree: PerDegree::default(),
             measured_bytes_per_local_token: None,
             measured_bytes_per_sequence: None,
+            ring: None,
+            host: None,
         }
     }
 
@@ -69,7 +163,7 @@ impl KindProfile {
     }
 
     pub(super) fn check_figures(&self) -> Result<(), ProfileError> {
-        if self.activations.0 == Activations::Host {
+        if self.activations.0 == Activations::Host && self.host.is_none() {
             return Err(ProfileError::HostActivations);
         }
         for (key, value) in [
@@ -165,8 +259,8 @@ impl KindProfile {
             exchange_s_per_token: exchange(&self.one_node_bandwidth_bytes_per_s),
             many_nodes_exchange_s_per_token: exchange(&self.many_nodes_bandwidth_bytes_per_s),
             memory_bytes_per_token,
-            ring: None,
-            host: None,
+            ring: self.ring.as_ref().map(RingProfile::costs),
+            host: self.host.map(HostCosts::from),
         }
     }
 }

@@ -9,13 +9,14 @@ use std::path::Path;
 
 use lengthwise_core::limits::{SEQ_LEN, SEQUENCE_BYTES, SEQUENCE_S};
 use lengthwise_core::{
-    Cluster, CoreError, Degree, Seconds, Strategy, StrategyKind, StrategySpace, Tokens,
+    Activations, Cluster, CoreError, Degree, Exchange, Seconds, SpaceLimits, Strategy,
+    StrategyFamily, StrategyKind, StrategySpace, Tokens,
 };
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 pub use cluster::{ClusterProfile, DeviceProfile, NodeProfile};
-pub use kind::KindProfile;
+pub use kind::{HostProfile, KindProfile, RingProfile};
 
 use crate::format::FormatVersion;
 use crate::text_file::read_text;
@@ -251,17 +252,39 @@ impl Profile {
     ///
     /// Neither heads nor degrees are given, or no degree is left.
     pub fn space(&self, cluster: &Cluster) -> Result<StrategySpace, ProfileError> {
-        let degrees: Vec<Degree> = match (&self.model.degrees, self.model.num_heads) {
-            (Some(degrees), _) => degrees
-                .iter()
-                .map(|&degree| Degree::new(degree))
-                .collect::<Result<_, _>>()?,
-            (None, Some(num_heads)) => (1..=num_heads.min(cluster.num_devices()))
-                .filter_map(|degree| Degree::new(degree).ok())
-                .collect(),
+        let degrees: Option<Vec<Degree>> = match (&self.model.degrees, self.model.num_heads) {
+            (Some(degrees), _) => Some(
+                degrees
+                    .iter()
+                    .map(|&degree| Degree::new(degree))
+                    .collect::<Result<_, _>>()?,
+            ),
+            (None, Some(_)) => None,
             (None, None) => return Err(ProfileError::NoDegrees),
         };
-        Ok(self.space_of(&degrees)?.limited_to(cluster.num_devices())?)
+        if let Some(degrees) = degrees {
+            return Ok(self.space_of(&degrees)?.limited_to(cluster.num_devices())?);
+        }
+        let families: Vec<StrategyFamily> = self.kinds().map(|of| of.exchange.family()).collect();
+        let activations: Vec<Activations> = self.kinds().map(|of| of.activations).collect();
+        let per_node = cluster.node_ranks(0).map_or(1, |ranks| ranks.len() as u32);
+        let limits = SpaceLimits {
+            num_heads: self.model.num_heads,
+            ranks_per_node: per_node,
+            num_ranks: cluster.num_devices(),
+        };
+        let worth_a_choice = StrategySpace::chosen(&families, &activations, limits, None)?;
+        self.priced(worth_a_choice.strategies().iter().copied())
+    }
+
+    /// Those of some strategies that it has costs of.
+    fn priced(
+        &self,
+        strategies: impl IntoIterator<Item = Strategy>,
+    ) -> Result<StrategySpace, ProfileError> {
+        let strategies = strategies.into_iter();
+        let priced = strategies.filter(|strategy| self.kind(strategy.kind()).is_some());
+        Ok(StrategySpace::new(priced)?)
     }
 
     /// The strategies of these degrees, of all kinds that it has costs of.
@@ -270,11 +293,11 @@ impl Profile {
     ///
     /// There is none.
     pub fn space_of(&self, degrees: &[Degree]) -> Result<StrategySpace, CoreError> {
-        let of_kind = |kind: StrategyKind| {
-            let strategy = move |&degree| Strategy::ulysses(degree, kind.activations);
-            degrees.iter().map(strategy)
-        };
-        StrategySpace::new(self.kinds().flat_map(of_kind))
+        let strategies = self.kinds().flat_map(|kind| {
+            let degrees = degrees.iter();
+            degrees.filter_map(move |&degree| of_kind(kind, degree))
+        });
+        StrategySpace::new(strategies)
     }
 
     /// The cost model on `cluster`, over whose devices the sharded memory is divided.
@@ -336,6 +359,22 @@ impl Profile {
     /// The longest sequence it holds for.
     pub fn context(&self) -> Tokens {
         Tokens(self.context_tokens)
+    }
+}
+
+/// The strategy of a kind that has this degree, if there is one.
+fn of_kind(kind: StrategyKind, degree: Degree) -> Option<Strategy> {
+    let activations = kind.activations;
+    match kind.exchange {
+        Exchange::Ulysses => Some(Strategy::ulysses(degree, activations)),
+        // A ring of one rank exchanges as a rank on its own.
+        Exchange::Ring => (degree > Degree::ONE).then(|| Strategy::ring(degree, activations)),
+        Exchange::UlyssesRing { ring } => {
+            let ulysses = degree.get() / ring.get();
+            let fits = degree.get().is_multiple_of(ring.get()) && ulysses > 1;
+            let ulysses = fits.then(|| Degree::new(ulysses).ok()).flatten()?;
+            Strategy::new(ulysses, ring, activations).ok()
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use lengthwise_core::{Activations, Bytes, Cluster, Device, Speed, StrategyKind};
-use lengthwise_cost::{CoreSharing, FittedCosts, KindCosts};
+use lengthwise_core::{
+    Activations, Bytes, Cluster, Device, Exchange, Speed, StrategyKind, StrategySpace,
+};
+use lengthwise_cost::{CoreSharing, FittedCosts, HopCosts, HostCosts, KindCosts, RingCosts};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -28,17 +30,33 @@ fn surveyed_here() -> Surveyed {
     let memory = Bytes::from_mib(40);
     Surveyed {
         cluster: Cluster::uniform(1, NUM_RANKS, Device::new(memory, Speed::NOMINAL)).unwrap(),
-        degrees,
-        activations: Activations::Recompute,
+        space: StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap(),
         context: Tokens(1 << 14),
         num_heads: None,
         sharing: CoreSharing::new(NUM_RANKS, 2),
         sharing_by_clock: CoreSharing::new(NUM_RANKS, 2),
         device_memory: memory,
-        memory: FittedCosts {
+        known: FittedCosts {
             fixed_memory_bytes: 3_947_496.0,
             ..FittedCosts::of_kind(StrategyKind::ulysses(Activations::Recompute), costs)
         },
+    }
+}
+
+/// What groups that exchange tokens for heads take.
+fn usual_costs(surveyed: &Surveyed) -> FittedCosts {
+    let degree = |degree| Degree::new(degree).unwrap();
+    let costs = KindCosts {
+        quadratic_s_per_token2: 1e-8,
+        linear_s_per_token: 1.5e-4,
+        exchange_s_per_token: [(2, 3e-5), (3, 2.5e-5), (4, 2e-5), (5, 2e-5), (6, 1.5e-5)]
+            .map(|(of, seconds)| (degree(of), seconds))
+            .to_vec(),
+        ..KindCosts::default()
+    };
+    FittedCosts {
+        micro_batch_overhead_s: 2e-3,
+        ..FittedCosts::of_kind(surveyed.kinds()[0], costs)
     }
 }
 
@@ -57,19 +75,14 @@ struct Machine {
 
 impl Machine {
     fn new(seed: u64, wandering: f64, jitter: f64, surveyed: &Surveyed) -> Self {
-        let degree = |degree| Degree::new(degree).unwrap();
-        let costs = KindCosts {
-            quadratic_s_per_token2: 1e-8,
-            linear_s_per_token: 1.5e-4,
-            exchange_s_per_token: [(2, 3e-5), (3, 2.5e-5), (4, 2e-5), (5, 2e-5), (6, 1.5e-5)]
-                .map(|(of, seconds)| (degree(of), seconds))
-                .to_vec(),
-            ..KindCosts::default()
-        };
-        let costs = FittedCosts {
-            micro_batch_overhead_s: 2e-3,
-            ..FittedCosts::of_kind(surveyed.kind(), costs)
-        };
+        Self::that_costs(usual_costs(surveyed), (seed, wandering, jitter), surveyed)
+    }
+
+    fn that_costs(
+        costs: FittedCosts,
+        (seed, wandering, jitter): (u64, f64, f64),
+        surveyed: &Surveyed,
+    ) -> Self {
         Machine {
             random: ChaCha8Rng::seed_from_u64(seed),
             model: StepModel {
@@ -109,7 +122,7 @@ impl Machine {
 /// A survey of a machine until it ends.
 fn survey_of(machine: &mut Machine, surveyed: &Surveyed) -> Survey {
     let rule = SurveyRule::thorough(TIME_BUDGET);
-    let mut survey = Survey::new(surveyed.clone(), rule).unwrap();
+    let mut survey = Survey::new(surveyed.clone(), rule);
     while let Some(subject) = survey.next(machine.clock_s).unwrap() {
         let begun = machine.clock_s;
         let trial = survey.trial_mut(subject);
@@ -145,7 +158,7 @@ fn error_at_single_times(survey: &Survey) -> f64 {
     let points = survey.points.iter().filter(|point| point.rounds() > 0);
     let observed: Vec<Observation> = points
         .map(|point| Observation {
-            terms: point.row.terms.clone(),
+            work: point.row.work,
             seconds: point.trial.rounds[0].took.get(),
             weight: 1.0,
         })
@@ -221,4 +234,128 @@ fn repeats_are_spread_over_all_the_time() {
         );
         assert!(trial.rounds.len() > 1 && last - first > 0.15 * machine.clock_s);
     }
+}
+
+/// The same ranks with rings, places of two ranks and every choice for activations, on links where hops and copies hide
+/// behind long sequences only; and what all of it takes.
+fn surveyed_with_every_kind() -> (Surveyed, FittedCosts) {
+    let degree = |degree| Degree::new(degree).unwrap();
+    let mut costs = FittedCosts {
+        micro_batch_overhead_s: 2e-3,
+        ..FittedCosts::default()
+    };
+    let mut known = FittedCosts::default();
+    let mut strategies = Vec::new();
+    for (exchange, degrees, a_pass) in [
+        (Exchange::Ulysses, &[1, 2, 4, 8][..], 1e-5),
+        (Exchange::Ring, &[2, 4, 8], 4e-6),
+        (Exchange::UlyssesRing { ring: degree(2) }, &[4, 8], 8e-6),
+    ] {
+        for activations in Activations::ALL {
+            let kind = StrategyKind {
+                exchange,
+                activations,
+            };
+            let (linear, quadratic, passes) = match activations {
+                Activations::Keep => (1.2e-4, 0.8e-8, 2.0),
+                Activations::Recompute => (1.5e-4, 1e-8, 3.0),
+                Activations::Host => (1.6e-4, 1e-8, 3.0),
+            };
+            let ring = RingCosts {
+                forward_share: 4.0 / 9.0,
+                one_node: HopCosts {
+                    forward_s_per_token: vec![(Degree::ONE, 3e-5)],
+                    backward_s_per_token: vec![(Degree::ONE, 3e-5)],
+                },
+                many_nodes: HopCosts::default(),
+            };
+            let host = HostCosts {
+                forward_share: 0.25,
+                copy_s_per_token: 5e-5,
+                bytes_per_token: 1.0,
+            };
+            let of_kind = KindCosts {
+                ring: (exchange != Exchange::Ulysses).then_some(ring),
+                host: (activations == Activations::Host).then_some(host),
+                memory_bytes_per_token: (degrees.iter())
+                    .map(|&of| (degree(of), 9000.0 / f64::from(of)))
+                    .collect(),
+                ..KindCosts::default()
+            };
+            known.kinds.insert(kind, of_kind.clone());
+            let exchanging = degrees.iter().filter(|&&of| of > 1);
+            let measured = KindCosts {
+                linear_s_per_token: linear,
+                quadratic_s_per_token2: quadratic,
+                exchange_s_per_token: exchanging
+                    .map(|&of| (degree(of), passes * a_pass / f64::from(of).sqrt()))
+                    .collect(),
+                ..of_kind
+            };
+            costs.kinds.insert(kind, measured);
+            strategies.extend(degrees.iter().map(|&of| match exchange {
+                Exchange::Ulysses => Strategy::ulysses(degree(of), activations),
+                Exchange::Ring => Strategy::ring(degree(of), activations),
+                Exchange::UlyssesRing { ring } => {
+                    Strategy::new(degree(of / 2), ring, activations).unwrap()
+                }
+            }));
+        }
+    }
+    let surveyed = Surveyed {
+        space: StrategySpace::new(strategies).unwrap(),
+        known,
+        sharing: CoreSharing::apart(NUM_RANKS),
+        sharing_by_clock: CoreSharing::apart(NUM_RANKS),
+        ..surveyed_here()
+    };
+    (surveyed, costs)
+}
+
+#[test]
+fn every_kind_of_strategy_is_known_from_few_of_them() {
+    let (surveyed, costs) = surveyed_with_every_kind();
+    for seed in 0..8 {
+        let manner = (seed, 0.1, 0.03);
+        let mut machine = Machine::that_costs(costs.clone(), manner, &surveyed);
+        let survey = survey_of(&mut machine, &surveyed);
+        // Of nine kinds and 27 strategies: those on their own, and each way to exchange with one choice.
+        assert_eq!(survey.layouts.len(), 3 + 3 + 3 + 2);
+        let held_out = survey.held_out.iter().flat_map(Trial::groups);
+        let seen: std::collections::BTreeSet<StrategyKind> =
+            held_out.map(|group| group.strategy.kind()).collect();
+        assert!(seen.len() >= 6, "{seen:?}");
+        let measured = survey.finish(Seconds::ZERO, 60.0).unwrap();
+        let (noise, error) = (measured.report.noise, measured.report.held_out_error);
+        let allowed = f64::max(0.05, 1.5 * noise.unwrap());
+        assert!(
+            error.unwrap() <= allowed,
+            "{:?} of seed {seed}",
+            measured.report
+        );
+        assert_eq!(measured.model.cost.costs().kinds.len(), 9);
+    }
+}
+
+#[test]
+fn a_brief_survey_of_every_kind_takes_no_longer_than_it_may() {
+    let (surveyed, costs) = surveyed_with_every_kind();
+    let mut machine = Machine::that_costs(costs, (7, 0.0, 0.01), &surveyed);
+    let mut survey = Survey::new(surveyed.clone(), SurveyRule::BRIEF);
+    while let Some(subject) = survey.next(machine.clock_s).unwrap() {
+        let seconds = machine.run(survey.trial_mut(subject), &surveyed);
+        let at = machine.clock_s;
+        survey.trial_mut(subject).record(at, &[seconds]).unwrap();
+    }
+    let most = SurveyRule::BRIEF.time_budget + SurveyRule::BRIEF.longest_run;
+    assert!(machine.clock_s < most.as_secs_f64(), "{}", machine.clock_s);
+    assert_eq!(
+        survey
+            .fit(&survey.drift())
+            .unwrap()
+            .costs(&surveyed.known)
+            .kinds
+            .len(),
+        9
+    );
 }

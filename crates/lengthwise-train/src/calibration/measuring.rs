@@ -39,7 +39,7 @@ impl<'a, C: Communicator> Measuring<'a, C> {
                 Timed::new(world.clone(), Timeline::default()),
                 0,
             )?,
-            survey: Survey::new(surveyed, rule.survey)?,
+            survey: Survey::new(surveyed, rule.survey),
             options,
             rule,
             started,

@@ -4,6 +4,7 @@
 //! a [`Survey`](lengthwise_survey::Survey) decides.
 //
 mod clock;
+mod known;
 mod measuring;
 mod profile;
 mod running;
@@ -12,14 +13,15 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use lengthwise_comm::Communicator;
-use lengthwise_core::{Bytes, Degree, Seconds, Strategy, StrategySpace};
-use lengthwise_cost::{CoreSharing, FittedCosts, KindCosts};
+use lengthwise_core::{Bytes, Seconds, StrategySpace};
+use lengthwise_cost::CoreSharing;
 use lengthwise_survey::{MeasuredCosts, SurveyRule, Surveyed};
 
-use crate::{TrainError, TrainOptions, memory};
+use crate::{TrainError, TrainOptions};
 use measuring::Measuring;
 
 pub use clock::Clock;
+pub(crate) use known::known_costs;
 pub use profile::{profile, profiled};
 
 /// On emulated devices, which are slower, measuring may take longer in proportion: this is the part of a core that
@@ -97,12 +99,10 @@ pub(crate) fn surveyed(
     clock: Clock,
 ) -> Surveyed {
     let num_ranks = options.cluster.num_devices();
-    let degrees = space.degrees().filter(|degree| degree.get() <= num_ranks);
-    let degrees: Vec<Degree> = degrees.collect();
     let sharing = core_sharing(options);
     Surveyed {
         cluster: options.cluster.clone(),
-        activations: options.activations,
+        space: space.clone(),
         context: options.context,
         // A rank with fewer heads leaves a shared core to the others.
         num_heads: (!sharing.is_shared()).then_some(options.model.heads as u32),
@@ -113,8 +113,7 @@ pub(crate) fn surveyed(
             Clock::Wall => sharing,
         },
         device_memory,
-        memory: counted_memory(options, degrees.iter().copied()),
-        degrees,
+        known: known_costs(options, space),
     }
 }
 
@@ -127,25 +126,5 @@ pub(crate) fn core_sharing(options: &TrainOptions) -> CoreSharing {
             u32::try_from(num_cores.get()).unwrap_or(u32::MAX),
         ),
         _ => CoreSharing::apart(num_ranks),
-    }
-}
-
-/// The costs that are known without measuring: what devices hold.
-pub(crate) fn counted_memory(
-    options: &TrainOptions,
-    degrees: impl Iterator<Item = Degree>,
-) -> FittedCosts {
-    let (model, activations) = (&options.model, options.activations);
-    let per_token = |degree| {
-        let bytes = memory::bytes_per_token(model, Strategy::ulysses(degree, activations));
-        (degree, bytes)
-    };
-    let costs = KindCosts {
-        memory_bytes_per_token: degrees.map(per_token).collect(),
-        ..KindCosts::default()
-    };
-    FittedCosts {
-        fixed_memory_bytes: memory::fixed_bytes(model, options.cluster.num_devices() as usize),
-        ..FittedCosts::of_kind(options.strategy_kind(), costs)
     }
 }

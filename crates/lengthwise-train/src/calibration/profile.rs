@@ -1,13 +1,13 @@
 //! Measured costs as a profile file holds them.
 
 use lengthwise_comm::Emulation;
-use lengthwise_core::{Bytes, StrategySpace};
+use lengthwise_core::{Activations, Bytes, StrategySpace};
 use lengthwise_cost::{
     ClusterLinks, FittedCosts, FittedModel, Link, MeasuredFor, Profile, ProfileError, StepModel,
 };
 use lengthwise_survey::{MeasuredCosts, ProfileHeader};
 
-use super::counted_memory;
+use super::known_costs;
 use crate::model::ModelSpec;
 use crate::{TrainOptions, volume};
 
@@ -72,7 +72,7 @@ pub fn profiled(
     profile.check_measured_for(&measured_for(options))?;
     profile.check_degrees(space)?;
     let model = profile.step_model(&options.cluster)?;
-    let counted = counted_memory(options, space.degrees());
+    let counted = known_costs(options, space);
     let mut costs = FittedCosts {
         fixed_memory_bytes: counted.fixed_memory_bytes,
         ..model.cost.costs().clone()
@@ -96,10 +96,12 @@ pub fn profile(name: &str, options: &TrainOptions, measured: &MeasuredCosts) -> 
         name: name.to_owned(),
         measured_for: measured_for(options),
         degrees: options.degrees.clone(),
-        exchanged_bytes_per_token: volume::exchanged_bytes_per_token(
-            &options.model,
-            options.activations,
-        ),
+        exchanged_bytes_per_token: Activations::ALL
+            .map(|choice| {
+                let bytes = volume::exchanged_bytes_per_token(&options.model, choice);
+                (choice, bytes)
+            })
+            .into(),
         sharded: Bytes(per_parameter),
     };
     measured.profile(header)

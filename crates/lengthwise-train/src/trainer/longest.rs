@@ -25,7 +25,7 @@ pub fn check_longest(
     let cost = match &options.costs {
         Some(StepModel { cost, .. }) => cost.clone(),
         None => {
-            let mut costs = calibration::counted_memory(options, space.degrees());
+            let mut costs = calibration::known_costs(options, &space);
             for kind in costs.kinds.values_mut() {
                 // Times decide nothing here, but planners expect some.
                 kind.linear_s_per_token = NOMINAL_S_PER_TOKEN;
