@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Degree, Rank, SequenceIndex, Strategy};
+use crate::{Activations, Degree, Rank, SequenceIndex, Strategy};
 
 /// Ranks that share the sequences assigned to them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,22 +69,35 @@ impl Plan {
     }
 }
 
-/// The short form `[8] [4 2 1 1] [1x64]`: one bracket a micro-batch, degrees from large to small, more than
-/// four equal ones counted.
+/// The short form `[8] [4 2 1 1] [1x64]`: one bracket a micro-batch, degrees from large to small, more than four equal ones
+/// counted. Rings are `8r`, rings of places `4x2`, and counted ones `(4x2)x6`. Where groups treat activations differently, those
+/// that do not recompute them say so: `[8 host, 4, 4]`.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, mut degrees) in self.degrees().into_iter().enumerate() {
-            degrees.sort_unstable_by(|a, b| b.cmp(a));
-            let runs = degrees.chunk_by(|a, b| a == b).map(|run| match run.len() {
-                1..=4 => run
-                    .iter()
-                    .map(Degree::to_string)
-                    .collect::<Vec<_>>()
-                    .join(" "),
-                count => format!("{}x{count}", run[0]),
+        let groups = || self.micro_batches.iter().flat_map(|one| &one.groups);
+        let first = groups().next().map(|group| group.strategy.activations());
+        let is_first = |group: &Group| Some(group.strategy.activations()) == first;
+        let usual = match first {
+            Some(first) if groups().all(is_first) => first,
+            _ => Activations::Recompute,
+        };
+        for (index, micro_batch) in self.micro_batches.iter().enumerate() {
+            let mut strategies: Vec<Strategy> =
+                micro_batch.groups.iter().map(|of| of.strategy).collect();
+            strategies.sort_unstable_by(|a, b| b.cmp(a));
+            let runs = strategies.chunk_by(|a, b| a == b).flat_map(|run| {
+                let name = run[0].short(usual);
+                match run.len() {
+                    1..=4 => vec![name; run.len()],
+                    count if name.contains(['x', ' ']) => vec![format!("({name})x{count}")],
+                    count => vec![format!("{name}x{count}")],
+                }
             });
+            let runs: Vec<String> = runs.collect();
+            let has_words = runs.iter().any(|run| run.contains(' '));
+            let between = if has_words { ", " } else { " " };
             let space = if index > 0 { " " } else { "" };
-            write!(f, "{space}[{}]", runs.collect::<Vec<_>>().join(" "))?;
+            write!(f, "{space}[{}]", runs.join(between))?;
         }
         Ok(())
     }
@@ -93,7 +106,6 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Activations;
 
     fn micro_batch(degrees: &[u32]) -> MicroBatch {
         let mut next = 0;
@@ -121,6 +133,35 @@ mod tests {
             micro_batch(&[1; 6]),
         ]);
         assert_eq!(plan.to_string(), "[8] [4 2 1 1] [1x6]");
+    }
+
+    #[test]
+    fn the_short_form_tells_rings_and_what_is_done_with_activations() {
+        let with = |parts: &[(u32, u32, Activations)]| {
+            let groups = parts.iter().map(|&(ulysses, ring, activations)| {
+                let degree = |degree| Degree::new(degree).unwrap();
+                Group {
+                    strategy: Strategy::new(degree(ulysses), degree(ring), activations).unwrap(),
+                    ranks: Vec::new(),
+                    sequences: Vec::new(),
+                }
+            });
+            Plan::new(vec![MicroBatch {
+                groups: groups.collect(),
+            }])
+            .to_string()
+        };
+        let (keep, recompute, host) =
+            (Activations::Keep, Activations::Recompute, Activations::Host);
+        assert_eq!(
+            with(&[(1, 8, keep), (4, 2, keep), (1, 1, keep)]),
+            "[8r 4x2 1]"
+        );
+        assert_eq!(with(&[(2, 2, keep); 6]), "[(2x2)x6]");
+        assert_eq!(
+            with(&[(4, 1, recompute), (8, 1, host), (2, 1, keep)]),
+            "[8 host, 4, 2 keep]"
+        );
     }
 
     #[test]

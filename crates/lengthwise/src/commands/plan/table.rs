@@ -151,9 +151,11 @@ impl<'a> Predicted<'a> {
     }
 }
 
-/// Groups of one degree and exchange whose bars are of one length.
+/// Groups of one strategy whose bars are of one length.
 struct Row<'a> {
     groups: Vec<Predicted<'a>>,
+    /// What it calls them.
+    name: String,
     /// Characters of the bar.
     filled: usize,
 }
@@ -163,11 +165,12 @@ fn rows<'a>(micro_batch: &'a MicroBatch, problem: &OwnedProblem) -> Vec<Row<'a>>
     let groups = micro_batch.groups.iter();
     let mut groups: Vec<Predicted> = groups.map(|group| Predicted::new(group, problem)).collect();
     groups.sort_by(|a, b| {
-        let parts = |one: &Predicted| (one.strategy().degree(), one.strategy().ring_degree());
-        parts(b)
-            .cmp(&parts(a))
+        b.strategy()
+            .cmp(&a.strategy())
             .then(b.time.get().total_cmp(&a.time.get()))
     });
+    // Where there is a choice, the first: what keeps most.
+    let usual = problem.costs.space.strategies()[0].activations();
     let makespan = groups.iter().map(|group| group.time);
     let makespan = makespan.fold(Seconds::ZERO, Seconds::max);
     let filled = |group: &Predicted| {
@@ -177,25 +180,16 @@ fn rows<'a>(micro_batch: &'a MicroBatch, problem: &OwnedProblem) -> Vec<Row<'a>>
             0
         }
     };
-    let alike = |a: &Predicted, b: &Predicted| {
-        parts(a.strategy()) == parts(b.strategy()) && filled(a) == filled(b)
-    };
+    let alike =
+        |a: &Predicted, b: &Predicted| a.strategy() == b.strategy() && filled(a) == filled(b);
     groups
         .chunk_by(alike)
         .map(|groups| Row {
             groups: groups.to_vec(),
+            name: groups[0].strategy().short(usual),
             filled: filled(&groups[0]),
         })
         .collect()
-}
-
-/// `8`, `8r` for a ring, or `4x2r` for a ring of two places of four ranks.
-fn parts(strategy: Strategy) -> String {
-    match (strategy.ulysses_degree(), strategy.ring_degree()) {
-        (ulysses, Degree::ONE) => ulysses.to_string(),
-        (Degree::ONE, ring) => format!("{ring}r"),
-        (ulysses, ring) => format!("{ulysses}x{ring}r"),
-    }
 }
 
 impl Row<'_> {
@@ -216,11 +210,7 @@ impl Row<'_> {
         ranks.sort_unstable();
         let mut line = format!(
             "{:>9} {:<RANKS_WIDTH$} {sequences:>9} {tokens:>13} {:>9}  ",
-            format!(
-                "{} x {}",
-                self.groups.len(),
-                parts(self.groups[0].strategy())
-            ),
+            format!("{} x {}", self.groups.len(), self.name),
             runs(&ranks),
             bytes(memory.unwrap_or(0)),
         );
@@ -259,19 +249,6 @@ fn runs(ranks: &[u32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rings_are_told_from_groups_that_exchange_heads() {
-        let shown = |ulysses, ring| {
-            let degree = |degree| Degree::new(degree).unwrap();
-            let activations = lengthwise_core::Activations::Keep;
-            parts(Strategy::new(degree(ulysses), degree(ring), activations).unwrap())
-        };
-        assert_eq!(
-            [shown(8, 1), shown(1, 8), shown(4, 2), shown(1, 1)],
-            ["8", "8r", "4x2r", "1"]
-        );
-    }
 
     #[test]
     fn ranks_are_shown_as_runs_as_far_as_there_is_room() {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use lengthwise_core::{Bytes, Degree, Seconds};
-use lengthwise_cost::{FitReport, KindProfile, MeasuredParts, PerDegree, Profile};
+use lengthwise_core::{Bytes, Seconds, Strategy, StrategyKind};
+use lengthwise_cost::{FitReport, KindProfile, MeasuredGroup, MeasuredParts, PerDegree, Profile};
 
 /// The coefficients, what time went into, and how good the fit is.
 pub fn lines(profile: &Profile) -> Vec<String> {
@@ -12,7 +12,14 @@ pub fn lines(profile: &Profile) -> Vec<String> {
         seconds(profile.overhead.micro_batch_s),
         seconds(profile.overhead.step_s),
     )];
-    lines.extend(profile.costs.iter().flat_map(costs));
+    let has_several = profile.costs.len() > 1;
+    for of_kind in &profile.costs {
+        lines.extend(has_several.then(|| of_kind.kind().to_string()));
+        lines.extend(costs(of_kind));
+        if has_several {
+            lines.push(error_of(of_kind.kind(), profile));
+        }
+    }
     lines.extend(parts(profile));
     if let Some(fit) = &profile.fit {
         let held_out = match (fit.held_out_error, fit.held_out_worst_error) {
@@ -64,6 +71,25 @@ fn costs(costs: &KindProfile) -> Vec<String> {
     lines
 }
 
+/// How far predictions are off from unseen micro-batches in which groups of a kind take part.
+fn error_of(kind: StrategyKind, profile: &Profile) -> String {
+    let is_of = |group: &MeasuredGroup| group.strategy.0.kind() == kind;
+    let unseen = profile.measurements.iter().filter(|of| of.held_out);
+    let errors = unseen.filter(|of| of.groups.iter().any(is_of));
+    let errors: Vec<f64> = errors
+        .map(|of| (of.predicted_s / of.measured_s - 1.0).abs())
+        .collect();
+    if errors.is_empty() {
+        return "error      in no unseen micro-batch".to_owned();
+    }
+    let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+    format!(
+        "error      {:.1} % on {} unseen micro-batches that it takes part in",
+        100.0 * mean,
+        errors.len()
+    )
+}
+
 /// By how much runs of the same micro-batch differ, and whether that explains the error.
 fn noise(fit: &FitReport) -> Vec<String> {
     let (Some(noise), Some(left)) = (fit.noise, fit.noise_without_drift) else {
@@ -94,16 +120,16 @@ fn exchanges(place: &str, table: &PerDegree, bytes_per_token: f64) -> Option<Str
         .then(|| format!("exchange   {place}, a token: {}", by_degree.join(", ")))
 }
 
-/// What the time of all measured micro-batches of a degree went into.
+/// What the time of all measured micro-batches of a strategy went into.
 fn parts(profile: &Profile) -> Vec<String> {
-    let mut by_degree: BTreeMap<Degree, MeasuredParts> = BTreeMap::new();
+    let mut by_strategy: BTreeMap<Strategy, MeasuredParts> = BTreeMap::new();
     let equal = profile
         .measurements
         .iter()
         .filter(|measured| !measured.held_out);
     for measured in equal {
         if let Some(group) = measured.groups.first() {
-            let sum = by_degree.entry(group.strategy.0.degree()).or_default();
+            let sum = by_strategy.entry(group.strategy.0).or_default();
             sum.forward_s += measured.parts.forward_s;
             sum.backward_s += measured.parts.backward_s;
             sum.exchange_s += measured.parts.exchange_s;
@@ -112,7 +138,9 @@ fn parts(profile: &Profile) -> Vec<String> {
             sum.scatter_s += measured.parts.scatter_s;
         }
     }
-    let line = |(degree, parts): (Degree, MeasuredParts)| {
+    let usual = profile.costs.first().map(|of| of.kind().activations);
+    let line = |(strategy, parts): (Strategy, MeasuredParts)| {
+        let name = strategy.short(usual.unwrap_or(strategy.activations()));
         let MeasuredParts {
             forward_s,
             backward_s,
@@ -124,9 +152,8 @@ fn parts(profile: &Profile) -> Vec<String> {
         let whole = forward_s + backward_s + ends_s + gather_s + scatter_s;
         let percent = |part: f64| 100.0 * part / whole.max(f64::MIN_POSITIVE);
         format!(
-            "degree {:<3} {:.0} % forward, {:.0} % backward, {:.0} % of both exchanges; {:.0} % embedding and loss, \
+            "degree {name:<3} {:.0} % forward, {:.0} % backward, {:.0} % of both exchanges; {:.0} % embedding and loss, \
              {:.0} % gathers, {:.0} % scatters",
-            degree.get(),
             percent(forward_s),
             percent(backward_s),
             100.0 * exchange_s / (forward_s + backward_s).max(f64::MIN_POSITIVE),
@@ -135,7 +162,7 @@ fn parts(profile: &Profile) -> Vec<String> {
             percent(scatter_s),
         )
     };
-    by_degree.into_iter().map(line).collect()
+    by_strategy.into_iter().map(line).collect()
 }
 
 /// Seconds in a unit that suits them.
