@@ -50,5 +50,5 @@ pub use no_decay::NoDecay;
 pub use options::{InjectedFailure, OptimizerConfig, OptimizerError, TrainOptions};
 pub use record::{RankTime, StepRecord, TrainObserver, TrainSummary};
 pub use schedule::Schedule;
-pub use trainer::{check_longest, measure_costs, profiled_costs, train};
+pub use trainer::{allowed_strategies, check_longest, measure_costs, profiled_costs, train};
 pub use validation::{Validation, ValidationRecord};

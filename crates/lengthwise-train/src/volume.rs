@@ -35,6 +35,16 @@ pub fn exchanged_bytes_per_token(config: &ModelConfig, activations: Activations)
     (ELEMENT * passes * config.layers * heads * config.head_dim) as f64
 }
 
+/// Bytes of a token's keys and values in all layers, as they go around a ring; their gradients are as large.
+pub fn key_value_bytes_per_token(config: &ModelConfig) -> f64 {
+    (ELEMENT * config.layers * 2 * config.kv_heads * config.head_dim) as f64
+}
+
+/// Bytes of a token's inputs of all layers, of which those of all but the last may go to host memory and back.
+pub fn layer_input_bytes_per_token(config: &ModelConfig) -> f64 {
+    (ELEMENT * config.layers * config.hidden) as f64
+}
+
 fn unit_bytes(
     config: &ModelConfig,
     units: impl Fn(&crate::executor::ScheduledStage) -> &Vec<usize>,
@@ -90,5 +100,8 @@ mod tests {
             exchanged_bytes_per_token(&config, Activations::Keep),
             4.0 * 2.0 * 2.0 * 24.0
         );
+        // 4 elements each of keys and values a layer; 8 of its input.
+        assert_eq!(key_value_bytes_per_token(&config), 4.0 * 2.0 * 8.0);
+        assert_eq!(layer_input_bytes_per_token(&config), 4.0 * 2.0 * 8.0);
     }
 }

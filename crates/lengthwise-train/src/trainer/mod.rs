@@ -47,12 +47,12 @@ use lengthwise_data::{DataError, TokenBatch};
 use persistence::{KnownCosts, first_step};
 use reporter::Reporter;
 use run::{Run, lock};
-use strategies::allowed_strategies;
 use validating::Validating;
 use world::{backends, run_world};
 
 pub use costs::{measure_costs, profiled_costs};
 pub use longest::check_longest;
+pub use strategies::allowed_strategies;
 
 /// Threads that draw up plans while the ranks compute.
 const NUM_PLANNING_THREADS: usize = 2;

@@ -5,6 +5,10 @@ use lengthwise_core::{Bytes, CoreError, StrategySpace};
 use crate::{TrainError, TrainOptions, memory};
 
 /// The strategies that model and cluster allow, if the options make a run at all.
+///
+/// # Errors
+///
+/// They make none, or no strategy is left.
 pub fn allowed_strategies(options: &TrainOptions) -> Result<StrategySpace, TrainError> {
     options.model.check()?;
     options.optimizer.check()?;

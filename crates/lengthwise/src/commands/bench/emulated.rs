@@ -1,5 +1,5 @@
-//! `lengthwise bench emulated`: the same steps on an emulated cluster, planned adaptively and with every single degree,
-//! beside what was predicted and simulated.
+//! `lengthwise bench emulated`: the same steps on an emulated cluster, planned adaptively with all strategies, with those
+//! that exchange tokens for heads alone, and with every single degree, compared with what was predicted and simulated.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::Args;
 use lengthwise_comm::Emulation;
 use lengthwise_core::{
-    Bytes, Degree, Device, MemoryModel, PlanRules, Seconds, Strategy, StrategySpace, Tokens,
+    Activations, Bytes, Degree, Device, MemoryModel, PlanRules, Seconds, Strategy, StrategyFamily,
+    StrategySpace, Tokens,
 };
 use lengthwise_cost::{
     ClusterLinks, CostModel, FittedModel, GroupShape, Link, StepModel, TimeParts,
@@ -16,10 +17,10 @@ use lengthwise_cost::{
 use lengthwise_data::TokenBatch;
 use lengthwise_outputs::Outputs;
 use lengthwise_plan::{PlanError, PlannerKind, Problem};
-use lengthwise_sim::{Overlap, ShardedBytes, SimError, StepCosts, simulate};
+use lengthwise_sim::{Overlap, ShardedBytes, SimError, StepCosts, TokenBytes, simulate};
 use lengthwise_train::{
-    MeasuringRule, StepRecord, SurveyRule, TrainError, TrainObserver, TrainOptions, measure_costs,
-    train, volume,
+    MeasuringRule, StepRecord, SurveyRule, TrainError, TrainObserver, TrainOptions,
+    allowed_strategies, measure_costs, train, volume,
 };
 
 use crate::failure::Failure;
@@ -46,7 +47,7 @@ pub struct BenchEmulatedArgs {
 
 /// All steps of one planner.
 struct Row {
-    planner: PlannerKind,
+    planner: String,
     measured: Seconds,
     emulated: Seconds,
     predicted: Seconds,
@@ -86,24 +87,31 @@ pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(
     );
     output.result_line("| --- | ---: | ---: | ---: | ---: | ---: |");
     let bench = EmulatedBench {
-        space: space(&options)?,
+        space: allowed_strategies(&options).map_err(failed)?,
         emulation,
         alone,
         batches,
         options,
     };
-    let adaptive = bench.row(PlannerKind::Adaptive, output)?;
+    let adaptive = bench.row(PlannerKind::Adaptive, &bench.space, "adaptive", output)?;
     output.result_line(&adaptive.line());
+    let heads_alone = bench
+        .space
+        .of(&[StrategyFamily::Ulysses], &Activations::ALL);
+    let heads_alone = heads_alone.map_err(|error| Failure::input(error.to_string()))?;
+    let mut others = Vec::new();
+    if heads_alone != bench.space {
+        let name = "adaptive, ulysses alone";
+        others.extend(bench.planned_row(PlannerKind::Adaptive, &heads_alone, name, output)?);
+    }
     let mut best: Option<Row> = None;
     let degrees: Vec<Degree> = bench.space.degrees().collect();
     for degree in degrees {
         let planner = PlannerKind::Static(Some(degree));
-        if let Err(error) = bench.plan_all(planner) {
-            output.result_line(&format!("| {planner} | - | - | - | - | {error} |"));
+        let name = planner.to_string();
+        let Some(row) = bench.planned_row(planner, &bench.space, &name, output)? else {
             continue;
-        }
-        let row = bench.row(planner, output)?;
-        output.result_line(&row.line());
+        };
         if best
             .as_ref()
             .is_none_or(|best| row.measured < best.measured)
@@ -111,9 +119,9 @@ pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(
             best = Some(row);
         }
     }
-    if let Some(best) = best {
-        output.result_line("");
-        output.result_line(&adaptive.beside(&best));
+    output.result_line("");
+    for other in others.iter().chain(&best) {
+        output.result_line(&adaptive.beside(other));
     }
     Ok(())
 }
@@ -130,17 +138,6 @@ fn measure(options: &TrainOptions, time_budget: Duration) -> Result<StepModel, F
     };
     let measured = measure_costs(options, &rule, &|_| {});
     Ok(measured.map_err(failed)?.model)
-}
-
-/// The strategies that may be planned with.
-fn space(options: &TrainOptions) -> Result<StrategySpace, Failure> {
-    let space = StrategySpace::ulysses_up_to(options.model.heads as u32, options.activations)
-        .and_then(|space| space.limited_to(options.cluster.num_devices()))
-        .and_then(|space| match &options.degrees {
-            Some(degrees) => space.restricted_to(degrees),
-            None => Ok(space),
-        });
-    space.map_err(|error| Failure::input(error.to_string()))
 }
 
 /// The same run on links that take no time, to measure what devices do alone.
@@ -169,29 +166,56 @@ struct EmulatedBench {
 }
 
 impl EmulatedBench {
+    /// Runs the steps with these strategies where a planner can plan them, and says why where not.
+    fn planned_row(
+        &self,
+        kind: PlannerKind,
+        space: &StrategySpace,
+        name: &str,
+        output: &mut Output<'_>,
+    ) -> Result<Option<Row>, Failure> {
+        if let Err(error) = self.plan_all(kind, space) {
+            output.result_line(&format!("| {name} | - | - | - | - | {error} |"));
+            return Ok(None);
+        }
+        let row = self.row(kind, space, name, output)?;
+        output.result_line(&row.line());
+        Ok(Some(row))
+    }
+
     /// Whether all batches can be planned.
-    fn plan_all(&self, planner: PlannerKind) -> Result<(), PlanError> {
+    fn plan_all(&self, planner: PlannerKind, space: &StrategySpace) -> Result<(), PlanError> {
         let planner = planner.planner();
         for batch in &self.batches {
             planner.plan(Problem {
                 batch: &batch.global_batch(),
                 cluster: &self.options.cluster,
                 cost: &self.alone.cost,
-                space: &self.space,
+                space,
                 rules: PlanRules::default(),
             })?;
         }
         Ok(())
     }
 
-    /// Runs the steps as a planner plans them.
-    fn row(&self, kind: PlannerKind, output: &mut Output<'_>) -> Result<Row, Failure> {
-        output.note(&format!("running {kind}"));
+    /// Runs the steps as a planner plans them with these strategies.
+    fn row(
+        &self,
+        kind: PlannerKind,
+        space: &StrategySpace,
+        name: &str,
+        output: &mut Output<'_>,
+    ) -> Result<Row, Failure> {
+        output.note(&format!("running {name}"));
+        let options = TrainOptions {
+            space: Some(space.clone()),
+            ..self.options.clone()
+        };
         let mut steps = Steps::default();
         let drawn = self.batches.clone().into_iter().map(Ok);
-        train(&self.options, Arc::from(kind.planner()), drawn, &mut steps).map_err(failed)?;
+        train(&options, Arc::from(kind.planner()), drawn, &mut steps).map_err(failed)?;
         let mut row = Row {
-            planner: kind,
+            planner: name.to_owned(),
             measured: Seconds::ZERO,
             emulated: Seconds::ZERO,
             predicted: Seconds::ZERO,
@@ -209,12 +233,7 @@ impl EmulatedBench {
     /// What a step is simulated to take, from what devices do alone and the described links.
     fn simulated(&self, record: &StepRecord, batch: &TokenBatch) -> Result<Seconds, Failure> {
         let failed = |error: SimError| Failure::run(error.to_string());
-        let TrainOptions {
-            model,
-            cluster,
-            activations,
-            ..
-        } = &self.options;
+        let TrainOptions { model, cluster, .. } = &self.options;
         let layers = model.layers as f64;
         // The simulator gathers equal layers, all but the last of them twice.
         let gathered = volume::gathered_bytes(model).as_f64() * layers / (2.0 * layers - 1.0);
@@ -222,14 +241,25 @@ impl EmulatedBench {
             parameters: Bytes::from_f64_ceil(gathered).unwrap_or_default(),
             gradients: volume::scattered_bytes(model),
         };
-        let exchanged = volume::exchanged_bytes_per_token(model, *activations);
+        // Kept activations are exchanged in two passes.
+        let exchanged = volume::exchanged_bytes_per_token(model, Activations::Keep);
+        let bytes = TokenBytes {
+            heads: exchanged / 2.0,
+            key_values: volume::key_value_bytes_per_token(model),
+            layer_inputs: volume::layer_input_bytes_per_token(model),
+        };
         let overhead = Seconds::new(self.alone.cost.costs().micro_batch_overhead_s);
         let overhead = overhead.unwrap_or(Seconds::ZERO);
         let devices = DeviceCosts(&self.alone.cost);
         let costs = StepCosts::measured(&devices, model.layers as u32, exchanged)
             .map_err(failed)?
+            .with_token_bytes(bytes)
             .over_links(self.emulation.links(), sharded, overhead)
             .with_optimizer(self.alone.step_overhead);
+        let costs = match self.emulation.host_link() {
+            Some(link) => costs.with_host_link(link),
+            None => costs,
+        };
         let step = simulate(
             &record.plan,
             &batch.global_batch(),
@@ -276,8 +306,8 @@ impl CostModel for DeviceCosts<'_> {
         let parts = self.0.time_parts(shape, seq_len);
         TimeParts {
             dense: parts.dense + parts.exchange,
-            exchange: Seconds::ZERO,
-            ..parts
+            attention: parts.attention,
+            ..TimeParts::default()
         }
     }
 
