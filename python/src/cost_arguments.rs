@@ -25,8 +25,8 @@ pub(crate) struct CostArguments {
     devices: Option<u32>,
     context: Option<Tokens>,
     degrees: Option<Vec<Degree>>,
-    strategies: StrategyFamilies,
-    activations: ActivationChoices,
+    strategies: Option<StrategyFamilies>,
+    activations: Option<ActivationChoices>,
     share: ModelShare,
 }
 
@@ -102,12 +102,10 @@ impl CostArguments {
             devices: values::optional(written.devices, |value| values::devices("devices", value))?,
             context: values::optional(written.context, |value| values::tokens("context", value))?,
             degrees: values::optional(written.degrees, |value| values::degrees("degrees", value))?,
-            strategies: values::optional(written.strategies, |value| chosen("strategies", value))?
-                .unwrap_or_default(),
+            strategies: values::optional(written.strategies, |value| chosen("strategies", value))?,
             activations: values::optional(written.activations, |value| {
                 chosen("activations", value)
-            })?
-            .unwrap_or_default(),
+            })?,
             share: share(py, written)?,
         };
         arguments.check().map_err(|fault| fault.raise(py))?;
@@ -156,10 +154,10 @@ impl CostArguments {
     /// Refuses what can't be simulated yet.
     pub(crate) fn check_simulated(&self) -> Result<(), Fault> {
         let (tensor, pipeline) = (self.share.tensor_parallel(), self.share.pipeline_parallel());
-        let message = if self.strategies.has_rings() && !self.strategies.is_all() {
+        let rings = self.strategies.filter(|families| families.has_rings());
+        let message = if let Some(families) = rings {
             format!(
-                "strategies=\"{}\": only ulysses can be simulated in this version, groups that exchange heads",
-                self.strategies
+                "strategies=\"{families}\": only ulysses can be simulated in this version, groups that exchange heads"
             )
         } else if !self.share.is_whole() {
             format!(
@@ -194,8 +192,10 @@ impl CostArguments {
         let degrees =
             degrees.map(|all| all.iter().map(|degree| degree.get()).collect::<Vec<u32>>());
         keywords.set_item("degrees", degrees)?;
-        keywords.set_item("strategies", self.strategies.to_string())?;
-        keywords.set_item("activations", self.activations.to_string())?;
+        let strategies = self.strategies.as_ref();
+        keywords.set_item("strategies", strategies.map(ToString::to_string))?;
+        let activations = self.activations.as_ref();
+        keywords.set_item("activations", activations.map(ToString::to_string))?;
         keywords.set_item("tensor_parallel", self.share.tensor_parallel())?;
         keywords.set_item("pipeline_parallel", self.share.pipeline_parallel())
     }

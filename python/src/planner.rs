@@ -48,12 +48,14 @@ const MOST_AHEAD: u64 = 1024;
 ///     No sequence may be longer, in tokens, for example "384k"; the profile's own by default, 65536 for a model.
 /// degrees : iterable of int, optional
 ///     The degrees that groups may have; all that are possible by default.
-/// strategies : str, default "all"
+/// strategies : str, optional
 ///     How groups may exchange: "ulysses" (tokens for heads), "ring" (key/value blocks passed around), "hybrid" (rings of
-///     places that exchange tokens for heads), several with commas between them, or "all" that there are costs of.
-/// activations : str, default "all"
+///     places that exchange tokens for heads), several with commas between them, or "all" that there are costs of; all that a profile
+///     has by default, and "ulysses" on a described cluster.
+/// activations : str, optional
 ///     What groups may do with activations: "keep", "recompute", "host" (recompute with the inputs of layers in host
-///     memory), several with commas between them, or "all" that there are costs of.
+///     memory), several with commas between them, or "all" that there are costs of; all that a profile has by default, and
+///     what a described model does.
 /// tensor_parallel : int, default 1
 ///     Devices that share every layer, on a described cluster; a rank of the plan then stands for all of them.
 /// pipeline_parallel : int, default 1
@@ -109,7 +111,7 @@ impl Planner {
         max_communicators = None,
         rules = None,
     ), text_signature = "(*, profile=None, cluster=None, model=None, devices=None, context=None, degrees=None, \
-                         strategies=\"all\", activations=\"all\", tensor_parallel=1, pipeline_parallel=1, planner=\"adaptive\", time_budget=None, threads=1, max_communicators=None, rules=None)")]
+                         strategies=None, activations=None, tensor_parallel=1, pipeline_parallel=1, planner=\"adaptive\", time_budget=None, threads=1, max_communicators=None, rules=None)")]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword")]
     fn new(
         py: Python<'_>,

@@ -63,10 +63,11 @@ pub struct CostChanges {
     pub context: Option<Tokens>,
     /// All that a device has.
     pub memory: Option<Bytes>,
-    /// The families of strategies that groups may be of; all that there are costs of by default.
-    pub strategies: StrategyFamilies,
-    /// What groups may do with activations; all that there are costs of by default.
-    pub activations: ActivationChoices,
+    /// The families of strategies that groups may be of. By default those that a profile knows, and Ulysses of a described
+    /// model.
+    pub strategies: Option<StrategyFamilies>,
+    /// What groups may do with activations. By default what a profile knows, and what a described model does.
+    pub activations: Option<ActivationChoices>,
 }
 
 /// Costs, ready to plan with.
@@ -324,7 +325,8 @@ fn choices(
     let first = kinds.first().copied();
     let first = first.unwrap_or(StrategyKind::ulysses(Activations::Keep));
     let families: Vec<StrategyFamily> = kinds.iter().map(|kind| kind.exchange.family()).collect();
-    let families = changes.strategies.among(&families).map_err(|family| {
+    let families = changes.strategies.unwrap_or_default().among(&families);
+    let families = families.map_err(|family| {
         let exchange = match family {
             StrategyFamily::Ulysses => Exchange::Ulysses,
             StrategyFamily::Ring => Exchange::Ring,
@@ -334,7 +336,8 @@ fn choices(
         unknown(StrategyKind { exchange, ..first })
     })?;
     let activations: Vec<Activations> = kinds.iter().map(|kind| kind.activations).collect();
-    let activations = changes.activations.among(&activations).map_err(|choice| {
+    let activations = changes.activations.unwrap_or_default().among(&activations);
+    let activations = activations.map_err(|choice| {
         unknown(StrategyKind {
             activations: choice,
             ..first
@@ -378,17 +381,20 @@ fn described(
     let equal = equal.with_share(share).map_err(InputError::Share)?;
     let profile = equal.profile(context.0).map_err(in_cluster)?;
     let known = analytic.activations();
-    let activations = changes.activations.among(&known);
+    let own = || ActivationChoices::only(analytic.kind().activations);
+    let activations = changes.activations.unwrap_or_else(own).among(&known);
     let activations = activations.map_err(|_| InputError::NoHostLink {
         cluster: hardware.name().to_owned(),
     })?;
-    let families: Vec<StrategyFamily> =
-        changes.strategies.listed_of(&StrategyFamily::ALL).collect();
+    let ulysses = || StrategyFamilies::only(StrategyFamily::Ulysses);
+    let families = changes.strategies.unwrap_or_else(ulysses);
+    let has_rings = families.has_rings();
+    let families: Vec<StrategyFamily> = families.listed_of(&StrategyFamily::ALL).collect();
     let chosen = ChosenStrategies {
         families,
         activations,
     };
-    let is_simulated = share.is_whole() && !changes.strategies.has_rings();
+    let is_simulated = share.is_whole() && !has_rings;
     Ok(Costs {
         name: shown(architecture.name()).to_string(),
         model,

@@ -245,7 +245,7 @@ mod tests {
         let costs = CostSource::described("h100-8x8", "llama-3.1-8b").unwrap();
         let changes = CostChanges {
             context: Some(Tokens(1_000_000)),
-            strategies: StrategyFamilies::only(StrategyFamily::Ring),
+            strategies: Some(StrategyFamilies::only(StrategyFamily::Ring)),
             ..CostChanges::default()
         };
         let costs = costs.costs(changes, None).unwrap();

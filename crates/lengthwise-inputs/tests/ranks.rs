@@ -54,7 +54,7 @@ fn numbers_that_contradict_each_other_or_are_too_large_are_refused() {
 #[test]
 fn rings_have_no_links_to_simulate_yet_and_degrees_beyond_heads() {
     let changes = |strategies: &str| CostChanges {
-        strategies: strategies.parse::<StrategyFamilies>().unwrap(),
+        strategies: Some(strategies.parse::<StrategyFamilies>().unwrap()),
         context: Some(Tokens(1_000_000)),
         ..CostChanges::default()
     };

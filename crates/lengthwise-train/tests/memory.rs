@@ -140,6 +140,7 @@ fn a_node_of_full_hosts_ends_the_job_with_what_it_has() {
             Executor::new(config.clone(), world, 1)?
                 .accumulate_gradients(&one_group(strategy, 1), &batch)
         })
+        .map_err(Box::new)
     };
     run(needed as u64).unwrap();
     let failure = run(needed as u64 - 1).unwrap_err();
@@ -328,7 +329,8 @@ fn a_sequence_too_long_for_every_ulysses_degree_trains_by_a_ring_or_with_the_hos
         let losses = run_ranks(backends, |world| {
             Executor::new(config.clone(), world, 1)?.accumulate_gradients(&plan, &batch)
         });
-        losses.map(|losses| losses.iter().sum::<f64>())
+        let sum = losses.map(|losses| losses.iter().sum::<f64>());
+        sum.map_err(Box::new)
     };
     for activations in [recompute, Activations::Keep] {
         for degree in [1, 2] {

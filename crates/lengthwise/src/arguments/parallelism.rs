@@ -11,13 +11,14 @@ use crate::failure::Failure;
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub struct StrategyArgs {
     /// How groups may exchange: ulysses (tokens for heads), ring (key/value blocks passed around), hybrid (rings of places
-    /// that exchange tokens for heads), or all that there are costs of.
-    #[arg(long, value_name = "NAME,…", default_value_t, value_parser = chosen::<StrategyFamily>)]
-    pub strategies: StrategyFamilies,
+    /// that exchange tokens for heads), or all that there are costs of; by default all that a profile has, and ulysses on a
+    /// described cluster.
+    #[arg(long, value_name = "NAME,…", value_parser = chosen::<StrategyFamily>)]
+    pub strategies: Option<StrategyFamilies>,
     /// What groups may do with activations: keep, recompute, host (recompute with the inputs of layers in host memory), or
-    /// all that there are costs of.
-    #[arg(long, value_name = "NAME,…", default_value_t, value_parser = chosen::<Activations>)]
-    pub activations: ActivationChoices,
+    /// all that there are costs of; by default all that a profile has, and what a described model does.
+    #[arg(long, value_name = "NAME,…", value_parser = chosen::<Activations>)]
+    pub activations: Option<ActivationChoices>,
 }
 
 impl StrategyArgs {
@@ -59,18 +60,16 @@ impl ParallelismArgs {
     /// What was asked for can't be.
     pub fn simulated(mut self) -> Result<Self, Failure> {
         self.check_simulated()?;
-        let families = &mut self.strategies.strategies;
-        if families.is_all() {
-            *families = StrategyFamilies::only(StrategyFamily::Ulysses);
-        }
+        self.strategies.strategies = Some(StrategyFamilies::only(StrategyFamily::Ulysses));
         Ok(self)
     }
 
     /// Refuses what can't be simulated yet.
     fn check_simulated(&self) -> Result<(), Failure> {
         let hint = "lengthwise plan and lengthwise compare predict it";
-        let families = self.strategies.strategies;
-        if families.has_rings() && !families.is_all() {
+        if let Some(families) = self.strategies.strategies
+            && families.has_rings()
+        {
             let message = format!(
                 "--strategies {families}: only ulysses can be simulated in this version, groups that exchange heads"
             );
