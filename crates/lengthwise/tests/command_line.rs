@@ -36,7 +36,9 @@ fn values_of_the_wrong_type_are_named_with_what_was_expected() {
     session.train("[model]\ncontext = \"16 thousand\"\n");
     session.train("[data]\npaths = \"corpus\"\n");
     session.train(&settings("overlong = \"cut\"\n"));
-    session.train(&settings("[train]\nactivations = \"host\"\n"));
+    session.train(&settings("[train]\nactivations = \"disk\"\n"));
+    session.train(&settings("[plan]\nstrategies = [\"ring\", \"rings\"]\n"));
+    session.train_with(&settings(""), "--strategies ring,ring");
     session.train(&settings("[train]\nbetas = [\n  0.9, # one\n  \"x\",\n]\n"));
     session.train(&settings("[train]\nactivations = 1\nsteps = 2.5\n"));
     session.train(&settings("[plan]\nplanner = \"greedy\"\n"));
@@ -64,6 +66,8 @@ fn impossible_sizes_are_named_with_the_rule_they_break() {
         "[cluster]\nranks = 1000000\n",
         "[cluster]\ndevices_per_node = 0\n",
         "[cluster]\ndevice_memory_mib = 0\n",
+        "[cluster]\nhost_memory_mib = 0\n",
+        "[plan]\nstrategies = \"hybrid\"\ndegrees = [3]\n",
         "[cluster]\ndevice_memory_mib = 1\n",
         "[plan]\ndegrees = [1, 16]\n",
         "[plan]\nahead = 1\n",

@@ -29,7 +29,11 @@ impl CostsRecord {
     ) -> Option<Self> {
         let costs = first.cost.costs();
         let kind = costs.kinds.get(&options.strategy_kind())?;
-        if costs.kinds.len() != 1 || kind.ring.is_some() {
+        if options.space.is_some()
+            || costs.kinds.len() != 1
+            || kind.ring.is_some()
+            || kind.host.is_some()
+        {
             return None;
         }
         Some(CostsRecord {
@@ -52,9 +56,11 @@ impl CostsRecord {
         })
     }
 
-    /// Whether a run with these options has the devices and the choices that they were measured for.
+    /// Whether a run with these options has the devices and the choices that they were measured for. One whose groups are
+    /// of several kinds has not: costs of one kind alone are kept.
     pub(crate) fn hold_for(&self, options: &TrainOptions) -> bool {
-        self.cluster == ClusterRecord::new(&options.cluster, options.emulation.as_ref())
+        options.space.is_none()
+            && self.cluster == ClusterRecord::new(&options.cluster, options.emulation.as_ref())
             && self.activations == options.activations.name()
             && self.context == options.context.0
             && self.degrees == allowed(options)

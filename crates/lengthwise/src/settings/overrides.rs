@@ -85,6 +85,20 @@ const FLAGS: &[Flag] = &[
         "Degrees the planner may use; all that the heads allow if not given",
     ),
     flag(
+        "strategies",
+        "LENGTHWISE_STRATEGIES",
+        "plan.strategies",
+        "NAME,…",
+        "How groups may exchange: ulysses (the default), ring, hybrid, or all",
+    ),
+    flag(
+        "activations",
+        "LENGTHWISE_ACTIVATIONS",
+        "train.activations",
+        "NAME,…",
+        "What groups may do with activations: keep, recompute (the default), host, or all that can be done",
+    ),
+    flag(
         "time-budget-ms",
         "LENGTHWISE_TIME_BUDGET_MS",
         "plan.time_budget_ms",

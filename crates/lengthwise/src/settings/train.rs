@@ -8,6 +8,7 @@ mod model;
 mod optimizer;
 mod schedule;
 mod sources;
+mod strategies;
 mod tokenizer;
 mod trace;
 mod validation;
@@ -15,7 +16,6 @@ mod validation;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lengthwise_core::Activations;
 use lengthwise_cost::RefinementRule;
 use lengthwise_data::{BatchSize, TokenDocuments};
 use lengthwise_outputs::Outputs;
@@ -40,7 +40,7 @@ use super::reader::{Reader, SettingsFile};
 use crate::failure::Failure;
 
 /// Every setting, as `section.key`.
-pub const KEYS: [&str; 69] = [
+pub const KEYS: [&str; 71] = [
     "model.from",
     "model.hidden",
     "model.layers",
@@ -78,7 +78,9 @@ pub const KEYS: [&str; 69] = [
     "cluster.ranks",
     "cluster.devices_per_node",
     "cluster.device_memory_mib",
+    "cluster.host_memory_mib",
     "plan.planner",
+    "plan.strategies",
     "plan.degrees",
     "plan.ahead",
     "plan.time_budget_ms",
@@ -225,19 +227,16 @@ impl TrainSettings {
             emulated,
             emulated_file,
         } = cluster(&mut reader, &model)?;
-        let (planner, planner_options, degrees, plan_ahead) = plan(&mut reader, &model, &cluster)?;
+        let families = strategies::families(&mut reader)?;
+        let (planner, planner_options, degrees, plan_ahead) =
+            plan(&mut reader, &model, &cluster, families)?;
         let (profile, refine) = costs(&mut reader)?;
         let (steps, optimizer) = optimizer(&mut reader)?;
         let validation = validation(&mut reader, steps)?;
         let longest_wait = longest_wait(&mut reader)?;
         let seed = reader.get("train.seed", 0)?.value;
-        let activations = reader.get("train.activations", Activations::Recompute)?;
-        activations.must(
-            activations.value != Activations::Host,
-            "activations can't be moved to the host in this version",
-            "keep or recompute them",
-        )?;
-        let activations = activations.value;
+        let activations = strategies::activations(&mut reader, emulation.as_ref())?;
+        let space = strategies::space(families, &activations, &model, &cluster, degrees.as_ref())?;
         let mut metrics = reader.optional::<PathBuf>("train.metrics")?;
 
         let mut export = reader.optional::<PathBuf>("train.export")?;
@@ -266,9 +265,9 @@ impl TrainSettings {
                 context: context.value,
                 steps,
                 seed,
-                activations,
-                degrees,
-                space: None,
+                activations: strategies::usual(&activations),
+                degrees: degrees.map(|degrees| degrees.value),
+                space,
                 plan_ahead,
                 weights,
                 export: export.as_ref().map(|export| export.value.clone()),

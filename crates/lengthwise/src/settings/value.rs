@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use lengthwise_core::{Activations, Degree, Tokens};
+use lengthwise_core::{Degree, Tokens};
 use lengthwise_data::records::CorruptRows;
 use lengthwise_data::{Overlong, SpecialTokens};
+use lengthwise_inputs::{ActivationChoices, StrategyFamilies};
 use lengthwise_plan::PlannerKind;
 use lengthwise_train::WeightType;
 use toml::de::DeValue;
@@ -149,7 +150,6 @@ macro_rules! named {
 named!(Overlong, r#""split", "truncate" or "skip""#, r#""split""#);
 named!(SpecialTokens, r#""recognise" or "text""#, r#""recognise""#);
 named!(CorruptRows, r#""error" or "skip""#, r#""skip""#);
-named!(Activations, r#""keep" or "recompute""#, r#""recompute""#);
 impl Value for WeightType {
     const EXPECTED: &'static str = r#""f32" or "bf16""#;
     const EXAMPLE: &'static str = r#""bf16""#;
@@ -241,6 +241,40 @@ list!(
 );
 list!(u64, "a list of whole numbers", "[2, 3]");
 list!(f64, "a list of numbers", "[0.9, 0.95]");
+
+/// Choices, in a file as a string with commas between them or as a list of strings.
+macro_rules! choices {
+    ($type:ty, $expected:literal, $example:literal) => {
+        impl Value for $type {
+            const EXPECTED: &'static str = $expected;
+            const EXAMPLE: &'static str = $example;
+
+            fn read(written: Written<'_>) -> Option<Self> {
+                let names = match written {
+                    Written::Toml(value) if value.is_array() => {
+                        <Vec<String>>::read(written)?.join(",")
+                    }
+                    written => String::read(written)?,
+                };
+                names.parse().ok()
+            }
+
+            fn show(&self) -> String {
+                self.to_string().show()
+            }
+        }
+    };
+}
+choices!(
+    StrategyFamilies,
+    r#""ulysses", "ring", "hybrid", several of them with commas between, or "all""#,
+    r#""ulysses,ring""#
+);
+choices!(
+    ActivationChoices,
+    r#""keep", "recompute", "host", several of them with commas between, or "all""#,
+    r#""keep,recompute""#
+);
 
 /// A bound on the norm of the gradient, or none.
 #[derive(Clone, Copy, Debug, PartialEq)]

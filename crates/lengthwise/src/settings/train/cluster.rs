@@ -9,6 +9,7 @@ use lengthwise_comm::Emulation;
 use lengthwise_core::limits::{DEVICE_MEMORY, DURATION_S};
 use lengthwise_core::{Bytes, Cluster, Degree, Device, Rank, Seconds, Speed};
 use lengthwise_cost::{ClusterLinks, Hardware, HardwareError, Link};
+use lengthwise_inputs::StrategyFamilies;
 use lengthwise_plan::{PlannerKind, PlannerOptions};
 use lengthwise_train::{ModelConfig, memory};
 
@@ -69,6 +70,10 @@ pub fn cluster(reader: &mut Reader<'_>, model: &ModelConfig) -> Result<Devices, 
             Cluster::with_num_devices(ranks.value, devices_per_node.value, device)
                 .map_err(|error| ranks.breaks(error))?
         }
+    };
+    let cluster = match reader.optional("cluster.host_memory_mib")? {
+        Some(memory) => with_host_memory(&cluster, &memory)?,
+        None => cluster,
     };
     let core_fraction = reader.optional::<f64>("cluster.core_fraction")?;
     let (emulation, emulated) = match (&described, &core_fraction) {
@@ -231,6 +236,26 @@ fn link_at_speed(link: Link, speed: f64) -> Result<Link, HardwareError> {
     Link::new(link.bandwidth_bytes_per_s() * speed, latency)
 }
 
+/// The same devices where the host of each node lends so much to activations, an equal share to each of its devices.
+fn with_host_memory(cluster: &Cluster, memory: &Setting<u64>) -> Result<Cluster, Failure> {
+    let most = DEVICE_MEMORY.0 >> 20;
+    memory.must(
+        (1..=most).contains(&memory.value),
+        format!("it must be a whole number from 1 to {most}"),
+        "it is what the host of each node lends to activations, in MiB",
+    )?;
+    let of_node = Bytes::from_mib(memory.value);
+    let nodes = (0..cluster.num_nodes()).filter_map(|node| cluster.node_ranks(node));
+    let nodes = nodes.map(|ranks| {
+        let share = Bytes(of_node.0 / u64::from(ranks.end - ranks.start).max(1));
+        let devices = ranks.filter_map(|rank| cluster.device(Rank(rank)));
+        devices
+            .map(|device| device.with_host_memory(share))
+            .collect()
+    });
+    Cluster::from_nodes(nodes.collect()).map_err(|error| memory.breaks(error))
+}
+
 fn device_memory(
     memory: &Setting<u64>,
     model: &ModelConfig,
@@ -263,13 +288,19 @@ fn fixed_memory(model: &ModelConfig, num_ranks: u32) -> Bytes {
 }
 
 /// Planner and its options, allowed degrees, and steps to plan ahead.
-pub type Plan = (PlannerKind, PlannerOptions, Option<Vec<Degree>>, usize);
+pub type Plan = (
+    PlannerKind,
+    PlannerOptions,
+    Option<Setting<Vec<Degree>>>,
+    usize,
+);
 
-/// How steps are planned.
+/// How steps are planned, for groups of these families.
 pub fn plan(
     reader: &mut Reader<'_>,
     model: &ModelConfig,
     cluster: &Cluster,
+    families: StrategyFamilies,
 ) -> Result<Plan, Failure> {
     let planner = reader.get("plan.planner", PlannerKind::default());
     let planner = planner.map_err(|failure| {
@@ -279,18 +310,26 @@ pub fn plan(
         ))
     })?;
     let degrees = reader.optional::<Vec<Degree>>("plan.degrees")?;
-    let possible =
-        |degree: Degree| degree.as_usize() <= model.heads && degree.get() <= cluster.num_devices();
-    let limits = format!(
-        "model.heads = {} and cluster.ranks = {}",
-        model.heads,
-        cluster.num_devices()
-    );
+    // Rings may be longer than there are heads.
+    let most_by_heads = if families.has_rings() {
+        usize::MAX
+    } else {
+        model.heads
+    };
+    let possible = |degree: Degree| {
+        degree.as_usize() <= most_by_heads && degree.get() <= cluster.num_devices()
+    };
+    let ranks = format!("cluster.ranks = {}", cluster.num_devices());
+    let limits = if families.has_rings() {
+        ranks
+    } else {
+        format!("model.heads = {} and {ranks}", model.heads)
+    };
     if let Some(degrees) = &degrees {
         let above = degrees
             .value
             .iter()
-            .find(|degree| degree.as_usize() > model.heads);
+            .find(|degree| degree.as_usize() > most_by_heads);
         degrees.must(
             above.is_none(),
             format!("a degree is at most model.heads = {}", model.heads),
@@ -342,12 +381,7 @@ pub fn plan(
         )?;
         options = options.with_max_communicators(most.value);
     }
-    Ok((
-        planner.value,
-        options,
-        degrees.map(|degrees| degrees.value),
-        ahead.value,
-    ))
+    Ok((planner.value, options, degrees, ahead.value))
 }
 
 /// The profile that plans go by, if any, and whether measured steps refine the costs.
