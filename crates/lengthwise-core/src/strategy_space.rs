@@ -128,6 +128,17 @@ impl StrategySpace {
                 strategies.push(Strategy::new(ulysses, ring, activations)?);
             }
         }
+        if let Some(degrees @ [_, ..]) = degrees
+            && strategies.is_empty()
+        {
+            let num_ranks = limits.num_ranks;
+            let reason = if degrees.iter().all(|degree| degree.get() > num_ranks) {
+                format!("all are above {num_ranks}")
+            } else {
+                format!("no group can have one of {}", join(degrees))
+            };
+            return Err(CoreError::NoDegrees { reason });
+        }
         Self::new(strategies)
     }
 
@@ -354,5 +365,23 @@ mod tests {
             "no degree is left to plan with; none of 8 is allowed"
         );
         assert!(StrategySpace::ulysses_up_to(0, Activations::Recompute).is_err());
+    }
+
+    #[test]
+    fn degrees_that_no_group_can_have_say_why() {
+        let limits = SpaceLimits {
+            num_heads: Some(2),
+            ranks_per_node: 8,
+            num_ranks: 8,
+        };
+        let chosen = |degree| {
+            let degrees = [Degree::new(degree).unwrap()];
+            let (families, activations) = ([StrategyFamily::Ulysses], [Activations::Keep]);
+            let chosen = StrategySpace::chosen(&families, &activations, limits, Some(&degrees));
+            chosen.unwrap_err().to_string()
+        };
+        let none = "no degree is left to plan with";
+        assert_eq!(chosen(16), format!("{none}; all are above 8"));
+        assert_eq!(chosen(4), format!("{none}; no group can have one of 4"));
     }
 }
