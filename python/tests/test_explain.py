@@ -111,7 +111,9 @@ def test_what_is_no_length_or_degree_is_told(planner: lw.Planner) -> None:
 
 
 def test_rows_name_the_exchange_where_degrees_do_not_tell() -> None:
-    both = lw.Planner(model="llama-3.1-8b", cluster="h100-1x8", strategies="ulysses,ring", activations="recompute")
+    both = lw.Planner(
+        model="llama-3.1-8b", cluster="h100-1x8", strategies="ulysses,ring", activations="recompute"
+    )
     rows = str(both.explain(9000)).splitlines()[1:]
     assert rows[0].startswith("  degree 1: ")
     assert all(" by ulysses: " in row or " by ring: " in row for row in rows[1:])
