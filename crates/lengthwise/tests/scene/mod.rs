@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
+use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
 /// Until then, whatever is waited for has come.
@@ -217,12 +218,21 @@ impl Scene {
             let options = File::options().append(true).create(true).clone();
             command.stdout(options.open(self.path(stdout)).unwrap());
         }
-        done(command.spawn().unwrap())
+        Running::new(command).end()
     }
 
     /// Starts a command.
     pub fn start(&self, line: &str) -> Running {
-        Running(Some(self.command(line).spawn().unwrap()))
+        Running::new(self.command(line))
+    }
+
+    /// Starts a command of which nobody reads stdout.
+    pub fn start_unread(&self, line: &str) -> Running {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = self.command(line);
+        command.stdout(writer);
+        drop(reader);
+        Running::new(command)
     }
 
     /// Waits for something.
@@ -258,46 +268,39 @@ impl Scene {
     }
 }
 
-fn done(child: Child) -> Done {
-    let output = child.wait_with_output().unwrap();
-    let status = output.status;
-    let signal = status.signal().map(|signal| 128 + signal);
-    Done {
-        code: status.code().or(signal).unwrap(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+/// A command that goes on; it ends with the test. It is read all the while: a full pipe would stop it.
+pub struct Running {
+    child: Child,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
 }
 
-/// A command that goes on; it ends with the test.
-pub struct Running(Option<Child>);
-
 impl Running {
-    fn child(&mut self) -> &mut Child {
-        self.0.as_mut().unwrap()
+    fn new(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        Running {
+            stdout: child.stdout.take().map(all_of),
+            stderr: child.stderr.take().map(all_of),
+            child,
+        }
     }
 
     /// Sends it a signal, such as `TERM`.
     pub fn signal(&mut self, name: &str) {
-        let pid = self.child().id().to_string();
+        let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status();
         assert!(sent.unwrap().success());
     }
 
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
-        self.child().try_wait().unwrap().is_some()
-    }
-
-    /// Closes the other end of its stdout.
-    pub fn close_stdout(&mut self) {
-        drop(self.child().stdout.take());
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Whether signals that end it no longer do so at once.
     #[cfg(target_os = "linux")]
     pub fn watches_signals(&self) -> bool {
-        let pid = self.0.as_ref().unwrap().id();
+        let pid = self.child.id();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
         let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
@@ -306,17 +309,31 @@ impl Running {
 
     /// Waits until it has ended.
     pub fn end(mut self) -> Done {
-        done(self.0.take().unwrap())
+        let status = self.child.wait().unwrap();
+        let signal = status.signal().map(|signal| 128 + signal);
+        let text = |reader: Option<JoinHandle<String>>| reader.map(|reader| reader.join().unwrap());
+        Done {
+            code: status.code().or(signal).unwrap(),
+            stdout: text(self.stdout.take()).unwrap_or_default(),
+            stderr: text(self.stderr.take()).unwrap_or_default(),
+        }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
+}
+
+/// Reads a pipe to its end.
+fn all_of(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    spawn(move || {
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).unwrap();
+        text
+    })
 }
 
 /// Whether a file has the mode of new ones.
