@@ -35,6 +35,11 @@ pub struct SaveOptions {
     pub notes: SaveNotes,
 }
 
+impl SaveOptions {
+    /// Bytes of a parameter and its two moments, in a checkpoint and in the copy that is written meanwhile.
+    pub const BYTES_OF_PARAMETER: u64 = 12;
+}
+
 /// What checkpoints say of a run beside its state.
 #[derive(Clone, Debug)]
 pub struct SaveNotes {

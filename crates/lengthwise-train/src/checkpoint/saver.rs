@@ -18,9 +18,6 @@ use crate::TrainOptions;
 use crate::companions::Companions;
 use crate::model::ModelSpec;
 
-/// Bytes of a parameter and its two moments.
-const BYTES_OF_PARAMETER: u64 = 12;
-
 /// Where a run is when its state is saved; the same on every rank.
 #[derive(Clone, Debug)]
 pub struct SaveMoment {
@@ -78,7 +75,7 @@ impl<'a> Saver<'a> {
         let Some(save) = &options.persistence.save else {
             return Ok(None);
         };
-        let num_bytes = BYTES_OF_PARAMETER * spec.num_parameters() as u64;
+        let num_bytes = SaveOptions::BYTES_OF_PARAMETER * spec.num_parameters() as u64;
         let series = DirectorySeries::claim("checkpoints", &save.directory, num_bytes)?;
         let resume = options.persistence.resume.as_ref();
         let after = resume.map_or(0, |checkpoint| checkpoint.record().step);
@@ -145,8 +142,12 @@ impl<'a> Saver<'a> {
         drop(self.wait_while(self.lock(), |state| state.is_writing));
     }
 
-    /// Writes what is handed over until the saver is closed; `report` hears of each.
+    /// Writes what is handed over until the saver is closed; `report` hears of each. It runs on a thread of its own, which
+    /// gives way to ranks that train meanwhile.
     pub fn work(&self, report: impl Fn(SavedCheckpoint)) {
+        if self.is_async() {
+            give_way();
+        }
         loop {
             let state = self.lock();
             let mut state = self.wait_while(state, |state| !state.is_writing && !state.is_closed);
@@ -257,5 +258,17 @@ impl<'a> Saver<'a> {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lowers the priority of this thread: beside a rank on the same core, it gets a tenth of it.
+fn give_way() {
+    // Elsewhere than on Linux, a priority is that of the whole process.
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::setpriority_process;
+        use rustix::thread::gettid;
+        // Where it may not be lowered, writing takes from training what it did.
+        let _ = setpriority_process(Some(gettid()), 10);
     }
 }
