@@ -4,6 +4,7 @@ use std::fs;
 
 use lengthwise_core::words::counted;
 use lengthwise_core::{Bytes, Degree, Strategy};
+use lengthwise_train::checkpoint::SaveOptions;
 use lengthwise_train::{ModelSpec, TrainOptions, memory};
 
 /// The model's own share of every device, and of all together.
@@ -14,6 +15,8 @@ pub struct ModelMemory {
     of_rank: Bytes,
     of_all: Bytes,
     of_token: Bytes,
+    /// The copy that is written while training goes on.
+    of_copy: Bytes,
 }
 
 impl ModelMemory {
@@ -24,13 +27,20 @@ impl ModelMemory {
         let of_rank = memory::fixed_bytes(model, num_ranks);
         let alone = Strategy::ulysses(Degree::ONE, options.activations);
         let of_token = memory::bytes_per_token(model, alone);
+        let num_parameters = ModelSpec::new(model).num_parameters();
+        let save = options.persistence.save.as_ref();
+        let of_copy = match save.is_some_and(|save| save.is_async) {
+            true => SaveOptions::BYTES_OF_PARAMETER.saturating_mul(num_parameters as u64),
+            false => 0,
+        };
         let bytes = |bytes| Bytes::from_f64_ceil(bytes).unwrap_or(Bytes(u64::MAX));
         ModelMemory {
-            num_parameters: ModelSpec::new(model).num_parameters(),
+            num_parameters,
             num_ranks,
             of_rank: bytes(of_rank),
             of_all: bytes(of_rank * num_ranks as f64),
             of_token: bytes(of_token),
+            of_copy: Bytes(of_copy),
         }
     }
 
@@ -50,12 +60,24 @@ impl ModelMemory {
 
     /// What is probably not as the user wants it, on a machine with so much memory.
     pub fn warning(&self, machine: Option<Bytes>) -> Option<String> {
-        let machine = machine.filter(|&machine| machine < self.of_all)?;
-        Some(format!(
-            "the model takes {} on {} together, and this machine has {machine}; use fewer ranks, or a smaller model",
-            self.of_all,
-            counted(self.num_ranks, "rank"),
-        ))
+        let machine = machine?;
+        let ranks = counted(self.num_ranks, "rank");
+        let saved = Bytes(self.of_all.0.saturating_add(self.of_copy.0));
+        if machine < self.of_all {
+            Some(format!(
+                "the model takes {} on {ranks} together, and this machine has {machine}; use fewer ranks, or a smaller \
+                 model",
+                self.of_all,
+            ))
+        } else if machine < saved {
+            Some(format!(
+                "the model takes {saved} on {ranks} together while it is saved, {} of that for the copy that is written \
+                 meanwhile, and this machine has {machine}; checkpoint.async = false needs no copy",
+                self.of_copy,
+            ))
+        } else {
+            None
+        }
     }
 }
 
@@ -84,6 +106,7 @@ mod tests {
             of_rank: Bytes::from_mib(600),
             of_all: Bytes::from_mib(1200),
             of_token: Bytes(3072),
+            of_copy: Bytes::from_mib(12),
         };
         assert_eq!(
             of_two.note(),
@@ -91,7 +114,14 @@ mod tests {
              micro-batch"
         );
         assert_eq!(of_two.warning(None), None);
-        assert_eq!(of_two.warning(Some(Bytes::from_mib(1200))), None);
+        assert_eq!(of_two.warning(Some(Bytes::from_mib(1212))), None);
+        assert_eq!(
+            of_two.warning(Some(Bytes::from_mib(1200))).as_deref(),
+            Some(
+                "the model takes 1.18 GiB on 2 ranks together while it is saved, 12.00 MiB of that for the copy that is \
+                 written meanwhile, and this machine has 1.17 GiB; checkpoint.async = false needs no copy"
+            )
+        );
         assert_eq!(
             of_two.warning(Some(Bytes::from_mib(1024))).as_deref(),
             Some(
