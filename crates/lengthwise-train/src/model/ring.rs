@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A sequence of a ring of r places is cut into 2r pieces, and place i has pieces i and 2r-1-i, so that causal work is even
-//! whatever the length; pieces differ by a token at most, and longer ones go to the places with the fewest tokens so far. Blocks are sent on before they are attended to, and received after: a hop takes the longer of
-//! sending and computing. What each block gives is merged by the log-sum-exps (Liu et al., 2023). In the backward, the
+//! whatever the length; pieces differ by a token at most, and longer ones go to the places with the fewest tokens so far.
+//! Blocks are sent on before they are attended to, and received after: a hop takes the longer of sending and computing. What each block gives is merged by the log-sum-exps (Liu et al., 2023). In the backward, the
 //! gradients of a block follow it around, one hop behind, and end where it began.
 
 use std::ops::Range;
@@ -134,27 +134,35 @@ fn with_rows((runs, row): (Vec<Range<usize>>, &mut usize)) -> Vec<Run> {
 }
 
 /// A span for each run of queries that sees keys: those of all runs before it, whose rows are adjacent. Runs of a place and of
-/// another never overlap.
+/// another never overlap. Runs that see the same keys share a span, for which keys are prepared once.
 fn spans(queries: &[Run], keys: &[Run], is_own: bool) -> Vec<AttentionSpan> {
-    let (Some(first), Some(last)) = (queries.first(), queries.last()) else {
+    let (Some(first), Some(last), Some(first_keys)) =
+        (queries.first(), queries.last(), keys.first())
+    else {
         return Vec::new();
     };
     if is_own {
         return vec![AttentionSpan::whole(first.rows.start..last.rows.end)];
     }
-    let spans = queries.iter().filter_map(|run| {
+    let mut spans: Vec<AttentionSpan> = Vec::new();
+    for run in queries {
         let seen = keys
             .iter()
             .take_while(|keys| keys.tokens.end <= run.tokens.start);
-        let first = keys.first()?;
-        Some(AttentionSpan {
-            queries: run.rows.clone(),
-            keys: first.rows.start..seen.last()?.rows.end,
-            // At least as many as there are keys: all of them are seen.
-            lead: run.tokens.start - first.tokens.start,
-        })
-    });
-    spans.collect()
+        let Some(end) = seen.last().map(|keys| keys.rows.end) else {
+            continue;
+        };
+        match spans.last_mut() {
+            Some(span) if span.keys.end == end => span.queries.end = run.rows.end,
+            _ => spans.push(AttentionSpan {
+                queries: run.rows.clone(),
+                keys: first_keys.rows.start..end,
+                // At least as many as there are keys: all of them are seen.
+                lead: run.tokens.start - first_keys.tokens.start,
+            }),
+        }
+    }
+    spans
 }
 
 /// The same with a window, for which distances count: in several lists, each of which has a run of queries once at most.
