@@ -2,6 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+// Tests of private pieces draw their problems as those of the whole crate do.
+#[cfg(test)]
+extern crate self as lengthwise_plan;
+
 mod adaptive;
 mod aligned;
 mod arrangement;
@@ -9,6 +13,9 @@ mod balanced_cuts;
 mod batch_adaptive;
 mod bound;
 mod certificate;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
 mod communicators;
 mod completion;
 mod deadline;

@@ -165,3 +165,263 @@ impl Layout {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_adds_up, assert_keeps_makespans, each_table, random_layout};
+    use super::*;
+
+    impl Layout {
+        /// Whether all groups of a micro-batch find nodes.
+        pub(in super::super) fn packs_all(&self, table: &Table<'_, '_>, micro_batch: u32) -> bool {
+            self.packs_without(table, micro_batch, None, None)
+        }
+    }
+
+    /// Whether parts fit bins in some way, by trying all.
+    fn fit_somehow(parts: &[u32], bins: &mut [u32]) -> bool {
+        let Some((&part, rest)) = parts.split_first() else {
+            return true;
+        };
+        (0..bins.len()).any(|bin| {
+            if bins[bin] < part {
+                return false;
+            }
+            bins[bin] -= part;
+            let fits = fit_somehow(rest, bins);
+            bins[bin] += part;
+            fits
+        })
+    }
+
+    /// The degrees of the groups of a micro-batch that need a node, but for one of them.
+    fn on_nodes(
+        layout: &Layout,
+        table: &Table<'_, '_>,
+        micro_batch: u32,
+        but: Option<u32>,
+    ) -> Vec<u32> {
+        let groups = layout.groups_of(micro_batch).into_iter();
+        let shapes = groups
+            .filter(|&group| Some(group) != but)
+            .map(|group| table.shapes[layout.groups[group as usize].shape as usize]);
+        let mut degrees: Vec<u32> = shapes
+            .filter(|shape| shape.needs_node())
+            .map(|shape| shape.degree)
+            .collect();
+        degrees.sort_by(|a, b| b.cmp(a));
+        degrees
+    }
+
+    /// The smallest shape in which a group keeps a makespan.
+    fn smallest(layout: &Layout, table: &Table<'_, '_>, group: u32, target: f64) -> Option<usize> {
+        (0..table.shapes.len()).find(|&shape| {
+            let load = layout.load(table, group, shape);
+            layout.times(table, group)[shape] <= target && table.has_room(shape, load)
+        })
+    }
+
+    #[test]
+    fn groups_pack_only_where_some_way_to_lay_them_on_nodes_does() {
+        let (mut num_packed, mut num_not) = (0, 0);
+        each_table(20, 400, |table, random| {
+            // Without the check that is tested here.
+            let mut layout = Layout::empty(table, &[f64::MAX]);
+            for sequence in 0..table.sequences.len().min(7) {
+                let shape = random.below(table.shapes.len()) as u32;
+                if layout.micro_batches[0].free >= table.shapes[shape as usize].degree {
+                    let choice = super::super::layout::Choice {
+                        micro_batch: 0,
+                        group: None,
+                        shape,
+                    };
+                    layout.place(table, sequence, choice);
+                }
+            }
+            let are_powers = |sizes: &[u32]| sizes.iter().all(|size| size.is_power_of_two());
+            let mut nodes = table.node_sizes.clone();
+            let groups = layout.groups_of(0).into_iter().map(Some).chain([None]);
+            for left_out in groups {
+                for (shape, figures) in table.shapes.iter().enumerate() {
+                    let mut degrees = on_nodes(&layout, table, 0, left_out);
+                    if figures.needs_node() {
+                        degrees.push(figures.degree);
+                    } else {
+                        assert!(layout.packs(table, 0, left_out, shape));
+                        continue;
+                    }
+                    if nodes.len() == 1 {
+                        // That they are no more devices than there are is looked at elsewhere.
+                        assert!(layout.packs(table, 0, left_out, shape));
+                        continue;
+                    }
+                    degrees.sort_by(|a, b| b.cmp(a));
+                    let fit = fit_somehow(&degrees, &mut nodes);
+                    let packs = layout.packs(table, 0, left_out, shape);
+                    assert!(fit || !packs, "{degrees:?} into {nodes:?}");
+                    if are_powers(&degrees) && are_powers(&nodes) {
+                        assert_eq!(packs, fit, "{degrees:?} into {nodes:?}");
+                    }
+                    num_packed += usize::from(packs);
+                    num_not += usize::from(!packs);
+                }
+            }
+        });
+        assert!(num_packed > 1000 && num_not > 20, "{num_packed}, {num_not}");
+    }
+
+    #[test]
+    fn groups_get_the_smallest_shapes_that_keep_the_makespan_if_these_find_devices() {
+        let (mut num_reshaped, mut num_not) = (0, 0);
+        each_table(21, 400, |table, random| {
+            let mut layout = random_layout(table, random);
+            for micro_batch in 0..layout.micro_batches.len() as u32 {
+                let longer = 0.5 + random.next();
+                layout.micro_batches[micro_batch as usize].target *= longer;
+                let target = layout.micro_batches[micro_batch as usize].target;
+                let groups = layout.groups_of(micro_batch);
+                let shapes: Option<Vec<usize>> = groups
+                    .iter()
+                    .map(|&group| smallest(&layout, table, group, target))
+                    .collect();
+                let needed = shapes.as_ref().map(|shapes| {
+                    let degrees = shapes.iter().map(|&shape| table.shapes[shape].degree);
+                    degrees.sum::<u32>()
+                });
+                let before = layout.clone();
+                if layout.reshape(table, micro_batch) {
+                    num_reshaped += 1;
+                    assert_keeps_makespans_of(&layout, table, micro_batch);
+                    let shapes = shapes.expect("each has a shape");
+                    let mut smallest = before.clone();
+                    for (&group, shape) in groups.iter().zip(shapes) {
+                        smallest.groups[group as usize].shape = shape as u32;
+                    }
+                    if smallest.packs_all(table, micro_batch) {
+                        for &group in &groups {
+                            let [got, least] = [&layout, &smallest]
+                                .map(|layout| layout.groups[group as usize].shape);
+                            assert_eq!(got, least);
+                        }
+                    }
+                } else {
+                    num_not += 1;
+                    let lacks_devices = needed.is_none_or(|needed| needed > table.num_devices);
+                    assert!(lacks_devices || table.node_sizes.len() > 1);
+                    layout = before;
+                    layout.micro_batches[micro_batch as usize].target /= longer;
+                }
+            }
+        });
+        assert!(
+            num_reshaped > 200 && num_not > 50,
+            "{num_reshaped}, {num_not}"
+        );
+    }
+
+    fn assert_keeps_makespans_of(layout: &Layout, table: &Table<'_, '_>, micro_batch: u32) {
+        let mut degrees = 0;
+        let figures = layout.micro_batches[micro_batch as usize];
+        for group in layout.groups_of(micro_batch) {
+            let shape = layout.groups[group as usize].shape as usize;
+            assert!(layout.times(table, group)[shape] <= figures.target);
+            assert!(table.has_room(shape, layout.load(table, group, shape)));
+            degrees += table.shapes[shape].degree;
+        }
+        assert_eq!(figures.free + degrees, table.num_devices);
+        assert!(layout.packs_all(table, micro_batch));
+    }
+
+    #[test]
+    fn tightened_makespans_are_those_of_the_slowest_groups_and_none_could_be_shorter() {
+        each_table(22, 400, |table, random| {
+            let mut layout = random_layout(table, random);
+            let before = layout.clone();
+            layout.tighten(table);
+            assert_keeps_makespans(&layout, table);
+            assert_eq!(layout.group_of.len(), before.group_of.len());
+            assert!(layout.step_time(table) <= before.step_time(table));
+            for (index, micro_batch) in (0u32..).zip(&layout.micro_batches) {
+                let groups = layout.groups_of(index);
+                let times = groups.iter().map(|&group| {
+                    let shape = layout.groups[group as usize].shape as usize;
+                    layout.times(table, group)[shape]
+                });
+                let makespan = times.fold(0.0, f64::max);
+                assert_eq!(micro_batch.target, makespan);
+                if table.node_sizes.len() == 1 && makespan > 0.0 {
+                    let shorter = makespan * (1.0 - 1e-6);
+                    let degrees = groups.iter().map(|&group| {
+                        let shape = smallest(&layout, table, group, shorter);
+                        shape.map(|shape| table.shapes[shape].degree)
+                    });
+                    let needed: Option<u32> = degrees.sum();
+                    assert!(needed.is_none_or(|needed| needed > table.num_devices));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn only_what_no_longer_keeps_a_makespan_is_evicted() {
+        let (mut num_evicted, mut num_kept) = (0, 0);
+        each_table(23, 400, |table, random| {
+            let mut layout = random_layout(table, random);
+            if !(0..layout.micro_batches.len() as u32).all(|one| layout.reshape(table, one)) {
+                return;
+            }
+            let before = layout.clone();
+            for micro_batch in 0..layout.micro_batches.len() as u32 {
+                layout.evict(table, micro_batch, random);
+            }
+            assert_eq!(layout.group_of, before.group_of, "all kept their makespans");
+            layout.scale_targets(0.5 + 0.5 * random.next());
+            for micro_batch in 0..layout.micro_batches.len() as u32 {
+                let target = layout.micro_batches[micro_batch as usize].target;
+                let groups = layout.groups_of(micro_batch);
+                let keep = groups
+                    .iter()
+                    .filter(|&&group| smallest(&layout, table, group, target).is_some());
+                let keep: Vec<(u32, Vec<usize>)> =
+                    keep.map(|&group| (group, layout.members(group))).collect();
+                layout.evict(table, micro_batch, random);
+                for (group, members) in keep {
+                    // Those that keep it stay whole, or leave as a whole where devices are too few.
+                    let now = layout.members(group);
+                    assert!(now == members || now.is_empty());
+                }
+            }
+            assert_keeps_makespans(&layout, table);
+            assert_adds_up(&layout, table);
+            let num = |layout: &Layout| layout.group_of.iter().flatten().count();
+            num_evicted += num(&before) - num(&layout);
+            num_kept += num(&layout);
+            for (now, before) in layout.group_of.iter().zip(&before.group_of) {
+                assert!(now.is_none() || now == before);
+            }
+        });
+        assert!(
+            num_evicted > 500 && num_kept > 500,
+            "{num_evicted}, {num_kept}"
+        );
+    }
+
+    #[test]
+    fn a_smaller_shape_is_the_first_that_keeps_makespan_memory_and_nodes() {
+        each_table(24, 200, |table, random| {
+            let layout = random_layout(table, random);
+            for (index, micro_batch) in (0u32..).zip(&layout.micro_batches) {
+                for group in layout.groups_of(index) {
+                    let num = random.below(table.shapes.len() + 1);
+                    let first = (0..num).find(|&shape| {
+                        let load = layout.load(table, group, shape);
+                        layout.times(table, group)[shape] <= micro_batch.target
+                            && table.has_room(shape, load)
+                            && layout.packs(table, index, Some(group), shape)
+                    });
+                    assert_eq!(layout.smaller_shape(table, group, num), first);
+                }
+            }
+        });
+    }
+}

@@ -379,3 +379,214 @@ impl Layout {
         targets.sum::<f64>() + table.instance.overhead * self.micro_batches.len() as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZero;
+
+    use lengthwise_core::PlanRules;
+
+    use super::super::tests::{allowed_choices, assert_adds_up, each_table, random_layout};
+    use super::*;
+    use crate::adaptive::random::Random;
+    use crate::common::few::few_sequences;
+    use crate::common::{Case, sample};
+    use crate::instance::Instance;
+
+    fn some_sequences(table: &Table<'_, '_>, random: &mut Random) -> Vec<usize> {
+        let num = random.below(4) + 1;
+        (0..num)
+            .map(|_| random.below(table.sequences.len()))
+            .collect()
+    }
+
+    #[test]
+    fn sums_and_free_devices_follow_every_change() {
+        each_table(30, 200, |table, random| {
+            let mut layout = random_layout(table, random);
+            assert_adds_up(&layout, table);
+            for _ in 0..20 {
+                match random.below(5) {
+                    0 => layout.remove(table, &some_sequences(table, random)),
+                    1 => layout.open(table, table.instance.least_makespan()),
+                    2 if layout.micro_batches.len() > 1 => {
+                        layout.close(table, random.below(layout.micro_batches.len()) as u32);
+                    }
+                    3 => layout.close_empty(table),
+                    _ => {
+                        let sequence = random.below(table.sequences.len());
+                        if layout.group_of[sequence].is_none() {
+                            let choices = allowed_choices(&layout, table, sequence);
+                            if !choices.is_empty() {
+                                let chosen = choices[random.below(choices.len())];
+                                layout.place(table, sequence, chosen);
+                                let group = layout.group_of[sequence].expect("it was placed");
+                                let now = layout.groups[group as usize];
+                                assert_eq!(now.micro_batch, chosen.micro_batch);
+                                assert_eq!(now.shape, chosen.shape);
+                                assert!(chosen.group.is_none_or(|chosen| chosen == group));
+                            }
+                        }
+                    }
+                }
+                assert_adds_up(&layout, table);
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_removed_has_no_group_and_what_stays_has_the_smallest_shape_that_holds_it() {
+        let mut num_smaller = 0;
+        each_table(31, 400, |table, random| {
+            let mut layout = random_layout(table, random);
+            let before = layout.clone();
+            let out = some_sequences(table, random);
+            layout.remove(table, &out);
+            assert_adds_up(&layout, table);
+            for (sequence, group) in layout.group_of.iter().enumerate() {
+                let stays = !out.contains(&sequence);
+                assert_eq!(*group, before.group_of[sequence].filter(|_| stays));
+            }
+            let mut left: Vec<u32> = out.iter().filter_map(|&one| before.group_of[one]).collect();
+            left.sort_unstable();
+            left.dedup();
+            for (index, group) in (0u32..).zip(&layout.groups) {
+                let shape = before.groups[index as usize].shape;
+                if !left.contains(&index) {
+                    assert_eq!(group.shape, shape);
+                } else if group.num_sequences > 0 && left.len() == 1 {
+                    let smaller = before_with(&before, &layout, index, shape);
+                    let smaller = smaller.smaller_shape(table, index, shape as usize);
+                    assert_eq!(group.shape, smaller.map_or(shape, |smaller| smaller as u32));
+                    num_smaller += usize::from(group.shape < shape);
+                }
+            }
+        });
+        assert!(num_smaller > 20, "{num_smaller}");
+    }
+
+    /// The layout after a removal with the shape that a group had before.
+    fn before_with(before: &Layout, after: &Layout, group: u32, shape: u32) -> Layout {
+        let mut layout = after.clone();
+        layout.groups[group as usize].shape = shape;
+        layout.micro_batches.clone_from(&before.micro_batches);
+        layout
+    }
+
+    #[test]
+    fn a_closed_micro_batch_leaves_the_others_as_they_were() {
+        each_table(32, 300, |table, random| {
+            let mut layout = random_layout(table, random);
+            let before = layout.clone();
+            let closed = random.below(layout.micro_batches.len());
+            layout.close(table, closed as u32);
+            assert_eq!(layout.micro_batches.len() + 1, before.micro_batches.len());
+            let kept: Vec<f64> = layout.micro_batches.iter().map(|one| one.target).collect();
+            let mut expected: Vec<f64> =
+                before.micro_batches.iter().map(|one| one.target).collect();
+            expected.remove(closed);
+            assert_eq!(kept, expected);
+            for (sequence, group) in before.group_of.iter().enumerate() {
+                let micro_batch_of = |layout: &Layout| {
+                    let group = layout.group_of[sequence]?;
+                    Some(layout.groups[group as usize].micro_batch as usize)
+                };
+                let expected = match group.and(micro_batch_of(&before)) {
+                    Some(was) if was > closed => Some(was - 1),
+                    Some(was) if was < closed => Some(was),
+                    _ => None,
+                };
+                assert_eq!(micro_batch_of(&layout), expected);
+            }
+        });
+    }
+
+    #[test]
+    fn empty_micro_batches_are_closed_but_for_the_last_one_and_where_their_number_is_given() {
+        each_table(33, 200, |table, random| {
+            let mut layout = random_layout(table, random);
+            let busy = (0..layout.micro_batches.len() as u32)
+                .filter(|&one| !layout.groups_of(one).is_empty())
+                .count();
+            layout.open(table, 1.0);
+            layout.open(table, 2.0);
+            let placed = layout.group_of.clone();
+            layout.close_empty(table);
+            assert_eq!(layout.micro_batches.len(), busy.max(1));
+            assert_eq!(layout.group_of, placed);
+            let mut nothing = Layout::empty(table, &[1.0, 2.0, 3.0]);
+            nothing.close_empty(table);
+            assert_eq!(nothing.micro_batches.len(), 1);
+        });
+        let rules = PlanRules {
+            micro_batches_multiple_of: NonZero::new(2).unwrap(),
+            ..PlanRules::default()
+        };
+        for case in sample(few_sequences(4..=10), 34, 20) {
+            let case = Case { rules, ..case };
+            let instance = Instance::new(case.problem()).unwrap();
+            let table = Table::of(&instance).unwrap();
+            let mut layout = Layout::empty(&table, &[1.0, 2.0, 3.0]);
+            layout.close_empty(&table);
+            assert_eq!(layout.micro_batches.len(), 3);
+        }
+    }
+
+    #[test]
+    fn a_layout_is_complete_once_all_sequences_are_in_groups_and_no_wanted_micro_batch_is_empty() {
+        let rules = PlanRules {
+            micro_batches_multiple_of: NonZero::new(2).unwrap(),
+            ..PlanRules::default()
+        };
+        for case in sample(few_sequences(4..=10), 35, 40) {
+            for rules in [PlanRules::default(), rules] {
+                let case = Case {
+                    rules,
+                    ..case.clone()
+                };
+                let instance = Instance::new(case.problem()).unwrap();
+                let table = Table::of(&instance).unwrap();
+                let is_free = rules == PlanRules::default();
+                let mut layout = Layout::empty(&table, &[]);
+                let all: Vec<usize> = (0..table.sequences.len()).collect();
+                layout.push_micro_batch(&table, 1e9, &[all[1..].to_vec()]);
+                assert!(!layout.is_complete(&table));
+                let alone = table.sequences[0].least_work;
+                assert!((layout.missing_work(&table) - alone).abs() <= 1e-12 * alone);
+                layout.push_micro_batch(&table, 1e9, &[all[..1].to_vec()]);
+                assert!(layout.is_complete(&table));
+                assert_eq!(layout.missing_work(&table), 0.0);
+                layout.open(&table, 1.0);
+                assert_eq!(layout.is_complete(&table), is_free);
+            }
+        }
+    }
+
+    #[test]
+    fn the_step_takes_all_makespans_and_an_overhead_for_each() {
+        each_table(36, 100, |table, _| {
+            let layout = Layout::empty(table, &[0.25, 0.5, 2.0]);
+            let expected = 2.75 + 3.0 * table.instance.overhead;
+            assert!((layout.step_time(table) - expected).abs() < 1e-12);
+            let mut layout = layout;
+            layout.scale_targets(2.0);
+            let expected = 5.5 + 3.0 * table.instance.overhead;
+            assert!((layout.step_time(table) - expected).abs() < 1e-12);
+        });
+    }
+
+    #[test]
+    fn devices_are_enough_from_the_least_work_of_the_batch_on() {
+        each_table(37, 200, |table, _| {
+            let works = table.sequences.iter().map(|one| one.least_work);
+            let needed = works.sum::<f64>() / f64::from(table.num_devices);
+            if needed > 0.0 {
+                for (part, is_enough) in [(1.0, true), (1.01, true), (0.99, false)] {
+                    let halves = [0.5 * part * needed, 0.5 * part * needed];
+                    let layout = Layout::empty(table, &halves);
+                    assert_eq!(layout.has_devices_enough(table), is_enough);
+                }
+            }
+        });
+    }
+}

@@ -185,3 +185,172 @@ impl Choices<'_, '_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{
+        allowed_choices, assert_adds_up, assert_keeps_makespans, each_table, random_layout,
+    };
+    use super::*;
+
+    #[test]
+    fn a_few_groups_or_sequences_are_taken_out_and_nothing_else_moves() {
+        let (mut most_groups, mut most_sequences) = (0, 0);
+        each_table(50, 600, |table, random| {
+            let mut layout = random_layout(table, random);
+            let before = layout.clone();
+            take_apart(&mut layout, table, random);
+            assert_adds_up(&layout, table);
+            let mut out = Vec::new();
+            for (sequence, group) in before.group_of.iter().enumerate() {
+                let now = layout.group_of[sequence];
+                assert!(now == *group || now.is_none());
+                if let Some(group) = group.filter(|_| now.is_none()) {
+                    out.push(group);
+                }
+            }
+            let num_out = out.len();
+            out.dedup_by_key(|group| *group);
+            out.sort_unstable();
+            out.dedup();
+            let are_whole = out.iter().all(|&group| layout.members(group).is_empty());
+            if are_whole {
+                most_groups = most_groups.max(out.len());
+                assert!(out.len() <= MAX_GROUPS_OUT.max(MAX_SEQUENCES_OUT));
+            } else {
+                most_sequences = most_sequences.max(num_out);
+                assert!(num_out <= MAX_SEQUENCES_OUT);
+            }
+        });
+        assert!(most_groups >= MAX_GROUPS_OUT && most_sequences == MAX_SEQUENCES_OUT);
+    }
+
+    #[test]
+    fn rebuilding_moves_nothing_and_keeps_makespans_memory_and_devices() {
+        let mut num_placed = 0;
+        each_table(51, 400, |table, random| {
+            let mut layout = random_layout(table, random);
+            take_apart(&mut layout, table, random);
+            let before = layout.clone();
+            let work_weight = random.next();
+            rebuild(&mut layout, table, work_weight, random);
+            assert_keeps_makespans(&layout, table);
+            for (now, before) in layout.group_of.iter().zip(&before.group_of) {
+                assert!(before.is_none() || now == before);
+                num_placed += usize::from(now != before);
+            }
+        });
+        assert!(num_placed > 500, "{num_placed}");
+    }
+
+    /// What a choice costs: weighted device-seconds of the sequence, and of the devices that are added for it.
+    fn cost(
+        layout: &Layout,
+        table: &Table<'_, '_>,
+        sequence: usize,
+        choice: &Choice,
+        work_weight: f64,
+    ) -> f64 {
+        let degree = table.shapes[choice.shape as usize].degree;
+        let held = choice.group.map_or(0, |group| {
+            table.shapes[layout.groups[group as usize].shape as usize].degree
+        });
+        let target = layout.micro_batches[choice.micro_batch as usize].target;
+        let taken = f64::from(degree) * table.times(sequence)[choice.shape as usize];
+        work_weight * taken + (1.0 - work_weight) * f64::from(degree - held) * target
+    }
+
+    #[test]
+    fn a_sequence_goes_where_it_costs_least() {
+        let (mut num, mut num_grown, mut num_new) = (0, 0, 0);
+        each_table(52, 600, |table, random| {
+            let mut layout = random_layout(table, random);
+            take_apart(&mut layout, table, random);
+            let work_weight = random.next();
+            let Some(sequence) = layout.group_of.iter().position(Option::is_none) else {
+                return;
+            };
+            let mut choices = Choices {
+                layout: &layout,
+                table,
+                times: table.times(sequence),
+                memories: table.memories(sequence),
+                tokens: table.tokens(sequence),
+                least_work: table.sequences[sequence].least_work,
+                work_weight,
+                best: None,
+            };
+            // As `collect` does, with nothing overlooked.
+            for micro_batch in 0..layout.micro_batches.len() as u32 {
+                for group in layout.groups_of(micro_batch) {
+                    choices.consider_room(group);
+                    choices.consider_devices(micro_batch, Some(group));
+                }
+                choices.consider_devices(micro_batch, None);
+            }
+            let found = choices.best;
+            let mut least = f64::INFINITY;
+            let allowed = allowed_choices(&layout, table, sequence);
+            for choice in &allowed {
+                let shape = choice.shape;
+                let held = choice
+                    .group
+                    .map(|group| layout.groups[group as usize].shape);
+                // A group grows or stays as it is, and has the smallest shape that it may grow to.
+                let is_first = held == Some(shape)
+                    || !allowed.iter().any(|other| {
+                        (other.micro_batch, other.group) == (choice.micro_batch, choice.group)
+                            && other.shape < shape
+                            && held.is_none_or(|held| other.shape > held)
+                    });
+                if is_first && held.is_none_or(|held| shape >= held) {
+                    least = least.min(cost(&layout, table, sequence, choice, work_weight));
+                }
+            }
+            let Some((stated, choice)) = found else {
+                assert!(least.is_infinite(), "something is allowed");
+                return;
+            };
+            let real = cost(&layout, table, sequence, &choice, work_weight);
+            assert!(
+                (stated - real).abs() <= 1e-9 * real,
+                "{stated} is stated, {real} true"
+            );
+            if table.node_sizes.len() == 1 || table.shapes.iter().all(|one| !one.needs_node()) {
+                assert!(
+                    (real - least).abs() <= 1e-9 * least,
+                    "{real}, and {least} is possible"
+                );
+            } else {
+                assert!(real >= least * (1.0 - 1e-9));
+            }
+            num += 1;
+            num_new += usize::from(choice.group.is_none());
+            num_grown += usize::from(
+                choice
+                    .group
+                    .is_some_and(|group| layout.groups[group as usize].shape != choice.shape),
+            );
+        });
+        assert!(
+            num > 200 && num_grown > 10 && num_new > 50,
+            "{num}, {num_grown}, {num_new}"
+        );
+    }
+
+    #[test]
+    fn where_everything_finds_room_all_is_placed() {
+        each_table(53, 200, |table, random| {
+            let longest = (0..table.sequences.len()).map(|one| table.times(one)[0]);
+            let all: f64 = longest.sum();
+            // So many micro-batches that each sequence could have its own, and time for all in any.
+            let targets = vec![all + 1.0; table.sequences.len()];
+            let mut layout = Layout::empty(table, &targets);
+            for _ in 0..20 {
+                rebuild(&mut layout, table, random.next(), random);
+            }
+            assert!(layout.group_of.iter().all(Option::is_some));
+            assert_keeps_makespans(&layout, table);
+        });
+    }
+}

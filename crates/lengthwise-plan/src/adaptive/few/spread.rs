@@ -67,3 +67,82 @@ fn even_groups(
     }
     Some((makespan, groups))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_keeps_makespans, each_table};
+    use super::*;
+
+    #[test]
+    fn even_groups_end_as_early_as_each_sequence_by_itself_allows() {
+        each_table(70, 200, |table, _| {
+            let all: Vec<usize> = (0..table.sequences.len()).collect();
+            for (shape, figures) in table.shapes.iter().enumerate() {
+                let on_node = |size: &u32| match figures.span {
+                    Span::OneNode => size / figures.degree,
+                    Span::ManyNodes => 0,
+                };
+                let on_nodes: u32 = table.node_sizes.iter().map(on_node).sum();
+                let most = match figures.span {
+                    Span::OneNode => on_nodes,
+                    Span::ManyNodes => table.num_devices / figures.degree,
+                };
+                let Some((makespan, groups)) = even_groups(table, shape, &all) else {
+                    continue;
+                };
+                assert_eq!(groups.len(), (most as usize).min(all.len()));
+                let mut placed: Vec<usize> = groups.iter().flatten().copied().collect();
+                placed.sort_unstable();
+                assert_eq!(placed, all);
+                let time = |group: &Vec<usize>| {
+                    group
+                        .iter()
+                        .map(|&one| table.times(one)[shape])
+                        .sum::<f64>()
+                };
+                let slowest = groups.iter().map(time).fold(0.0, f64::max);
+                assert!((slowest - makespan).abs() <= 1e-9 * makespan);
+                let load = |group: &Vec<usize>| {
+                    let loads = group.iter().map(|&one| Load {
+                        memory: table.memories(one)[shape],
+                        tokens: table.tokens(one),
+                        sequences: 1,
+                    });
+                    loads.fold(Load::default(), |sum, load| sum + load)
+                };
+                assert!(
+                    groups
+                        .iter()
+                        .all(|group| table.has_room(shape, load(group)))
+                );
+                let is_tight = all
+                    .iter()
+                    .any(|&one| 2 * table.memories(one)[shape] > table.budget / all.len() as u64);
+                if !is_tight {
+                    // List scheduling: the last to end began no later than the others end on average.
+                    let total: f64 = groups.iter().map(time).sum();
+                    let longest = table.times(0)[shape];
+                    assert!(makespan <= total / groups.len() as f64 + longest + 1e-12);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn spread_layouts_hold_the_batch_in_so_many_micro_batches() {
+        let mut num_spread = 0;
+        each_table(71, 200, |table, random| {
+            let num = 1 + random.below(3).min(table.sequences.len() - 1);
+            if let Some(layout) = spread(table, num) {
+                num_spread += 1;
+                assert!(layout.micro_batches.len() <= num);
+                assert!(layout.is_complete(table));
+                assert_keeps_makespans(&layout, table);
+                // Each part is no slower than in the best single shape for it.
+                let first = layout.step_time(table);
+                assert!(first.is_finite());
+            }
+        });
+        assert!(num_spread > 100, "{num_spread}");
+    }
+}
