@@ -142,3 +142,173 @@ impl Bundle {
         Some(halves)
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::adaptive::Random;
+    use crate::common::{Case, Size, cases, cases_with_rules, sample};
+
+    pub(in crate::completion) const SIZE: Size = Size {
+        num_nodes: 2,
+        devices_per_node: 4,
+        num_sequences: 12,
+        seq_len: 60_000,
+    };
+
+    fn problems(seed: u8) -> impl Iterator<Item = Case> {
+        sample(cases(SIZE), seed, 100).chain(sample(cases_with_rules(SIZE), seed, 200))
+    }
+
+    fn random_bundle(instance: &Instance<'_>, random: &mut Random) -> Bundle {
+        let mut bundle = Bundle::empty(instance);
+        for _ in 0..random.below(6) {
+            let class = random.below(instance.num_classes()) as u32;
+            bundle.add(instance, class, random.below(3) as u32 + 1);
+        }
+        bundle
+    }
+
+    /// Checks a bundle's figures against those of so many sequences of each class.
+    fn assert_holds(bundle: &Bundle, instance: &Instance<'_>, counts: &[u32]) {
+        let content: Vec<(u32, u32)> = (0u32..)
+            .zip(counts.iter().copied())
+            .filter(|&(_, count)| count > 0)
+            .collect();
+        assert_eq!(bundle.content, content);
+        assert_eq!(bundle.num_sequences(), counts.iter().sum::<u32>());
+        for (shape, figures) in instance.shapes.iter().enumerate() {
+            let mut load = Load::default();
+            let mut time = 0.0;
+            for (class, &count) in counts.iter().enumerate() {
+                for _ in 0..count {
+                    load = load + instance.load(shape, class);
+                    time += instance.time(shape, class);
+                }
+            }
+            assert!((bundle.time(shape) - time).abs() <= 1e-9 * time);
+            assert_eq!(bundle.memory(shape), load.memory);
+            let rules = &instance.problem.rules;
+            let fits = load.memory <= figures.best_budget
+                && load.tokens <= figures.most_tokens
+                && load.sequences <= rules.most_sequences();
+            assert_eq!(bundle.fits(instance, shape), fits);
+            let choice = bundle.choice(instance, shape);
+            assert_eq!((choice.shape, choice.degree), (shape, figures.degree));
+            assert_eq!(choice.time, bundle.time(shape));
+        }
+    }
+
+    #[test]
+    fn figures_are_the_sums_of_what_is_held() {
+        for (index, case) in problems(90).enumerate() {
+            let Ok(instance) = Instance::new(case.problem()) else {
+                continue;
+            };
+            let mut random = Random::new(index);
+            let mut bundle = Bundle::empty(&instance);
+            let mut counts = vec![0; instance.num_classes()];
+            for _ in 0..12 {
+                let class = random.below(instance.num_classes());
+                if random.next() < 0.6 {
+                    let count = random.below(3) as u32 + 1;
+                    bundle.shape = Some(0);
+                    bundle.add(&instance, class as u32, count);
+                    counts[class] += count;
+                    assert_eq!(bundle.shape, None, "it holds something else now");
+                } else if counts[class] > 0 {
+                    bundle.remove(&instance, class as u32);
+                    counts[class] -= 1;
+                } else {
+                    let shortest = counts.iter().position(|&count| count > 0);
+                    let taken = bundle.take_shortest(&instance);
+                    assert_eq!(taken, shortest.map(|class| class as u32));
+                    if let Some(shortest) = shortest {
+                        counts[shortest] -= 1;
+                    }
+                }
+                assert_holds(&bundle, &instance, &counts);
+            }
+            let again = Bundle::of(&instance, &bundle.content);
+            assert_holds(&again, &instance, &counts);
+        }
+    }
+
+    #[test]
+    fn of_each_degree_the_fastest_strategy_that_fits_is_a_choice_inside_one_node_if_it_can_be() {
+        for (index, case) in problems(91).enumerate() {
+            let Ok(instance) = Instance::new(case.problem()) else {
+                continue;
+            };
+            let bundle = random_bundle(&instance, &mut Random::new(index));
+            let choices = bundle.choices(&instance);
+            assert!(choices.is_sorted_by(|a, b| a.degree < b.degree));
+            let strategies = instance.problem.space.strategies();
+            let num_devices = instance.problem.cluster.num_devices();
+            for degree in 1..=num_devices {
+                let of_degree = strategies.iter().filter(|one| one.degree().get() == degree);
+                let shapes = of_degree.filter_map(|&strategy| {
+                    (0..instance.shapes.len()).find(|&shape| {
+                        instance.shapes[shape].strategy == strategy && bundle.fits(&instance, shape)
+                    })
+                });
+                let fastest = shapes.min_by(|&a, &b| bundle.time(a).total_cmp(&bundle.time(b)));
+                let choice = choices.iter().find(|choice| choice.degree == degree);
+                assert_eq!(choice.map(|choice| choice.shape), fastest);
+                if let (Some(choice), Some(fastest)) = (choice, fastest) {
+                    assert_eq!(choice.time, bundle.time(fastest));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn halves_hold_all_between_them_and_differ_by_a_sequence_at_most() {
+        for (index, case) in problems(92).enumerate() {
+            let Ok(instance) = Instance::new(case.problem()) else {
+                continue;
+            };
+            let bundle = random_bundle(&instance, &mut Random::new(index));
+            let Some(halves) = bundle.halves(&instance) else {
+                assert!(bundle.num_sequences() < 2);
+                continue;
+            };
+            assert!(bundle.num_sequences() >= 2);
+            let mut both = halves[0].clone();
+            for &(class, count) in &halves[1].content {
+                both.add(&instance, class, count);
+            }
+            assert_eq!(both.content, bundle.content);
+            let [first, second] = [0, 1].map(|half: usize| halves[half].time(0));
+            let longest = bundle.content.last().map_or(0, |&(class, _)| class);
+            let longest = instance.time(0, longest as usize);
+            assert!((first - second).abs() <= longest * (1.0 + 1e-9));
+            assert!(halves.iter().all(|half| half.num_sequences() > 0));
+        }
+    }
+
+    #[test]
+    fn halves_of_what_takes_no_time_have_as_many_sequences() {
+        for case in sample(cases(SIZE), 93, 20) {
+            let case = Case {
+                cost: lengthwise_cost::FittedModel::new(lengthwise_cost::FittedCosts::of_kind(
+                    lengthwise_core::StrategyKind::ulysses(lengthwise_core::Activations::Recompute),
+                    lengthwise_cost::KindCosts::default(),
+                ))
+                .unwrap(),
+                ..case
+            };
+            let Ok(instance) = Instance::new(case.problem()) else {
+                continue;
+            };
+            for num in 2..8 {
+                let halves = Bundle::of(&instance, &[(0, num)])
+                    .halves(&instance)
+                    .unwrap();
+                let [first, second] = halves.map(|half| half.num_sequences());
+                assert_eq!(first + second, num);
+                assert!(first.abs_diff(second) <= 1);
+            }
+        }
+    }
+}

@@ -162,3 +162,157 @@ impl Changed {
         Some(after < before * (1.0 - 1e-9))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZero;
+
+    use lengthwise_core::PlanRules;
+
+    use super::*;
+    use crate::adaptive::Random;
+    use crate::common::{Case, Size, cases, sample};
+
+    const SIZE: Size = Size {
+        num_nodes: 2,
+        devices_per_node: 3,
+        num_sequences: 6,
+        seq_len: 60_000,
+    };
+
+    fn total(instance: &Instance<'_>, micro_batches: &[DraftMicroBatch]) -> f64 {
+        let times = micro_batches.iter().map(|one| within_rules(instance, one));
+        times.sum()
+    }
+
+    fn content(micro_batches: &[DraftMicroBatch]) -> Vec<(u32, u32)> {
+        let bundles = micro_batches.iter().flatten();
+        let mut counts = std::collections::BTreeMap::new();
+        for &(class, count) in bundles.flat_map(|bundle| &bundle.content) {
+            *counts.entry(class).or_insert(0) += count;
+        }
+        counts.into_iter().collect()
+    }
+
+    /// Two micro-batches of bundles at random that can keep the rules.
+    fn each_start(seed: u8, mut check: impl FnMut(&Instance<'_>, Vec<DraftMicroBatch>)) {
+        for (index, case) in sample(cases(SIZE), seed, 400).enumerate() {
+            let mut random = Random::new(index);
+            let rules = PlanRules {
+                no_idle_ranks: random.next() < 0.5,
+                micro_batches_multiple_of: NonZero::new(2).unwrap(),
+                ..PlanRules::default()
+            };
+            let case = Case { rules, ..case };
+            let Ok(instance) = Instance::new(case.problem()) else {
+                continue;
+            };
+            let mut micro_batches = vec![vec![Bundle::empty(&instance); 2]; 2];
+            for class in 0..instance.num_classes() {
+                for _ in instance.members(class) {
+                    let to = &mut micro_batches[random.below(2)][random.below(2)];
+                    to.add(&instance, class as u32, 1);
+                }
+            }
+            for micro_batch in &mut micro_batches {
+                micro_batch.retain(|bundle| !bundle.content.is_empty());
+            }
+            if total(&instance, &micro_batches).is_finite() {
+                check(&instance, micro_batches);
+            }
+        }
+    }
+
+    /// The least time that moving one sequence comes to, to any bundle or one of its own.
+    fn best_move(instance: &Instance<'_>, micro_batches: &[DraftMicroBatch]) -> f64 {
+        let mut least = f64::INFINITY;
+        for from in 0..micro_batches.len() {
+            for bundle in 0..micro_batches[from].len() {
+                for &(class, _) in &micro_batches[from][bundle].content {
+                    for to in 0..micro_batches.len() {
+                        for target in 0..=micro_batches[to].len() {
+                            let mut moved = micro_batches.to_vec();
+                            if target == moved[to].len() {
+                                moved[to].push(Bundle::empty(instance));
+                            }
+                            moved[from][bundle].remove(instance, class);
+                            moved[to][target].add(instance, class, 1);
+                            for micro_batch in &mut moved {
+                                micro_batch.retain(|bundle| !bundle.content.is_empty());
+                            }
+                            least = least.min(total(instance, &moved));
+                        }
+                    }
+                }
+            }
+        }
+        least
+    }
+
+    /// The same for two sequences that change places.
+    fn best_exchange(instance: &Instance<'_>, micro_batches: &[DraftMicroBatch]) -> f64 {
+        let mut least = f64::INFINITY;
+        let all = places(micro_batches);
+        for one in &all {
+            for other in &all {
+                let mut moved = micro_batches.to_vec();
+                moved[one.micro_batch][one.bundle].remove(instance, one.class);
+                moved[other.micro_batch][other.bundle].add(instance, one.class, 1);
+                let [from, to] = [other, one].map(|place| (place.micro_batch, place.bundle));
+                if from != to {
+                    moved[from.0][from.1].remove(instance, other.class);
+                    moved[to.0][to.1].add(instance, other.class, 1);
+                    least = least.min(total(instance, &moved));
+                }
+            }
+        }
+        least
+    }
+
+    #[test]
+    fn a_climb_ends_where_no_move_and_no_exchange_is_faster() {
+        let (mut num, mut num_faster) = (0, 0);
+        each_start(110, |instance, micro_batches| {
+            let before = total(instance, &micro_batches);
+            let climbed = climb(instance, micro_batches.clone());
+            let after = total(instance, &climbed);
+            assert!(after <= before);
+            assert_eq!(content(&climbed), content(&micro_batches));
+            assert_eq!(climbed.len(), micro_batches.len());
+            for better in [
+                best_move(instance, &climbed),
+                best_exchange(instance, &climbed),
+            ] {
+                assert!(
+                    better >= after * (1.0 - 1e-8),
+                    "{better} instead of {after}"
+                );
+            }
+            num += 1;
+            num_faster += usize::from(after < before);
+        });
+        assert!(num > 100 && num_faster > 50, "{num_faster} of {num}");
+    }
+
+    #[test]
+    fn each_change_is_one_trial_and_none_is_made_without() {
+        each_start(111, |instance, micro_batches| {
+            let times: Vec<f64> = micro_batches
+                .iter()
+                .map(|one| within_rules(instance, one))
+                .collect();
+            let mut left = 2;
+            let trial = |left: &mut usize| {
+                let mut same = Changed::of(&micro_batches, [0, 0]);
+                assert_eq!(same.micro_batches.len(), 1);
+                same.is_better(instance, &times, left)
+            };
+            // The same takes the same time.
+            assert_eq!(trial(&mut left), Some(false));
+            assert_eq!(trial(&mut left), Some(false));
+            assert_eq!(trial(&mut left), None);
+            let mut none = 0;
+            assert!(first_better(instance, &micro_batches, &times, &mut none).is_none());
+        });
+    }
+}
