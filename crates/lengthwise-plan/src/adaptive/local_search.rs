@@ -349,3 +349,270 @@ fn add(content: &mut Vec<(u32, u32)>, class: u32, count: u32) {
         Err(position) => content.insert(position, (class, count)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lengthwise_core::PlanRules;
+
+    use super::*;
+    use crate::adaptive::random::Random;
+    use crate::common::few::few_sequences;
+    use crate::common::{Case, Size, cases, sample};
+
+    /// All sequences in groups at random, in as many micro-batches as it takes.
+    fn random_draft(instance: &Instance<'_>, random: &mut Random) -> Draft {
+        let mut draft = Draft::default();
+        for class in (0..instance.num_classes()).rev() {
+            for _ in instance.members(class) {
+                let roomy = (0..draft.groups.len())
+                    .filter(|&group| draft.groups[group].has_room(instance, class));
+                let roomy: Vec<usize> = roomy.collect();
+                let opened = (random.next() < 0.5 || roomy.is_empty())
+                    .then(|| open(instance, &mut draft, class, random));
+                let group = opened.flatten().or_else(|| {
+                    (!roomy.is_empty()).then(|| roomy[random.below(roomy.len())] as u32)
+                });
+                let group = group.unwrap_or_else(|| {
+                    draft.open_micro_batch(instance);
+                    open(instance, &mut draft, class, random).expect("each fits some group")
+                });
+                draft.place(instance, class, group);
+            }
+        }
+        draft
+    }
+
+    /// A group for a sequence of `class` in the last micro-batch.
+    fn open(
+        instance: &Instance<'_>,
+        draft: &mut Draft,
+        class: usize,
+        random: &mut Random,
+    ) -> Option<u32> {
+        let last = draft.free.len().checked_sub(1)? as u32;
+        let fitting = (0..instance.shapes.len()).filter(|&shape| instance.fits(shape, class));
+        let mut fitting: Vec<usize> = fitting.collect();
+        while !fitting.is_empty() {
+            let shape = fitting.swap_remove(random.below(fitting.len()));
+            let strategy = instance.shapes[shape].strategy;
+            let memory = instance.memory(shape, class);
+            if let Some(group) = draft.open_group(instance, last, strategy, memory) {
+                return Some(group);
+            }
+        }
+        None
+    }
+
+    fn problems(seed: u8, num: usize) -> impl Iterator<Item = Case> {
+        let size = Size {
+            num_nodes: 2,
+            devices_per_node: 4,
+            num_sequences: 14,
+            seq_len: 60_000,
+        };
+        sample(cases(size), seed, num).chain(sample(few_sequences(3..=30), seed, num / 2))
+    }
+
+    /// Checks that a draft holds the batch, and that its figures are those of its sequences.
+    fn assert_adds_up(draft: &Draft, instance: &Instance<'_>) {
+        let mut counts = vec![0; instance.num_classes()];
+        let mut times = vec![0.0; draft.groups.len()];
+        let mut loads = vec![Load::default(); draft.groups.len()];
+        for placed in &draft.placed {
+            let (class, group) = (placed.class as usize, placed.group as usize);
+            counts[class] += placed.count as usize;
+            let to = &draft.groups[group];
+            times[group] += to.added_time(instance, class) * f64::from(placed.count);
+            let load = instance.load(to.shape as usize, class);
+            loads[group] = loads[group] + load.times(placed.count);
+        }
+        for (class, count) in counts.into_iter().enumerate() {
+            assert_eq!(count, instance.members(class).len());
+        }
+        for ((group, time), load) in draft.groups.iter().zip(times).zip(loads) {
+            assert!((group.time - time).abs() <= 1e-9 * time);
+            assert_eq!(group.load, load);
+            let capacity = instance.capacity(group.shape as usize, group.allocation.budget);
+            assert!(load.fits(capacity));
+        }
+    }
+
+    #[test]
+    fn swaps_keep_the_batch_and_each_makes_some_micro_batch_faster_and_none_slower() {
+        let mut num_faster = 0;
+        for (index, case) in problems(120, 200).enumerate() {
+            let Ok(instance) = Instance::new(case.problem()) else {
+                continue;
+            };
+            let mut draft = random_draft(&instance, &mut Random::new(index));
+            for _ in 0..30 {
+                let before = draft.makespans();
+                draft = LocalSearch::new(&instance, draft).run(1);
+                assert_adds_up(&draft, &instance);
+                let after = draft.makespans();
+                for (after, before) in after.iter().zip(&before) {
+                    assert!(*after <= before * (1.0 + 1e-9), "{after} after {before}");
+                }
+                num_faster += usize::from(after.iter().sum::<f64>() < before.iter().sum::<f64>());
+            }
+        }
+        assert!(num_faster > 300, "{num_faster}");
+    }
+
+    /// Whether a swap of a sequence of the slowest group of a micro-batch for one, or none, of any group would make the
+    /// micro-batch faster and no other slower than it is.
+    fn some_single_swap_helps(search: &LocalSearch<'_, '_>, micro_batch: usize) -> bool {
+        let (instance, groups) = (search.instance, &search.draft.groups);
+        let Some(&(_, source)) = search.by_time[micro_batch].last() else {
+            return false;
+        };
+        let from = &groups[source as usize];
+        let makespans = search.draft.makespans();
+        let with = |group: &crate::draft::DraftGroup, added: Option<u32>, taken: Option<u32>| {
+            let time = |class: u32| group.added_time(instance, class as usize);
+            let load = |class: u32| instance.load(group.shape as usize, class as usize);
+            let room = group.room(instance) + taken.map_or(Load::default(), load);
+            let fits = added.map_or(Load::default(), load).fits(room);
+            let time = group.time + added.map_or(0.0, time) - taken.map_or(0.0, time);
+            fits.then_some(time)
+        };
+        (0u32..).zip(groups).any(|(partner, to)| {
+            let back = search.contents[partner as usize]
+                .iter()
+                .map(|&(class, _)| Some(class));
+            let back: Vec<Option<u32>> = back.chain([None]).collect();
+            partner != source
+                && search.contents[source as usize].iter().any(|&(away, _)| {
+                    back.iter().any(|&back| {
+                        let (Some(from_time), Some(to_time)) =
+                            (with(from, back, Some(away)), with(to, Some(away), back))
+                        else {
+                            return false;
+                        };
+                        let limit = makespans[micro_batch] * (1.0 - 1e-6);
+                        let cap = if to.micro_batch as usize == micro_batch {
+                            limit
+                        } else {
+                            makespans[to.micro_batch as usize] * (1.0 - 1e-9)
+                        };
+                        from_time < limit && to_time <= cap
+                    })
+                })
+        })
+    }
+
+    #[test]
+    fn where_the_search_ends_no_single_swap_helps_any_micro_batch() {
+        let (mut num, mut num_several) = (0, 0);
+        for (index, case) in problems(121, 300).enumerate() {
+            // Times in proportion to tokens, for which the limits of what pairs can come to are exact.
+            let mut costs = case.cost.costs().clone();
+            for kind in costs.kinds.values_mut() {
+                kind.quadratic_s_per_token2 = 0.0;
+            }
+            let cost = lengthwise_cost::FittedModel::new(costs).unwrap();
+            let case = Case { cost, ..case };
+            let Ok(instance) = Instance::new(case.problem()) else {
+                continue;
+            };
+            let draft = random_draft(&instance, &mut Random::new(index));
+            let done = LocalSearch::new(&instance, draft).run(2000);
+            let search = LocalSearch::new(&instance, done);
+            num += 1;
+            num_several += usize::from(search.by_time.len() > 1);
+            for micro_batch in 0..search.by_time.len() {
+                assert!(!some_single_swap_helps(&search, micro_batch), "{case:?}");
+            }
+        }
+        assert!(num > 200 && num_several > 50, "{num}, {num_several}");
+    }
+
+    #[test]
+    fn a_pair_comes_to_no_less_than_its_limit() {
+        for (index, case) in problems(122, 100).enumerate() {
+            let mut costs = case.cost.costs().clone();
+            for kind in costs.kinds.values_mut() {
+                kind.quadratic_s_per_token2 = 0.0;
+            }
+            let cost = lengthwise_cost::FittedModel::new(costs).unwrap();
+            let case = Case { cost, ..case };
+            let Ok(instance) = Instance::new(case.problem()) else {
+                continue;
+            };
+            let draft = random_draft(&instance, &mut Random::new(index));
+            let search = LocalSearch::new(&instance, draft);
+            let makespans = search.draft.makespans();
+            for (source, from) in (0u32..).zip(&search.draft.groups) {
+                for (partner, to) in (0u32..).zip(&search.draft.groups) {
+                    let same = from.micro_batch == to.micro_batch;
+                    let limit = makespans[from.micro_batch as usize];
+                    let cap = if same {
+                        limit
+                    } else {
+                        makespans[to.micro_batch as usize]
+                    };
+                    let pair = Pair {
+                        source,
+                        partner,
+                        limit,
+                        cap,
+                        same,
+                    };
+                    let least = search.least_slowest(pair);
+                    // Any time can go from one to the other: at the same rate, whatever the sequences.
+                    let rate = from.added_time(&instance, 0) / to.added_time(&instance, 0);
+                    for part in 0..=10 {
+                        let moved = from.time * f64::from(part) / 10.0;
+                        let (from_time, to_time) = (from.time - moved, to.time + moved / rate);
+                        if to_time <= cap {
+                            let slowest = if same {
+                                from_time.max(to_time)
+                            } else {
+                                from_time
+                            };
+                            assert!(
+                                slowest >= least - 1e-9 * limit,
+                                "{slowest} is below {least}"
+                            );
+                        }
+                    }
+                    if same && to.time <= from.time {
+                        assert!(least >= to.time && least <= from.time * (1.0 + 1e-9));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_group_is_emptied_where_no_rank_may_idle() {
+        let rules = PlanRules {
+            no_idle_ranks: true,
+            ..PlanRules::default()
+        };
+        let mut num_emptied = [0, 0];
+        for (index, case) in problems(123, 200).enumerate() {
+            for (which, rules) in [rules, PlanRules::default()].into_iter().enumerate() {
+                let case = Case {
+                    rules,
+                    ..case.clone()
+                };
+                let Ok(instance) = Instance::new(case.problem()) else {
+                    continue;
+                };
+                let mut random = Random::new(index);
+                let mut draft = random_draft(&instance, &mut random);
+                // Groups that hold nothing yet take a sequence and give none back.
+                while open(&instance, &mut draft, 0, &mut random).is_some() {}
+                let before = draft.groups.clone();
+                let done = LocalSearch::new(&instance, draft).run(100);
+                for (group, before) in done.groups.iter().zip(before) {
+                    let is_emptied = before.load.sequences > 0 && group.load.sequences == 0;
+                    num_emptied[which] += usize::from(is_emptied);
+                }
+            }
+        }
+        assert_eq!(num_emptied[0], 0);
+        assert_ne!(num_emptied[1], 0);
+    }
+}

@@ -113,3 +113,114 @@ impl Pool {
         start..(start + BLOCK).min(self.groups.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adaptive::random::Random;
+    use crate::common::{Size, cases_with_rules, sample};
+
+    /// What a group that was opened for a class may still take: the classes from the shortest on that fit it.
+    fn num_fitting(
+        instance: &Instance<'_>,
+        open: &Open,
+        (shape, target): (usize, f64),
+        last: usize,
+    ) -> u32 {
+        let fits = |class: usize| {
+            instance.load(shape, class).fits(open.room)
+                && open.time + instance.time(shape, class) * open.slowness <= target
+        };
+        (0..last).take_while(|&class| fits(class)).count() as u32
+    }
+
+    #[test]
+    fn the_fullest_group_that_has_room_is_found_and_takes_what_fits() {
+        let size = Size {
+            num_nodes: 1,
+            devices_per_node: 4,
+            num_sequences: 40,
+            seq_len: 60_000,
+        };
+        let (mut num_taken, mut num_blocks) = (0, 0);
+        for (index, case) in sample(cases_with_rules(size), 130, 200).enumerate() {
+            let Ok(instance) = Instance::new(case.problem()) else {
+                continue;
+            };
+            let mut random = Random::new(index);
+            let shape = random.below(instance.shapes.len());
+            let longest = instance.num_classes() - 1;
+            let target = instance.time(shape, longest) * (1.0 + 2.0 * random.next());
+            let budget = instance.shapes[shape].best_budget;
+            let mut pool = Pool::default();
+            let mut groups: Vec<(Open, u32)> = Vec::new();
+            assert!(pool.is_full());
+            // From the longest class to the shortest, as sequences come.
+            for class in (0..=longest).rev() {
+                for _ in 0..random.below(16) {
+                    let open = Open {
+                        group: groups.len() as u32,
+                        time: 0.0,
+                        room: instance.capacity(shape, budget),
+                        slowness: 1.0 + random.next(),
+                    };
+                    let fits = instance.load(shape, class).fits(open.room)
+                        && instance.time(shape, class) * open.slowness <= target;
+                    if fits {
+                        pool.push(open, class as u32);
+                        groups.push((open, class as u32 + 1));
+                    }
+                }
+                let mut count = random.below(40) as u32;
+                while let Some(position) = pool.best_fit(class as u32) {
+                    let block = position / BLOCK * BLOCK;
+                    num_blocks += usize::from(block > 0);
+                    let (open, fitting) = groups[position];
+                    assert!(fitting > class as u32, "it has no room");
+                    let of_block = &groups[block..(block + BLOCK).min(groups.len())];
+                    let roomy = of_block
+                        .iter()
+                        .filter(|(_, fitting)| *fitting > class as u32);
+                    assert_eq!(roomy.map(|&(_, fitting)| fitting).min(), Some(fitting));
+                    let before = groups[..block].iter();
+                    assert!(before.clone().all(|&(_, fitting)| fitting <= class as u32));
+                    if count == 0 {
+                        break;
+                    }
+                    let (taken, after) =
+                        pool.take(&instance, position, (shape, target), class as u32, count);
+                    let (mut expected, mut num) = (open, 0);
+                    while num < count
+                        && num_fitting(&instance, &expected, (shape, target), class + 1)
+                            > class as u32
+                    {
+                        expected.time += instance.time(shape, class) * open.slowness;
+                        expected.room = expected.room - instance.load(shape, class);
+                        num += 1;
+                    }
+                    assert_eq!((taken, after.group), (num, open.group));
+                    assert_eq!((after.time, after.room), (expected.time, expected.room));
+                    // Once all are placed, only shorter ones come.
+                    let last = class + usize::from(taken == count);
+                    groups[position] =
+                        (after, num_fitting(&instance, &after, (shape, target), last));
+                    count -= taken;
+                    num_taken += taken;
+                }
+                let has_room = groups.iter().any(|&(_, fitting)| fitting > class as u32);
+                assert_eq!(pool.best_fit(class as u32).is_some(), has_room);
+                assert_eq!(
+                    pool.is_full(),
+                    groups.iter().all(|&(_, fitting)| fitting == 0)
+                );
+            }
+            pool.is_closed = true;
+            pool.clear();
+            assert!(!pool.is_closed && pool.is_full() && pool.best_fit(0).is_none());
+        }
+        assert!(
+            num_taken > 1000 && num_blocks > 10,
+            "{num_taken}, {num_blocks}"
+        );
+    }
+}
