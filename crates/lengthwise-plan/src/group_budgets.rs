@@ -86,3 +86,72 @@ fn budgets_by_node(problem: Problem<'_>) -> Vec<Vec<u64>> {
     };
     (0..cluster.num_nodes()).map(budgets).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::{Size, cases, sample};
+
+    /// The node and the budget of each rank.
+    fn ranks(problem: Problem<'_>) -> Vec<(usize, u64)> {
+        let devices = problem.cluster.devices().iter();
+        let budgets = devices.map(|device| budget_of(problem, device));
+        let ranks = problem.cluster.ranks();
+        let nodes = ranks.map(|rank| problem.cluster.node_of(rank).unwrap());
+        nodes.zip(budgets).collect()
+    }
+
+    /// The largest budget that all ranks of one of these sets have, if they are so many.
+    fn best(sets: impl Iterator<Item = Vec<(usize, u64)>>, degree: u32) -> Option<u64> {
+        let of_degree = sets.filter(|set| set.len() == degree as usize);
+        let least = of_degree.filter_map(|set| set.into_iter().map(|(_, budget)| budget).min());
+        least.max()
+    }
+
+    fn are_of_one_node(ranks: &[(usize, u64)]) -> bool {
+        ranks.iter().all(|&(node, _)| node == ranks[0].0)
+    }
+
+    #[test]
+    fn a_group_can_have_the_best_budget_of_all_sets_of_ranks() {
+        let size = Size {
+            num_nodes: 3,
+            devices_per_node: 3,
+            num_sequences: 1,
+            seq_len: 1000,
+        };
+        for case in sample(cases(size), 180, 60) {
+            let problem = case.problem();
+            let all = ranks(problem);
+            let sets = || {
+                (1u32..1 << all.len()).map(|set| {
+                    let inside = (0..all.len()).filter(move |index| set >> index & 1 == 1);
+                    inside.map(|index| all[index]).collect::<Vec<_>>()
+                })
+            };
+            let of_any = GroupBudgets::of_any(problem);
+            let of_runs = GroupBudgets::of_runs(problem);
+            for degree in 1..=problem.cluster.num_devices() {
+                for span in [Span::OneNode, Span::ManyNodes] {
+                    let is_of_span = |ranks: &Vec<(usize, u64)>| {
+                        are_of_one_node(ranks) == (span == Span::OneNode)
+                    };
+                    // Where there are several nodes, a group that may be on many has any devices to choose from.
+                    let is_possible =
+                        sets().any(|set| set.len() == degree as usize && is_of_span(&set));
+                    let any = sets().filter(|set| span == Span::ManyNodes || are_of_one_node(set));
+                    let any = best(any, degree).filter(|_| is_possible);
+                    assert_eq!(of_any.best_budget(degree, span), any);
+                    let runs = all.chunks_exact(degree as usize).map(<[_]>::to_vec);
+                    let runs = best(runs.filter(is_of_span), degree);
+                    let runs = runs.filter(|_| degree.is_power_of_two());
+                    assert_eq!(of_runs.best_budget(degree, span), runs);
+                }
+            }
+            assert_eq!(
+                of_any.best_budget(problem.cluster.num_devices() + 1, Span::OneNode),
+                None
+            );
+        }
+    }
+}

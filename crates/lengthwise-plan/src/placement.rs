@@ -409,3 +409,213 @@ fn kinds_of(nodes: &[Vec<PlacedDevice>]) -> (Vec<u32>, usize) {
     let kinds: Vec<u32> = kinds.collect();
     (kinds, numbers.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use lengthwise_core::PlanRules;
+
+    use super::*;
+    use crate::adaptive::Random;
+    use crate::common::{Case, Size, cases, sample};
+
+    /// Takes groups of random degrees and budgets until nothing is found, over and over on different clusters. `check` sees
+    /// what is free, what is asked for and what is found.
+    fn each_request(
+        seed: u8,
+        rules: PlanRules,
+        mut check: impl FnMut(&Devices, &FreeDevices, u32, u64, Option<&Allocation>),
+    ) {
+        let size = Size {
+            num_nodes: 4,
+            devices_per_node: 6,
+            num_sequences: 1,
+            seq_len: 1000,
+        };
+        for (index, case) in sample(cases(size), seed, 400).enumerate() {
+            let case = Case { rules, ..case };
+            let devices = Devices::of(case.problem());
+            let mut random = Random::new(index);
+            let mut free = devices.all_free();
+            let budgets: Vec<u64> = all(&devices).map(|device| device.budget).collect();
+            for _ in 0..10 {
+                let wanted = if rules.aligned_powers_of_two {
+                    1 << random.below(4)
+                } else {
+                    random.below(8) as u32 + 1
+                };
+                let budget = match random.below(3) {
+                    0 => budgets[random.below(budgets.len())],
+                    1 => budgets[random.below(budgets.len())] + 1,
+                    _ => 0,
+                };
+                let found = free.find(&devices, wanted, budget);
+                check(&devices, &free, wanted, budget, found.as_ref());
+                if let Some(found) = found {
+                    let before = free.num_free();
+                    free.take(&devices, &found);
+                    assert_eq!(free.num_free() + wanted, before);
+                }
+            }
+        }
+    }
+
+    fn all(devices: &Devices) -> impl Iterator<Item = &PlacedDevice> {
+        devices.nodes.iter().flatten()
+    }
+
+    fn device_of(devices: &Devices, rank: Rank) -> PlacedDevice {
+        *all(devices)
+            .find(|device| device.rank == rank.0)
+            .expect("it is a rank")
+    }
+
+    /// Checks what an allocation says of its devices.
+    fn assert_describes(allocation: &Allocation, devices: &Devices, degree: u32, budget: u64) {
+        let ranks = devices.ranks(allocation);
+        assert_eq!(ranks.len(), degree as usize);
+        assert_eq!(ranks.iter().collect::<BTreeSet<_>>().len(), ranks.len());
+        let of = || ranks.iter().map(|&rank| device_of(devices, rank));
+        let least = of().map(|device| device.budget).min().unwrap();
+        assert!(least >= budget && allocation.budget == least);
+        let slowest = of()
+            .map(|device| device.speed)
+            .fold(f64::INFINITY, f64::min);
+        assert_eq!(allocation.slowness, 1.0 / slowest);
+        let num_nodes = allocation.parts().count();
+        assert_eq!(allocation.span == Span::OneNode, num_nodes == 1);
+        assert_eq!(allocation.parts().map(|(_, num)| num).sum::<u32>(), degree);
+        for (node, num) in allocation.parts() {
+            let of_node = devices.node_ranks(node);
+            let inside = ranks.iter().filter(|rank| of_node.contains(&rank.0));
+            assert_eq!(inside.count(), num as usize);
+        }
+    }
+
+    #[test]
+    fn groups_get_free_devices_of_one_node_if_any_has_enough_the_fastest_first() {
+        let [mut num_near, mut num_far, mut num_none] = [0; 3];
+        each_request(
+            170,
+            PlanRules::default(),
+            |devices, free, degree, budget, found| {
+                let left = |node: usize| &devices.nodes[node][..free.left[node] as usize];
+                let suitable = |node: usize| {
+                    let suitable = left(node).iter().filter(|device| device.budget >= budget);
+                    suitable.count() as u32
+                };
+                let nodes = 0..devices.num_nodes();
+                let near = nodes.clone().filter(|&node| suitable(node) >= degree);
+                let near: Vec<usize> = near.collect();
+                let total: u32 = nodes.clone().map(suitable).sum();
+                assert_eq!(
+                    free.num_free(),
+                    nodes
+                        .clone()
+                        .map(|node| left(node).len() as u32)
+                        .sum::<u32>()
+                );
+                let Some(found) = found else {
+                    num_none += 1;
+                    assert!(near.is_empty());
+                    assert!(total < degree);
+                    return;
+                };
+                assert_describes(found, devices, degree, budget);
+                let is_free = |rank: Rank| {
+                    nodes
+                        .clone()
+                        .any(|node| left(node).iter().any(|device| device.rank == rank.0))
+                };
+                assert!(devices.ranks(found).into_iter().all(is_free));
+                if near.is_empty() {
+                    num_far += 1;
+                    assert_eq!(found.span, Span::ManyNodes);
+                    if devices.are_equal() {
+                        let mut rooms: Vec<u32> = nodes.map(suitable).collect();
+                        rooms.sort_unstable_by(|a, b| b.cmp(a));
+                        let mut room = 0;
+                        let enough = rooms.iter().take_while(|&&more| {
+                            let lacks = room < degree;
+                            room += more;
+                            lacks
+                        });
+                        assert_eq!(found.parts().count(), enough.count());
+                    }
+                } else {
+                    num_near += 1;
+                    assert_eq!(found.span, Span::OneNode);
+                    // The strongest of each node.
+                    let speed = |node: usize| {
+                        let strongest = left(node).iter().rev().take(degree as usize);
+                        strongest
+                            .map(|device| device.speed)
+                            .fold(f64::INFINITY, f64::min)
+                    };
+                    let fastest = near.iter().map(|&node| speed(node)).fold(0.0, f64::max);
+                    assert_eq!(found.slowness, 1.0 / fastest);
+                    if devices.are_equal() && devices.num_kinds == 1 {
+                        let (node, _) = found.parts().next().unwrap();
+                        let fullest = near.iter().map(|&node| free.left[node]).min();
+                        assert_eq!(Some(free.left[node]), fullest);
+                    }
+                }
+            },
+        );
+        assert!(
+            num_near > 300 && num_far > 100 && num_none > 300,
+            "{num_near}, {num_far}, {num_none}"
+        );
+    }
+
+    #[test]
+    fn aligned_groups_get_runs_of_one_node_if_there_are_any_then_the_fastest_in_the_smallest_gap() {
+        let rules = PlanRules {
+            aligned_powers_of_two: true,
+            ..PlanRules::default()
+        };
+        let [mut num_near, mut num_far, mut num_none] = [0; 3];
+        each_request(171, rules, |devices, free, degree, budget, found| {
+            let Some(runs) = &free.runs else {
+                // They lie in a row by themselves.
+                return;
+            };
+            // Each place by what it is chosen by: whether it spans nodes, its slowness, and the gap that it is in.
+            let places = runs.places(degree).filter_map(|(gap, first)| {
+                assert!(first.is_multiple_of(degree));
+                let ranks = first..first + degree;
+                let of = || ranks.clone().map(|rank| device_of(devices, Rank(rank)));
+                let slowest = of()
+                    .map(|device| device.speed)
+                    .fold(f64::INFINITY, f64::min);
+                let is_near = (0..devices.num_nodes()).any(|node| {
+                    let of_node = devices.node_ranks(node);
+                    of_node.contains(&first) && of_node.contains(&(first + degree - 1))
+                });
+                of().all(|device| device.budget >= budget)
+                    .then_some((!is_near, 1.0 / slowest, gap))
+            });
+            let best = places.min_by(|a, b| a.partial_cmp(b).expect("all are numbers"));
+            let Some(found) = found else {
+                num_none += 1;
+                assert_eq!(best, None);
+                return;
+            };
+            assert_describes(found, devices, degree, budget);
+            let first = devices.ranks(found)[0];
+            let gap = runs.places(degree).find(|&(_, start)| start == first.0);
+            let (gap, _) = gap.expect("it is a place");
+            let is_far = found.span == Span::ManyNodes;
+            let (_, slowness, least_gap) = best.expect("one was found");
+            assert_eq!((is_far, found.slowness), (best.unwrap().0, slowness));
+            assert_eq!(gap, least_gap);
+            num_near += usize::from(!is_far);
+            num_far += usize::from(is_far);
+        });
+        assert!(
+            num_near > 300 && num_far > 30 && num_none > 100,
+            "{num_near}, {num_far}, {num_none}"
+        );
+    }
+}
