@@ -138,3 +138,117 @@ fn surcharge(instance: &Instance<'_>, starts: &[usize]) -> f64 {
     }
     sum / instance.total_speed
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::common::few::few_sequences;
+    use crate::common::{Case, Size, cases_with_rules, sample};
+
+    pub(in crate::patterns) fn problems(seed: u8) -> impl Iterator<Item = Case> {
+        let size = Size {
+            num_nodes: 2,
+            devices_per_node: 4,
+            num_sequences: 100,
+            seq_len: 60_000,
+        };
+        sample(cases_with_rules(size), seed, 100).chain(sample(few_sequences(20..=120), seed, 30))
+    }
+
+    #[test]
+    fn each_sequence_counts_as_the_shortest_of_its_bucket_and_the_rest_is_in_the_surcharge() {
+        for case in problems(150) {
+            let Ok(instance) = Instance::new(case.problem()) else {
+                continue;
+            };
+            let buckets = Buckets::of(&instance);
+            assert_eq!(buckets.num_buckets() + 1, buckets.starts.len());
+            assert_eq!(
+                buckets.counts.iter().sum::<f64>(),
+                instance.num_sequences() as f64
+            );
+            let mut surcharge = 0.0;
+            for (bucket, classes) in buckets.starts.windows(2).enumerate() {
+                let members = (classes[0]..classes[1]).map(|class| instance.members(class).len());
+                assert_eq!(buckets.counts[bucket], members.sum::<usize>() as f64);
+                for class in classes[0]..classes[1] {
+                    let shapes = 0..instance.shapes.len();
+                    let of_first = shapes.clone().filter(|&one| instance.fits(one, classes[0]));
+                    let of_class = shapes.filter(|&one| instance.fits(one, class));
+                    let fitting: Vec<usize> = of_first.collect();
+                    assert_eq!(fitting, of_class.collect::<Vec<usize>>());
+                    let beyond = fitting
+                        .iter()
+                        .map(|&one| instance.work(one, class) - instance.work(one, classes[0]));
+                    let least = beyond.fold(f64::INFINITY, f64::min);
+                    surcharge += least * instance.members(class).len() as f64;
+                }
+            }
+            surcharge /= instance.total_speed;
+            assert!((buckets.surcharge - surcharge).abs() <= 1e-9 * surcharge);
+        }
+    }
+
+    #[test]
+    fn group_kinds_cost_their_part_of_an_overhead_and_of_the_devices_time() {
+        for case in problems(151) {
+            let Ok(instance) = Instance::new(case.problem()) else {
+                continue;
+            };
+            let buckets = Buckets::of(&instance);
+            let num_devices = f64::from(instance.problem.cluster.num_devices());
+            for kind in &buckets.kinds {
+                let figures = &instance.shapes[kind.shape];
+                let fixed = instance.overhead * f64::from(figures.degree) / num_devices;
+                assert!((kind.fixed_cost - fixed).abs() <= 1e-12 * fixed);
+                let firsts = buckets.starts[..buckets.num_buckets()].iter();
+                let fitting = firsts.take_while(|&&class| instance.fits(kind.shape, class));
+                assert_eq!(kind.num_fitting(), fitting.clone().count());
+                let capacity = instance.capacity(kind.shape, figures.best_budget);
+                let capacity = instance.measure(capacity).max(1) as f64;
+                for (bucket, &class) in fitting.enumerate() {
+                    let cost = instance.work(kind.shape, class) / instance.total_speed;
+                    assert!((kind.sequence_cost[bucket] - cost).abs() <= 1e-12 * cost);
+                    let part = instance.measure(instance.load(kind.shape, class)) as f64 / capacity;
+                    assert!((kind.memory[bucket] - part).abs() <= 1e-12 * part);
+                }
+            }
+            // What is left out has as much room elsewhere, in no more time.
+            for (shape, figures) in instance.shapes.iter().enumerate() {
+                let is_kind = |of: &GroupKind| of.shape == shape;
+                let as_good = |of: &GroupKind| {
+                    let others = &instance.shapes[of.shape];
+                    others.strategy == figures.strategy
+                        && others.best_budget >= figures.best_budget
+                        && instance
+                            .times(of.shape)
+                            .iter()
+                            .zip(instance.times(shape))
+                            .all(|(a, b)| a <= b)
+                };
+                assert!(
+                    buckets
+                        .kinds
+                        .iter()
+                        .any(|kind| is_kind(kind) || as_good(kind))
+                );
+            }
+            for (index, kind) in buckets.kinds.iter().enumerate() {
+                let this = &instance.shapes[kind.shape];
+                let outdoes = |before: &GroupKind| {
+                    let that = &instance.shapes[before.shape];
+                    let times = instance.times(before.shape).iter();
+                    that.strategy == this.strategy
+                        && that.best_budget >= this.best_budget
+                        && times
+                            .zip(instance.times(kind.shape))
+                            .all(|(that, this)| that <= this)
+                };
+                assert!(
+                    !buckets.kinds[..index].iter().any(outdoes),
+                    "one of them is enough"
+                );
+            }
+        }
+    }
+}

@@ -164,3 +164,76 @@ fn priced_patterns(buckets: &Buckets, duals: &[f64]) -> (f64, Vec<Pattern>) {
     }
     (excess, patterns)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::buckets::tests::problems;
+    use super::*;
+
+    #[test]
+    fn the_cheapest_group_of_one_bucket_is_as_full_as_memory_allows() {
+        for case in problems(160) {
+            let Ok(instance) = Instance::new(case.problem()) else {
+                continue;
+            };
+            let buckets = Buckets::of(&instance);
+            for bucket in 0..buckets.num_buckets() {
+                let pattern = alone(&buckets, bucket);
+                let [(held, count)] = pattern.content[..] else {
+                    panic!("it holds one bucket alone");
+                };
+                assert_eq!(held, bucket);
+                let fitting = buckets
+                    .kinds
+                    .iter()
+                    .filter(|kind| bucket < kind.num_fitting());
+                let cost_of = |kind: &GroupKind, count: f64| {
+                    kind.fixed_cost + count * kind.sequence_cost[bucket]
+                };
+                let is_of = |kind: &GroupKind| {
+                    let fits = count == 1.0 || count * kind.memory[bucket] <= 1.0 + 1e-9;
+                    fits && (pattern.cost - cost_of(kind, count)).abs() <= 1e-9 * pattern.cost
+                };
+                assert!(fitting.clone().any(is_of), "no group can hold it");
+                // No group that holds fewer, of any kind, is cheaper by the sequence.
+                for kind in fitting {
+                    let full = 1.0 / kind.memory[bucket].max(1e-6);
+                    for part in [1.0, 0.75, 0.5, 0.1] {
+                        let held = (part * full * (1.0 - 1e-9)).floor().max(1.0);
+                        let least = cost_of(kind, held) / held;
+                        let cost = pattern.cost / count;
+                        assert!(cost <= least * (1.0 + 1e-9), "{cost} instead of {least}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_group_is_worth_more_than_it_costs_and_the_bound_is_what_all_sequences_are_worth() {
+        for case in problems(161) {
+            let Ok(instance) = Instance::new(case.problem()) else {
+                continue;
+            };
+            let prices = PatternPrices::of(&instance, Deadline::default());
+            let buckets = &prices.buckets;
+            let worth: f64 = total(buckets, &prices.of_buckets) + buckets.surcharge;
+            assert!((prices.bound - worth).abs() <= 1e-9 * worth);
+            for kind in &buckets.kinds {
+                let values = KnapsackValues::of_all(kind, &prices.of_buckets);
+                let limit = kind.fixed_cost.max(1e-12);
+                assert!(
+                    values.of_budget() <= limit * (1.0 + 1e-6),
+                    "{}",
+                    values.of_budget()
+                );
+            }
+            // At least what each bucket by itself would cost if groups could exist in part.
+            assert!(prices.num_rounds >= 1 && prices.num_rounds <= MAX_ROUNDS);
+            if prices.num_rounds < MAX_ROUNDS {
+                let (excess, _) = priced_patterns(buckets, &prices.of_buckets);
+                assert!((excess - 1.0).abs() < 1e-6, "{excess}");
+            }
+        }
+    }
+}
