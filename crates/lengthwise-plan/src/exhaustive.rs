@@ -406,3 +406,121 @@ fn subsets(set: u32) -> impl Iterator<Item = u32> {
         (subset != 0).then_some(subset)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use lengthwise_core::{
+        Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
+        StrategySpace,
+    };
+    use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
+
+    use super::*;
+    use crate::Adaptive;
+    use crate::common::Case;
+
+    /// Sequences of different lengths, on one node of these devices.
+    fn case(num_sequences: u64, devices: Vec<Device>, degrees: &[u32]) -> Case {
+        let costs = KindCosts {
+            linear_s_per_token: 1e-6,
+            memory_bytes_per_token: vec![(Degree::ONE, 1.0)],
+            ..KindCosts::default()
+        };
+        let kind = StrategyKind::ulysses(Activations::Recompute);
+        let degrees: Vec<Degree> = degrees.iter().map(|&d| Degree::new(d).unwrap()).collect();
+        Case {
+            batch: GlobalBatch::from_lens((1..=num_sequences).map(|index| 10 * index)).unwrap(),
+            cluster: Cluster::from_nodes(vec![devices]).unwrap(),
+            cost: FittedModel::new(FittedCosts::of_kind(kind, costs)).unwrap(),
+            space: StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap(),
+            rules: PlanRules::default(),
+        }
+    }
+
+    fn equal(num: usize) -> Vec<Device> {
+        vec![Device::new(Bytes(10_000), Speed::NOMINAL); num]
+    }
+
+    fn different(num: usize) -> Vec<Device> {
+        let speed = |index: usize| Speed::new(1.0 + index as f64 / 10.0).unwrap();
+        (0..num)
+            .map(|index| Device::new(Bytes(10_000), speed(index)))
+            .collect()
+    }
+
+    #[test]
+    fn only_batches_and_clusters_up_to_a_size_are_enumerated() {
+        let planned = |num_sequences, num_devices| {
+            let case = case(num_sequences, equal(num_devices), &[1]);
+            Exhaustive
+                .plan(case.problem())
+                .map(|planned| planned.report.stop_reason)
+        };
+        assert_eq!(planned(9, 1).unwrap(), StopReason::Optimal);
+        assert_eq!(planned(1, 16).unwrap(), StopReason::Optimal);
+        for (num_sequences, num_devices) in [(10, 1), (11, 1), (1, 17), (1, 18), (10, 17)] {
+            let error = planned(num_sequences, num_devices).unwrap_err();
+            let is_too_large = matches!(error, PlanError::TooLargeToEnumerate { .. });
+            assert!(is_too_large, "{error}");
+        }
+    }
+
+    #[test]
+    fn the_adaptive_planner_enumerates_what_takes_no_longer_than_its_search() {
+        let is_enumerated = |case: Case| {
+            let planned = Adaptive::default().plan(case.problem()).unwrap();
+            assert_eq!(
+                is_tiny(case.problem()),
+                planned.report.tried.num_drafts == 0
+            );
+            is_tiny(case.problem())
+        };
+        let powers = [1, 2, 4, 8];
+        assert!(is_enumerated(case(8, equal(8), &powers)));
+        assert!(!is_enumerated(case(9, equal(8), &powers)));
+        assert!(!is_enumerated(case(1, equal(9), &powers)));
+        // Each way to choose among different devices is looked at: 256 states of them, and 27 ways to split the batch.
+        assert!(is_enumerated(case(3, different(8), &powers)));
+        assert!(!is_enumerated(case(5, different(8), &powers)));
+        assert!(!is_enumerated(case(8, different(6), &powers)));
+        assert!(is_enumerated(case(8, different(3), &powers)));
+    }
+
+    #[test]
+    fn every_subset_but_the_empty_one_comes_once() {
+        for set in [0b1u32, 0b1011, 0b11111, 0b1000_0001] {
+            let all: Vec<u32> = subsets(set).collect();
+            assert_eq!(all[0], set);
+            assert_eq!(all.len(), (1 << set.count_ones()) - 1);
+            assert!(all.iter().all(|subset| subset & !set == 0 && *subset != 0));
+            assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+        }
+        assert_eq!(subsets(0).count(), 0);
+    }
+
+    #[test]
+    fn every_way_to_take_devices_of_the_kinds_comes_once() {
+        for (left, missing) in [
+            (vec![2u8, 3, 1], 3),
+            (vec![4], 4),
+            (vec![1, 1], 3),
+            (vec![2, 2], 1),
+        ] {
+            let mut ways = Vec::new();
+            take(&left, 0, missing, &mut vec![0; left.len()], &mut ways);
+            let mut expected = vec![Vec::new()];
+            for &most in &left {
+                let longer = expected.iter().flat_map(|way: &Vec<u8>| {
+                    (0..=most).map(move |count| [way.as_slice(), &[count]].concat())
+                });
+                expected = longer.collect();
+            }
+            expected
+                .retain(|way| way.iter().map(|&count| u32::from(count)).sum::<u32>() == missing);
+            ways.sort();
+            assert_eq!(ways, expected);
+        }
+    }
+}

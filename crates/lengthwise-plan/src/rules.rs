@@ -173,3 +173,139 @@ pub(crate) fn keeping_rules(
     checked.map_err(|violation| PlanError::BreaksRule { planner, violation })?;
     Ok(planned)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZero;
+
+    use lengthwise_core::{
+        Activations, Bytes, Cluster, Device, GlobalBatch, Speed, StrategyKind, TokenCap, Tokens,
+    };
+    use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
+
+    use super::*;
+    use crate::common::Case;
+
+    /// So many sequences of 10 tokens, a byte each, on one node of so many devices.
+    fn case(num_sequences: usize, num_devices: u32, degrees: &[u32], rules: PlanRules) -> Case {
+        let costs = KindCosts {
+            linear_s_per_token: 1e-6,
+            memory_bytes_per_token: vec![(Degree::ONE, 1.0)],
+            ..KindCosts::default()
+        };
+        let kind = StrategyKind::ulysses(Activations::Recompute);
+        let degrees: Vec<Degree> = degrees.iter().map(|&d| Degree::new(d).unwrap()).collect();
+        let device = Device::new(Bytes(100), Speed::NOMINAL);
+        Case {
+            batch: GlobalBatch::from_lens(vec![10; num_sequences]).unwrap(),
+            cluster: Cluster::uniform(1, num_devices, device).unwrap(),
+            cost: FittedModel::new(FittedCosts::of_kind(kind, costs)).unwrap(),
+            space: StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap(),
+            rules,
+        }
+    }
+
+    fn refusal(case: &Case) -> Option<String> {
+        Instance::new(case.problem())
+            .err()
+            .map(|error| error.to_string())
+    }
+
+    fn rules(no_idle_ranks: bool, multiple: u32) -> PlanRules {
+        PlanRules {
+            no_idle_ranks,
+            micro_batches_multiple_of: NonZero::new(multiple).unwrap(),
+            ..PlanRules::default()
+        }
+    }
+
+    #[test]
+    fn batches_of_too_few_sequences_for_busy_ranks_are_refused() {
+        // Seven ranks are 4 + 2 + 1 at the least.
+        for num_devices in 1..=12u32 {
+            let needed = num_devices / 4 + (num_devices % 4).count_ones();
+            for num_sequences in 1..=8 {
+                let case = case(num_sequences, num_devices, &[1, 2, 4], rules(true, 1));
+                let refusal = refusal(&case);
+                let is_refused = (num_sequences as u32) < needed;
+                assert_eq!(
+                    refusal.is_some(),
+                    is_refused,
+                    "{num_sequences} on {num_devices}"
+                );
+                if let Some(refusal) = refusal {
+                    let groups = format!("{num_devices} ranks make at least {needed} groups");
+                    assert!(refusal.contains(&groups), "{refusal}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ranks_that_no_degrees_add_up_to_are_refused() {
+        for (num_devices, degrees, is_sum) in [
+            (6, &[4][..], false),
+            (8, &[4], true),
+            (7, &[2, 4], false),
+            (7, &[2, 3], true),
+            (1, &[1], true),
+        ] {
+            let [busy, idle] =
+                [true, false].map(|busy| refusal(&case(8, num_devices, degrees, rules(busy, 1))));
+            assert_eq!(busy.is_none(), is_sum, "{num_devices}: {busy:?}");
+            assert_eq!(idle, None);
+        }
+    }
+
+    #[test]
+    fn each_of_the_micro_batches_asked_for_needs_its_groups() {
+        for (multiple, num_devices, groups) in [(2, 4, 1), (3, 4, 1), (2, 7, 3), (3, 6, 2)] {
+            let needed = multiple as usize * groups;
+            for (busy, needed) in [(true, needed), (false, multiple as usize)] {
+                let of = |num| case(num, num_devices, &[1, 2, 4], rules(busy, multiple));
+                assert_eq!(refusal(&of(needed)), None);
+                let refusal = refusal(&of(needed - 1)).expect("one is missing");
+                let need = format!("need {needed} sequences");
+                let idle = format!("each of at least {groups} groups");
+                // Fewer than one micro-batch needs are refused for their ranks.
+                if !busy || needed > groups {
+                    assert!(refusal.contains(&need), "{refusal}");
+                    assert_eq!(refusal.contains(&idle), busy && groups > 1, "{refusal}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_limit_that_asks_for_the_most_micro_batches_is_the_tightest() {
+        let capped = |tokens, replaces_memory| PlanRules {
+            token_cap: Some(TokenCap {
+                tokens_per_rank: Tokens(tokens),
+                replaces_memory,
+            }),
+            ..PlanRules::default()
+        };
+        let most = |num| PlanRules {
+            max_sequences_per_group: NonZero::new(num),
+            ..PlanRules::default()
+        };
+        let both = PlanRules {
+            max_sequences_per_group: NonZero::new(2),
+            ..capped(50, false)
+        };
+        // Memory holds ten sequences of each rank.
+        for (rules, limit) in [
+            (PlanRules::default(), Limit::Memory),
+            (capped(50, false), Limit::Tokens),
+            (capped(5000, false), Limit::Memory),
+            (capped(5000, true), Limit::Tokens),
+            (most(3), Limit::Sequences),
+            (most(1000), Limit::Memory),
+            (both, Limit::Sequences),
+        ] {
+            let case = case(100, 4, &[1, 2, 4], rules);
+            let instance = Instance::new(case.problem()).unwrap();
+            assert_eq!(tightest_limit(&instance), limit, "{rules:?}");
+        }
+    }
+}

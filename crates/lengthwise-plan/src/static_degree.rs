@@ -75,3 +75,44 @@ impl Static {
         keeping_rules(planned, problem, self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::{Size, cases, sample};
+
+    #[test]
+    fn only_degrees_of_the_space_that_the_cluster_has_ranks_for_are_available() {
+        let size = Size {
+            num_nodes: 2,
+            devices_per_node: 3,
+            num_sequences: 5,
+            seq_len: 20_000,
+        };
+        let [mut num_planned, mut num_beyond, mut num_unlisted] = [0, 0, 0];
+        for case in sample(cases(size), 140, 200) {
+            for degree in 1..12 {
+                let degree = Degree::new(degree).unwrap();
+                let is_beyond = degree.get() > case.cluster.num_devices();
+                let is_listed = case.space.degrees().any(|of| of == degree);
+                match Static::with_degree(degree).plan(case.problem()) {
+                    Ok(planned) => {
+                        num_planned += 1;
+                        assert!(is_listed && !is_beyond);
+                        let degrees = planned.plan.degrees().concat();
+                        assert!(degrees.iter().all(|&of| of == degree));
+                    }
+                    Err(PlanError::DegreeNotAvailable { degree: of, .. }) => {
+                        assert_eq!(of, degree.get());
+                        assert!(is_beyond || !is_listed);
+                        num_beyond += usize::from(is_listed);
+                        num_unlisted += usize::from(!is_beyond);
+                    }
+                    // Some sequence does not fit.
+                    Err(_) => {}
+                }
+            }
+        }
+        assert!(num_planned > 100 && num_beyond > 20 && num_unlisted > 100);
+    }
+}
