@@ -224,4 +224,24 @@ mod tests {
             "version is 2; this build reads version 1, and files from before there were versions"
         );
     }
+
+    #[test]
+    fn a_version_is_read_as_it_was_written_and_no_other() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct File {
+            version: FormatVersion,
+        }
+        let file = File {
+            version: FormatVersion,
+        };
+        let text = toml::to_string(&file).unwrap();
+        assert_eq!(text, "version = 1\n");
+        assert_eq!(toml::from_str(&text), Ok(file));
+        for version in ["0", "2", "-1", "4294967297", "'1'", "1.0"] {
+            let read = toml::from_str::<File>(&format!("version = {version}"));
+            assert!(read.is_err(), "{version} was read");
+        }
+        let error = toml::from_str::<File>("version = 2").unwrap_err();
+        assert!(error.message().contains("version is 2"), "{error}");
+    }
 }

@@ -464,4 +464,53 @@ mod tests {
         let corrected = (errors[0] - errors[1]) / errors[0];
         assert!((0.1..0.6).contains(&corrected), "{errors:?}");
     }
+
+    #[test]
+    fn what_a_step_takes_beside_micro_batches_moves_by_a_part_of_its_error_within_bounds() {
+        let rule = RefinementRule::default();
+        let first = model([1.0; 6], 8);
+        let batch = GlobalBatch::from_lens([5000, 3000, 2000, 1000]).unwrap();
+        let plan = plan();
+        let observe = |refinement: &mut Refinement, rest: f64| {
+            let step = MeasuredStep {
+                plan: &plan,
+                batch: &batch,
+                cluster: &cluster(),
+                micro_batches: &[],
+                rest: Seconds::new(rest).unwrap(),
+            };
+            refinement.observe(step).unwrap();
+        };
+        let mut refinement = Refinement::new(first.clone(), rule);
+        assert_eq!(refinement.step_overhead_factor(), 1.0);
+        // Half as much again as the 0.02 s that were predicted.
+        observe(&mut refinement, 0.03);
+        let factor = refinement.step_overhead_factor();
+        assert!(
+            (factor - (1.0 + rule.damping * 0.5)).abs() < 1e-12,
+            "{factor}"
+        );
+        let now = refinement.model().step_overhead.get();
+        assert!((now - 0.02 * factor).abs() < 1e-12, "{now}");
+        let resumed =
+            Refinement::resumed(first.clone(), rule, refinement.factors(), factor).unwrap();
+        assert_eq!(resumed.step_overhead_factor(), factor);
+        assert_eq!(resumed.model(), refinement.model());
+        for (rest, bound) in [(10.0, rule.most), (0.0, 1.0 / rule.most)] {
+            for _ in 0..100 {
+                observe(&mut refinement, rest);
+            }
+            assert_eq!(refinement.step_overhead_factor(), bound);
+        }
+        let resumed = |factors: &[f64], factor| {
+            Refinement::resumed(first.clone(), rule, factors, factor).is_some()
+        };
+        let factors = refinement.factors();
+        assert!(resumed(factors, rule.most) && resumed(factors, 1.0 / rule.most));
+        assert!(!resumed(factors, 1.01 * rule.most) && !resumed(factors, 0.99 / rule.most));
+        assert!(!resumed(&factors[1..], 1.0));
+        let mut absurd = factors.to_vec();
+        absurd[0] = 1.01 * rule.most;
+        assert!(!resumed(&absurd, 1.0));
+    }
 }

@@ -268,3 +268,105 @@ impl KindProfile {
 fn is_zero(figure: &f64) -> bool {
     *figure == 0.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn degrees(degrees: &[u32]) -> Vec<Degree> {
+        let degrees = degrees.iter().map(|&degree| Degree::new(degree));
+        degrees.collect::<Result<_, _>>().unwrap()
+    }
+
+    /// A profile whose exchanges were measured at these degrees of one node and of many.
+    fn profile(near: &[u32], far: &[u32]) -> KindProfile {
+        let table = |listed: &[u32]| {
+            PerDegree::new(degrees(listed).into_iter().map(|degree| (degree, 1e9)))
+        };
+        KindProfile {
+            exchanged_bytes_per_token: 1e3,
+            one_node_bandwidth_bytes_per_s: table(near),
+            many_nodes_bandwidth_bytes_per_s: table(far),
+            ..KindProfile::new(StrategyKind::ulysses(Activations::Recompute))
+        }
+    }
+
+    /// The degree that is said to be missing.
+    fn missing(profile: &KindProfile, checked: &[u32], was_measured: bool) -> Option<u32> {
+        match profile.check_degrees(degrees(checked).into_iter(), was_measured) {
+            Ok(()) => None,
+            Err(ProfileError::MissingDegree { degree, .. }) => Some(degree),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn the_smallest_and_the_largest_degree_that_exchange_have_to_be_measured() {
+        for (near, far, checked, expected) in [
+            (&[2, 8][..], &[][..], &[1, 2, 4, 8][..], None),
+            (&[2], &[8], &[1, 2, 4, 8], None),
+            (&[], &[2, 8], &[2, 4, 8], None),
+            (&[4, 8], &[], &[1, 2, 4, 8], Some(2)),
+            (&[2, 4], &[], &[1, 2, 4, 8], Some(8)),
+            (&[2, 4], &[16], &[1, 2, 4, 8], Some(8)),
+            (&[2], &[], &[1, 2], None),
+            (&[4], &[], &[2], Some(2)),
+            // Ranks on their own exchange nothing.
+            (&[], &[], &[1], None),
+        ] {
+            let profile = profile(near, far);
+            assert_eq!(
+                missing(&profile, checked, true),
+                expected,
+                "{near:?}, {far:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn degrees_follow_from_any_that_is_listed_unless_they_were_measured() {
+        assert_eq!(missing(&profile(&[4], &[]), &[1, 2, 8], false), None);
+        assert_eq!(missing(&profile(&[], &[4]), &[1, 2, 8], false), None);
+        assert_eq!(missing(&profile(&[], &[]), &[1, 2, 8], false), Some(2));
+        let nothing = KindProfile {
+            exchanged_bytes_per_token: 0.0,
+            ..profile(&[], &[])
+        };
+        assert_eq!(missing(&nothing, &[1, 2, 8], false), None);
+        assert_eq!(missing(&nothing, &[1, 2, 8], true), Some(2));
+    }
+
+    #[test]
+    fn links_slower_than_any_are_refused() {
+        let mut profile = profile(&[2], &[4]);
+        assert!(profile.check_figures().is_ok());
+        let slow = |bandwidth| PerDegree::new(degrees(&[4]).into_iter().map(|d| (d, bandwidth)));
+        profile.many_nodes_bandwidth_bytes_per_s = slow(BANDWIDTH_BYTES_PER_S);
+        assert!(profile.check_figures().is_ok());
+        profile.many_nodes_bandwidth_bytes_per_s = slow(BANDWIDTH_BYTES_PER_S * 0.99);
+        let error = profile.check_figures().unwrap_err();
+        assert!(
+            matches!(error, ProfileError::SlowExchange { degree: 4, .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn exchanges_take_what_is_passed_on_over_all_devices_of_the_group() {
+        let costs = profile(&[2, 8], &[4]).costs();
+        let [two, four, eight] = [2, 4, 8].map(|degree| Degree::new(degree).unwrap());
+        // 1,000 bytes at 1e9 bytes a second for each device.
+        let close = |listed: &[(Degree, f64)], expected: &[(Degree, f64)]| {
+            assert_eq!(listed.len(), expected.len());
+            for (listed, expected) in listed.iter().zip(expected) {
+                assert_eq!(listed.0, expected.0);
+                assert!((listed.1 / expected.1 - 1.0).abs() < 1e-12);
+            }
+        };
+        close(
+            &costs.exchange_s_per_token,
+            &[(two, 5e-7), (eight, 1.25e-7)],
+        );
+        close(&costs.many_nodes_exchange_s_per_token, &[(four, 2.5e-7)]);
+    }
+}
