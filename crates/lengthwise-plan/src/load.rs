@@ -73,3 +73,65 @@ impl Sub for Load {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn loads(most: u64) -> impl Strategy<Value = Load> {
+        (0..most, 0..most, 0..most as u32).prop_map(|(memory, tokens, sequences)| Load {
+            memory,
+            tokens,
+            sequences,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn units_are_counted_until_they_make_up_a_load_or_fill_a_room(
+            load in loads(40),
+            unit in loads(5),
+        ) {
+            let fits = |load: Load, room: Load| {
+                load.memory <= room.memory && load.tokens <= room.tokens && load.sequences <= room.sequences
+            };
+            prop_assert_eq!(load.fits(unit), fits(load, unit));
+            let lacks = |figure: u64, unit: u64| figure > 0 && unit == 0;
+            let is_endless = lacks(load.memory, unit.memory)
+                || lacks(load.tokens, unit.tokens)
+                || lacks(load.sequences.into(), unit.sequences.into());
+            if !is_endless {
+                let least = (0..).find(|&count| fits(load, unit.times(count)));
+                prop_assert_eq!(Some(load.in_units_of(unit)), least);
+            }
+            if unit != Load::default() {
+                let first_too_many = (0..).find(|&count| !fits(unit.times(count), load));
+                prop_assert_eq!(Some(load.whole(unit) + 1), first_too_many);
+            }
+        }
+
+        #[test]
+        fn loads_are_added_and_taken_away_figure_by_figure(load in loads(100), other in loads(100)) {
+            prop_assert_eq!(load + other - other, load);
+            prop_assert_eq!(load.times(3), load + load + load);
+            let left = load - other;
+            prop_assert_eq!(left.memory, load.memory.saturating_sub(other.memory));
+            prop_assert_eq!(left.tokens, load.tokens.saturating_sub(other.tokens));
+            prop_assert_eq!(left.sequences, load.sequences.saturating_sub(other.sequences));
+        }
+    }
+
+    #[test]
+    fn any_number_of_nothing_fits() {
+        let load = Load {
+            memory: 3,
+            tokens: 3,
+            sequences: 3,
+        };
+        assert_eq!(load.whole(Load::default()), u32::MAX);
+        assert_eq!(Load::default().in_units_of(load), 0);
+        assert_eq!(Load::default().in_units_of(Load::default()), 0);
+    }
+}

@@ -351,7 +351,7 @@ fn add(content: &mut Vec<(u32, u32)>, class: u32, count: u32) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use lengthwise_core::PlanRules;
 
     use super::*;
@@ -360,7 +360,7 @@ mod tests {
     use crate::common::{Case, Size, cases, sample};
 
     /// All sequences in groups at random, in as many micro-batches as it takes.
-    fn random_draft(instance: &Instance<'_>, random: &mut Random) -> Draft {
+    pub(crate) fn random_draft(instance: &Instance<'_>, random: &mut Random) -> Draft {
         let mut draft = Draft::default();
         for class in (0..instance.num_classes()).rev() {
             for _ in instance.members(class) {

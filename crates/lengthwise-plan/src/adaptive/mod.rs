@@ -19,9 +19,9 @@ use lengthwise_core::{Activations, Degree, Plan, StrategyFamily, StrategySpace};
 use self::coarsening::coarsened;
 use self::local_search::LocalSearch;
 use self::portfolio::{NUM_SEARCHES, in_portfolio};
-#[cfg(test)]
-pub(crate) use self::random::Random;
 use self::search::{Evaluated, NUM_SWAPS, Search};
+#[cfg(test)]
+pub(crate) use self::{local_search::tests::random_draft, random::Random};
 use crate::bound::{Effort, Keep, longest_first_bound};
 use crate::communicators::affordable;
 use crate::completion::{climbed, complete};

@@ -29,3 +29,20 @@ pub(crate) fn in_portfolio<T: Send>(
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_run_on_threads_of_their_own_where_there_are_enough_and_results_are_in_order() {
+        for num_threads in 1..=NUM_SEARCHES + 1 {
+            let results = in_portfolio(num_threads, |member| (member, thread::current().id()));
+            let here = thread::current().id();
+            for (member, (of, thread)) in results.into_iter().enumerate() {
+                assert_eq!(of, member);
+                assert_eq!(thread == here, member == 0 || num_threads < NUM_SEARCHES);
+            }
+        }
+    }
+}

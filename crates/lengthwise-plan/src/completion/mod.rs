@@ -203,3 +203,158 @@ fn open_groups(instance: &Instance<'_>, draft: &mut Draft, busy: Busy) -> Option
     }
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZero;
+
+    use lengthwise_core::PlanRules;
+
+    use super::bundle::tests::SIZE;
+    use super::*;
+    use crate::adaptive::{Random, random_draft};
+    use crate::common::{Case, cases, sample};
+
+    /// Random drafts of problems with rules about idle ranks and the number of micro-batches.
+    fn each_draft(seed: u8, mut check: impl FnMut(&Instance<'_>, Draft)) {
+        for (index, case) in sample(cases(SIZE), seed, 300).enumerate() {
+            let mut random = Random::new(index);
+            let rules = PlanRules {
+                no_idle_ranks: random.next() < 0.5,
+                micro_batches_multiple_of: NonZero::new(random.below(3) as u32 + 1).unwrap(),
+                ..PlanRules::default()
+            };
+            let case = Case { rules, ..case };
+            if let Ok(instance) = Instance::new(case.problem()) {
+                let draft = random_draft(&instance, &mut random);
+                check(&instance, draft);
+            }
+        }
+    }
+
+    fn num_micro_batches(draft: &Draft) -> usize {
+        draft
+            .makespans()
+            .iter()
+            .filter(|&&makespan| makespan > 0.0)
+            .count()
+    }
+
+    /// Whether a draft keeps the rules, by its plan.
+    fn is_within_rules(instance: &Instance<'_>, draft: &Draft) -> bool {
+        let (problem, plan) = (instance.problem, draft.clone().into_plan(instance));
+        problem
+            .rules
+            .check(&plan, problem.batch, problem.cluster)
+            .is_ok()
+    }
+
+    /// How many sequences of each class it holds.
+    fn counts(instance: &Instance<'_>, draft: &Draft) -> Vec<usize> {
+        let mut counts = vec![0; instance.num_classes()];
+        for placed in &draft.placed {
+            counts[placed.class as usize] += placed.count as usize;
+        }
+        counts
+    }
+
+    #[test]
+    fn completed_drafts_hold_the_batch_and_keep_the_rules_and_those_that_did_stay_as_they_are() {
+        let [mut num_kept, mut num_changed, mut num_failed] = [0; 3];
+        each_draft(190, |instance, draft| {
+            let before = draft.clone();
+            let is_kept = is_within_rules(instance, &before);
+            assert_eq!(keeps_rules(instance, &before), is_kept);
+            let multiple = instance.problem.rules.micro_batches_multiple_of.get() as usize;
+            let is_multiple = num_micro_batches(&before).is_multiple_of(multiple);
+            assert_eq!(has_right_count(instance, &before), is_multiple);
+            let Some(completed) = complete(instance, draft) else {
+                assert!(!is_kept);
+                num_failed += 1;
+                return;
+            };
+            assert!(is_within_rules(instance, &completed));
+            assert_eq!(counts(instance, &completed), counts(instance, &before));
+            if is_kept {
+                num_kept += 1;
+                assert_eq!(completed.placed, before.placed);
+            } else {
+                num_changed += 1;
+            }
+        });
+        assert!(
+            num_kept > 30 && num_changed > 50,
+            "{num_kept}, {num_changed}, {num_failed}"
+        );
+        assert!(
+            num_failed * 4 < num_changed,
+            "{num_failed} of {num_changed}"
+        );
+    }
+
+    #[test]
+    fn climbed_drafts_hold_the_batch_keep_the_rules_and_take_no_longer() {
+        let (mut num_same, mut num_faster) = (0, 0);
+        each_draft(191, |instance, draft| {
+            let Some(draft) = complete(instance, draft) else {
+                return;
+            };
+            let climbed = climbed(instance, draft.clone());
+            assert!(is_within_rules(instance, &climbed));
+            assert_eq!(counts(instance, &climbed), counts(instance, &draft));
+            let [before, after] = [&draft, &climbed].map(|draft| draft.step_time(instance));
+            assert!(after <= before);
+            num_faster += usize::from(after < before);
+            num_same += usize::from(after == before);
+            if !is_needed(instance) {
+                assert_eq!(climbed.placed, draft.placed);
+            }
+        });
+        assert!(num_faster > 50 && num_same > 20, "{num_faster}, {num_same}");
+    }
+
+    #[test]
+    fn the_slowest_group_grows_as_long_as_there_are_ranks_and_it_gets_faster() {
+        let (mut num, mut num_grown) = (0, 0);
+        each_draft(192, |instance, draft| {
+            for micro_batch in micro_batches(instance, &draft) {
+                let Some(found) = smallest(instance, micro_batch.clone()) else {
+                    continue;
+                };
+                num += 1;
+                let degrees = found.groups.iter().map(|(_, choice)| choice.degree);
+                let taken: u32 = degrees.sum();
+                let num_ranks = instance.problem.cluster.num_devices();
+                assert!(taken <= num_ranks);
+                let times = found.groups.iter().map(|(_, choice)| choice.time);
+                assert_eq!(found.makespan, times.fold(0.0, f64::max));
+                for ((bundle, choice), before) in found.groups.iter().zip(&micro_batch) {
+                    assert_eq!(bundle.content, before.content);
+                    let choices = bundle.choices(instance);
+                    assert!(choices.iter().any(|one| one.shape == choice.shape));
+                    let least = choices[0];
+                    num_grown += usize::from(choice.degree > least.degree);
+                    // It grew only to be faster, when it was the slowest.
+                    let is_least = choice.shape == least.shape;
+                    assert!(is_least || choice.time < least.time && least.time >= found.makespan);
+                }
+                let slowest = found.groups.iter().rev();
+                let slowest = slowest.max_by(|a, b| a.1.time.total_cmp(&b.1.time));
+                let (bundle, choice) = slowest.expect("there is a group");
+                let is_alone = found
+                    .groups
+                    .iter()
+                    .filter(|(_, one)| one.time == choice.time)
+                    .count()
+                    == 1;
+                let could_grow = bundle.choices(instance).into_iter().any(|larger| {
+                    larger.degree > choice.degree
+                        && larger.degree - choice.degree <= num_ranks - taken
+                        && larger.time < choice.time
+                });
+                assert!(!is_alone || !could_grow);
+            }
+        });
+        assert!(num > 100 && num_grown > 50, "{num}, {num_grown}");
+    }
+}

@@ -236,4 +236,94 @@ mod tests {
             }
         }
     }
+
+    /// The least cost of covering all sequences where groups may exist in part, by the master problem's own dual prices;
+    /// `None` where these oscillate too long.
+    fn least_cover(buckets: &Buckets) -> Option<f64> {
+        let alone = (0..buckets.num_buckets()).map(|bucket| alone(buckets, bucket));
+        let mut master = Master::new(alone.collect(), &buckets.counts);
+        for _ in 0..400 {
+            let (excess, patterns) = priced_patterns(buckets, &master.duals);
+            if excess <= 1.0 + 1e-6 {
+                return Some(total(buckets, &master.duals));
+            }
+            patterns.into_iter().for_each(|pattern| master.add(pattern));
+        }
+        None
+    }
+
+    #[test]
+    fn prices_converge_to_those_of_the_cheapest_cover() {
+        let mut num_rounds = Vec::new();
+        for case in problems(162) {
+            let Ok(instance) = Instance::new(case.problem()) else {
+                continue;
+            };
+            let prices = PatternPrices::of(&instance, Deadline::default());
+            if prices
+                .buckets
+                .kinds
+                .iter()
+                .any(|kind| kind.fixed_cost == 0.0)
+            {
+                continue;
+            }
+            let Some(least) = least_cover(&prices.buckets) else {
+                continue;
+            };
+            let found = total(&prices.buckets, &prices.of_buckets);
+            assert!(found <= least * (1.0 + 1e-6), "{found} is above {least}");
+            assert!(
+                found >= least * (1.0 - 2.0 * CONVERGED),
+                "{found} is far below {least}"
+            );
+            num_rounds.push(prices.num_rounds);
+        }
+        assert!(num_rounds.len() > 20, "{}", num_rounds.len());
+        let most = num_rounds.iter().max();
+        assert!(most < Some(&MAX_ROUNDS), "{num_rounds:?}");
+    }
+
+    #[test]
+    fn a_priced_pattern_is_worth_more_than_it_costs_by_what_its_knapsack_is_worth() {
+        let mut num_patterns = 0;
+        for case in problems(163) {
+            let Ok(instance) = Instance::new(case.problem()) else {
+                continue;
+            };
+            let buckets = Buckets::of(&instance);
+            // Twice what each sequence costs at least.
+            let cost = |bucket| {
+                let pattern = alone(&buckets, bucket);
+                2.0 * pattern.cost / pattern.content[0].1
+            };
+            let duals: Vec<f64> = (0..buckets.num_buckets()).map(cost).collect();
+            let (excess, patterns) = priced_patterns(&buckets, &duals);
+            let of_kinds = buckets.kinds.iter().filter_map(|kind| {
+                let value = KnapsackValues::of_all(kind, &duals).of_budget();
+                (value > kind.fixed_cost).then_some((kind, value))
+            });
+            let of_kinds: Vec<(&GroupKind, f64)> = of_kinds.collect();
+            assert_eq!(of_kinds.len(), patterns.len());
+            let mut most = 1.0f64;
+            for ((kind, value), pattern) in of_kinds.into_iter().zip(patterns) {
+                num_patterns += 1;
+                most = most.max(value / kind.fixed_cost);
+                let held = || pattern.content.iter();
+                let costs = held().map(|&(bucket, count)| count * kind.sequence_cost[bucket]);
+                let cost = kind.fixed_cost + costs.sum::<f64>();
+                assert!((pattern.cost - cost).abs() <= 1e-9 * cost);
+                let worth: f64 = held().map(|&(bucket, count)| count * duals[bucket]).sum();
+                let gain = worth - pattern.cost;
+                assert!((gain - (value - kind.fixed_cost)).abs() <= 1e-9 * worth);
+                let memory: f64 = held()
+                    .map(|&(bucket, count)| count * kind.memory[bucket])
+                    .sum();
+                // Sizes are rounded down to units of a budget.
+                assert!(memory <= 1.1, "{memory} of a budget");
+            }
+            assert_eq!(excess, most);
+        }
+        assert!(num_patterns > 100, "{num_patterns}");
+    }
 }
