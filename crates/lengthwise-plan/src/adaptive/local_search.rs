@@ -352,7 +352,11 @@ fn add(content: &mut Vec<(u32, u32)>, class: u32, count: u32) {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use lengthwise_core::PlanRules;
+    use lengthwise_core::{
+        Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
+        StrategySpace,
+    };
+    use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 
     use super::*;
     use crate::adaptive::random::Random;
@@ -510,7 +514,7 @@ pub(super) mod tests {
             for kind in costs.kinds.values_mut() {
                 kind.quadratic_s_per_token2 = 0.0;
             }
-            let cost = lengthwise_cost::FittedModel::new(costs).unwrap();
+            let cost = FittedModel::new(costs).unwrap();
             let case = Case { cost, ..case };
             let Ok(instance) = Instance::new(case.problem()) else {
                 continue;
@@ -534,7 +538,7 @@ pub(super) mod tests {
             for kind in costs.kinds.values_mut() {
                 kind.quadratic_s_per_token2 = 0.0;
             }
-            let cost = lengthwise_cost::FittedModel::new(costs).unwrap();
+            let cost = FittedModel::new(costs).unwrap();
             let case = Case { cost, ..case };
             let Ok(instance) = Instance::new(case.problem()) else {
                 continue;
@@ -614,5 +618,78 @@ pub(super) mod tests {
         }
         assert_eq!(num_emptied[0], 0);
         assert_ne!(num_emptied[1], 0);
+    }
+
+    /// Lengths on one node of four devices that hold 100 tokens each; time grows with the square of the length, in
+    /// microseconds.
+    fn on_four_devices(lens: &[u64], rules: PlanRules) -> Case {
+        let degrees = [1, 2, 4].map(|degree| Degree::new(degree).unwrap());
+        let kind = StrategyKind::ulysses(Activations::Recompute);
+        let costs = KindCosts {
+            quadratic_s_per_token2: 1e-6,
+            memory_bytes_per_token: vec![(Degree::ONE, 1.0)],
+            ..KindCosts::default()
+        };
+        let device = Device::new(Bytes(100), Speed::NOMINAL);
+        Case {
+            batch: GlobalBatch::from_lens(lens.to_vec()).unwrap(),
+            cluster: Cluster::uniform(1, 4, device).unwrap(),
+            cost: FittedModel::new(FittedCosts::of_kind(kind, costs)).unwrap(),
+            space: StrategySpace::ulysses(&degrees, Activations::Recompute).unwrap(),
+            rules,
+        }
+    }
+
+    /// The microseconds of a group of one device that holds `first` and one of two that holds `second`, at first and after
+    /// the search.
+    fn searched(first: &[u64], second: &[u64], rules: PlanRules) -> [Vec<u64>; 2] {
+        let case = on_four_devices(&[first, second].concat(), rules);
+        let instance = Instance::new(case.problem()).unwrap();
+        let mut draft = Draft::default();
+        draft.open_micro_batch(&instance);
+        for (lens, &strategy) in [first, second].into_iter().zip(case.space.strategies()) {
+            let group = draft.open_group(&instance, 0, strategy, 100).unwrap();
+            for &len in lens {
+                let class = instance.class_lens.iter().position(|of| of.0 == len);
+                draft.place(&instance, class.unwrap(), group);
+            }
+        }
+        let times = |draft: &Draft| {
+            let times = draft
+                .groups
+                .iter()
+                .map(|group| (group.time * 1e6).round() as u64);
+            times.collect()
+        };
+        let before = times(&draft);
+        [before, times(&LocalSearch::new(&instance, draft).run(100))]
+    }
+
+    #[test]
+    fn the_last_sequence_of_a_group_leaves_it_only_where_ranks_may_idle() {
+        let busy = PlanRules {
+            no_idle_ranks: true,
+            ..PlanRules::default()
+        };
+        for (rules, after) in [(PlanRules::default(), [0, 200]), (busy, [400, 0])] {
+            assert_eq!(searched(&[20], &[], rules), [vec![400, 0], after.to_vec()]);
+            // One of two may leave in any case.
+            let times = searched(&[20, 20], &[], rules);
+            assert_eq!(times, [vec![800, 0], vec![400, 200]]);
+        }
+    }
+
+    #[test]
+    fn where_memory_is_full_several_short_sequences_come_back_for_a_long_one() {
+        let times = searched(&[80, 20], &[20; 10], PlanRules::default());
+        assert_eq!(times, [vec![6800, 2000], vec![2000, 4400]]);
+        // Of different lengths, those that take least time for the memory.
+        let times = searched(
+            &[80, 20],
+            &[40, 40, 20, 20, 20, 20, 10, 10, 10, 10],
+            PlanRules::default(),
+        );
+        assert_eq!(times[0], [6800, 2600]);
+        assert!(times[1].iter().max() <= Some(&4800), "{times:?}");
     }
 }
