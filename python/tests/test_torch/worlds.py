@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import queue
@@ -22,9 +23,13 @@ class World:
     """
 
     def __init__(self, size: int) -> None:
+        self.size = size
+        self._start()
+
+    def _start(self) -> None:
+        size = self.size
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["torch.distributed.fsdp", "transformers", "models"])
-        self.size = size
         self._tasks = [context.Queue() for _ in range(size)]
         self._results: Any = context.Queue()
         with socket.socket() as free:
@@ -53,6 +58,9 @@ class World:
             except queue.Empty:
                 missing = sorted(set(range(self.size)) - set(found) - set(failed))
                 failed |= dict.fromkeys(missing, f"no answer in {TIMEOUT_S} s")
+                # Answers that come late would be taken for those of the next work.
+                self._kill()
+                self._start()
                 break
             (found if is_right else failed)[rank] = value
         if failed:
@@ -66,6 +74,10 @@ class World:
             tasks.put(None)
         for process in self._processes:
             process.join(timeout=10)
+        self._kill()
+
+    def _kill(self) -> None:
+        for process in self._processes:
             process.kill()
 
 
@@ -78,9 +90,23 @@ def _serve(rank: int, size: int, port: int, tasks: Any, results: Any) -> None:
     dist.init_process_group("gloo", rank=rank, world_size=size)
     while (task := tasks.get()) is not None:
         work, args, options = task
+        _forget_groups()
         try:
             results.put((rank, True, work(*args, **options)))
         except BaseException:
             results.put((rank, False, traceback.format_exc()))
     # Without waiting for the others, some of which may be gone.
     os._exit(0)
+
+
+def _forget_groups() -> None:
+    """Let go of what the task before has left: each process group has a thread for each rank.
+
+    All ranks have answered by now, so that none of them waits for another.
+    """
+    import torch.distributed as dist
+
+    gc.collect()
+    for group in list(dist.distributed_c10d._world.pg_map):
+        if group is not dist.group.WORLD:
+            dist.destroy_process_group(group)
