@@ -44,7 +44,8 @@ mod step_model;
 pub mod text_file;
 
 pub use analytic::{
-    AnalyticModel, Architecture, DataType, MatrixFlops, ModelKind, ModelShare, Recomputation,
+    AnalyticModel, Architecture, DataType, Logits, MatrixFlops, ModelKind, ModelShare,
+    Recomputation,
 };
 pub use core_sharing::CoreSharing;
 pub use error::{CostError, HardwareError, ProfileError};

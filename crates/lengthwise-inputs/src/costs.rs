@@ -9,8 +9,8 @@ use lengthwise_core::{
     StrategyKind, StrategySpace, Tokens,
 };
 use lengthwise_cost::{
-    AnalyticModel, ClusterLinks, ExchangeEfficiency, FittedModel, Hardware, ModelShare, Profile,
-    ProfileError,
+    AnalyticModel, ClusterLinks, ExchangeEfficiency, FittedModel, Hardware, Logits, ModelShare,
+    Profile, ProfileError,
 };
 use lengthwise_sim::{ShardedBytes, SimError, StepCosts};
 
@@ -68,6 +68,8 @@ pub struct CostChanges {
     pub strategies: Option<StrategyFamilies>,
     /// What groups may do with activations. By default what a profile knows, and what a described model does.
     pub activations: Option<ActivationChoices>,
+    /// Whose logits a device of a described model holds at once. By default those of all its tokens.
+    pub logits: Option<Logits>,
 }
 
 /// Costs, ready to plan with.
@@ -235,6 +237,10 @@ impl CostSource {
                 profile,
                 cluster,
             } => {
+                if let Some(logits) = changes.logits {
+                    let path = path.clone();
+                    return Err(InputError::LogitsOfProfile { path, logits });
+                }
                 let mut described = None;
                 let (cluster, transport) = match cluster {
                     None => (devices(path, profile, changes)?, None),
@@ -279,7 +285,8 @@ impl CostSource {
                 share,
             } => {
                 let hardware = cluster.hardware(changes)?;
-                let analytic = AnalyticModel::new(model.architecture(context), hardware);
+                let analytic = AnalyticModel::new(model.architecture(context), hardware)
+                    .with_logits(changes.logits.unwrap_or_default());
                 let analytic = analytic.with_share(*share).map_err(InputError::Share)?;
                 described(cluster, &analytic, context, changes, degrees)
             }
@@ -377,7 +384,8 @@ fn described(
     })?;
     let share = analytic.share();
     // A profile can hold only equal devices of any number, and what errors say of other numbers is for such.
-    let equal = AnalyticModel::new(architecture.clone(), hardware.without_other_devices());
+    let equal = AnalyticModel::new(architecture.clone(), hardware.without_other_devices())
+        .with_logits(analytic.logits());
     let equal = equal.with_share(share).map_err(InputError::Share)?;
     let profile = equal.profile(context.0).map_err(in_cluster)?;
     let known = analytic.activations();

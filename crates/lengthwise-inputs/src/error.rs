@@ -8,7 +8,9 @@ use lengthwise_core::limits::{BATCH_SEQUENCES, SEQ_LEN};
 use lengthwise_core::words::{counted, shown};
 use lengthwise_core::{Bytes, CoreError, Degree, PlanViolation, Strategy, Tokens};
 use lengthwise_cost::format::UnknownVersion;
-use lengthwise_cost::{CostError, DeviceKind, Hardware, HardwareError, ModelKind, ProfileError};
+use lengthwise_cost::{
+    CostError, DeviceKind, Hardware, HardwareError, Logits, ModelKind, ProfileError,
+};
 use lengthwise_data::DataError;
 use lengthwise_plan::PlanError;
 use thiserror::Error;
@@ -158,6 +160,9 @@ pub enum InputError {
     /// A share of a model whose costs were measured as a whole.
     #[error("{}: costs of a profile hold for the share of a model that they were measured for", path.display())]
     ShareOfProfile { path: PathBuf },
+    /// Logits of a step whose memory was measured, or published.
+    #[error("{}: the memory of a profile is that of the loss it was measured with; logits {logits} can't be chosen", path.display())]
+    LogitsOfProfile { path: PathBuf, logits: Logits },
     /// A share of a model that can't be, or not on these devices.
     #[error(transparent)]
     Share(HardwareError),
@@ -310,7 +315,7 @@ impl InputError {
             InputError::NoHostLink { .. } => {
                 Some("write host_bandwidth_bytes_per_s under [device], or name its kind".to_owned())
             }
-            InputError::ShareOfProfile { .. } => Some(
+            InputError::ShareOfProfile { .. } | InputError::LogitsOfProfile { .. } => Some(
                 "describe the model and the cluster instead, by --model and --cluster".to_owned(),
             ),
             InputError::Profile {

@@ -138,6 +138,7 @@ mod tests {
             "time_budget" => "1s",
             "strategies" => "ring",
             "activations" => "keep",
+            "logits" => "chunked",
             _ => "1",
         };
         let takes_value = argument.get_action().takes_values();

@@ -1,6 +1,7 @@
 //! How much a step holds.
 
-use super::architecture::{Architecture, DataType, Recomputation};
+use super::architecture::{Architecture, Recomputation};
+use super::logits::Logits;
 use super::share::ModelShare;
 
 /// Bytes for each parameter, over all devices: the parameter and its gradient, in single precision a copy to be
@@ -18,7 +19,7 @@ pub(super) const STATE_BYTES_PER_PARAMETER: f64 = 16.0;
 /// MLP         input e h, norm e h, in front of and behind the activation 2 e f, or 3 e f if gated, dropout mask h
 /// recomputed  the module's input e h; whole layers: the layer's input e h
 /// output      logits e V and their gradient e V; in single precision logits, softmax and gradient 12 V
-///             (single precision throughout: 12 V in all)
+///             (single precision throughout: 12 V in all); in chunks norm e h and its gradient e h, and the rest of one chunk
 /// ```
 ///
 /// The account is that of Korthikanti et al. (arXiv 2205.05198) with flash attention instead of stored scores, and with
@@ -35,6 +36,7 @@ pub(super) fn activation_bytes_per_token(
     share: ModelShare,
     in_flight: f64,
     inputs: LayerInputs,
+    logits: Logits,
 ) -> f64 {
     let element = architecture.data_type.bytes();
     let layers = f64::from(architecture.num_layers);
@@ -57,7 +59,7 @@ pub(super) fn activation_bytes_per_token(
         Recomputation::Selective { .. } => all_of_mlp.max(all_of_attention),
     };
     let in_layer = recomputed + in_flight / share.of_layer();
-    let in_output = in_layer.max(output_bytes(architecture));
+    let in_output = in_layer.max(logits.bytes_per_token(architecture));
     let kept_here = |layers: f64| match inputs {
         LayerInputs::OnDevice => layers * kept,
         LayerInputs::OnHost => layers.min(2.0) * input,
@@ -107,22 +109,19 @@ fn mlp_bytes(architecture: &Architecture) -> f64 {
     element * (2.0 * hidden + inner * f64::from(architecture.ffn)) + mask
 }
 
-fn output_bytes(architecture: &Architecture) -> f64 {
-    let of_each = match architecture.data_type {
-        DataType::Bf16 => 16.0,
-        DataType::Fp32 => 12.0,
-    };
-    of_each * f64::from(architecture.vocabulary)
-}
-
 /// Bytes of all states of a stage that are sharded over ranks.
 pub(super) fn sharded_bytes(architecture: &Architecture, share: ModelShare) -> f64 {
     STATE_BYTES_PER_PARAMETER * share.stage_parameters(architecture) * share.of_layer()
 }
 
 /// Bytes that every device holds whatever it works on: the layer that is computed, the next one, which is gathered
-/// meanwhile, and the gradient of one.
-pub(super) fn gathered_bytes(architecture: &Architecture, share: ModelShare) -> f64 {
+/// meanwhile, and the gradient of one; and a chunk of logits, where they are chunked, though layers and logits are not at
+/// their fullest in the same moment.
+pub(super) fn fixed_bytes(architecture: &Architecture, share: ModelShare, logits: Logits) -> f64 {
+    gathered_bytes(architecture, share) + logits.fixed_bytes(architecture) * share.of_layer()
+}
+
+fn gathered_bytes(architecture: &Architecture, share: ModelShare) -> f64 {
     let largest = architecture
         .layer_parameters()
         .max(architecture.output_matrix());
@@ -141,7 +140,8 @@ mod tests {
         let mut plain = normed.clone();
         plain.qk_norm = false;
         let of = |model| {
-            activation_bytes_per_token(model, ModelShare::default(), 0.0, LayerInputs::OnDevice)
+            let whole = ModelShare::default();
+            activation_bytes_per_token(model, whole, 0.0, LayerInputs::OnDevice, Logits::Whole)
         };
         let more = of(&normed) - of(&plain);
         assert_eq!(more, 36.0 * 2.0 * (4096.0 + 1024.0));

@@ -3,6 +3,7 @@
 mod architecture;
 mod compute;
 mod host;
+mod logits;
 mod memory;
 mod presets;
 mod ring;
@@ -14,6 +15,7 @@ use lengthwise_core::{Activations, Cluster, Degree, Exchange, StrategyKind};
 
 pub use architecture::{Architecture, DataType, Recomputation};
 pub use compute::MatrixFlops;
+pub use logits::Logits;
 pub use presets::ModelKind;
 pub use share::ModelShare;
 
@@ -71,6 +73,7 @@ pub struct AnalyticModel {
     architecture: Architecture,
     hardware: Hardware,
     share: ModelShare,
+    logits: Logits,
 }
 
 impl AnalyticModel {
@@ -80,6 +83,7 @@ impl AnalyticModel {
             architecture,
             hardware,
             share: ModelShare::default(),
+            logits: Logits::default(),
         }
     }
 
@@ -92,6 +96,13 @@ impl AnalyticModel {
         share.check(&self.architecture, &self.hardware)?;
         self.share = share;
         Ok(self)
+    }
+
+    /// The costs where a device holds these logits at once.
+    #[must_use]
+    pub const fn with_logits(mut self, logits: Logits) -> Self {
+        self.logits = logits;
+        self
     }
 
     /// The same with so many ranks of plans, whatever devices each stands for, in nodes like these.
@@ -125,6 +136,11 @@ impl AnalyticModel {
     /// The share of the model on each device.
     pub const fn share(&self) -> ModelShare {
         self.share
+    }
+
+    /// Whose logits a device holds at once.
+    pub const fn logits(&self) -> Logits {
+        self.logits
     }
 
     /// The devices that plans are for: one for each rank, whatever it stands for.
@@ -199,7 +215,8 @@ impl AnalyticModel {
             Activations::Host => LayerInputs::OnHost,
             Activations::Keep | Activations::Recompute => LayerInputs::OnDevice,
         };
-        memory::activation_bytes_per_token(&self.architecture, self.share, in_flight, inputs)
+        let (architecture, share) = (&self.architecture, self.share);
+        memory::activation_bytes_per_token(architecture, share, in_flight, inputs, self.logits)
     }
 
     fn host_costs(&self, activations: Activations) -> Option<HostCosts> {
@@ -225,7 +242,7 @@ impl AnalyticModel {
             num_heads: Some(self.num_heads()),
             fixed_memory_bytes: memory::sharded_bytes(&self.architecture, self.share)
                 / f64::from(self.num_ranks())
-                + memory::gathered_bytes(&self.architecture, self.share),
+                + memory::fixed_bytes(&self.architecture, self.share, self.logits),
             micro_batch_overhead_s: self.micro_batch_overhead_s(),
             ..FittedCosts::default()
         };
@@ -376,7 +393,7 @@ impl AnalyticModel {
                 degrees: None,
                 attention_divides_evenly: false,
                 sharded_bytes: memory::sharded_bytes(&self.architecture, self.share),
-                fixed_bytes: memory::gathered_bytes(&self.architecture, self.share),
+                fixed_bytes: memory::fixed_bytes(&self.architecture, self.share, self.logits),
             },
             overhead: OverheadProfile {
                 micro_batch_s: self.micro_batch_overhead_s(),

@@ -94,7 +94,7 @@ impl CostArgs {
         let changes = CostChanges {
             num_devices: self.devices.first().copied(),
             context: self.context.first().copied(),
-            ..self.parallelism.strategies.changes()
+            ..self.parallelism.changes()
         };
         let source = source.with_share(self.parallelism.share()?)?;
         Ok(source.costs(changes, self.degrees.as_deref())?)

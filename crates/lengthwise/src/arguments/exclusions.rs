@@ -87,6 +87,7 @@ pub const EXCLUSIONS: &[Exclusion] = &[
             "activations",
             "tensor_parallel",
             "pipeline_parallel",
+            "logits",
         ],
     },
     Exclusion {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use lengthwise_core::{Activations, StrategyFamily};
-use lengthwise_cost::ModelShare;
+use lengthwise_cost::{Logits, ModelShare};
 use lengthwise_inputs::{ActivationChoices, Choice, Chosen, CostChanges, StrategyFamilies};
 
 use crate::failure::Failure;
@@ -21,17 +21,6 @@ pub struct StrategyArgs {
     pub activations: Option<ActivationChoices>,
 }
 
-impl StrategyArgs {
-    /// The costs of what is chosen.
-    pub fn changes(self) -> CostChanges {
-        CostChanges {
-            strategies: self.strategies,
-            activations: self.activations,
-            ..CostChanges::default()
-        }
-    }
-}
-
 /// What groups may be like, and what each device has of the model.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ParallelismArgs {
@@ -44,9 +33,23 @@ pub struct ParallelismArgs {
     /// Stages that layers are divided into, on a described cluster; a rank of the plan then stands for its devices in all of them.
     #[arg(long, value_name = "P", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub pipeline_parallel: u32,
+    /// Whose logits a device holds at once on a described cluster: whole, those of all its tokens (the default), or chunked,
+    /// those of 1,024 tokens at a time.
+    #[arg(long, value_name = "WHICH", value_parser = logits)]
+    pub logits: Option<Logits>,
 }
 
 impl ParallelismArgs {
+    /// The costs of what is chosen.
+    pub fn changes(self) -> CostChanges {
+        CostChanges {
+            strategies: self.strategies.strategies,
+            activations: self.strategies.activations,
+            logits: self.logits,
+            ..CostChanges::default()
+        }
+    }
+
     /// What each device has of the model.
     pub fn share(&self) -> Result<ModelShare, Failure> {
         let share = ModelShare::new(self.tensor_parallel, self.pipeline_parallel);
@@ -85,6 +88,12 @@ impl ParallelismArgs {
         }
         Ok(())
     }
+}
+
+/// Reads the name of whose logits a device holds.
+fn logits(name: &str) -> Result<Logits, String> {
+    let known = Logits::ALL.into_iter().find(|logits| logits.name() == name);
+    known.ok_or_else(|| "it must be whole or chunked".to_owned())
 }
 
 /// Reads names with commas between them.

@@ -26,6 +26,7 @@ use crate::quantity::{counted, seconds};
     mut_arg("activations", |arg| arg.requires("source")),
     mut_arg("tensor_parallel", |arg| arg.requires("source")),
     mut_arg("pipeline_parallel", |arg| arg.requires("source")),
+    mut_arg("logits", |arg| arg.requires("source")),
     next_help_heading = "Costs to compare the tables of the certificate with"
 )]
 pub struct VerifyArgs {

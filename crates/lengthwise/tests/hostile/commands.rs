@@ -14,13 +14,14 @@ pub struct Known {
 const DESCRIBED: [(&str, &str); 2] = [("--cluster", "h100-1x8"), ("--model", "llama-3.1-8b")];
 
 /// Options that need a described cluster.
-const OF_CLUSTERS: [&str; 9] = [
+const OF_CLUSTERS: [&str; 10] = [
     "--cluster",
     "--model",
     "--tensor-parallel",
     "--pipeline-parallel",
     "--strategies",
     "--activations",
+    "--logits",
     "--no-prefetch",
     "--overlap-scatters",
     "--overhead",

@@ -53,6 +53,7 @@ pub const OPTIONS: &[(&str, Kind)] = &[
     ("--layers", Kind::Count),
     ("--learning-rate", Kind::Count),
     ("--lengths", Kind::Input),
+    ("--logits", Kind::Name),
     ("--max-communicators", Kind::Count),
     ("--max-sequences-per-group", Kind::Count),
     ("--max-tokens-per-rank", Kind::Count),

@@ -183,7 +183,7 @@ pub(super) fn run(args: &BenchPlanArgs, output: &mut Output<'_>) -> Result<(), F
 
 /// The costs of the batch's profile, or of the described cluster.
 fn costs(args: &BenchPlanArgs, recorded: &Recorded) -> Result<Costs, Failure> {
-    let mut changes = args.parallelism.strategies.changes();
+    let mut changes = args.parallelism.changes();
     let source = if let (Some(cluster), Some(model)) = (&args.cluster, &args.model) {
         changes.context = Some(Tokens(recorded.context_limit_tokens));
         CostSource::described(cluster, model)?

@@ -193,7 +193,7 @@ fn settings(args: &CompareArgs) -> Result<Vec<Setting>, Failure> {
                         num_devices,
                         context: Some(context),
                         memory,
-                        ..args.costs.parallelism.strategies.changes()
+                        ..args.costs.parallelism.changes()
                     };
                     let costs = source.costs(changes, args.costs.degrees.as_deref())?;
                     let contenders = growing(&contenders, &costs);
