@@ -50,6 +50,7 @@ mod error;
 mod infeasible;
 mod length_source;
 mod lengths;
+mod longest_context;
 mod model_source;
 mod other_sizes;
 mod plan_file;

@@ -12,7 +12,7 @@ pub(crate) use costs::{CostArgs, several};
 pub(crate) use exclusions::EXCLUSIONS;
 pub(crate) use exclusions::exclusive;
 pub(crate) use lengthwise_inputs::duration;
-pub(crate) use parallelism::ParallelismArgs;
+pub(crate) use parallelism::{ParallelismArgs, logits};
 pub(crate) use planning::PlanningLimits;
 pub(crate) use rules::RuleArgs;
 pub(crate) use values::{degree, devices};

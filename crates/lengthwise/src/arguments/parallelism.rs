@@ -91,7 +91,7 @@ impl ParallelismArgs {
 }
 
 /// Reads the name of whose logits a device holds.
-fn logits(name: &str) -> Result<Logits, String> {
+pub fn logits(name: &str) -> Result<Logits, String> {
     let known = Logits::ALL.into_iter().find(|logits| logits.name() == name);
     known.ok_or_else(|| "it must be whole or chunked".to_owned())
 }

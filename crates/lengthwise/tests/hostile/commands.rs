@@ -90,6 +90,11 @@ pub const COMMANDS: &[Known] = &[
         runs_alone: true,
     },
     Known {
+        words: &["bench", "contexts"],
+        arguments: &[("--models", "llama-3-8b"), ("--clusters", "h100-1x2")],
+        runs_alone: true,
+    },
+    Known {
         words: &["bench", "emulated"],
         arguments: &[("config", "settings.toml"), ("--emulate", "cluster.toml")],
         runs_alone: false,

@@ -1,5 +1,6 @@
 //! `lengthwise bench`: planners beside each other.
 
+mod contexts;
 mod emulated;
 mod plan;
 mod scaling;
@@ -20,6 +21,8 @@ pub struct BenchArgs {
 /// What can be compared.
 #[derive(Debug, Subcommand)]
 pub enum Bench {
+    /// Finds the longest sequences that models can be trained on, on described clusters.
+    Contexts(contexts::BenchContextsArgs),
     /// Trains on an emulated cluster with several planners, beside what was predicted and simulated.
     Emulated(emulated::BenchEmulatedArgs),
     /// Plans recorded batches with several planners.
@@ -31,6 +34,7 @@ pub enum Bench {
 /// Runs a benchmark.
 pub fn run(args: BenchArgs, output: &mut Output<'_>) -> Result<(), Failure> {
     match args.what {
+        Bench::Contexts(args) => contexts::run(&args, output),
         Bench::Emulated(args) => emulated::run(&args, output),
         Bench::Plan(args) => plan::run(&args, output),
         Bench::Scaling(args) => scaling::run(&args, output),
