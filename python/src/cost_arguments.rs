@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lengthwise_core::{Degree, Tokens};
-use lengthwise_cost::{ModelShare, Profile as CostProfile};
+use lengthwise_cost::{Logits, ModelShare, Profile as CostProfile};
 use lengthwise_inputs::{
     ActivationChoices, Choice, Chosen, CostChanges, CostSource, Costs, InputError, StrategyFamilies,
 };
@@ -27,6 +27,7 @@ pub(crate) struct CostArguments {
     degrees: Option<Vec<Degree>>,
     strategies: Option<StrategyFamilies>,
     activations: Option<ActivationChoices>,
+    logits: Option<Logits>,
     share: ModelShare,
 }
 
@@ -50,6 +51,7 @@ pub(crate) struct WrittenCosts<'a, 'py> {
     pub(crate) activations: Option<&'a Bound<'py, PyAny>>,
     pub(crate) tensor_parallel: Option<&'a Bound<'py, PyAny>>,
     pub(crate) pipeline_parallel: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) logits: Option<&'a Bound<'py, PyAny>>,
 }
 
 impl NamedProfile {
@@ -79,6 +81,12 @@ fn chosen<T: Choice>(keyword: &'static str, value: &Bound<'_, PyAny>) -> PyResul
     chosen.map_err(|error| Fault::from(error).raise(value.py()))
 }
 
+/// Whose logits a device holds at once.
+fn logits(value: &Bound<'_, PyAny>) -> PyResult<Logits> {
+    let logits = values::text("logits", value)?.parse::<Logits>();
+    logits.map_err(|error| Fault::input(error.to_string()).raise(value.py()))
+}
+
 /// What each device has of the model.
 fn share(py: Python<'_>, written: &WrittenCosts<'_, '_>) -> PyResult<ModelShare> {
     let number = |name, value| {
@@ -106,6 +114,7 @@ impl CostArguments {
             activations: values::optional(written.activations, |value| {
                 chosen("activations", value)
             })?,
+            logits: values::optional(written.logits, logits)?,
             share: share(py, written)?,
         };
         arguments.check().map_err(|fault| fault.raise(py))?;
@@ -145,6 +154,7 @@ impl CostArguments {
             context: self.context,
             strategies: self.strategies,
             activations: self.activations,
+            logits: self.logits,
             ..CostChanges::default()
         };
         let source = source?.with_share(self.share)?;
@@ -196,6 +206,7 @@ impl CostArguments {
         keywords.set_item("strategies", strategies.map(ToString::to_string))?;
         let activations = self.activations.as_ref();
         keywords.set_item("activations", activations.map(ToString::to_string))?;
+        keywords.set_item("logits", self.logits.map(Logits::name))?;
         keywords.set_item("tensor_parallel", self.share.tensor_parallel())?;
         keywords.set_item("pipeline_parallel", self.share.pipeline_parallel())
     }

@@ -61,6 +61,9 @@ const MOST_AHEAD: u64 = 1024;
 /// pipeline_parallel : int, default 1
 ///     Stages that layers are divided into, on a described cluster; a rank of the plan then stands for its devices in all
 ///     of them.
+/// logits : str, optional
+///     Whose logits a device holds at once on a described cluster: "whole", those of all its tokens (the default), or
+///     "chunked", those of 1,024 tokens at a time.
 /// planner : str, default "adaptive"
 ///     "adaptive", "static", "static:D", "batch-adaptive", "flexsp", "megatron" or "exhaustive".
 /// time_budget : float or str, optional
@@ -105,13 +108,14 @@ impl Planner {
         activations = None,
         tensor_parallel = None,
         pipeline_parallel = None,
+        logits = None,
         planner = None,
         time_budget = None,
         threads = None,
         max_communicators = None,
         rules = None,
     ), text_signature = "(*, profile=None, cluster=None, model=None, devices=None, context=None, degrees=None, \
-                         strategies=None, activations=None, tensor_parallel=1, pipeline_parallel=1, planner=\"adaptive\", time_budget=None, threads=1, max_communicators=None, rules=None)")]
+                         strategies=None, activations=None, tensor_parallel=1, pipeline_parallel=1, logits=None, planner=\"adaptive\", time_budget=None, threads=1, max_communicators=None, rules=None)")]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword")]
     fn new(
         py: Python<'_>,
@@ -125,6 +129,7 @@ impl Planner {
         activations: Option<&Bound<'_, PyAny>>,
         tensor_parallel: Option<&Bound<'_, PyAny>>,
         pipeline_parallel: Option<&Bound<'_, PyAny>>,
+        logits: Option<&Bound<'_, PyAny>>,
         planner: Option<&Bound<'_, PyAny>>,
         time_budget: Option<&Bound<'_, PyAny>>,
         threads: Option<&Bound<'_, PyAny>>,
@@ -142,6 +147,7 @@ impl Planner {
             activations,
             tensor_parallel,
             pipeline_parallel,
+            logits,
         };
         let of_costs = CostArguments::read(py, &of_costs)?;
         let arguments = WrittenPlanning {

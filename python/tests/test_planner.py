@@ -110,6 +110,8 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ),
     ({**KNOWN, "strategies": "rings"}, lw.InputError, "there is no family of strategies rings"),
     ({**KNOWN, "strategies": 1}, lw.InputTypeError, "strategies is 1; it must be text"),
+    ({**KNOWN, "logits": "fused"}, lw.InputError, 'logits is "fused"; it must be whole or chunked'),
+    ({**KNOWN, "logits": 1}, lw.InputTypeError, "logits is 1; it must be text"),
     ({**KNOWN, "tensor_parallel": 0}, lw.InputError, "tensor_parallel is 0; it must be a whole"),
     ({**KNOWN, "tensor_parallel": 3}, lw.InputError, "tensor"),
     ({**KNOWN, "pipeline_parallel": 1.0}, lw.InputTypeError, "pipeline_parallel is 1.0; it must"),

@@ -399,6 +399,7 @@ class Planner:
         activations: str | None = None,
         tensor_parallel: SupportsIndex = 1,
         pipeline_parallel: SupportsIndex = 1,
+        logits: str | None = None,
         planner: str = "adaptive",
         time_budget: float | str | None = None,
         threads: SupportsIndex = 1,
