@@ -18,7 +18,7 @@ impl CostSource {
     ///
     /// let changes = CostChanges::default();
     /// let source = CostSource::described("h100-8x8", "llama-3-8b")?;
-    /// assert!(source.longest_context(changes)? > Some(Tokens(1_000_000)));
+    /// assert!(source.longest_context(changes)? > Some(Tokens(500_000)));
     /// let large = CostSource::described("h100-1x8", "llama-3-70b")?;
     /// assert_eq!(large.longest_context(changes)?, None);
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -83,6 +83,12 @@ pub(super) fn run(args: &BenchContextsArgs, output: &mut Output<'_>) -> Result<(
         outputs.reads("a file of --models", Path::new(model));
     }
     output.declare(&mut outputs)?;
+    let mut sources = Vec::new();
+    for model in &args.models {
+        for cluster in &args.clusters {
+            sources.push((cluster, CostSource::described(cluster, model)?));
+        }
+    }
     if !args.json {
         output.result_line(
             "| model | cluster | Ulysses, recomputing | strategy | step | all strategies | strategy | step | simulated | ratio |",
@@ -90,14 +96,12 @@ pub(super) fn run(args: &BenchContextsArgs, output: &mut Output<'_>) -> Result<(
         output.result_line("| --- | --- | ---: | --- | ---: | ---: | --- | ---: | ---: | ---: |");
     }
     let mut rows = Vec::new();
-    for model in &args.models {
-        for cluster in &args.clusters {
-            let row = row(model, cluster, args.logits)?;
-            if !args.json {
-                output.result_line(&line(&row));
-            }
-            rows.push(row);
+    for (cluster, source) in &sources {
+        let row = row(cluster, source, args.logits)?;
+        if !args.json {
+            output.result_line(&line(&row));
         }
+        rows.push(row);
     }
     if args.json {
         let contexts = Contexts {
@@ -117,8 +121,7 @@ pub(super) fn run(args: &BenchContextsArgs, output: &mut Output<'_>) -> Result<(
     Ok(())
 }
 
-fn row(model: &str, cluster: &str, logits: Logits) -> Result<Row, Failure> {
-    let source = CostSource::described(cluster, model)?;
+fn row(cluster: &str, source: &CostSource, logits: Logits) -> Result<Row, Failure> {
     let changes = CostChanges {
         logits: Some(logits),
         ..CostChanges::default()
@@ -138,8 +141,8 @@ fn row(model: &str, cluster: &str, logits: Logits) -> Result<Row, Failure> {
         model: costs.name.clone(),
         cluster: cluster.to_owned(),
         num_devices: costs.num_devices(),
-        ulysses: longest(&source, ulysses)?,
-        all: longest(&source, all)?,
+        ulysses: longest(source, ulysses)?,
+        all: longest(source, all)?,
     })
 }
 
