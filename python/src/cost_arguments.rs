@@ -164,19 +164,13 @@ impl CostArguments {
     /// Refuses what can't be simulated yet.
     pub(crate) fn check_simulated(&self) -> Result<(), Fault> {
         let (tensor, pipeline) = (self.share.tensor_parallel(), self.share.pipeline_parallel());
-        let rings = self.strategies.filter(|families| families.has_rings());
-        let message = if let Some(families) = rings {
-            format!(
-                "strategies=\"{families}\": only ulysses can be simulated in this version, groups that exchange heads"
-            )
-        } else if !self.share.is_whole() {
-            format!(
-                "tensor_parallel={tensor}, pipeline_parallel={pipeline}: only 1 of each can be simulated in this \
-                 version, devices that have all of the model"
-            )
-        } else {
+        if self.share.is_whole() {
             return Ok(());
-        };
+        }
+        let message = format!(
+            "tensor_parallel={tensor}, pipeline_parallel={pipeline}: only 1 of each can be simulated in this version, devices \
+             that have all of the model"
+        );
         Err(Fault::input(message).with_hint("Planner.plan predicts it"))
     }
 

@@ -189,7 +189,7 @@ impl Plan {
     /// Raises
     /// ------
     /// InputError, InputTypeError
-    ///     There are no costs, the cluster is not known, or can't run the plan. Rings, and devices that share the model
+    ///     There are no costs, the cluster is not known, or can't run the plan. Devices that share the model
     ///     by tensor or pipeline parallelism, can't be simulated yet.
     #[pyo3(signature = (cluster = None, *, planner = None))]
     fn simulate(

@@ -1,7 +1,5 @@
 //! Simulated steps as Python has them.
 
-use std::path::Path;
-
 use lengthwise_core::{GlobalBatch, Seconds};
 use lengthwise_cost::{predict_micro_batch, predict_step};
 use lengthwise_inputs::{Costs, InputError, OwnedProblem, PlanFile};
@@ -25,7 +23,6 @@ impl Simulation {
     /// Simulates a plan under costs.
     pub(crate) fn run(file: &PlanFile, costs: &Costs) -> Result<Self, Fault> {
         Fault::catch(|| {
-            file.check_runs(Path::new("plan"))?;
             let problem = OwnedProblem::new(costs.clone(), file.lengths.clone())?;
             problem.check_plan(&file.plan, file.rules)?;
             let (plan, model, cluster) = (&file.plan, &costs.model, &costs.cluster);

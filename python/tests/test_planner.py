@@ -47,8 +47,7 @@ def test_rings_have_degrees_beyond_the_number_of_heads() -> None:
     plan = planner.plan([1_000_000])
     (group,) = plan.micro_batches[0].groups
     assert group.degree > 32
-    with pytest.raises(lw.InputError, match="only ulysses can be simulated"):
-        plan.simulate()
+    assert plan.simulate().step_s == pytest.approx(plan.predicted_step_s, rel=0.1)
     again = pickle.loads(pickle.dumps(planner))
     assert again.plan([1_000_000]) == plan
 

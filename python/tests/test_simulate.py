@@ -91,7 +91,6 @@ def test_what_can_not_run_a_plan_is_told(planner: lw.Planner) -> None:
     [
         ({"tensor_parallel": 2}, "tensor_parallel=2, pipeline_parallel=1: only 1 of each can be"),
         ({"pipeline_parallel": 4}, "tensor_parallel=1, pipeline_parallel=4: only 1 of each can be"),
-        ({"strategies": "ring"}, 'strategies="ring": only ulysses can be simulated'),
     ],
 )
 def test_what_can_not_be_simulated_is_refused(

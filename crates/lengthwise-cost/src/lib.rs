@@ -42,6 +42,7 @@ mod refinement;
 mod ring_costs;
 mod step_model;
 pub mod text_file;
+mod token_volume;
 
 pub use analytic::{
     AnalyticModel, Architecture, DataType, Logits, MatrixFlops, ModelKind, ModelShare,
@@ -65,3 +66,4 @@ pub use recent_errors::RecentErrors;
 pub use refinement::{MeasuredMicroBatch, MeasuredStep, Refinement, RefinementRule};
 pub use ring_costs::{HopCosts, RingCosts};
 pub use step_model::StepModel;
+pub use token_volume::{TokenBytes, TokenVolume};

@@ -9,8 +9,8 @@ use lengthwise_core::{
     StrategyKind, StrategySpace, Tokens,
 };
 use lengthwise_cost::{
-    AnalyticModel, ClusterLinks, ExchangeEfficiency, FittedModel, Hardware, Logits, ModelShare,
-    Profile, ProfileError,
+    AnalyticModel, ClusterLinks, ExchangeEfficiency, FittedModel, Hardware, Link, Logits,
+    ModelShare, Profile, ProfileError,
 };
 use lengthwise_sim::{ShardedBytes, SimError, StepCosts};
 
@@ -89,10 +89,8 @@ pub struct Costs {
     pub context: Tokens,
     /// Layers of the model; a profile doesn't say how many it has.
     pub num_layers: Option<u32>,
-    /// What groups exchange for a token, all its ranks together.
-    pub exchange_bytes_per_token: f64,
-    /// What everything moves over; `None` where times were measured, and where groups may be rings or devices share the
-    /// model, for which it isn't known yet what moves when.
+    /// What everything moves over; `None` where times were measured, and where devices share the model, for which it isn't
+    /// known yet what moves when.
     pub transport: Option<Transport>,
     /// What stands for other numbers of devices.
     pub(crate) other_sizes: OtherSizes,
@@ -111,6 +109,8 @@ pub struct Transport {
     pub links: ClusterLinks,
     /// What exchanges reach of them.
     pub exchange_efficiency: ExchangeEfficiency,
+    /// From each device to the memory of its host; `None` where none is described, so that copies take no time.
+    pub host: Option<Link>,
     /// What ranks gather and scatter.
     pub sharded: ShardedBytes,
 }
@@ -272,7 +272,6 @@ impl CostSource {
                     share: ModelShare::default(),
                     context,
                     num_layers: None,
-                    exchange_bytes_per_token: profile.exchanged_bytes_per_token(),
                     transport,
                     other_sizes: OtherSizes::Profile(profile.clone(), described),
                     profile: (**profile).clone(),
@@ -396,13 +395,11 @@ fn described(
     })?;
     let ulysses = || StrategyFamilies::only(StrategyFamily::Ulysses);
     let families = changes.strategies.unwrap_or_else(ulysses);
-    let has_rings = families.has_rings();
     let families: Vec<StrategyFamily> = families.listed_of(&StrategyFamily::ALL).collect();
     let chosen = ChosenStrategies {
         families,
         activations,
     };
-    let is_simulated = share.is_whole() && !has_rings;
     Ok(Costs {
         name: shown(architecture.name()).to_string(),
         model,
@@ -414,8 +411,9 @@ fn described(
         share,
         context,
         num_layers: Some(architecture.num_layers()),
-        exchange_bytes_per_token: analytic.exchange_bytes_per_token(Degree::ONE),
-        transport: is_simulated.then(|| Transport::new(hardware, analytic.gathered_bytes())),
+        transport: share
+            .is_whole()
+            .then(|| Transport::new(hardware, analytic.gathered_bytes())),
         other_sizes: OtherSizes::Described(Box::new(equal), chosen),
         profile,
         degrees: degrees.map(<[Degree]>::to_vec),
@@ -443,18 +441,23 @@ impl Costs {
     ///
     /// # Errors
     ///
-    /// There is no layer, or the exchange is no number of bytes.
+    /// There is no layer.
     pub fn step_costs(
         &self,
         num_layers: u32,
         overhead: Seconds,
     ) -> Result<StepCosts<'_>, SimError> {
-        let costs = StepCosts::measured(&self.model, num_layers, self.exchange_bytes_per_token)?;
-        Ok(match &self.transport {
+        let volume = self.other_sizes.token_volume();
+        let costs = StepCosts::measured(&self.model, num_layers, 0.0)?.with_token_volume(volume);
+        let Some(transport) = &self.transport else {
+            return Ok(costs);
+        };
+        let costs = costs
+            .over_links(transport.links, transport.sharded, overhead)
+            .with_exchange_efficiency(transport.exchange_efficiency);
+        Ok(match transport.host {
+            Some(link) => costs.with_host_link(link),
             None => costs,
-            Some(transport) => costs
-                .over_links(transport.links, transport.sharded, overhead)
-                .with_exchange_efficiency(transport.exchange_efficiency),
         })
     }
 }
@@ -466,6 +469,7 @@ impl Transport {
             cluster: hardware.name().to_owned(),
             links: hardware.links(),
             exchange_efficiency: hardware.exchange_efficiency(),
+            host: hardware.host_link(),
             sharded: ShardedBytes {
                 parameters: sent,
                 gradients: sent,

@@ -3,7 +3,7 @@
 use lengthwise_core::{
     Activations, Cluster, CoreError, Degree, SpaceLimits, StrategyFamily, StrategySpace,
 };
-use lengthwise_cost::{AnalyticModel, FittedModel, Hardware, Profile};
+use lengthwise_cost::{AnalyticModel, FittedModel, Hardware, Profile, TokenVolume};
 
 /// What groups may be like on a described cluster.
 #[derive(Clone, Debug)]
@@ -46,6 +46,14 @@ impl OtherSizes {
                 let (families, activations) = (&chosen.families, &chosen.activations);
                 StrategySpace::chosen(families, activations, limits, Some(degrees))
             }
+        }
+    }
+
+    /// The bytes of tokens that travel.
+    pub(crate) fn token_volume(&self) -> &dyn TokenVolume {
+        match self {
+            OtherSizes::Profile(profile, _) => profile.as_ref(),
+            OtherSizes::Described(analytic, _) => analytic.as_ref(),
         }
     }
 

@@ -14,8 +14,8 @@
 use std::path::Path;
 
 use lengthwise_core::{
-    Bytes, Cluster, Degree, Device, GlobalBatch, Group, MemoryModel, Plan, PlanRules, Seconds,
-    Speed, Tokens,
+    Bytes, Cluster, Device, GlobalBatch, Group, MemoryModel, Plan, PlanRules, Seconds, Speed,
+    Tokens,
 };
 use lengthwise_cost::format::FormatVersion;
 use lengthwise_cost::{predict_group, predict_micro_batch};
@@ -130,29 +130,6 @@ impl PlanFile {
         Self::parse(&bytes, name)
     }
 
-    /// Checks that all of its groups exchange tokens for heads, which is all that can be run and simulated yet; `path` is
-    /// where it was read from.
-    ///
-    /// # Errors
-    ///
-    /// The first group that is a ring.
-    pub fn check_runs(&self, path: &Path) -> Result<(), InputError> {
-        for (micro_batch, all) in self.plan.micro_batches().iter().enumerate() {
-            let mut rings = all.groups.iter().map(|group| group.strategy.ring_degree());
-            if let Some(group) = rings.position(|ring| ring > Degree::ONE) {
-                let ring = all.groups[group].strategy.ring_degree();
-                let rule = "only 1 can be run in this version, groups that exchange heads";
-                return Err(InputError::BadGroup {
-                    name: source::name(path),
-                    micro_batch,
-                    group,
-                    rule: format!("strategy.ring is {ring}; {rule}"),
-                });
-            }
-        }
-        Ok(())
-    }
-
     /// The plan that JSON holds; `name` is what errors call it.
     ///
     /// # Errors
@@ -241,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn plans_of_rings_are_read_back_but_not_run() {
+    fn plans_of_rings_are_read_back() {
         let costs = CostSource::described("h100-8x8", "llama-3.1-8b").unwrap();
         let changes = CostChanges {
             context: Some(Tokens(1_000_000)),
@@ -261,14 +238,6 @@ mod tests {
             .strategy
             .ring_degree();
         assert!(ring.get() > 32, "{json}");
-        let error = read.check_runs("p.json".as_ref()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!(
-                "p.json, micro-batch 0, group 0: strategy.ring is {ring}; only 1 can be run in this version, groups \
-                 that exchange heads"
-            )
-        );
     }
 
     fn group(strategy: &str, lens: &str) -> String {

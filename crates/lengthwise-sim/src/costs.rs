@@ -1,7 +1,7 @@
 //! The costs of the parts of a step, measured or described.
 
-use lengthwise_core::{Bytes, Seconds};
-use lengthwise_cost::{ClusterLinks, CostModel, ExchangeEfficiency, Link};
+use lengthwise_core::{Bytes, Seconds, Strategy};
+use lengthwise_cost::{ClusterLinks, CostModel, ExchangeEfficiency, Link, TokenBytes, TokenVolume};
 
 use crate::SimError;
 
@@ -12,30 +12,6 @@ pub struct ShardedBytes {
     pub parameters: Bytes,
     /// Their gradients as they are sent.
     pub gradients: Bytes,
-}
-
-/// What a token has of what travels, over all layers and the group's devices together: what a device passes on for each token
-/// that it holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct TokenBytes {
-    /// Queries, keys and values to heads, and what was attended back: what an exchange of tokens for heads passes on in each
-    /// pass.
-    pub heads: f64,
-    /// Keys and values, as they go around a ring; their gradients are as large.
-    pub key_values: f64,
-    /// Layer inputs, which go to host memory and back.
-    pub layer_inputs: f64,
-}
-
-impl TokenBytes {
-    /// Of so many tokens.
-    pub(crate) fn times(self, tokens: f64) -> Self {
-        TokenBytes {
-            heads: self.heads * tokens,
-            key_values: self.key_values * tokens,
-            layer_inputs: self.layer_inputs * tokens,
-        }
-    }
 }
 
 /// How the bytes of a step travel.
@@ -70,7 +46,7 @@ pub struct StepCosts<'a> {
     pub(crate) model: &'a dyn CostModel,
     pub(crate) num_layers: u32,
     exchange_bytes_per_token: f64,
-    token_bytes: Option<TokenBytes>,
+    token_volume: Option<&'a dyn TokenVolume>,
     pub(crate) optimizer: Seconds,
     pub(crate) transport: Transport,
 }
@@ -102,7 +78,7 @@ impl<'a> StepCosts<'a> {
             model,
             num_layers,
             exchange_bytes_per_token,
-            token_bytes: None,
+            token_volume: None,
             optimizer: Seconds::ZERO,
             transport: Transport::Measured,
         })
@@ -146,8 +122,8 @@ impl<'a> StepCosts<'a> {
     /// These costs where it is known what tokens have of each thing that travels. Otherwise keys and values are half of what is
     /// exchanged, as where all heads have some, and layer inputs a quarter.
     #[must_use]
-    pub fn with_token_bytes(mut self, bytes: TokenBytes) -> Self {
-        self.token_bytes = Some(bytes);
+    pub fn with_token_volume(mut self, volume: &'a dyn TokenVolume) -> Self {
+        self.token_volume = Some(volume);
         self
     }
 
@@ -161,16 +137,19 @@ impl<'a> StepCosts<'a> {
         self
     }
 
-    /// What a token of a group with so many passes has.
-    pub(crate) fn token_bytes(&self, num_passes: f64) -> TokenBytes {
-        self.token_bytes.unwrap_or_else(|| {
-            let heads = self.exchange_bytes_per_token / num_passes;
-            TokenBytes {
-                heads,
-                key_values: heads / 2.0,
-                layer_inputs: heads / 4.0,
+    /// The bytes of a token in a group of this strategy, which has so many passes.
+    pub(crate) fn token_bytes(&self, strategy: Strategy, num_passes: f64) -> TokenBytes {
+        match self.token_volume {
+            Some(volume) => volume.token_bytes(strategy),
+            None => {
+                let heads = self.exchange_bytes_per_token / num_passes;
+                TokenBytes {
+                    heads,
+                    key_values: heads / 2.0,
+                    layer_inputs: heads / 4.0,
+                }
             }
-        })
+        }
     }
 
     pub(crate) fn exchange_efficiency(&self) -> Option<ExchangeEfficiency> {

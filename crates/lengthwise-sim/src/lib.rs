@@ -71,7 +71,7 @@ mod script;
 mod simulate;
 
 pub use chrome::{ChromeTraceWriter, TraceProblem, TraceSource, TraceSummary, check_chrome_trace};
-pub use costs::{Overlap, ShardedBytes, StepCosts, TokenBytes};
+pub use costs::{Overlap, ShardedBytes, StepCosts};
 pub use error::SimError;
 pub use lengthwise_network::LinkPlace;
 pub use outcome::{SimulatedLink, SimulatedMicroBatch, SimulatedRank, SimulatedStep, Usage};

@@ -9,9 +9,9 @@ use lengthwise_core::{
 };
 use lengthwise_cost::{
     ExchangeEfficiency, FittedCosts, FittedModel, HopCosts, HostCosts, KindCosts, Link, RingCosts,
-    predict_step,
+    TokenBytes, predict_step,
 };
-use lengthwise_sim::{Overlap, SimulatedStep, StepCosts, TokenBytes, simulate};
+use lengthwise_sim::{Overlap, SimulatedStep, StepCosts, simulate};
 
 fn close(figure: f64, expected: f64) {
     assert!(
@@ -316,7 +316,7 @@ fn ring_step(bandwidth: f64) -> f64 {
         key_values: 1.0,
         ..TokenBytes::default()
     };
-    let costs = described.costs(&model, 1, 0.0).with_token_bytes(bytes);
+    let costs = described.costs(&model, 1, 0.0).with_token_volume(&bytes);
     let batch = GlobalBatch::from_lens([4000]).unwrap();
     let plan = plan(vec![vec![ring]]);
     let cluster = uniform(1, 4);
@@ -368,7 +368,7 @@ fn a_place_exchanges_heads_inside_and_passes_blocks_on_outside() {
         key_values: 1.0,
         layer_inputs: 0.0,
     };
-    let costs = described.costs(&model, 1, 0.0).with_token_bytes(bytes);
+    let costs = described.costs(&model, 1, 0.0).with_token_volume(&bytes);
     let batch = GlobalBatch::from_lens([4000]).unwrap();
     let plan = plan(vec![vec![both]]);
     let cluster = uniform(2, 2);
@@ -413,7 +413,7 @@ fn layer_inputs_leave_and_come_back_beside_computing() {
     let alone = model(0.0);
     let over_links = Described::default()
         .costs(&alone, 3, 0.0)
-        .with_token_bytes(bytes);
+        .with_token_volume(&bytes);
     let exposing = model(4e-3);
     let measured = StepCosts::measured(&exposing, 3, 0.0).unwrap();
     for (costs, seconds) in [

@@ -88,10 +88,11 @@ fn what_can_not_be_divided_or_exchanged_so_is_one_error_that_says_what_to_write(
 }
 
 #[test]
-fn what_is_not_simulated_yet_is_refused() {
+fn rings_are_simulated_and_shares_refused() {
     let mut session = session();
     let simulate = format!("simulate --lengths mixed.txt {ON_64}");
     session.run(&format!("{simulate} --strategies ring"));
+    session.run(&format!("{simulate} --strategies all --activations host"));
     session.run(&format!("{simulate} --tensor-parallel 2"));
     let json = session.output(
         &format!("plan --lengths long.txt {ON_64} --strategies ring --json"),

@@ -10,6 +10,7 @@ mod ring;
 mod share;
 mod space;
 mod travel;
+mod volume;
 
 use lengthwise_core::{Activations, Cluster, Degree, Exchange, StrategyKind};
 

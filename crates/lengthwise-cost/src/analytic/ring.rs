@@ -17,7 +17,11 @@ pub(super) fn forward_share(architecture: &Architecture) -> f64 {
 /// Bytes of a token's keys and values in every layer of a stage, as a device of a place of so many ranks holds them.
 ///
 /// Ranks of a place each have their part of the heads of all of its tokens, which is as much as all heads of their own.
-fn block_bytes_per_token(architecture: &Architecture, share: ModelShare, ulysses: Degree) -> f64 {
+pub(super) fn block_bytes_per_token(
+    architecture: &Architecture,
+    share: ModelShare,
+    ulysses: Degree,
+) -> f64 {
     let keys = key_value_width(architecture, share, ulysses);
     share.layers(architecture) * architecture.data_type.bytes() * 2.0 * keys
 }
@@ -73,7 +77,8 @@ pub(super) fn in_flight_bytes_per_token(
     2.0 * architecture.data_type.bytes() * 4.0 * keys
 }
 
-fn recomputed(architecture: &Architecture) -> f64 {
+/// The part of the layers whose attention is recomputed.
+pub(super) fn recomputed(architecture: &Architecture) -> f64 {
     let (_, attention) = architecture.recomputation.shares(architecture.num_layers);
     attention
 }

@@ -9,7 +9,7 @@ mod named;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use lengthwise_core::{Bytes, Cluster, Device, Rank, Speed};
+use lengthwise_core::{Bytes, Cluster, Device, Rank, Seconds, Speed};
 
 pub use device::{DeviceKind, DeviceModel};
 pub use links::{ClusterLinks, ExchangeEfficiency, Link};
@@ -230,6 +230,12 @@ impl Hardware {
     /// How devices reach each other.
     pub const fn links(&self) -> ClusterLinks {
         self.links
+    }
+
+    /// From each device to the memory of its host; `None` where none is described. Copies are large, so that latency doesn't
+    /// count.
+    pub fn host_link(&self) -> Option<Link> {
+        Link::new(self.device.host_bandwidth_bytes_per_s?, Seconds::ZERO).ok()
     }
 
     /// The share of the links' bandwidth that an all-to-all reaches.

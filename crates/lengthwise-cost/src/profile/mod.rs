@@ -4,6 +4,7 @@ mod cluster;
 mod fitted;
 mod kind;
 mod unversioned;
+mod volume;
 
 use std::path::Path;
 

@@ -1,11 +1,11 @@
 //! A group's work in a micro-batch.
 
 use lengthwise_core::{Activations, Cluster, GlobalBatch, Group, GroupLoad, Rank, Tokens};
-use lengthwise_cost::{GroupShape, TimeParts};
+use lengthwise_cost::{GroupShape, TimeParts, TokenBytes};
 use lengthwise_network::Path;
 
 use super::ops::{self, Carried, Operations};
-use crate::costs::{StepCosts, TokenBytes};
+use crate::costs::StepCosts;
 
 /// A group of a micro-batch with all that its ranks need to know.
 #[derive(Clone, Debug)]
@@ -80,9 +80,14 @@ impl GroupWork {
         let own_tokens = load.num_tokens.as_f64() / f64::from(load.degree.get());
         let recomputes = group.strategy.activations().recomputes();
         let num_passes = ops::passes(recomputes).len() as f64;
+        let of_token = costs.token_bytes(group.strategy, num_passes);
         GroupWork {
             parts,
-            own: costs.token_bytes(num_passes).times(own_tokens),
+            own: TokenBytes {
+                heads: of_token.heads * own_tokens,
+                key_values: of_token.key_values * own_tokens,
+                layer_inputs: of_token.layer_inputs * own_tokens,
+            },
             load,
             exchanges: group.strategy.ulysses_degree().get() > 1,
             operations: 0,

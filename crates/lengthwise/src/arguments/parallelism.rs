@@ -56,35 +56,21 @@ impl ParallelismArgs {
         share.map_err(|error| Failure::input(error.to_string()))
     }
 
-    /// The same where all that costs know is what can be simulated yet.
+    /// Refuses what can't be simulated yet.
     ///
     /// # Errors
     ///
-    /// What was asked for can't be.
-    pub fn simulated(mut self) -> Result<Self, Failure> {
-        self.check_simulated()?;
-        self.strategies.strategies = Some(StrategyFamilies::only(StrategyFamily::Ulysses));
-        Ok(self)
-    }
-
-    /// Refuses what can't be simulated yet.
-    fn check_simulated(&self) -> Result<(), Failure> {
-        let hint = "lengthwise plan and lengthwise compare predict it";
-        if let Some(families) = self.strategies.strategies
-            && families.has_rings()
-        {
-            let message = format!(
-                "--strategies {families}: only ulysses can be simulated in this version, groups that exchange heads"
-            );
-            return Err(Failure::input(message).hint(hint));
-        }
+    /// Several devices share the model.
+    pub fn check_simulated(&self) -> Result<(), Failure> {
         let (tensor, pipeline) = (self.tensor_parallel, self.pipeline_parallel);
         if !self.share()?.is_whole() {
             let message = format!(
                 "--tensor-parallel {tensor} --pipeline-parallel {pipeline}: only 1 of each can be simulated in this version, \
                  devices that have all of the model"
             );
-            return Err(Failure::input(message).hint(hint));
+            return Err(
+                Failure::input(message).hint("lengthwise plan and lengthwise compare predict it")
+            );
         }
         Ok(())
     }

@@ -12,12 +12,12 @@ use lengthwise_core::{
     StrategySpace, Tokens,
 };
 use lengthwise_cost::{
-    ClusterLinks, CostModel, FittedModel, GroupShape, Link, StepModel, TimeParts,
+    ClusterLinks, CostModel, FittedModel, GroupShape, Link, StepModel, TimeParts, TokenBytes,
 };
 use lengthwise_data::TokenBatch;
 use lengthwise_outputs::Outputs;
 use lengthwise_plan::{PlanError, PlannerKind, Problem};
-use lengthwise_sim::{Overlap, ShardedBytes, SimError, StepCosts, TokenBytes, simulate};
+use lengthwise_sim::{Overlap, ShardedBytes, SimError, StepCosts, simulate};
 use lengthwise_train::{
     MeasuringRule, StepRecord, SurveyRule, TrainError, TrainObserver, TrainOptions,
     allowed_strategies, measure_costs, train, volume,
@@ -253,7 +253,7 @@ impl EmulatedBench {
         let devices = DeviceCosts(&self.alone.cost);
         let costs = StepCosts::measured(&devices, model.layers as u32, exchanged)
             .map_err(failed)?
-            .with_token_bytes(bytes)
+            .with_token_volume(&bytes)
             .over_links(self.emulation.links(), sharded, overhead)
             .with_optimizer(self.alone.step_overhead);
         let costs = match self.emulation.host_link() {

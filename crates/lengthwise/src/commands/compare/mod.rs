@@ -259,7 +259,7 @@ fn predicted_alone(settings: &[Setting]) -> Option<String> {
         costs.transport.is_none() && costs.num_layers.is_some()
     };
     settings.iter().any(is_predicted).then(|| {
-        "rings and shares of models are not simulated over links yet: their steps take what is predicted"
+        "shares of models are not simulated over links yet: their steps take what is predicted"
             .to_owned()
     })
 }

@@ -21,19 +21,17 @@ pub(super) struct Scenario {
 impl Scenario {
     /// Reads what the arguments name, and plans if there is no plan.
     pub(super) fn new(args: &SimulateArgs) -> Result<Self, Failure> {
-        let mut costs = args.costs.clone();
-        costs.parallelism = costs.parallelism.simulated()?;
+        args.costs.parallelism.check_simulated()?;
         let (given, lengths) = match (&args.plan, &args.lengths) {
             (Some(plan), _) => {
                 let file = PlanFile::read(plan)?;
-                file.check_runs(plan)?;
                 let planner = file.planner.unwrap_or_else(|| "a plan".to_owned());
                 (Some((file.plan, planner, file.rules)), file.lengths)
             }
             (None, Some(lengths)) => (None, Lengths::read(lengths)?),
             (None, None) => return Err(Failure::input("a plan or --lengths is missing")),
         };
-        let costs = costs.costs()?;
+        let costs = args.costs.costs()?;
         let source = match &costs.transport {
             None => format!("{} as measured", costs.name),
             Some(transport) => format!("{} over links of {}", costs.name, transport.cluster),
