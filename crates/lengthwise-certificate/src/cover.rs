@@ -29,7 +29,7 @@ const MAX_DEPTH: usize = 64;
 /// Sets of plans beyond all leaves that are looked into, in search of one, before they count as not covered.
 const MOST_BEYOND: usize = 10_000;
 
-/// What leaves come to together.
+/// The bound that leaves give together.
 pub(crate) struct Covered {
     pub(crate) bound: f64,
     /// The leaf that bounds its plans the least.

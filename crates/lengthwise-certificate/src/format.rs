@@ -28,13 +28,13 @@ use crate::{Refusal, RulesRecord};
 pub struct Certificate {
     /// The version of the format.
     pub version: FormatVersion,
-    /// What there is to plan.
+    /// The problem: sequences, devices, costs and rules.
     pub problem: Problem,
     /// A plan of it.
     pub plan: PlanRecord,
-    /// What that takes.
+    /// The predicted time of the plan's step, in seconds.
     pub plan_step_s: f64,
-    /// What no plan goes below.
+    /// The claimed lower bound on the step time of any plan, in seconds.
     pub bound_s: f64,
     /// Why.
     pub proof: Proof,
@@ -46,13 +46,13 @@ pub struct Certificate {
 pub struct Problem {
     /// Nodes in the order of their ranks.
     pub nodes: Vec<NodeRun>,
-    /// What every micro-batch takes on top of its slowest group.
+    /// Time of every micro-batch on top of its slowest group, in seconds.
     pub micro_batch_overhead_s: f64,
-    /// What plans keep beyond memory.
+    /// The rules that plans keep beyond memory.
     pub rules: RulesRecord,
     /// The different lengths of the batch, increasing: what the tables are about.
     pub lengths_tokens: Vec<u64>,
-    /// What sequences cost in groups of every shape that there can be.
+    /// Costs of sequences in groups of every possible shape.
     pub shapes: Vec<ShapeCosts>,
 }
 
@@ -78,7 +78,7 @@ pub struct DeviceRun {
     pub speed: f64,
 }
 
-/// What a sequence of each length costs in a group of one shape.
+/// Costs of a sequence of each length in a group of one shape.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(expecting = "the costs of a shape", deny_unknown_fields)]
 pub struct ShapeCosts {
@@ -143,7 +143,7 @@ pub enum Proof {
     },
 }
 
-/// What limits the sequences of a group.
+/// The limits of the sequences of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Capacity {
@@ -263,7 +263,7 @@ impl Certificate {
     ///
     /// A version that is not known, or what is no certificate.
     pub fn parse(json: &[u8]) -> Result<Self, Refusal> {
-        /// What tells the version; a later one may have any other keys.
+        /// The version alone; a later one may have any other keys.
         #[derive(Deserialize)]
         struct Versioned {
             version: Option<u32>,

@@ -67,20 +67,20 @@ use tables::Tables;
 /// and planners stop looking where a set of plans is within it.
 pub const TOLERANCE: f64 = 1e-9;
 
-/// What a certificate has been found to prove.
+/// The findings of a certificate that was checked.
 #[derive(Clone, Debug)]
 pub struct Verified {
     /// No plan takes less: what the certificate claims.
     pub bound: Seconds,
-    /// What its proof comes to when recomputed, at least the claim.
+    /// The bound as recomputed from its proof: at least the claim.
     pub recomputed: Seconds,
-    /// What its plan takes.
+    /// The predicted step time of its plan.
     pub plan_step: Seconds,
     /// The number of sets of plans that were bounded one by one; 0 for a proof by patterns.
     pub num_leaves: usize,
     /// The strategies that the bound ranges over. Plans with other strategies may take less.
     pub strategies: Vec<Strategy>,
-    /// What the plans that it ranges over keep beyond memory.
+    /// The rules that the plans it ranges over keep beyond memory.
     pub rules: PlanRules,
     /// The number of sequences.
     pub num_sequences: usize,

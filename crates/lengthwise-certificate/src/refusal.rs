@@ -1,4 +1,4 @@
-//! What can be wrong with a certificate.
+//! Reasons for refusing a certificate.
 
 use lengthwise_core::{CoreError, PlanViolation, Seconds, Strategy};
 use lengthwise_cost::format::UnknownVersion;
@@ -104,7 +104,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What to do about it.
+    /// A hint at what to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Refusal::NotACertificate(_) => Some("lengthwise plan --certificate FILE writes one"),

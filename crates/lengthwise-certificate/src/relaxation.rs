@@ -36,7 +36,7 @@ const SLACK: f64 = 1.0 + 1e-9;
 /// No price is higher, so that products of prices stay numbers.
 const MAX_PRICE: f64 = 1e100;
 
-/// What leaves are bounded with.
+/// All that the bound of a leaf follows from.
 pub(crate) struct Relaxation<'a> {
     pub(crate) tables: &'a Tables,
     limit: f64,
@@ -77,7 +77,7 @@ pub(crate) struct Opened {
     pub(crate) load: Load,
 }
 
-/// What sequences can be put into.
+/// A place that sequences can be put into.
 struct Place {
     micro_batch: usize,
     /// The shape of a group, or as many devices as a new one may have.
@@ -174,7 +174,7 @@ impl<'a> Relaxation<'a> {
     ///
     /// # Errors
     ///
-    /// What is wrong with the prices.
+    /// The fault of the prices.
     pub(crate) fn bound(&self, decided: &Decided, leaf: &Leaf) -> Result<f64, String> {
         let overheads = decided.num_micro_batches as f64 * self.tables.overhead;
         let makespans = self.least_makespans(decided);
@@ -293,7 +293,7 @@ impl<'a> Relaxation<'a> {
         group.load.measure(self.capacity) as f64 / self.whole[group.shape]
     }
 
-    /// What a sequence of each length pays in the cheapest place that it has time for; `None` where one has none.
+    /// The price of a sequence of each length in the cheapest place that it has time for; `None` where one has none.
     fn cheapest(
         &self,
         left: &[u32],

@@ -5,7 +5,7 @@ use std::num::NonZero;
 use lengthwise_core::{Degree, PlanRules, TokenCap, Tokens};
 use serde::{Deserialize, Serialize};
 
-/// What a plan keeps beyond memory; keys are the arguments of the command.
+/// The rules that a plan keeps beyond memory; keys are the arguments of the command.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(expecting = "rules", deny_unknown_fields, default)]
 pub struct RulesRecord {

@@ -1,4 +1,4 @@
-//! What the problem says, checked: after this, figures are what they stand for.
+//! The problem's tables, checked: from here on, figures can be relied on.
 //!
 //! Sequences of one length are alike, so that all sums go by length. Times and memory must not fall with length; then what
 //! fits a group, and what it has time for, are all lengths up to one.
@@ -33,7 +33,7 @@ pub(crate) struct Tables {
     pub(crate) shapes: Vec<Shape>,
 }
 
-/// What groups can look like, and what sequences of every length cost there.
+/// The shapes that groups can have, and the costs of sequences of every length in each.
 pub(crate) struct Shape {
     pub(crate) strategy: Strategy,
     pub(crate) span: Span,
@@ -42,7 +42,7 @@ pub(crate) struct Shape {
     pub(crate) seconds: Vec<f64>,
     /// Bytes on each device, by length; 0 where the rules don't limit memory.
     pub(crate) bytes: Vec<u64>,
-    /// What any group of this shape has room for at most; 0 tokens where the cluster has no such group.
+    /// The most that any group of this shape has room for; 0 tokens where the cluster has no such group.
     pub(crate) room: Load,
     /// How many of the lengths, the shortest first, fit it.
     pub(crate) num_fitting: usize,
@@ -52,7 +52,7 @@ pub(crate) struct Shape {
     pub(crate) is_outdone: bool,
 }
 
-/// What sequences take of a group, or a group has of it: bytes on each device, tokens and sequences of all.
+/// The room that sequences take, or that a group has: bytes on each device, tokens and sequences of the whole group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Load {
     pub(crate) bytes: u64,
@@ -284,7 +284,7 @@ impl Tables {
         speeds
     }
 
-    /// What a sequence takes of a group.
+    /// The room that a sequence takes in a group.
     pub(crate) fn load(&self, shape: usize, class: usize) -> Load {
         Load {
             bytes: self.shapes[shape].bytes[class],
