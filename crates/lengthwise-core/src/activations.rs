@@ -1,4 +1,4 @@
-//! What is done with activations between a layer's forward and its backward.
+//! The treatment of activations between a layer's forward and its backward.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,7 +21,7 @@ impl Activations {
     pub const ALL: [Activations; 3] =
         [Activations::Keep, Activations::Recompute, Activations::Host];
 
-    /// What files and commands call it.
+    /// Its name in files and commands.
     pub const fn name(self) -> &'static str {
         match self {
             Activations::Keep => "keep",

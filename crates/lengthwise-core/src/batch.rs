@@ -1,4 +1,4 @@
-//! What one optimiser step trains on.
+//! The sequences of one optimiser step.
 
 use std::fmt;
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::{Bytes, CoreError, Rank, Speed};
 
-/// What one rank computes on.
+/// The device of one rank.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Device {
     memory: Bytes,

@@ -1,4 +1,4 @@
-//! What can be wrong with the values of the vocabulary.
+//! Errors of the values of the vocabulary.
 
 use thiserror::Error;
 

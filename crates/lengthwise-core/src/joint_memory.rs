@@ -2,7 +2,7 @@
 
 use crate::{Bytes, Cluster, MemoryModel, Strategy, Tokens};
 
-/// What sequences take of their devices and of the hosts, as bytes of device memory alone: so that one budget limits both.
+/// The memory of sequences on their devices and on the hosts, as bytes of device memory alone, so that one budget limits both.
 ///
 /// Host memory counts by the device memory that is as large a part of its budget, and of both the larger counts:
 ///

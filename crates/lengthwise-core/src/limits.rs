@@ -34,13 +34,13 @@ pub const FILE_BYTES: u64 = 1 << 28;
 /// Memory of a device, beyond which sums of bytes could not be counted: 2^53 bytes, 8 PiB.
 pub const DEVICE_MEMORY: Bytes = Bytes(1 << 53);
 
-/// What one sequence may be predicted to take, by any one of its costs: 1e15 s.
+/// The longest time that any one cost of a sequence may be: 1e15 s.
 pub const SEQUENCE_S: f64 = 1e15;
 
-/// What one sequence may be predicted to hold, by any one of its costs: 2^60 bytes.
+/// The most memory that any one cost of a sequence may be: 2^60 bytes.
 pub const SEQUENCE_BYTES: f64 = (1u64 << 60) as f64;
 
-/// What a duration from outside may be: 30 days.
+/// The longest duration from outside: 30 days.
 pub const DURATION_S: f64 = 30.0 * 86_400.0;
 
 /// The slowest link: what crosses a slower one would never arrive.

@@ -1,4 +1,4 @@
-//! What a plan's memory is checked against.
+//! The memory model that plans are checked against.
 
 use crate::{Bytes, Device, GlobalBatch, Group, Strategy, Tokens};
 
@@ -9,7 +9,7 @@ pub trait MemoryModel {
     /// Additive over the sequences of a group, and not decreasing in `seq_len`.
     fn sequence_memory(&self, strategy: Strategy, seq_len: Tokens) -> Bytes;
 
-    /// What `device` has left for sequences once parameters, gradients, optimiser state and
+    /// The memory that `device` has left for sequences once parameters, gradients, optimiser state and
     /// fixed buffers are in place; zero where nothing is left.
     fn budget(&self, device: &Device) -> Bytes;
 
@@ -21,8 +21,8 @@ pub trait MemoryModel {
         Bytes(0)
     }
 
-    /// What sequences may take of the memory of `device`'s host, which the devices of a node share; without limit, where
-    /// nothing is known.
+    /// The memory of `device`'s host that sequences may take, which the devices of a node share; without limit, where nothing is
+    /// known.
     fn host_budget(&self, _device: &Device) -> Bytes {
         Bytes(u64::MAX)
     }

@@ -12,7 +12,7 @@ pub struct Group {
     /// The members, as many as the strategy's degree. Group ranks follow increasing ranks, in whatever order they are
     /// listed: a set of ranks is one group.
     pub ranks: Vec<Rank>,
-    /// What they process, packed in this order.
+    /// Their sequences, packed in this order.
     pub sequences: Vec<SequenceIndex>,
 }
 

@@ -6,7 +6,7 @@ use std::num::NonZero;
 use crate::words::counted;
 use crate::{Cluster, Degree, GlobalBatch, Group, Plan, PlanViolation, Rank, Tokens};
 
-/// What the system that runs a plan asks of it beyond disjoint groups within memory; by default nothing.
+/// The rules of the system that runs a plan, beyond disjoint groups within memory; by default none.
 ///
 /// ```
 /// use lengthwise_core::{Degree, PlanRules, TokenCap, Tokens};

@@ -71,7 +71,7 @@ impl Strategy {
         self.ring
     }
 
-    /// What is done with activations between forward and backward.
+    /// The treatment of activations between forward and backward.
     pub const fn activations(self) -> Activations {
         self.activations
     }
@@ -133,7 +133,7 @@ impl fmt::Display for Strategy {
 pub struct StrategyKind {
     /// How the ranks of a group get at each other's tokens.
     pub exchange: Exchange,
-    /// What is done with activations.
+    /// The treatment of activations.
     pub activations: Activations,
 }
 

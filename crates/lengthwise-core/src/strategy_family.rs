@@ -23,7 +23,7 @@ impl StrategyFamily {
         StrategyFamily::Hybrid,
     ];
 
-    /// What files and commands call it.
+    /// Its name in files and commands.
     pub const fn name(self) -> &'static str {
         match self {
             StrategyFamily::Ulysses => "ulysses",

@@ -8,7 +8,7 @@ pub struct StrategySpace {
     strategies: Vec<Strategy>,
 }
 
-/// What a model and a cluster leave of all strategies.
+/// The strategies that a model and a cluster allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpaceLimits {
     /// Query heads of a device; `None` where they don't limit degrees.

@@ -1,4 +1,4 @@
-//! What a rank did when: the events that simulated and real steps have in common.
+//! Trace events: what a rank did, and when. These are the events that simulated and real steps have in common.
 //!
 //! A step is a list of [`TraceEvent`]s, whoever ran it, so that a predicted and a measured step can be laid over
 //! each other. Events of one rank do not overlap; where nothing is recorded, nothing is known.
@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::{Bytes, Degree, Rank, Seconds, Tokens};
 
-/// What a rank does for a while.
+/// An activity of a rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Activity {
@@ -29,13 +29,13 @@ pub enum Activity {
     Scatter,
     /// Waits for a layer's input that is on its way to the host or back.
     HostCopy,
-    /// What a micro-batch costs whatever it holds, where it is not known in parts.
+    /// The fixed cost of a micro-batch, where its parts are not known.
     Overhead,
     /// Waits for other ranks.
     Wait,
 }
 
-/// What kind of time an [`Activity`] is.
+/// The class of time that an [`Activity`] counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ActivityClass {
     /// The device computes.
@@ -81,7 +81,7 @@ impl Activity {
         }
     }
 
-    /// What kind of time it is.
+    /// The class of time that it counts as.
     pub const fn class(self) -> ActivityClass {
         match self {
             Activity::Embedding
@@ -141,7 +141,7 @@ impl Pass {
     }
 }
 
-/// What the group of a rank works on in a micro-batch.
+/// The work of a rank's group in a micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupLoad {
     /// How many ranks share it.
@@ -157,7 +157,7 @@ pub struct GroupLoad {
 pub struct TraceEvent {
     /// Whose time.
     pub rank: Rank,
-    /// What it did.
+    /// The rank's activity.
     pub activity: Activity,
     /// Since the step began.
     pub start: Seconds,
@@ -169,9 +169,9 @@ pub struct TraceEvent {
     pub layer: Option<u32>,
     /// The way through the layers.
     pub pass: Option<Pass>,
-    /// What the rank's group works on meanwhile; `None` for a rank without a group.
+    /// The work of the rank's group meanwhile; `None` for a rank without a group.
     pub load: Option<GroupLoad>,
-    /// What the rank itself passes on, where something is on its way.
+    /// The bytes that the rank itself passes on, where something is on its way.
     pub bytes: Option<Bytes>,
 }
 

@@ -21,7 +21,7 @@ pub struct Wiring {
 pub struct Path {
     /// The links it crosses.
     pub route: RouteId,
-    /// What it takes before the first byte.
+    /// The latency before the first byte.
     pub latency: Seconds,
 }
 
@@ -111,8 +111,8 @@ impl Wiring {
         ids.zip(self.places.iter().copied())
     }
 
-    /// What crosses in an all-to-all of these ranks for each byte that each of them shares out equally among all: what
-    /// goes to ranks of its node crosses the devices' links, what leaves the node crosses NICs.
+    /// The bytes that cross each link in an all-to-all of these ranks, for each byte that each of them shares out equally among
+    /// all: those for ranks of its node cross the devices' links, those that leave the node cross NICs.
     pub fn exchange(&self, ranks: &[Rank], cluster: &Cluster) -> Crossing {
         let node_of = |rank: Rank| cluster.node_of(rank).unwrap_or(0);
         let degree = ranks.len() as f64;
@@ -130,7 +130,8 @@ impl Wiring {
         self.crossing(crossed)
     }
 
-    /// What crosses in an all-to-all of these ranks in which number `from` of them has `bytes(from, to)` for number `to`.
+    /// The bytes that cross each link in an all-to-all of these ranks, of which number `from` has `bytes(from, to)` for number
+    /// `to`.
     pub fn uneven_exchange(
         &self,
         ranks: &[Rank],
@@ -163,8 +164,9 @@ impl Wiring {
         self.crossing(sent.merged_with(received))
     }
 
-    /// What crosses in a ring over these ranks, such as an all-gather, for each byte that each of them receives: every
-    /// node receives what others hold once, over all its NICs that have devices, and spreads it among its devices.
+    /// The bytes that cross each link in a ring over these ranks, such as an all-gather, for each byte that each of them
+    /// receives: every node receives the shards of others once, over all its NICs that have devices, and spreads them among its
+    /// devices.
     pub fn ring(&self, ranks: &[Rank], cluster: &Cluster) -> Crossing {
         let all = ranks.len() as f64;
         let mut crossed = Crossed::default();

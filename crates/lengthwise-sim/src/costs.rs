@@ -5,7 +5,7 @@ use lengthwise_cost::{ClusterLinks, CostModel, ExchangeEfficiency, Link, TokenBy
 
 use crate::SimError;
 
-/// What ranks gather and scatter in every micro-batch, over all layers.
+/// The bytes that ranks gather and scatter in every micro-batch, over all layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShardedBytes {
     /// The model's parameters as they are sent.
@@ -31,7 +31,7 @@ pub(crate) enum Transport {
     },
 }
 
-/// What the parts of a step cost.
+/// The costs of the parts of a step.
 ///
 /// Computing always comes from a [`CostModel`]. The rest has two sources, which are told apart here and nowhere else:
 ///
@@ -170,7 +170,7 @@ impl<'a> StepCosts<'a> {
     }
 }
 
-/// What may happen at the same time.
+/// Transfers that may overlap with computing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overlap {
     /// Parameters are gathered one layer ahead of their use.

@@ -27,9 +27,9 @@ pub enum SimError {
     BadFigure {
         /// The figure.
         name: &'static str,
-        /// What it was given.
+        /// Its value.
         value: f64,
-        /// What it must be beside finite.
+        /// The rule beside being finite.
         rule: &'static str,
     },
     /// A model without layers.

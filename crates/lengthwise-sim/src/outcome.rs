@@ -25,20 +25,20 @@ pub struct SimulatedMicroBatch {
     pub start: Seconds,
     /// From then until it had ended on all ranks itself.
     pub makespan: Seconds,
-    /// What all ranks together did for it.
+    /// The time of all ranks together, by use.
     pub usage: Usage,
 }
 
 /// A rank in a simulated step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SimulatedRank {
-    /// What its time went into.
+    /// Its time, by use.
     pub usage: Usage,
     /// The most that its device holds.
     pub peak_memory: Bytes,
 }
 
-/// What device time went into.
+/// Device time, by use.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
     /// Computing.
@@ -96,11 +96,11 @@ impl std::ops::AddAssign for Usage {
 pub struct SimulatedLink {
     /// Where it is.
     pub place: LinkPlace,
-    /// What it can carry in a second.
+    /// Its bandwidth in bytes a second.
     pub bandwidth_bytes_per_s: f64,
-    /// What it carried; exchanges that reach only a part of its bandwidth count as if they used all of it.
+    /// The bytes that it carried; exchanges that reach only a part of its bandwidth count as if they used all of it.
     pub bytes: f64,
-    /// What it carried, as a part of what it could have carried in the step.
+    /// The part of its bandwidth over the whole step that was used.
     pub utilisation: f64,
     /// The most it carried at any time, as a part of its bandwidth.
     pub peak_load: f64,

@@ -29,7 +29,7 @@ pub struct FlowEnd {
 pub struct FlowSpec {
     /// How many times the weights of its route cross: bytes, where those are per byte. Finite and not negative.
     pub volume: f64,
-    /// What it crosses.
+    /// The links that it crosses.
     pub route: RouteId,
 }
 
@@ -72,7 +72,7 @@ pub struct Network<T> {
     once: HashSet<u32>,
     flows: Vec<Option<Flow<T>>>,
     free: Vec<u32>,
-    /// What has begun, and links that have been left, since rates were last settled.
+    /// Flows that have begun, and links that have been left, since rates were last settled.
     new_flows: Vec<u32>,
     left_links: Vec<u32>,
     mark: u32,
@@ -260,7 +260,7 @@ impl<T: Copy> Network<T> {
         self.scratch = scratch;
     }
 
-    /// What the flows on a link have been given, summed anew from their rates.
+    /// The sum of the rates of the flows on a link, summed anew.
     fn load(&self, link: u32) -> f64 {
         let flows = self.links[link as usize].flows.iter();
         flows.map(|&(slot, weight)| weight * self.rate(slot)).sum()

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::event::Event;
 use super::{TraceProblem, TraceSource};
 
-/// What a trace that keeps all rules holds.
+/// The contents of a trace that keeps all rules.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TraceSummary {
     /// Where its times come from.

@@ -96,7 +96,7 @@ struct Args<'a> {
 }
 
 impl<W> ChromeTraceWriter<W> {
-    /// What stands behind all events.
+    /// The text behind all events.
     pub const END: &[u8] = b"\n]}\n";
 }
 
@@ -105,7 +105,7 @@ impl<W: Write> ChromeTraceWriter<W> {
     ///
     /// # Errors
     ///
-    /// What `out` says.
+    /// The result of writing to `out`.
     pub fn new(out: W, cluster: &Cluster, source: TraceSource) -> io::Result<Self> {
         let nodes = cluster
             .ranks()
@@ -140,7 +140,7 @@ impl<W: Write> ChromeTraceWriter<W> {
         self.step = (Some(step), start);
     }
 
-    /// What is written to.
+    /// The writer.
     pub fn out_mut(&mut self) -> &mut W {
         &mut self.out
     }

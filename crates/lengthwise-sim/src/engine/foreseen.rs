@@ -36,7 +36,7 @@ impl Agenda {
     }
 }
 
-/// What changes.
+/// A change of state.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
     WorkDone { process: u32, start: f64 },

@@ -27,7 +27,7 @@ pub use program::{CallId, Instruction, Program, Stretch, Transfer};
 pub struct Stuck {
     /// The first such process.
     pub process: u32,
-    /// What it waits for.
+    /// The call that it waits for.
     pub call: CallId,
 }
 
@@ -52,7 +52,7 @@ struct Channel {
 struct Call {
     num_posted: u32,
     transfer_start: f64,
-    /// What flows behind its latency.
+    /// The bytes that flow once its latency is over.
     flow: Option<FlowSpec>,
     has_ended: bool,
     waiters: Vec<u32>,

@@ -11,7 +11,7 @@ pub struct CallId {
     pub call: u32,
 }
 
-/// What a process does next.
+/// The next instruction of a process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Instruction<T> {
     /// Works for so many seconds.
@@ -52,13 +52,13 @@ pub enum Stretch {
     },
 }
 
-/// What processes do and what their calls take.
+/// The instructions of processes, and the durations of their calls.
 pub trait Program {
-    /// What the program calls its stretches.
+    /// The program's name for a stretch of time.
     type Tag: Copy;
-    /// What `process` does next, now that it has nothing left to do; `None` when it has ended.
+    /// The next instruction of `process`, which has nothing left to do; `None` when it has ended.
     fn next(&mut self, process: u32, now: f64) -> Option<Instruction<Self::Tag>>;
-    /// What a call takes that all of its members have come to now; asked once a call.
+    /// The duration of a call that all of its members have come to now; asked once a call.
     fn transfer(&mut self, call: CallId, now: f64) -> Transfer;
     /// Takes a stretch that has passed, none of them empty; those of one process come in order.
     fn passed(&mut self, process: u32, stretch: Stretch, tag: Self::Tag);

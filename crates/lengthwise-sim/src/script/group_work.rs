@@ -12,7 +12,7 @@ use crate::costs::StepCosts;
 pub struct GroupWork {
     /// On devices of nominal speed, over the whole micro-batch.
     pub parts: TimeParts,
-    /// What each of its devices has of everything, over all layers.
+    /// The bytes of each of its devices, over all layers.
     own: TokenBytes,
     pub load: GroupLoad,
     /// Whether its ranks exchange tokens for heads.
@@ -51,7 +51,7 @@ impl Copies {
 }
 
 impl GroupWork {
-    /// What a planned group has to do; its operations, its channels and its ways are to be filled in.
+    /// The work of a planned group; its operations, its channels and its ways are to be filled in.
     pub fn new(
         group: &Group,
         batch: &GlobalBatch,
@@ -97,7 +97,7 @@ impl GroupWork {
         }
     }
 
-    /// What each of its devices passes on in a call.
+    /// The bytes that each of its devices passes on in a call.
     pub fn bytes_of_call(&self, carried: Carried, num_layers: u32) -> f64 {
         let of_layer = |bytes: f64| bytes / f64::from(num_layers);
         match carried {
@@ -106,12 +106,12 @@ impl GroupWork {
         }
     }
 
-    /// What each of its devices copies at a time.
+    /// The bytes that each of its devices copies at a time.
     pub fn bytes_of_copy(&self, num_layers: u32) -> f64 {
         self.own.layer_inputs / f64::from(num_layers)
     }
 
-    /// What a call takes by what its exchanges were measured to take, beyond computing beside it.
+    /// Seconds of a call by the measured costs of exchanges, beyond the computing beside it.
     ///
     /// A block is waited for as long as its part of what hops leave unhidden; what its ring takes otherwise counts there too
     /// where nothing else is exchanged. Of gradients no more is known.
@@ -138,13 +138,13 @@ impl GroupWork {
         }
     }
 
-    /// What a copy is waited for by what copies were measured to take beyond what hides them.
+    /// Seconds that a copy is waited for, by the measured costs of copies beyond the computing that hides them.
     pub fn measured_copy_s(&self, of: &Operations) -> f64 {
         self.parts.copies.get() / f64::from(of.num_copies.max(1))
     }
 }
 
-/// What decides the operations of a group's ranks.
+/// The role of a group's ranks, which decides their operations.
 pub fn role(group: &Group) -> ops::Role {
     let strategy = group.strategy;
     ops::Role::Working {

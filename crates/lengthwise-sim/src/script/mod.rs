@@ -18,7 +18,7 @@ use group_work::{Copies, GroupPaths, GroupWork};
 use host_link::HostLink;
 use ops::{Carried, Op, Operations, Role, Site, World};
 
-/// What the calls of a channel are.
+/// The calls of a channel.
 #[derive(Clone, Copy, Debug)]
 enum Channel {
     World,
@@ -93,7 +93,7 @@ pub struct Script<'a, S> {
     /// The link of each device to its host's memory; none where copies take their measured time, or none at all.
     hosts: Hosts,
     cursors: Vec<Cursor>,
-    /// What the results are made of.
+    /// The figures that results are made of.
     pub account: Account,
 }
 
@@ -108,7 +108,7 @@ enum Hosts {
     Links(Vec<HostLink>),
 }
 
-/// What ranks have done.
+/// The time of ranks so far, by use.
 #[derive(Clone, Debug)]
 pub struct Account {
     pub of_ranks: Vec<Usage>,
@@ -117,7 +117,7 @@ pub struct Account {
     pub ends: Vec<Seconds>,
 }
 
-/// What of the step an engine must know before it runs the script.
+/// The meetings of a step, which an engine must know before it runs the script.
 pub struct Meetings {
     /// How many members each channel has.
     pub num_members: Vec<u32>,
@@ -237,7 +237,7 @@ impl<'a, S: TraceSink> Script<'a, S> {
         self.micro_batches[micro_batch as usize].get(group as usize)
     }
 
-    /// What a rank receives in a gather or scatter of the world.
+    /// The bytes that a rank receives in a gather or scatter of the world.
     fn bytes_of_shared(&self, call: u32) -> Option<f64> {
         let (_, parameters, gradients) = self.ring?;
         let is_gather = call < ops::num_gathers(self.num_layers);
@@ -444,7 +444,8 @@ impl<S: TraceSink> Program for Script<'_, S> {
     }
 }
 
-/// What crosses in a group for each byte that each rank passes on: within places, for heads; and from each place to the next.
+/// The bytes that cross each link in calls of a group, for each byte that each rank passes on: within places, for heads; and
+/// from each place to the next.
 ///
 /// Neighbours share a place, as in the executor: rank `i` is at place `i / ulysses`.
 fn crossings(group: &Group, cluster: &Cluster, wiring: &Wiring) -> [Crossing; 2] {

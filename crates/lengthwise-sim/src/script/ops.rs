@@ -54,7 +54,7 @@ pub struct Site {
     pub layer: u32,
 }
 
-/// What a rank has to do, which decides its list.
+/// The role of a rank, which decides its list of operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// It is in no group.
@@ -69,7 +69,7 @@ pub enum Role {
     },
 }
 
-/// What the calls of the world are, and how long copies take.
+/// The calls of the world, and the durations of copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum World {
     /// One barrier at the end. Of copies only what is not hidden is known: it is waited for at once.
@@ -78,7 +78,7 @@ pub enum World {
     Sharded(Overlap),
 }
 
-/// What a call of a group carries, of what a layer has.
+/// The part of a layer's bytes that a call of a group carries.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Carried {
     /// This part of what a pass exchanges for heads, and back.
@@ -96,9 +96,9 @@ pub struct Operations {
     pub calls: Vec<Carried>,
     /// Copies of a layer's input.
     pub num_copies: u32,
-    /// What the parts that go to heads, and back, add up to.
+    /// The sum of the parts that are exchanged for heads, and back.
     pub head_parts: f64,
-    /// What the weights of blocks add up to.
+    /// The sum of the weights of blocks.
     pub block_weights: f64,
 }
 
