@@ -1,4 +1,4 @@
-//! What a command reads and writes, declared before it works.
+//! Inputs and outputs of a command, declared before it works.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use crate::line_stream::StreamOutput;
 use crate::standard;
 use crate::target::Target;
 
-/// What a command reads and writes: inputs are declared first, then outputs, each of which is checked against all that
+/// Inputs and outputs of a command: inputs are declared first, then outputs, each of which is checked against all that
 /// was declared before, and tried.
 #[derive(Debug, Default)]
 pub struct Outputs {
@@ -44,7 +44,7 @@ impl Outputs {
     ///
     /// # Errors
     ///
-    /// What is printed would be added to an input.
+    /// A stream goes to a file that is an input.
     pub fn prints(&mut self) -> Result<(), OutputError> {
         for (name, file) in standard::redirected() {
             let Some(identity) = file_identity(Path::new(name), &file) else {

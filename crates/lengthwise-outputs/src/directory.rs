@@ -25,11 +25,11 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
 pub struct NewDirectory {
     /// As it was named.
     path: PathBuf,
-    /// Where the files are going now.
+    /// Directory that the files are written to: `path`, or one instead of it.
     directory: PathBuf,
     /// Files none of which may be there.
     files: &'static [&'static str],
-    /// Why they don't go where they were meant to.
+    /// The error that keeps them from `path`.
     failure: Option<io::Error>,
     /// Of the directories instead.
     num_tried: usize,
@@ -63,7 +63,7 @@ impl NewDirectory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
-        // What is there already, of a path whose end is not: anything can be created in it, or nothing.
+        // The deepest directory of the path that exists: anything can be created in it, or nothing.
         let mut directory = path;
         while !directory.is_dir() {
             if fs::symlink_metadata(directory).is_ok() && !directory.exists() {
@@ -116,7 +116,7 @@ impl NewDirectory {
         Ok(claimed)
     }
 
-    /// What to say if nothing keeps two runs from writing to it at once.
+    /// Returns a warning if no lock keeps two runs from writing to it at once.
     pub fn unlocked(&self) -> Option<String> {
         let is_held = self.claim.as_ref().is_none_or(Claim::is_held);
         let path = self.path.display();

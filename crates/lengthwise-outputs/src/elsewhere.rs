@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::identity::directory_of;
 use crate::sink::Sink;
 
-/// How many names are tried in a directory.
+/// Names with numbers from 1 to below this are tried in a directory.
 const MOST_NAMES: u32 = 1000;
 
 /// Directories to try, the best first: that of the place itself, the working directory, that of temporary files.

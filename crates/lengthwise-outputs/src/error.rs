@@ -1,4 +1,4 @@
-//! What is wrong with an output, and what became of one.
+//! Errors of outputs, and the places where outputs were saved.
 
 use std::fmt;
 use std::io;
@@ -35,7 +35,7 @@ pub enum OutputRule {
     /// Nothing to create it in.
     #[error("its directory does not exist")]
     NoDirectory { directory: PathBuf },
-    /// What the system says.
+    /// The system refuses to write it.
     #[error("it can't be written: {error}")]
     Unwritable { error: io::Error },
     /// Somebody else writes to it.
@@ -44,7 +44,7 @@ pub enum OutputRule {
     /// Less space than is needed.
     #[error("{needed_mib} MiB are to be written and {free_mib} MiB are free")]
     NoRoom { needed_mib: u64, free_mib: u64 },
-    /// What is there would be lost.
+    /// It would replace an existing model.
     #[error("{} is there already; a model is never overwritten", path.display())]
     Exists { path: PathBuf },
 }
@@ -71,7 +71,7 @@ impl OutputError {
         &self.rule
     }
 
-    /// What the user can do about it.
+    /// Advice to the user, if there is any.
     pub fn hint(&self) -> Option<String> {
         Some(match &self.rule {
             OutputRule::NoDirectory { directory } => {
@@ -90,17 +90,17 @@ impl From<io::Error> for OutputRule {
     }
 }
 
-/// Where something was written.
+/// The place where an output was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Saved {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// Why it is not where it was meant to be, where it is not.
+    /// The place it was meant for and the reason it is not there; `None` if it is there.
     pub instead: Option<Instead>,
 }
 
-/// Where something was meant to be, and why it is not there.
+/// The place that an output was meant for, and the reason it is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instead {
     pub(crate) of: PathBuf,
@@ -116,7 +116,7 @@ impl Saved {
     }
 
     pub(crate) fn instead(path: PathBuf, of: &Path, reason: &io::Error) -> Self {
-        // What could not be moved to its place may still be written there.
+        // A file that could not be moved to its place may still be written there.
         if path == of {
             return Saved::at(of);
         }
@@ -127,7 +127,7 @@ impl Saved {
         }
     }
 
-    /// What to say of something that is not where it was meant to be.
+    /// Returns a message about an output that is not in the place it was meant for.
     pub fn elsewhere(&self, what: &str) -> Option<String> {
         let Instead { of, reason } = self.instead.as_ref()?;
         let (path, of) = (self.path.display(), of.display());
@@ -153,7 +153,7 @@ impl NotSaved {
         }
     }
 
-    /// What the system said.
+    /// The error of the system.
     pub fn error(&self) -> &io::Error {
         &self.error
     }

@@ -50,7 +50,7 @@ mod injected {
     const EBUSY: i32 = 16;
     const ENOLCK: i32 = 37;
 
-    /// What a write takes at most where writes are short.
+    /// Most bytes that a short write takes.
     const SHORT: usize = 7;
 
     #[derive(Clone, Copy, PartialEq, Eq)]
@@ -122,7 +122,7 @@ mod injected {
         faults.extend(parsed(listed));
     }
 
-    /// How many of so many bytes may be written.
+    /// Returns the number of the `len` bytes that may be written.
     pub(crate) fn before_write(path: &Path, len: usize) -> io::Result<usize> {
         let mut faults = FAULTS.lock().unwrap_or_else(PoisonError::into_inner);
         let mut allowed = len;

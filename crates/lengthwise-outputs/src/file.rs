@@ -151,7 +151,7 @@ fn finish(
         return Err((part, error));
     }
     if let Some(permissions) = permissions {
-        // What may not be changed stays as new files are.
+        // If permissions can't be changed, the file keeps those of new files.
         let _ = fs::set_permissions(part.path(), permissions.clone());
     }
     part.replace(place)
@@ -202,7 +202,7 @@ impl OpenFile {
     ///
     /// # Errors
     ///
-    /// What the system says, of a device always.
+    /// The error of the system; always an error for a device, which can't go back.
     pub fn return_to(&mut self, len: u64) -> io::Result<()> {
         match &mut self.open {
             Open::Part { part, .. } => {

@@ -1,4 +1,4 @@
-//! What tells one file from another, whatever paths and links lead to it.
+//! Identity of a file, the same by whatever paths and links it is reached.
 
 use std::fs;
 use std::io;
@@ -42,10 +42,10 @@ impl Identity {
     }
 }
 
-/// How many links may lead from one to the next, as on Linux.
+/// Longest chain of symbolic links that is followed, as on Linux.
 const MOST_LINKS: usize = 40;
 
-/// Where a file is or would be created, behind all links.
+/// Returns the path at which a file is or would be created, behind all links.
 pub(crate) fn resolved(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {

@@ -11,8 +11,8 @@
 //! faults          full disks, short writes and broken devices, for tests
 //! ```
 //!
-//! What can't be written where it was meant to goes where it can, and [`Saved`] says where; [`NotSaved`] is left for
-//! what can't be written at all.
+//! An output that can't be written to its place is written to another, which [`Saved`] names; [`NotSaved`] is the error if
+//! no place takes it.
 //!
 //! ```
 //! use lengthwise_outputs::Outputs;

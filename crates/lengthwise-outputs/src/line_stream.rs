@@ -30,7 +30,7 @@ impl StreamOutput {
         }
     }
 
-    /// Opens it for one run. What is there stays, and every line is added behind all that is there by then.
+    /// Opens it for one run. Its content stays, and every line is added behind all that is there by then.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ fn open_for_lines(place: &Path) -> io::Result<(File, bool)> {
         Ok(file) => Ok((file, true)),
         Err(_) => {
             let opened = options.clone().read(true).open(place);
-            // What may only be written is not looked at.
+            // A file that may be written but not read is opened for writing alone.
             opened
                 .or_else(|_| options.open(place))
                 .map(|file| (file, false))
@@ -111,7 +111,7 @@ pub struct LineStream {
     is_new: bool,
     is_locked: bool,
     has_locks: bool,
-    /// What could not be written yet.
+    /// Lines that could not be written yet.
     kept: Vec<u8>,
     num_kept: u64,
     num_lost: u64,
@@ -125,7 +125,7 @@ impl LineStream {
         &self.path
     }
 
-    /// What to say if nothing keeps two runs from writing to it at once.
+    /// Returns a warning if no lock keeps two runs from writing to it at once.
     pub fn unlocked(&self) -> Option<String> {
         let path = self.path.display();
         (!self.has_locks).then(|| {
@@ -133,12 +133,12 @@ impl LineStream {
         })
     }
 
-    /// Adds a line. What can't be written is kept, and written with a later line if that can be; the error is given only
-    /// once, when the first line can't be.
+    /// Adds a line. A line that can't be written is kept, and written with a later one if that can be; the error is given
+    /// only once, when the first line can't be.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of the system.
     pub fn write_line(&mut self, line: &str) -> Result<(), io::Error> {
         if self.kept.len() + line.len() < MOST_KEPT {
             self.kept.extend([line.as_bytes(), b"\n"].concat());
@@ -252,7 +252,7 @@ impl LineStream {
         }
     }
 
-    /// How many lines wait to be written.
+    /// Number of lines that wait to be written.
     pub fn num_kept(&self) -> u64 {
         self.num_kept
     }

@@ -16,7 +16,7 @@ use crate::identity::directory_of;
 use crate::lock::{Lock, lock};
 use crate::sink::Sink;
 
-/// What the names of unfinished files end in.
+/// Ending of the names of unfinished files.
 const ENDING: &str = ".lengthwise-part";
 
 /// All that this process has begun and not finished.
@@ -28,7 +28,7 @@ static NUM_PARTS: AtomicU64 = AtomicU64::new(0);
 /// Removes all unfinished files of this process, for one that is about to end without running to its end.
 pub fn remove_unfinished() {
     let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-    // What is in a directory before the directory, which goes only if nothing else is in it.
+    // The files of a directory go before the directory, which goes only if nothing else is in it.
     for path in std::mem::take(&mut *unfinished).into_iter().rev() {
         let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
     }

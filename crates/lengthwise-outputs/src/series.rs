@@ -61,7 +61,7 @@ impl DirectorySeries {
         &self.path
     }
 
-    /// What to say if nothing keeps two runs from writing to it at once.
+    /// Returns a warning if no lock keeps two runs from writing to it at once.
     pub fn unlocked(&self) -> Option<String> {
         let is_held = self.claim.as_ref().is_none_or(Claim::is_held);
         let path = self.path.display();
@@ -74,7 +74,7 @@ impl DirectorySeries {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of the system.
     pub fn begin(&self, name: &str) -> io::Result<WholeDirectory> {
         let place = self.path.join(name);
         let part = unused(&place, name.as_ref());
@@ -92,7 +92,7 @@ impl DirectorySeries {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of the system.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         let place = self.path.join(name);
         let part = unused(&place, name.as_ref());
@@ -131,7 +131,7 @@ pub struct WholeDirectory {
 }
 
 impl WholeDirectory {
-    /// Where it is to be.
+    /// Path of the directory once it is published.
     pub fn place(&self) -> &Path {
         &self.place
     }
@@ -140,7 +140,7 @@ impl WholeDirectory {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of the system.
     pub fn create(&self, name: &str) -> io::Result<DirectoryFile> {
         let path = self.part.join(name);
         let file = File::create_new(&path)?;
@@ -154,7 +154,7 @@ impl WholeDirectory {
     ///
     /// # Errors
     ///
-    /// What the system says; what was there is there still.
+    /// The error of the system; what was there is there still.
     pub fn publish(mut self) -> io::Result<PathBuf> {
         sync_directory(&self.part);
         publish_directory(&self.part, &self.place)?;
@@ -187,7 +187,7 @@ impl DirectoryFile {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of the system.
     pub fn finish(mut self) -> io::Result<()> {
         self.sink.flush()?;
         self.sink.sync()

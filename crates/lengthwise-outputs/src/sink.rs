@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::faults;
 
-/// What is open for writing, and the path that it is known by.
+/// A file, device or stream open for writing, and the path that it is known by.
 #[derive(Debug)]
 pub(crate) struct Sink {
     file: File,

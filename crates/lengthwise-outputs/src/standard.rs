@@ -6,12 +6,12 @@ use std::path::Path;
 
 use crate::faults;
 
-/// Where results go.
+/// Standard output, for results.
 pub fn output() -> impl Write + Send {
     Stream(io::stdout(), Path::new("<stdout>"))
 }
 
-/// Where everything about a run goes.
+/// Standard error, for everything about a run.
 pub fn notes() -> impl Write + Send {
     Stream(io::stderr(), Path::new("<stderr>"))
 }
@@ -61,7 +61,7 @@ pub(crate) fn opened(_: &Path) -> Option<io::Result<File>> {
     None
 }
 
-/// What stdin comes from.
+/// The file, pipe or terminal behind stdin.
 #[cfg(unix)]
 pub(crate) fn input() -> Option<File> {
     use std::os::fd::AsFd;
@@ -74,7 +74,7 @@ pub(crate) fn input() -> Option<File> {
     None
 }
 
-/// What stdout and stderr go to, each with its name.
+/// The files, pipes or terminals behind stdout and stderr, each with its name.
 #[cfg(unix)]
 pub(crate) fn redirected() -> impl Iterator<Item = (&'static str, File)> {
     let streams = [("stdout", "/dev/stdout"), ("stderr", "/dev/stderr")];

@@ -1,4 +1,4 @@
-//! What stands where an output is to go, and whether it can be written.
+//! The file, device or stream that an output goes to, and whether it can be written.
 
 use std::fs::{self, File, FileType, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use crate::part::Part;
 use crate::sink::Sink;
 use crate::standard;
 
-/// What stands where an output is to go.
+/// The file, device or stream that an output goes to.
 #[derive(Debug)]
 pub(crate) enum Target {
     /// A file, or room for one.
@@ -22,15 +22,15 @@ pub(crate) enum Target {
     },
     /// A device or pipe.
     Device(PathBuf),
-    /// What the process has open already.
+    /// A stream that the process has open already.
     Standard(File),
 }
 
-/// What is written to find out whether there is any room.
+/// Bytes that are written to find out whether there is any room.
 const TRIAL_BYTES: usize = 4096;
 
 impl Target {
-    /// What a path leads to.
+    /// Returns the target that a path leads to.
     pub fn of(path: &Path) -> Result<Self, OutputRule> {
         if let Some(file) = standard::opened(path) {
             return Ok(Target::Standard(file?));
