@@ -11,8 +11,8 @@
 //! faults          full disks, short writes and broken devices, for tests
 //! ```
 //!
-//! An output that can't be written to its place is written to another, which [`Saved`] names; [`NotSaved`] is the error if
-//! no place takes it.
+//! An output that can't be written to its place is written to another, which [`Saved`] names; [`NotSaved`] is the error
+//! if no place takes it.
 //!
 //! ```
 //! use lengthwise_outputs::Outputs;

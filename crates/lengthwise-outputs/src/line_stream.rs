@@ -133,8 +133,8 @@ impl LineStream {
         })
     }
 
-    /// Adds a line. A line that can't be written is kept, and written with a later one if that can be; the error is given
-    /// only once, when the first line can't be.
+    /// Adds a line. A line that can't be written is kept, and written with a later one if that can be; the error is
+    /// given only once, when the first line can't be.
     ///
     /// # Errors
     ///
