@@ -1,4 +1,4 @@
-//! Why a corpus gives no batch.
+//! Errors that keep a corpus from giving a batch.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::Position;
 
-/// Why a corpus gives no batch.
+/// An error that keeps a corpus from giving a batch.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DataError {
@@ -18,13 +18,13 @@ pub enum DataError {
     Read {
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// A device, socket or the like.
     #[error("{} is neither a file nor a directory", path.display())]
     NeitherFileNorDirectory {
-        /// What was named.
+        /// The path as it was named.
         path: PathBuf,
     },
     /// A file whose bytes are no text to train on.
@@ -50,13 +50,13 @@ pub enum DataError {
         path: PathBuf,
         /// Counted from 1.
         line: u64,
-        /// What the line is instead.
+        /// The fault of the line.
         reason: String,
     },
     /// Bytes that are not the text a tokenizer needs.
     #[error("byte {} of it is not UTF-8", offset + 1)]
     NotUtf8 {
-        /// Where the first is, counted from 0.
+        /// Offset of the first such byte, counted from 0.
         offset: u64,
     },
     /// A row of a file that is no record.
@@ -64,9 +64,9 @@ pub enum DataError {
     BadRow {
         /// The file, and the row, counted from 1, where it has several.
         place: String,
-        /// What is wrong with it.
+        /// Its fault.
         reason: String,
-        /// What it must be.
+        /// The rule that it breaks.
         rule: String,
     },
     /// A packed file that can't be unpacked to its end.
@@ -78,7 +78,7 @@ pub enum DataError {
         ending: &'static str,
         /// Rows that were unpacked before.
         num_rows: u64,
-        /// What the decoder says.
+        /// The error of the decoder.
         source: io::Error,
     },
     /// A Parquet file that can't be read to its end.
@@ -86,7 +86,7 @@ pub enum DataError {
     Table {
         /// The file, and the row from which on it can't be read.
         place: String,
-        /// What the decoder says.
+        /// The error of the decoder.
         reason: String,
     },
     /// A Parquet file whose pages are packed in a way that is not read.
@@ -117,7 +117,7 @@ pub enum DataError {
         path: PathBuf,
         /// The column.
         column: String,
-        /// What it has instead.
+        /// The columns that the table has.
         columns: Vec<String>,
     },
     /// A column that holds something else.
@@ -127,9 +127,9 @@ pub enum DataError {
         path: PathBuf,
         /// The column.
         column: String,
-        /// What it holds.
+        /// Type of the column.
         found: String,
-        /// What it must hold.
+        /// Type that the column must have.
         wanted: &'static str,
     },
     /// A text file where fields are asked for.
@@ -137,7 +137,7 @@ pub enum DataError {
     TextWithoutFields {
         /// The file.
         path: PathBuf,
-        /// What is asked for.
+        /// The fields that each record must have.
         wanted: String,
     },
     /// A pattern that matches no file.
@@ -151,15 +151,15 @@ pub enum DataError {
     BadPattern {
         /// The pattern.
         pattern: String,
-        /// What is wrong with it.
+        /// Its fault.
         reason: String,
     },
     /// A chat template that can't be used.
     #[error("{name}: this is no chat template: {reason}")]
     ChatTemplate {
-        /// Where it is.
+        /// Name of the template.
         name: String,
-        /// What is wrong with it.
+        /// Its fault.
         reason: String,
     },
     /// A model without a chat template.
@@ -190,9 +190,9 @@ pub enum DataError {
     Changed {
         /// The file.
         path: PathBuf,
-        /// What the document had when the corpus was opened.
+        /// Size of the document when the corpus was opened, in bytes.
         expected_bytes: u64,
-        /// What is there now.
+        /// Size of the document now, in bytes.
         found_bytes: u64,
     },
     /// A batch that could not be held.
@@ -271,7 +271,7 @@ pub enum DataError {
     Tokenizer {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Its fault.
         reason: String,
     },
     /// A tokenizer of which no file says which token ends a text.
@@ -289,9 +289,9 @@ pub enum DataError {
     NoSuchToken {
         /// The tokenizer.
         path: PathBuf,
-        /// What was named.
+        /// The token as it was named.
         token: String,
-        /// How many tokens it has.
+        /// Number of its tokens.
         vocab_size: usize,
     },
     /// A file of ids, or one that goes with it, that contradicts itself or another.
@@ -299,7 +299,7 @@ pub enum DataError {
     TokenFile {
         /// The file.
         path: PathBuf,
-        /// What it says, and what must be.
+        /// Its fault, and the rule that it breaks.
         reason: String,
     },
     /// An id in a file that the model does not know.
@@ -309,7 +309,7 @@ pub enum DataError {
         place: String,
         /// The id.
         id: i64,
-        /// How many ids the model knows.
+        /// Number of ids that the model knows.
         vocab_size: usize,
     },
     /// A document of more ids than a file of ids can count.
@@ -325,7 +325,7 @@ pub enum DataError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// A file that was changed while its documents were encoded.
@@ -358,7 +358,7 @@ impl DataError {
         matches!(self, DataError::BadRow { .. })
     }
 
-    /// What the user can do about it.
+    /// Advice to the user, if there is any.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             DataError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {

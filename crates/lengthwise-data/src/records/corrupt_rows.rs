@@ -1,16 +1,16 @@
-//! What becomes of rows that are no record.
+//! Treatment of rows that are no record.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
-/// What becomes of a row that is no record: no JSON, without its field, or not UTF-8.
+/// Treatment of a row that is no record: no JSON, without its field, or not UTF-8.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CorruptRows {
     /// It ends the run, before training.
     #[default]
     Error,
-    /// It is left out and counted. What can't be read or unpacked still ends the run: nobody knows what is missing.
+    /// It is left out and counted. A file that can't be read or unpacked still ends the run: the loss is unknown.
     Skip,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for CorruptRows {
     }
 }
 
-/// How many rows were skipped, and what was wrong with the first of them. Readers of several files may share one.
+/// Number of skipped rows, and the fault of the first of them. Readers of several files may share one.
 #[derive(Debug, Default)]
 pub struct SkippedRows(Mutex<(u64, Option<String>)>);
 
@@ -56,7 +56,7 @@ impl SkippedRows {
         }
     }
 
-    /// How many.
+    /// Number of skipped rows.
     pub fn num_rows(&self) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0
     }

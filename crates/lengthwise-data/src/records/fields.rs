@@ -1,8 +1,8 @@
-//! Which fields of a row are meant.
+//! The fields of a row that are trained on.
 
 use std::fmt;
 
-/// Which fields of a row hold what is trained on: keys of a JSON object, or columns of a table.
+/// The fields of a row that are trained on: keys of a JSON object, or columns of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fields {
     /// A text; the only kind that plain text files hold too.
@@ -55,7 +55,7 @@ impl Fields {
     }
 }
 
-/// What a row must be, after "must be".
+/// Description of a valid row, to follow "must be".
 impl fmt::Display for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,11 +1,11 @@
-//! Which form a file has, and how it is packed.
+//! The form of a file, and its packing.
 
 use std::path::Path;
 
 use crate::DataError;
 use crate::files::has_extension;
 
-/// What a file holds, once it is unpacked.
+/// Form of a file, once it is unpacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileForm {
     /// One text.
@@ -16,7 +16,7 @@ pub enum FileForm {
     Parquet,
 }
 
-/// How a file is packed as a whole.
+/// Packing of a file as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
     /// Not at all.
@@ -40,7 +40,7 @@ impl Packing {
 
 impl FileForm {
     /// The form and packing that the name of a file tells: by its last ending, and by the one before it where the last tells
-    /// how it is packed. What has another ending, or none, is text.
+    /// how it is packed. A file with another ending, or none, is text.
     ///
     /// ```
     /// use lengthwise_data::records::{FileForm, Packing};

@@ -57,7 +57,7 @@ fn string((name, raw): (&str, &str)) -> Result<String, String> {
     serde_json::from_str(raw).map_err(|error| format!("`{name}`: {}", said(&error)))
 }
 
-/// What the parser says, without the line, which it counts from the start of what it was given.
+/// Returns the parser's message, without the line, which it counts from the start of its input.
 fn said(error: &serde_json::Error) -> String {
     let reason = error.to_string();
     reason
@@ -80,7 +80,7 @@ fn is_list((_, raw): (&str, &str)) -> bool {
     raw.starts_with('[')
 }
 
-/// What a JSON value is, in words.
+/// Returns the kind of a JSON value, in words.
 fn kind(raw: &str) -> &'static str {
     match raw.as_bytes().first() {
         Some(b'{') => "an object",

@@ -38,7 +38,7 @@ pub(crate) fn read_line(
         let num_taken = end.unwrap_or(available.len());
         is_too_long = is_too_long || buffer.len() + num_taken > most_bytes;
         if is_too_long {
-            // What was read so far is of no more use, and it may be much.
+            // The part of the line that was read is of no more use, and may be large.
             *buffer = Vec::new();
         } else {
             buffer.extend_from_slice(&available[..num_taken]);

@@ -1,4 +1,4 @@
-//! What files hold, record by record: texts, prompts with their completions, or conversations.
+//! Records of files, read one by one: texts, prompts with their completions, or conversations.
 //!
 //! ```text
 //! file form     which form a file has, by how its name ends; how it is packed

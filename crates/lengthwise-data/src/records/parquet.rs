@@ -209,7 +209,7 @@ fn string(name: &str, bytes: Vec<u8>) -> Result<String, String> {
     })
 }
 
-/// What the library says, without the name of its own error.
+/// Returns the library's message, without the name of its own error.
 fn reason(error: ParquetError) -> String {
     match error {
         ParquetError::General(message) | ParquetError::EOF(message) => message,

@@ -95,7 +95,7 @@ impl RecordReader {
         self
     }
 
-    /// What was skipped so far.
+    /// Rows that were skipped so far.
     pub fn skipped(&self) -> &SkippedRows {
         &self.skipped
     }

@@ -5,22 +5,22 @@ use minijinja::Value;
 /// One record of a file: what becomes one document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
-    /// Where it is: a file, or `file:row` with rows, as lines, counted from 1.
+    /// Its place: a file, or `file:row` with rows, as lines, counted from 1.
     pub place: String,
-    /// What it holds.
+    /// Its content.
     pub content: Content,
 }
 
-/// What a record holds.
+/// Content of a record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
     /// A text, of which every token is trained on.
     Text(Vec<u8>),
     /// A question and its answer, of which the answer is trained on.
     Completion {
-        /// What is given.
+        /// The text that is given.
         prompt: String,
-        /// What is to be said then.
+        /// The text that is to follow the prompt.
         completion: String,
     },
     /// A conversation, of which what the assistant says is trained on.
@@ -29,7 +29,7 @@ pub enum Content {
     Continued {
         /// All messages.
         chat: Chat,
-        /// How many of them are the prompt; at least one, and not all.
+        /// Number of them that are the prompt; at least one, and not all.
         num_given: usize,
     },
 }

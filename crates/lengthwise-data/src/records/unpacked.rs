@@ -44,7 +44,7 @@ pub(crate) fn open(path: &Path, packing: Packing) -> Result<Box<dyn BufRead + Se
     Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, unpacked)))
 }
 
-/// What a failed read of an unpacked stream says: that the file can't be read, or that what it packs is torn.
+/// Returns the error of a failed read of an unpacked stream: the file can't be read, or its packed content is torn.
 pub(crate) fn unpack_error(
     path: &Path,
     packing: Packing,

@@ -12,7 +12,7 @@ use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 /// The most names of columns that an error tells.
 const MOST_NAMES: usize = 20;
 
-/// What a row has in a column.
+/// Value of a row in a column.
 #[derive(Debug)]
 pub(crate) enum Cell {
     /// Nothing.
@@ -120,7 +120,7 @@ impl Column {
         }
     }
 
-    /// What the next rows have.
+    /// Reads the values of the next rows.
     pub(crate) fn read(&mut self, num_rows: usize) -> Result<Vec<Cell>, ParquetError> {
         match self {
             Column::Strings(leaf) => {

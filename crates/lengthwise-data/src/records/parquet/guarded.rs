@@ -10,7 +10,7 @@ thread_local! {
     static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `decode` gives; an error where it panics.
+/// Returns the result of `decode`, or an error if it panics.
 ///
 /// The `parquet` crate checks less than a file may break: lengths of levels are asserted, and sums of sizes may overflow. Such a
 /// panic is that of a corrupt file. All that `decode` changes must be given up after an error, as it may be half done.
