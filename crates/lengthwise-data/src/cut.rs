@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use lengthwise_core::Tokens;
 
-/// What becomes of a document that is longer than the context.
+/// Treatment of a document that is longer than the context.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overlong {
     /// Cut into sequences of the context's length and one with what is left. A piece begins with the last token of
@@ -47,18 +47,18 @@ impl fmt::Display for Overlong {
     }
 }
 
-/// Which sequences documents become.
+/// Rule by which documents are cut into sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CutRule {
     /// The longest sequence, at least 1.
     pub context: Tokens,
-    /// What becomes of longer documents.
+    /// Treatment of longer documents.
     pub overlong: Overlong,
     /// The shortest sequence, at most the context; shorter documents and rests of documents are left out.
     pub min_tokens: Tokens,
 }
 
-/// What a corpus becomes in one epoch, and what it loses.
+/// Counts of the sequences that a corpus gives in one epoch, and of its losses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     /// Documents of the corpus.

@@ -1,4 +1,4 @@
-//! What tells whether two runs draw the same batches.
+//! Fingerprint that tells whether two runs draw the same batches.
 
 use lengthwise_core::Tokens;
 use serde::{Deserialize, Serialize};
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::schedule::Order;
 use crate::{BatchSize, ContentFingerprint, CutRule};
 
-/// What batches are drawn from, and by which rules. Two runs with the same fingerprint draw the same batches from the
-/// same position on.
+/// The documents that batches are drawn from, and the rules. Two runs with the same fingerprint draw the same batches from
+/// the same position on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataFingerprint {
@@ -21,7 +21,7 @@ pub struct DataFingerprint {
     pub lengths_crc32: u32,
     /// The longest sequence, in tokens.
     pub context: u64,
-    /// What becomes of longer documents.
+    /// Treatment of longer documents.
     pub overlong: String,
     /// The shortest sequence, in tokens.
     pub min_tokens: u64,
@@ -34,7 +34,7 @@ pub struct DataFingerprint {
     /// Of each of several sources, its sequences and its share of all tokens; nothing of a single one.
     #[serde(default)]
     pub shares: Vec<String>,
-    /// What the documents hold, where it was read.
+    /// Fingerprint of the documents' content, if it was read.
     #[serde(default)]
     pub content: ContentFingerprint,
 }
@@ -77,7 +77,7 @@ impl DataFingerprint {
         }
     }
 
-    /// What differs from another one that was before it, in words; `None` where nothing does.
+    /// Differences from an earlier fingerprint, in words; `None` if there are none.
     ///
     /// ```
     /// use lengthwise_core::Tokens;
@@ -96,7 +96,7 @@ impl DataFingerprint {
     pub fn difference(&self, before: &Self) -> Option<String> {
         let number = |number: u64| number.to_string();
         let optional = |number: Option<u64>| number.map_or("none".to_owned(), |n| n.to_string());
-        // What the rules are comes before what follows from them.
+        // The rules come before their consequences.
         let rules = [
             (
                 "the sources and their shares",
@@ -166,7 +166,7 @@ impl DataFingerprint {
         if follows.is_none() && !self.content.differs(&before.content) {
             return None;
         }
-        // Why the documents differ says more than how.
+        // The reason why documents differ says more than the difference.
         let words = |name: &str, before: &Option<String>, now: &Option<String>| {
             let (before, now) = (before.as_ref()?, now.as_ref()?);
             differs(&(name, before.clone(), now.clone()))

@@ -1,4 +1,4 @@
-//! Where the parts of a long text are inside the JSON string that holds it.
+//! Places of the parts of a long text inside the JSON string that holds it.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ const SPACING: u64 = 4096;
 /// They take 8 bytes for each [`SPACING`] bytes of text. A short text has none.
 #[derive(Debug)]
 pub(crate) struct Landmarks {
-    /// Where in the line the characters of the string begin and end, without its quotes.
+    /// Bytes of the line that are the string, without its quotes.
     string: Range<u64>,
     num_text_bytes: u64,
     /// For each multiple of the spacing, the first character that begins there or later: four times its offset in the
@@ -21,12 +21,12 @@ pub(crate) struct Landmarks {
     places: Box<[u64]>,
 }
 
-/// What has to be decoded for a part of a text.
+/// Bytes that have to be decoded for a part of a text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stretch {
-    /// Where it is in the line.
+    /// Its bytes in the line.
     pub line_bytes: Range<u64>,
-    /// Which bytes of the text it holds.
+    /// The bytes of the text that it holds.
     pub text_bytes: Range<u64>,
 }
 
@@ -63,7 +63,7 @@ impl Landmarks {
         })
     }
 
-    /// What has to be decoded for some bytes of the text.
+    /// Returns the stretch that has to be decoded for some bytes of the text.
     pub(crate) fn stretch(&self, bytes: &Range<u64>) -> Stretch {
         // The landmark of a multiple may be a little after it, so after the first byte.
         let first = bytes.start / SPACING;
@@ -78,7 +78,7 @@ impl Landmarks {
         }
     }
 
-    /// Where a landmark is in the line and in the text: their ends for one beyond the last.
+    /// Offsets of a landmark in the line and in the text: their ends for one beyond the last.
     fn place(&self, index: u64) -> (u64, u64) {
         match self.places.get(index as usize) {
             Some(place) => (self.string.start + place / 4, index * SPACING + place % 4),

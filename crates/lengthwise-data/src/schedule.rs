@@ -1,4 +1,4 @@
-//! Which sequences make which batch, from the lengths of documents alone.
+//! Assignment of sequences to batches, from the lengths of documents alone.
 
 use std::num::NonZero;
 use std::ops::Range;
@@ -44,7 +44,7 @@ pub struct BatchSchedule {
     in_order: Vec<u32>,
     position: Position,
     num_epochs: Option<NonZero<u64>>,
-    /// Where sequences come from several sources, which of them is next.
+    /// Choice of the next source, if sequences come from several.
     blend: Option<Blend>,
 }
 
@@ -262,17 +262,17 @@ impl BatchSchedule {
         self.position
     }
 
-    /// What the documents become in one epoch, and what is lost.
+    /// Counts of the sequences that the documents give in one epoch, and of the losses.
     pub fn census(&self) -> &Census {
         &self.census
     }
 
-    /// Which sequences documents become.
+    /// Rule by which documents are cut into sequences.
     pub fn rule(&self) -> &CutRule {
         &self.rule
     }
 
-    /// What tells whether another schedule has the same batches; of what documents hold nothing is known.
+    /// Fingerprint that is equal for schedules with the same batches; it does not cover the content of documents.
     pub fn fingerprint(&self) -> DataFingerprint {
         DataFingerprint {
             shares: self.blend.iter().flat_map(Blend::described).collect(),

@@ -1,4 +1,4 @@
-//! Which sequences make which batch, where documents come one by one.
+//! Assignment of sequences to batches, if documents come one by one.
 
 use std::collections::VecDeque;
 
@@ -40,7 +40,7 @@ pub struct BatchStream {
     size: BatchSize,
     census: Census,
     num_pushed: u64,
-    /// What a resumed stream has drawn of its first document.
+    /// Pieces of its first document that a resumed stream has drawn already.
     num_pieces_to_skip: u64,
     batch: Vec<Waiting>,
     num_batch_tokens: u64,
@@ -150,12 +150,12 @@ impl BatchStream {
         self.position
     }
 
-    /// What the documents so far became, and what was lost. A resumed stream counts from where it began.
+    /// Counts of the sequences that the documents so far gave, and of the losses. A resumed stream counts from its start.
     pub fn census(&self) -> &Census {
         &self.census
     }
 
-    /// Which sequences documents become.
+    /// Rule by which documents are cut into sequences.
     pub fn rule(&self) -> &CutRule {
         &self.rule
     }

@@ -1,4 +1,4 @@
-//! What training consumes: sequences of ids, and the batches they are in.
+//! Input of training: sequences of ids, and the batches they are in.
 
 use std::sync::Arc;
 
@@ -59,17 +59,17 @@ impl TokenSequence {
         }
     }
 
-    /// What the model reads, token by token.
+    /// Ids that the model reads, one a token.
     pub fn inputs(&self) -> &[u32] {
         &self.ids[..self.ids.len() - 1]
     }
 
-    /// What it must predict after each of them.
+    /// Ids that it must predict, one after each input.
     pub fn targets(&self) -> &[u32] {
         &self.ids[1..]
     }
 
-    /// Which targets are trained on; `None` where all are.
+    /// Whether each target is trained on; `None` if all are.
     pub fn is_label(&self) -> Option<&[bool]> {
         self.is_label.as_deref()
     }
@@ -93,14 +93,14 @@ impl TokenSequence {
 pub struct TokenBatch {
     /// At least one.
     pub sequences: Vec<TokenSequence>,
-    /// Where they come from.
+    /// Their origin in the corpus.
     pub origin: BatchOrigin,
     /// How far the corpus has been drawn with this batch: where a run that has trained on it goes on. `None` of a batch that
     /// comes from no corpus.
     pub end: Option<Position>,
 }
 
-/// Where the sequences of a batch come from.
+/// Origin of the sequences of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BatchOrigin {
     /// How often the corpus had been begun when the batch was full, counted from 1; 0 for no corpus.
@@ -132,7 +132,7 @@ impl TokenBatch {
         }
     }
 
-    /// How many targets of all sequences are trained on: what losses are divided by.
+    /// How many targets of all sequences are trained on: the divisor of losses.
     pub fn num_labels(&self) -> u64 {
         self.sequences.iter().map(TokenSequence::num_labels).sum()
     }

@@ -1,4 +1,4 @@
-//! What is kept already, and what has to be made.
+//! Token files that are kept already, and those that have to be made.
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub struct Cached {
     pub files: Vec<TokenFiles>,
     /// How many of them had to be made.
     pub num_made: usize,
-    /// What was wrong with files that had to be made again.
+    /// Faults of files that had to be made again.
     pub warnings: Vec<String>,
     /// Bytes of files that were removed, since what they were made of has changed.
     pub num_removed_bytes: u64,
@@ -39,7 +39,7 @@ pub struct Cached {
 const FORM: &str = "lengthwise tokens 1";
 
 impl TokenCache {
-    /// What is kept in a directory; it is made when something is to be kept.
+    /// The cache in a directory, which is made when something is to be kept.
     pub fn new(directory: &Path) -> Self {
         TokenCache {
             directory: directory.to_owned(),

@@ -92,7 +92,7 @@ impl BackgroundCheck {
         }
     }
 
-    /// What is wrong, once that is found.
+    /// Takes the error, once one is found.
     pub fn take_error(&self) -> Option<DataError> {
         self.found
             .lock()

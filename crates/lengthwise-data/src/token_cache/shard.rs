@@ -20,7 +20,7 @@ pub(crate) struct Shard {
 }
 
 impl SourceFile {
-    /// What a file is now.
+    /// The present state of a file.
     pub(crate) fn of(path: &Path) -> Result<Self, DataError> {
         let unreadable = |source| DataError::Read {
             path: path.to_owned(),

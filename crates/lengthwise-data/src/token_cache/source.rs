@@ -1,4 +1,4 @@
-//! What files hold, and how it becomes ids.
+//! Records of files, and their encoding as ids.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use crate::{DataError, EncodedDocument, RecordEncoder};
 /// The records of a file, in order.
 pub type Records<'a, R> = Box<dyn Iterator<Item = Result<R, DataError>> + Send + 'a>;
 
-/// What files hold, record by record, and how each becomes ids. Records are read one after the other and encoded on all
+/// The records of files, and the encoding of each as ids. Records are read one after the other and encoded on all
 /// cores.
 pub trait DocumentSource: Sync {
-    /// What is read before it is encoded.
+    /// A record as it is read, before it is encoded.
     type Record: Send;
 
     /// The same for two sources only if they make the same documents of every file.
@@ -33,7 +33,7 @@ pub trait DocumentSource: Sync {
     /// The size of a record, roughly.
     fn num_bytes(&self, record: &Self::Record) -> usize;
 
-    /// Where a record of a file is in it, counted from 1, if the file may have several.
+    /// Row of a record in its file, counted from 1, if the file may have several.
     fn row(&self, path: &Path, record: &Self::Record) -> Option<u64>;
 
     /// The document that a record is; none where it is skipped.
@@ -43,7 +43,7 @@ pub trait DocumentSource: Sync {
     /// It is none, and ends the run.
     fn encode(&self, record: Self::Record) -> Result<Option<EncodedDocument>, DataError>;
 
-    /// What has been skipped of all files so far.
+    /// Rows of all files that have been skipped so far.
     fn skipped(&self) -> Skipped {
         Skipped::default()
     }
@@ -54,7 +54,7 @@ pub trait DocumentSource: Sync {
 pub struct Skipped {
     /// How many.
     pub num_rows: u64,
-    /// What is wrong with one of them, and where it is.
+    /// The fault of one of them, and its place.
     pub example: Option<String>,
 }
 

@@ -1,10 +1,10 @@
-//! What stands beside token files: where they come from, and what they must hash to.
+//! The description beside token files: their sources and their hashes.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// What is known of token files that were made of other files.
+/// Description of token files that were made of other files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokensAbout {
     /// Of this form.
@@ -17,7 +17,7 @@ pub struct TokensAbout {
     pub sources: Vec<SourceFile>,
     /// Rows that were skipped since they are broken.
     pub num_skipped: u64,
-    /// What was wrong with one of them.
+    /// The fault of one of them.
     pub skipped_example: Option<String>,
     /// XXH3-64 of each file by its ending, in hexadecimal, and its bytes.
     pub files: Vec<FileHash>,
@@ -58,9 +58,9 @@ pub struct SourceFile {
 /// The content of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileHash {
-    /// What its name ends in.
+    /// Ending of its name.
     pub ending: String,
-    /// How long it is.
+    /// Its size in bytes.
     pub num_bytes: u64,
     /// XXH3-64 of it, in hexadecimal.
     pub xxh3: String,

@@ -24,7 +24,7 @@ const MAGIC: &[u8; 9] = b"MMIDIDX\0\0";
 const VERSION: u64 = 1;
 const HEADER_BYTES: u64 = 34;
 
-/// Where documents are in a `.bin` file: 8 bytes of memory for each.
+/// Places of documents in a `.bin` file: 8 bytes of memory for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenIndex {
     /// How ids are stored.
@@ -177,7 +177,7 @@ impl TokenIndex {
         self.starts.len() - 1
     }
 
-    /// Which of all ids those of a document are.
+    /// Returns the range of a document's ids among all ids.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! Which ids are trained on, a bit for each, the lowest bit of a byte first.
+//! Mask of the ids that are trained on, a bit for each, the lowest bit of a byte first.
 
 use std::io;
 use std::ops::Range;

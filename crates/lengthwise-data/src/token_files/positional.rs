@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-/// What can be read at any place.
+/// A source of bytes that can be read at any offset.
 ///
 /// A file is read so rather than mapped into memory: one that is cut off while it is read is an error then, not the end
 /// of the process.
@@ -56,7 +56,7 @@ impl ReadAt for [u8] {
 /// Numbers of 4 or 8 bytes that follow one another, read in order without all being in memory.
 pub(crate) struct Numbers<'a, R: ?Sized> {
     source: &'a R,
-    /// Where the next chunk begins.
+    /// Offset of the next chunk.
     offset: u64,
     num_left: u64,
     width: usize,

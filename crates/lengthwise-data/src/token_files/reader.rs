@@ -106,12 +106,12 @@ impl TokenFiles {
         })
     }
 
-    /// What is known of where they come from.
+    /// Description of their sources, if there is one.
     pub fn about(&self) -> Option<&TokensAbout> {
         self.about.as_ref()
     }
 
-    /// What all their names begin with.
+    /// Common beginning of their paths.
     pub fn prefix(&self) -> &Path {
         &self.prefix
     }
@@ -135,7 +135,7 @@ impl TokenFiles {
         }
     }
 
-    /// Where a document comes from: its file and the row in it, or its number here.
+    /// Source of a document: its file and the row in it, or its number here.
     pub fn place(&self, document: usize) -> Option<String> {
         if document >= self.num_documents() {
             return None;

@@ -30,7 +30,7 @@ pub struct TokenFilesWriter {
     bytes: Vec<u8>,
 }
 
-/// What was written.
+/// The token files that were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrittenTokens {
     /// Each file.
