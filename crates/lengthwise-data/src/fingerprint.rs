@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::schedule::Order;
 use crate::{BatchSize, ContentFingerprint, CutRule};
 
-/// The documents that batches are drawn from, and the rules. Two runs with the same fingerprint draw the same batches from
-/// the same position on.
+/// The documents that batches are drawn from, and the rules. Two runs with the same fingerprint draw the same batches
+/// from the same position on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataFingerprint {

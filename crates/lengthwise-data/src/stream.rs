@@ -150,7 +150,8 @@ impl BatchStream {
         self.position
     }
 
-    /// Counts of the sequences that the documents so far gave, and of the losses. A resumed stream counts from its start.
+    /// Counts of the sequences that the documents so far gave, and of the losses. A resumed stream counts from
+    /// its start.
     pub fn census(&self) -> &Census {
         &self.census
     }
