@@ -127,6 +127,22 @@ fn a_run_goes_on_with_any_number_of_ranks_as_if_nothing_had_been() {
 }
 
 #[test]
+fn a_run_that_was_over_trains_nothing_and_writes_its_model() {
+    let (scene, _) = trained();
+    let line = "train run.toml --steps 12 --resume ck/step-00000012 --export model";
+    let done = scene
+        .run(line)
+        .expect(0, "resumed    ck/step-00000012: behind step 12 of 12");
+    assert!(
+        done.stdout.contains("trained    nothing"),
+        "{}",
+        done.stdout
+    );
+    assert!(!done.stdout.contains("plans "), "{}", done.stdout);
+    assert!(scene.path("model/config.json").exists());
+}
+
+#[test]
 fn a_run_that_is_killed_again_and_again_is_the_same_run_in_the_end() {
     let kills = std::env::var("LENGTHWISE_KILLS").ok();
     let kills: u64 = kills.map_or(5, |kills| kills.parse().unwrap());

@@ -194,6 +194,10 @@ impl RunReport {
 
     /// What the run came to.
     pub fn summary(&self, summary: &TrainSummary) -> String {
+        if self.num_steps == 0 {
+            return "\ntrained    nothing: the checkpoint is behind the last step of train.steps"
+                .to_owned();
+        }
         let speed = summary.num_tokens as f64 / summary.measured.get().max(f64::MIN_POSITIVE);
         let degrees: Vec<String> = self.degrees.iter().map(Degree::to_string).collect();
         let losses = match (self.first_loss, self.last_loss) {
