@@ -1,11 +1,9 @@
 //! Simulated steps as Python has them.
 
-use lengthwise_core::{GlobalBatch, Seconds};
+use lengthwise_core::Seconds;
 use lengthwise_cost::{predict_micro_batch, predict_step};
-use lengthwise_inputs::{Costs, InputError, OwnedProblem, PlanFile};
-use lengthwise_sim::{
-    Overlap, SimulatedMicroBatch as SimMicroBatch, SimulatedStep, Usage, simulate,
-};
+use lengthwise_inputs::{Costs, OwnedProblem, PlanFile};
+use lengthwise_sim::{SimulatedMicroBatch as SimMicroBatch, SimulatedStep, Usage};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -25,12 +23,9 @@ impl Simulation {
         Fault::catch(|| {
             let problem = OwnedProblem::new(costs.clone(), file.lengths.clone())?;
             problem.check_plan(&file.plan, file.rules)?;
-            let (plan, model, cluster) = (&file.plan, &costs.model, &costs.cluster);
-            let seq_lens = file.lengths.seq_lens().to_vec();
-            let batch = &GlobalBatch::new(seq_lens).map_err(InputError::Batch)?;
-            let step_costs = costs.step_costs(costs.usual_num_layers(), Seconds::ZERO)?;
-            let overlap = Overlap::default();
-            let step = simulate(plan, batch, cluster, &step_costs, overlap, &mut ())?;
+            let (plan, batch) = (&file.plan, &problem.batch);
+            let (model, cluster) = (&costs.model, &costs.cluster);
+            let step = problem.simulated(plan)?;
             let micro_batches = plan.micro_batches().iter();
             Ok(Simulation {
                 step,

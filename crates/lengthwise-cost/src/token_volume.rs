@@ -15,6 +15,18 @@ pub struct TokenBytes {
     pub layer_inputs: f64,
 }
 
+impl TokenBytes {
+    /// Where all that is known is what is exchanged for heads in a pass: keys and values are half of that, as where each query
+    /// head has its own, and layer inputs a quarter.
+    pub fn exchanging(heads: f64) -> Self {
+        TokenBytes {
+            heads,
+            key_values: heads / 2.0,
+            layer_inputs: heads / 4.0,
+        }
+    }
+}
+
 /// How many bytes of a token travel in groups of each strategy.
 pub trait TokenVolume {
     /// The bytes of a token in a group of this strategy.

@@ -449,15 +449,12 @@ impl Costs {
     ) -> Result<StepCosts<'_>, SimError> {
         let volume = self.other_sizes.token_volume();
         let costs = StepCosts::measured(&self.model, num_layers, 0.0)?.with_token_volume(volume);
-        let Some(transport) = &self.transport else {
-            return Ok(costs);
-        };
-        let costs = costs
-            .over_links(transport.links, transport.sharded, overhead)
-            .with_exchange_efficiency(transport.exchange_efficiency);
-        Ok(match transport.host {
-            Some(link) => costs.with_host_link(link),
+        Ok(match &self.transport {
             None => costs,
+            Some(transport) => costs
+                .over_links(transport.links, transport.sharded, overhead)
+                .with_exchange_efficiency(transport.exchange_efficiency)
+                .with_host_link(transport.host),
         })
     }
 }

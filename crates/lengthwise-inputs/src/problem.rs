@@ -1,8 +1,9 @@
 //! A planning problem from files and names.
 
-use lengthwise_core::{GlobalBatch, Plan, PlanRules, StrategySpace};
+use lengthwise_core::{GlobalBatch, Plan, PlanRules, Seconds, StrategySpace};
 use lengthwise_cost::CostModel;
 use lengthwise_plan::{Planned, Planner, Problem};
+use lengthwise_sim::{Overlap, SimError, SimulatedStep, simulate};
 
 use crate::{Costs, InputError, Lengths};
 
@@ -99,6 +100,25 @@ impl OwnedProblem {
     pub fn plan(&self, planner: &dyn Planner) -> Result<Planned, InputError> {
         let planned = planner.plan(self.problem());
         planned.map_err(|error| self.unplannable(error))
+    }
+
+    /// A step of a plan that was checked, simulated with the usual overlap and layers and no overhead beside.
+    ///
+    /// # Errors
+    ///
+    /// The plan is none that the devices can run.
+    pub fn simulated(&self, plan: &Plan) -> Result<SimulatedStep, SimError> {
+        let costs = &self.costs;
+        let of_step = costs.step_costs(costs.usual_num_layers(), Seconds::ZERO)?;
+        let overlap = Overlap::default();
+        simulate(
+            plan,
+            &self.batch,
+            &costs.cluster,
+            &of_step,
+            overlap,
+            &mut (),
+        )
     }
 
     /// The same, with the certificate of its bound.

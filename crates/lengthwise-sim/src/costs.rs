@@ -119,20 +119,20 @@ impl<'a> StepCosts<'a> {
         self
     }
 
-    /// These costs where it is known what tokens have of each thing that travels. Otherwise keys and values are half of what is
-    /// exchanged, as where all heads have some, and layer inputs a quarter.
+    /// These costs where it is known what tokens have of each thing that travels. Otherwise it follows from what is exchanged
+    /// ([`TokenBytes::exchanging`]).
     #[must_use]
     pub fn with_token_volume(mut self, volume: &'a dyn TokenVolume) -> Self {
         self.token_volume = Some(volume);
         self
     }
 
-    /// These costs with a link from each device to its host's memory, each way. Where copies have their measured times, it
-    /// changes nothing.
+    /// These costs with a link from each device to its host's memory, each way; without one copies take no time. Where they
+    /// have their measured times, it changes nothing.
     #[must_use]
-    pub fn with_host_link(mut self, link: Link) -> Self {
+    pub fn with_host_link(mut self, link: Option<Link>) -> Self {
         if let Transport::Links { host, .. } = &mut self.transport {
-            *host = Some(link);
+            *host = link;
         }
         self
     }
@@ -141,14 +141,7 @@ impl<'a> StepCosts<'a> {
     pub(crate) fn token_bytes(&self, strategy: Strategy, num_passes: f64) -> TokenBytes {
         match self.token_volume {
             Some(volume) => volume.token_bytes(strategy),
-            None => {
-                let heads = self.exchange_bytes_per_token / num_passes;
-                TokenBytes {
-                    heads,
-                    key_values: heads / 2.0,
-                    layer_inputs: heads / 4.0,
-                }
-            }
+            None => TokenBytes::exchanging(self.exchange_bytes_per_token / num_passes),
         }
     }
 

@@ -418,7 +418,7 @@ fn layer_inputs_leave_and_come_back_beside_computing() {
     let measured = StepCosts::measured(&exposing, 3, 0.0).unwrap();
     for (costs, seconds) in [
         (over_links, 12.0),
-        (over_links.with_host_link(host), 14.0),
+        (over_links.with_host_link(Some(host)), 14.0),
         (measured, 13.0),
     ] {
         let mut events: Vec<TraceEvent> = Vec::new();

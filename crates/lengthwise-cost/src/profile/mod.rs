@@ -238,15 +238,6 @@ impl Profile {
         self.costs.iter().find(|costs| costs.kind() == kind)
     }
 
-    /// What all exchanges of a step pass on for each token, over a group's devices together: the most of any kind of
-    /// strategy.
-    pub fn exchanged_bytes_per_token(&self) -> f64 {
-        let of_kinds = self.costs.iter();
-        of_kinds
-            .map(|costs| costs.exchanged_bytes_per_token)
-            .fold(0.0, f64::max)
-    }
-
     /// The strategies that the model and the size of `cluster` leave.
     ///
     /// # Errors

@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use clap::Args;
-use lengthwise_core::{Activations, Plan, Seconds, StrategyFamily};
+use lengthwise_core::{Activations, StrategyFamily};
 use lengthwise_cost::Logits;
 use lengthwise_inputs::{
     ActivationChoices, CostChanges, CostSource, Lengths, OwnedProblem, StrategyFamilies,
 };
 use lengthwise_outputs::Outputs;
 use lengthwise_plan::PlannerKind;
-use lengthwise_sim::{Overlap, simulate};
 use serde::Serialize;
 
 use crate::arguments::logits;
@@ -156,6 +155,8 @@ fn longest(source: &CostSource, changes: CostChanges) -> Result<Option<Longest>,
     let lengths = Lengths::drawn(vec![tokens], format!("{tokens} tokens"));
     let problem = OwnedProblem::new(costs, lengths)?;
     let planned = problem.plan(PlannerKind::default().planner().as_ref())?;
+    let simulated = problem.simulated(&planned.plan);
+    let simulated = simulated.map_err(|error| Failure::run(error.to_string()))?;
     let groups = planned.plan.micro_batches().iter();
     let mut groups = groups.flat_map(|micro_batch| &micro_batch.groups);
     let strategy = groups.find(|group| !group.sequences.is_empty());
@@ -164,25 +165,8 @@ fn longest(source: &CostSource, changes: CostChanges) -> Result<Option<Longest>,
         tokens: tokens.0,
         strategy: strategy.unwrap_or_default(),
         predicted_step_s: planned.report.predicted_step.get(),
-        simulated_step_s: simulated(&problem, &planned.plan)?.get(),
+        simulated_step_s: simulated.step.get(),
     }))
-}
-
-fn simulated(problem: &OwnedProblem, plan: &Plan) -> Result<Seconds, Failure> {
-    let costs = &problem.costs;
-    let failed = |error: lengthwise_sim::SimError| Failure::run(error.to_string());
-    let step_costs = costs.step_costs(costs.usual_num_layers(), Seconds::ZERO);
-    let (batch, cluster) = (&problem.batch, &costs.cluster);
-    let step_costs = step_costs.map_err(failed)?;
-    let step = simulate(
-        plan,
-        batch,
-        cluster,
-        &step_costs,
-        Overlap::default(),
-        &mut (),
-    );
-    Ok(step.map_err(failed)?.step)
 }
 
 fn line(row: &Row) -> String {

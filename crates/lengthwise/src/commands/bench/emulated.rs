@@ -255,11 +255,8 @@ impl EmulatedBench {
             .map_err(failed)?
             .with_token_volume(&bytes)
             .over_links(self.emulation.links(), sharded, overhead)
+            .with_host_link(self.emulation.host_link())
             .with_optimizer(self.alone.step_overhead);
-        let costs = match self.emulation.host_link() {
-            Some(link) => costs.with_host_link(link),
-            None => costs,
-        };
         let step = simulate(
             &record.plan,
             &batch.global_batch(),
