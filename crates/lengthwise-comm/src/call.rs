@@ -33,9 +33,9 @@ pub enum Call {
     },
     /// [`crate::Communicator::all_reduce_values`].
     AllReduceValues {
-        /// How values become one.
+        /// The operation that makes one value of several.
         op: ReduceOp,
-        /// How many every member has.
+        /// The number of elements of every member.
         num_values: usize,
     },
     /// [`crate::Communicator::broadcast`].

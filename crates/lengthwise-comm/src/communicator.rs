@@ -21,26 +21,26 @@ use crate::{CommError, Statistics};
 pub trait Communicator: Clone + Send + 'static {
     /// The device of this rank.
     type Backend: Backend;
-    /// What [`Communicator::start_all_gather_v`] returns.
+    /// An all-gather in flight, from [`Communicator::start_all_gather_v`].
     type PendingGather: Pending<Output = <Self::Backend as Backend>::Tensor>;
-    /// What [`Communicator::start_all_to_all_v`] returns.
+    /// An all-to-all in flight, from [`Communicator::start_all_to_all_v`].
     type PendingExchange: Pending<Output = Vec<<Self::Backend as Backend>::Tensor>>;
-    /// What [`Communicator::start_copy_to_host`] returns.
+    /// A copy in flight, from [`Communicator::start_copy_to_host`].
     type PendingToHost: Pending<Output = <Self::Backend as Backend>::HostTensor>;
-    /// What [`Communicator::start_copy_from_host`] returns.
+    /// A copy in flight, from [`Communicator::start_copy_from_host`].
     type PendingFromHost: Pending<Output = <Self::Backend as Backend>::Tensor>;
 
     /// The device of this rank.
     fn backend(&self) -> &Self::Backend;
     /// The rank of this member inside the group: its position in [`Communicator::members`].
     fn rank(&self) -> Rank;
-    /// How many members the group has.
+    /// The number of members of the group.
     fn size(&self) -> usize;
     /// The global ranks of the members, by group rank: in increasing order.
     fn members(&self) -> &[Rank];
     /// The number of collectives this rank has called on this group so far.
     fn num_calls(&self) -> u64;
-    /// What this rank has done so far on all its groups.
+    /// Calls, bytes and waiting of this rank so far on all its groups.
     fn statistics(&self) -> Statistics;
 
     /// What this rank's clock shows, what it has computed included; `None` where no cluster is emulated, and time is
@@ -128,7 +128,7 @@ pub trait Communicator: Clone + Send + 'static {
 /// The tensors a communicator moves.
 pub(crate) type TensorOf<C> = <<C as Communicator>::Backend as Backend>::Tensor;
 
-/// What a communicator moves to and from the host.
+/// A tensor that a communicator moves to and from the host.
 pub(crate) type HostTensorOf<C> = <<C as Communicator>::Backend as Backend>::HostTensor;
 
 /// A call or a copy that was started.
@@ -140,7 +140,7 @@ pub trait Pending {
     fn wait(self) -> Result<Self::Output, CommError>;
 }
 
-/// How values become one.
+/// The operation that makes one value of several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReduceOp {
     /// Their sum.

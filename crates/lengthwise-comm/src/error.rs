@@ -10,7 +10,7 @@ use crate::call::spaced;
 use crate::wait::{listed, named, wait_or_waits};
 use crate::{Call, Wait};
 
-/// What can go wrong among ranks. Ranks are global unless they are called group ranks.
+/// An error among ranks. Ranks are global unless they are called group ranks.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CommError {
@@ -72,11 +72,11 @@ pub enum CommError {
         members: Vec<Rank>,
         /// The lower of two ranks that disagree.
         a: Rank,
-        /// What it called.
+        /// Its call.
         call_on_a: Call,
         /// The higher one.
         b: Rank,
-        /// What it called.
+        /// Its call.
         call_on_b: Call,
     },
     /// Not one tensor for each rank.
@@ -86,9 +86,9 @@ pub enum CommError {
     WrongNumTensors {
         /// The calling rank.
         rank: Rank,
-        /// How many tensors it passed.
+        /// The number of tensors it passed.
         num_tensors: usize,
-        /// How many ranks there are.
+        /// The number of ranks.
         size: usize,
     },
     /// Not one row count for each rank.
@@ -99,9 +99,9 @@ pub enum CommError {
     WrongNumRowCounts {
         /// The calling rank.
         rank: Rank,
-        /// How many counts it passed.
+        /// The number of counts it passed.
         num_counts: usize,
-        /// How many ranks there are.
+        /// The number of ranks.
         size: usize,
     },
     /// Row counts that do not cover the tensor.
@@ -126,7 +126,7 @@ pub enum CommError {
         rank: Rank,
         /// The group rank it named.
         root: Rank,
-        /// How many ranks there are.
+        /// The number of ranks.
         size: usize,
     },
     /// A root that has nothing to send.
@@ -169,7 +169,7 @@ pub enum CommError {
         rank: Rank,
         /// The list.
         members: Vec<Rank>,
-        /// How many ranks there are.
+        /// The number of ranks.
         world_size: usize,
     },
     /// A group asked for by a rank outside it.
@@ -183,12 +183,12 @@ pub enum CommError {
         /// The list.
         members: Vec<Rank>,
     },
-    /// What is moved does not fit where it goes to.
+    /// A tensor does not fit where it is moved to.
     #[error("a copy between device and host on rank {rank}: {error}")]
     HostCopy {
         /// The rank.
         rank: Rank,
-        /// What the device or the host says.
+        /// The error of the device or the host.
         error: TensorError,
     },
     /// The result does not fit on the device.
@@ -198,7 +198,7 @@ pub enum CommError {
         rank: Rank,
         /// The collective.
         call: Call,
-        /// What the device says.
+        /// The device's error.
         error: TensorError,
     },
 }

@@ -29,7 +29,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// What the other ranks get.
+    /// The error that the other ranks get.
     pub fn as_seen_by_peers(&self) -> CommError {
         let reason = match &self.kind {
             FailureKind::Reported(text) => text.clone(),
@@ -44,7 +44,7 @@ impl Failure {
     }
 }
 
-/// What has become of the ranks of a world.
+/// The state of each rank of a world.
 ///
 /// Whoever changes it must wake all that wait ([`crate::registry::World`] does); whoever waits must look at it
 /// while holding the lock it waits with, so that no change is missed.

@@ -103,7 +103,7 @@ impl<T> World<T> {
         Ok(())
     }
 
-    /// How many groups there are, the one of all ranks included.
+    /// The number of groups, the one of all ranks included.
     pub fn num_groups(&self) -> usize {
         lock(&self.groups).len()
     }
@@ -169,7 +169,7 @@ impl<T> World<T> {
         }
     }
 
-    /// Who waits, by the first rank that does.
+    /// The waits, by the first rank of each.
     fn waits(&self) -> Vec<Wait> {
         let groups = lock(&self.groups);
         let mut waits: Vec<Wait> = groups.values().flat_map(|group| group.waits()).collect();

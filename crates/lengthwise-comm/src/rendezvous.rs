@@ -23,7 +23,7 @@ use crate::{Call, CommError, Wait};
 /// The longest wait is counted in so many parts, so that a process that was stopped meanwhile counts for one at most.
 const PARTS_OF_LONGEST_WAIT: u32 = 16;
 
-/// What one member posts.
+/// A member's part of a call, which the others read.
 #[derive(Debug)]
 pub(crate) enum Parcel<T> {
     /// Nothing but its presence.
@@ -39,7 +39,7 @@ pub(crate) enum Parcel<T> {
 /// When a member comes to a call by its clock, and what it moves; where the cluster is emulated.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    /// What its clock shows.
+    /// The time on its clock.
     pub at: f64,
     pub moved: Moved,
 }
@@ -49,7 +49,7 @@ pub(crate) struct Arrival {
 pub(crate) struct Group<T> {
     members: Vec<Rank>,
     fate: Arc<Fate>,
-    /// How its calls go where the cluster is emulated.
+    /// The routes of its calls where the cluster is emulated.
     emulated: Option<(Arc<EmulatedCluster>, GroupPaths)>,
     num_calls: Vec<AtomicU64>,
     /// By position of the call, counted from 1.
@@ -75,7 +75,7 @@ struct Posts<T> {
     /// Of the members so far: the latest arrival, and what each of them moves.
     arrival: f64,
     moved: Vec<Moved>,
-    /// What readers wait for where the cluster is emulated, once they have all they need.
+    /// The transfer that readers wait for where the cluster is emulated, once they have all they need.
     transfer: Option<Arc<Transfer>>,
 }
 
@@ -128,7 +128,7 @@ impl<T> Group<T> {
         &self.fate
     }
 
-    /// How many calls group rank `me` has made.
+    /// The number of calls that group rank `me` has made.
     pub fn num_calls(&self, me: usize) -> u64 {
         self.num_calls[me].load(Ordering::Relaxed)
     }
@@ -212,7 +212,7 @@ impl<T> Group<T> {
         ))
     }
 
-    /// Who waits in calls of this group.
+    /// The ranks that wait in calls of this group.
     pub fn waits(&self) -> Vec<Wait> {
         let slots = lock(&self.slots);
         let waits = slots.iter().filter_map(|(&position, slot)| {

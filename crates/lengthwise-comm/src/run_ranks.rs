@@ -65,7 +65,7 @@ pub enum FailureCause<E> {
     /// Its thread could not be started.
     #[error("could not be started: {reason}")]
     NotStarted {
-        /// What the operating system says.
+        /// The operating system's error.
         reason: String,
     },
     /// A collective failed on it, though its body did not return that error; or it made a call that others never made.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lengthwise_core::{Bytes, Seconds};
 
-/// What one rank has done so far on all its groups, for logs and metrics.
+/// Calls, bytes and waiting of one rank so far on all its groups, for logs and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Statistics {
     /// Distinct groups created so far by any rank of this process, that of all ranks included.
@@ -19,7 +19,7 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// What has been added since `earlier`.
+    /// The increase since `earlier`.
     pub fn since(&self, earlier: &Statistics) -> Statistics {
         Statistics {
             num_groups: self.num_groups.saturating_sub(earlier.num_groups),

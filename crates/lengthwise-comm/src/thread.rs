@@ -227,7 +227,7 @@ impl<B: Backend> ThreadCommunicator<B> {
         Ok(pending(Exchange::Posted(ticket)))
     }
 
-    /// What everyone has sent to this rank, by group rank.
+    /// The tensors sent to this rank, by group rank of the sender.
     fn read_mine(&self, ticket: &Ticket<B::Tensor>) -> Result<Vec<B::Tensor>> {
         self.read(ticket, |parcels| {
             let mine = parcels.iter_mut().filter_map(|parcel| match parcel {

@@ -10,7 +10,7 @@ use crate::call::spaced;
 /// Ranks that wait in one call of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// Who waits, increasing.
+    /// The ranks that wait, increasing.
     pub ranks: Vec<Rank>,
     /// Whom they wait for, increasing.
     pub missing: Vec<Rank>,

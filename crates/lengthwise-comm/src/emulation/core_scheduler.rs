@@ -17,7 +17,7 @@ pub struct CoreScheduler {
 #[derive(Debug)]
 struct State {
     num_free: usize,
-    /// Who waits, by the nanoseconds of its clock.
+    /// The ranks that wait, by the nanoseconds of their clocks.
     waiting: BTreeSet<(u128, usize)>,
 }
 
@@ -42,7 +42,7 @@ impl CoreScheduler {
             return;
         }
         state.waiting.insert(place);
-        // Who gives a turn back hands it on by taking the next one off the list.
+        // A rank that gives its turn back hands it on by taking the next one off the list.
         while state.waiting.contains(&place) {
             state = self.granted[rank]
                 .wait(state)

@@ -73,7 +73,7 @@ impl TransferTimes {
         TransferTimes { by_clocks, really }
     }
 
-    /// What a member's clock shows once the transfer has really ended at `end`.
+    /// The time on a member's clock once the transfer has really ended at `end`.
     fn end_by_clocks(self, end: f64) -> f64 {
         self.by_clocks + (end - self.really)
     }
@@ -116,7 +116,7 @@ impl EmulatedCluster {
         self.core_fractions[rank.index()]
     }
 
-    /// How each device reaches its host.
+    /// The link between each device and its host.
     pub fn host_link(&self) -> Option<Link> {
         self.host_link
     }
@@ -202,7 +202,7 @@ impl EmulatedCluster {
         self.changed.notify_all();
     }
 
-    /// What has really passed.
+    /// The time that has really passed.
     pub fn now(&self) -> f64 {
         self.epoch.elapsed().as_secs_f64()
     }

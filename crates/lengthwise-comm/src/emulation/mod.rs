@@ -54,7 +54,7 @@ pub enum EmulationError {
     /// A fraction that is none.
     #[error("core_fraction is {}; it must be a number from {} to 1", figure(*value), figure(CORE_FRACTION))]
     BadCoreFraction {
-        /// What it was given.
+        /// The value given.
         value: f64,
     },
     /// More devices than the machine can stand for at this fraction.
@@ -64,11 +64,11 @@ pub enum EmulationError {
     TooFewCores {
         /// The fraction.
         value: f64,
-        /// How many devices there are.
+        /// The number of devices.
         num_devices: u32,
-        /// How many cores they stand for together.
+        /// The number of cores they stand for together.
         needed: f64,
-        /// How many cores there are.
+        /// The number of cores.
         num_cores: usize,
         /// The largest fraction that is possible.
         most: f64,
@@ -78,7 +78,7 @@ pub enum EmulationError {
         "nics_per_node is 0; the {num_nodes} nodes of the cluster need at least one each to reach each other"
     )]
     NoNics {
-        /// How many nodes there are.
+        /// The number of nodes.
         num_nodes: usize,
     },
     /// A system that does not tell threads' processor time.
@@ -89,7 +89,7 @@ pub enum EmulationError {
 }
 
 impl EmulationError {
-    /// What the user can do about it.
+    /// A hint for the user.
     pub fn hint(&self) -> Option<String> {
         match self {
             EmulationError::TooFewCores { most, .. } => Some(format!(
@@ -156,12 +156,12 @@ impl Emulation {
         &self.cluster
     }
 
-    /// How they reach each other.
+    /// The links between them.
     pub const fn links(&self) -> ClusterLinks {
         self.links
     }
 
-    /// How each device reaches its host; `None` where copies between them take no time.
+    /// The link between each device and its host; `None` where copies between them take no time.
     pub const fn host_link(&self) -> Option<Link> {
         self.host_link
     }
@@ -171,7 +171,7 @@ impl Emulation {
         self.core_fraction
     }
 
-    /// How many ranks compute at once.
+    /// The number of ranks that compute at once.
     pub const fn num_cores(&self) -> usize {
         self.num_cores
     }

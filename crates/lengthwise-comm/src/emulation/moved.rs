@@ -3,7 +3,7 @@
 use lengthwise_core::{Cluster, Rank};
 use lengthwise_network::{Crossing, Wiring};
 
-/// What one member has to do with the bytes of a call.
+/// The bytes of a call that one member sends and receives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Moved {
     /// It only has to be there.
@@ -42,7 +42,7 @@ pub(crate) fn crossing(
         Moved::Received(bytes) => Some(*bytes),
         _ => None,
     });
-    // Who receives most decides.
+    // The member that receives most decides.
     let most = received.max().unwrap_or(0).max(of_others);
     ring.clone().times(most as f64)
 }
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn a_gather_brings_each_member_what_others_hold() {
         let pieces = [5, 7, 6].map(Moved::Piece);
-        // Who holds 5 of the 18 bytes receives most.
+        // The member that holds 5 of the 18 bytes receives most.
         assert_eq!(crossed(&pieces), [13.0; 3]);
     }
 

@@ -22,12 +22,12 @@ pub(crate) struct VirtualClock {
 
 #[derive(Debug)]
 struct State {
-    /// What the clock shows.
+    /// The time on the clock.
     now: f64,
     /// The thread's processor time when it last began to compute.
     began: Duration,
     has_turn: bool,
-    /// How the device reaches its host, where that takes time.
+    /// The link between the device and its host, where copies take time.
     host_link: Option<HostLink>,
 }
 
@@ -58,12 +58,12 @@ impl VirtualClock {
         lock(&self.state).began = thread_time::now().unwrap_or_default();
     }
 
-    /// What the clock shows, at a call.
+    /// The time on the clock, at a call.
     pub fn arrival(&self) -> f64 {
         lock(&self.state).now
     }
 
-    /// What the clock shows, while computing.
+    /// The time on the clock, while computing.
     pub fn now(&self) -> Seconds {
         let mut state = lock(&self.state);
         state.compute(self.emulated.core_fraction(self.rank));

@@ -12,7 +12,7 @@ fn zeros(world: &Comm, rows: usize, cols: usize) -> Tensor {
     world.backend().zeros(rows, cols).unwrap()
 }
 
-/// What two ranks get that begin alike and then do these two things.
+/// The results of two ranks that begin alike and then do these two things.
 fn disagree(
     first: impl Fn(&Comm) -> Result<(), CommError> + Send + Sync + 'static,
     second: impl Fn(&Comm) -> Result<(), CommError> + Send + Sync + 'static,
@@ -33,7 +33,7 @@ fn disagree(
     failure.cause.to_string()
 }
 
-/// What a rank gets that does this while the other is in a barrier.
+/// The result of a rank that does this while the other is in a barrier.
 fn misuse(call: impl Fn(&Comm) -> Result<(), CommError> + Send + Sync + 'static) -> String {
     let (failure, _) = timed(move || {
         run(2, |world| match world.rank() {

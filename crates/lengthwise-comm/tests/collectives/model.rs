@@ -1,4 +1,4 @@
-//! What each rank passes to the steps of a script and what it must get, worked out without any rank.
+//! Inputs of each rank to the steps of a script, and the outputs it must get, worked out without any rank.
 
 use lengthwise_comm::ReduceOp;
 
@@ -11,7 +11,7 @@ pub enum Output {
     Values(Vec<f64>),
 }
 
-/// What group rank `from` passes in step `index`; `to` tells the tensors of an all-to-all apart.
+/// The tensor that group rank `from` passes in step `index`; `to` tells the tensors of an all-to-all apart.
 pub fn input(index: usize, operation: &Operation, from: usize, to: usize) -> Matrix {
     let shape = match operation {
         Operation::AllToAll { shapes } => shapes[from][to],

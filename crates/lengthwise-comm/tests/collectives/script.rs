@@ -1,4 +1,4 @@
-//! What a world is to do, as data: collectives on groups, one after the other.
+//! A script for a world, as data: collectives on groups, one after the other.
 
 use lengthwise_comm::ReduceOp;
 use proptest::collection::vec;
@@ -30,7 +30,7 @@ pub enum Operation {
     AllGather {
         cols: usize,
         rows: Vec<usize>,
-        /// How many of its later steps a rank takes before it waits.
+        /// The number of its later steps that a rank takes before it waits.
         prefetched: usize,
     },
     ReduceScatter {

@@ -26,7 +26,7 @@ fn emulation(nodes: &[&[f64]], links: ClusterLinks, core_fraction: f64) -> Emula
     let device = |&speed| Device::new(Bytes::from_mib(8), Speed::new(speed).unwrap());
     let nodes = nodes.iter().map(|node| node.iter().map(device).collect());
     let cluster = Cluster::from_nodes(nodes.collect()).unwrap();
-    // How many cores this machine really has is no matter for what is tested.
+    // The number of cores of this machine does not matter here.
     Emulation::new(cluster, links, Some(core_fraction), 16).unwrap()
 }
 
@@ -53,7 +53,7 @@ fn backends(num_ranks: u32) -> Vec<CpuBackend> {
     (0..num_ranks).map(backend).collect()
 }
 
-/// What a call takes.
+/// The time that a call takes.
 #[derive(Clone, Copy, Debug)]
 struct Took {
     /// In seconds that really pass. How late this thread was when it began to look does not count.
@@ -62,7 +62,7 @@ struct Took {
     by_clock: f64,
 }
 
-/// What `call` takes, all ranks starting it at once.
+/// The time that `call` takes where all ranks start it at once.
 fn timed<X>(world: &World, call: impl FnOnce() -> Result<X, CommError>) -> Result<Took, CommError> {
     world.barrier()?;
     let (start, clock) = (Instant::now(), world.emulated_time().unwrap());
@@ -202,7 +202,7 @@ fn a_small_gather_does_not_wait_for_a_large_exchange() {
         })
     });
     for (rank, (took, expected)) in times.into_iter().zip([0.12, 0.12, 0.048]).enumerate() {
-        // Who exchanges starts a little after the gather.
+        // Ranks that exchange start a little after the gather.
         assert!(is_about(took, expected), "rank {rank}: {took:?}");
     }
 }
