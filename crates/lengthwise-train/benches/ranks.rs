@@ -1,5 +1,5 @@
-//! What distribution costs: processor time of one batch on 1 rank and on 8, and in plans between; and of one sequence on 8
-//! ranks that share it in any way, beside Ulysses.
+//! The cost of distribution: processor time of one batch on 1 rank and on 8, and in plans between; and of one sequence
+//! on 8 ranks that share it in any way, beside Ulysses.
 //!
 //! A block of hidden 512, 8 heads, FFN 1376, and 4,096 tokens, forward and backward through the executor. Ranks are
 //! threads that share this machine's cores, so wall time says nothing; the processor time of the whole process

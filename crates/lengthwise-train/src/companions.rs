@@ -38,13 +38,13 @@ const GENERATION_CONFIG: &str = "generation_config.json";
 pub struct TextTokenizer {
     /// Its `tokenizer.json`, whatever it is called; the files that go with it are beside it.
     pub file: PathBuf,
-    /// What documents began with.
+    /// The token that documents began with.
     pub first: u32,
-    /// What stood after each document.
+    /// The token that stood after each document.
     pub end_of_text: u32,
 }
 
-/// What a model was gone on from, and its tokenizer.
+/// The model that a run started from, and its tokenizer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Companions<'a> {
     source: Option<Source<'a>>,
@@ -106,7 +106,7 @@ impl<'a> Companions<'a> {
             Some(source) => {
                 let mut keys = source.keys.clone();
                 let is_new = keys.remove("dtype").is_some();
-                // What is written is not quantised, whatever it was once read from.
+                // Written weights are not quantised, whatever they were once read from.
                 keys.remove("quantization_config");
                 keys.remove("torch_dtype");
                 let key = if is_new { "dtype" } else { "torch_dtype" };

@@ -88,7 +88,7 @@ pub enum TrainError {
         planner: &'static str,
         message: String,
     },
-    /// What gives batches has panicked.
+    /// The source of batches has panicked.
     #[error("step {step} has no batch: the corpus panicked: {message}")]
     CorpusPanicked { step: u64, message: String },
     /// The model's states alone exceed the device.

@@ -26,7 +26,7 @@ use crate::model::{ModelConfig, ModelSpec, UnitSpec};
 /// Bytes of a file beyond which the next unit goes to another one.
 const FILE_BYTES: usize = 2 << 30;
 
-/// What weights are written as.
+/// The type of number that weights are written as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightType {
     /// Single precision, as they are trained.
@@ -37,7 +37,7 @@ pub enum WeightType {
 }
 
 impl WeightType {
-    /// What settings call it.
+    /// Its name in settings.
     pub const fn name(self) -> &'static str {
         match self {
             WeightType::F32 => "f32",
@@ -45,7 +45,7 @@ impl WeightType {
         }
     }
 
-    /// What `config.json` calls it.
+    /// Its name in `config.json`.
     const fn torch_name(self) -> &'static str {
         match self {
             WeightType::F32 => "float32",
@@ -89,7 +89,7 @@ pub enum ExportError {
     /// Nothing takes it in the end.
     #[error("the trained model is lost: {0}")]
     NotSaved(#[from] NotSaved),
-    /// What goes with the model can't be copied.
+    /// A file that goes with the model can't be copied.
     #[error("can't read {}, which goes with the trained model: {reason}", path.display())]
     Companion {
         /// The file.
@@ -100,7 +100,7 @@ pub enum ExportError {
     /// A state that can't be read any more.
     #[error(transparent)]
     State(#[from] CheckpointError),
-    /// What was trained makes no file of tensors.
+    /// The trained tensors make no file.
     #[error("the trained model makes no file of tensors: {0}")]
     NoTensors(#[from] safetensors::SafeTensorError),
 }
@@ -221,7 +221,7 @@ impl ExportWriter {
                 (parameter.name.as_str(), tensor)
             })
         });
-        // What transformers asks for to know which framework's layout it is.
+        // The key that transformers asks for to know which framework's layout it is.
         let metadata = [("format".to_owned(), "pt".to_owned())].into();
         let bytes = safetensors::serialize(tensors, Some(metadata))?;
         Ok(self

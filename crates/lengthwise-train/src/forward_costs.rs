@@ -6,10 +6,10 @@ use lengthwise_cost::{CostError, FittedModel, StepModel};
 use crate::model::{ModelConfig, ModelSpec};
 use crate::{memory, volume};
 
-/// What attention's backward computes, in forwards: five products of the size of the forward's two (Dao, 2023).
+/// The work of attention's backward, in forwards: five products of the size of the forward's two (Dao, 2023).
 const ATTENTION_BACKWARD: f64 = 2.5;
 
-/// What a linear map's backward computes, in forwards: two products of the forward's size.
+/// The work of a linear map's backward, in forwards: two products of the forward's size.
 const LINEAR_BACKWARD: f64 = 2.0;
 
 /// The costs of evaluating a model whose training costs `costs`.

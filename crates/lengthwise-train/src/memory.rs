@@ -48,7 +48,7 @@ impl WholeUnits {
         } else {
             output
         };
-        // What a rank gives to a gather is a copy where its shard of the unit has several parts, as a table's never has. The
+        // A rank gives a copy to a gather where its shard of the unit has several parts, as a table's never has. The
         // copy is there until all have read it, and so is that for the next gather.
         let piece = layer.div_ceil(num_ranks);
         if num_ranks == 1 {
@@ -103,7 +103,8 @@ struct OfHeads {
     kv: f64,
     /// Queries and keys before the norms of heads.
     unnormed: f64,
-    /// What was attended, once more for the tokens of one's own: the same where there is nobody to exchange it with.
+    /// The output of attention, once more for the rank's own tokens: the same where there is nobody to exchange it
+    /// with.
     context: f64,
 }
 
@@ -134,7 +135,7 @@ impl OfHeads {
         }
     }
 
-    /// What a layer saves for its backward, beside its input.
+    /// The tensors that a layer saves for its backward, beside its input.
     fn saved(&self, config: &ModelConfig) -> f64 {
         let (hidden, ffn) = (config.hidden as f64, config.ffn as f64);
         // normed, middle, middle_normed, context; q, attended, lse; k, v; gate, up, activated.

@@ -25,7 +25,7 @@ pub struct OptimizerConfig {
     pub learning_rate: f64,
     /// Steps over which the learning rate rises linearly.
     pub warmup_steps: u64,
-    /// What it does after them.
+    /// The learning rate after them.
     pub schedule: Schedule,
     /// AdamW's decay of the first moment.
     pub beta1: f64,
@@ -35,7 +35,7 @@ pub struct OptimizerConfig {
     pub epsilon: f64,
     /// AdamW's decoupled weight decay.
     pub weight_decay: f64,
-    /// What it leaves alone.
+    /// The parameters that weight decay leaves alone.
     pub no_decay: NoDecay,
     /// Largest global norm of the gradient; `None` never clips.
     pub clip_norm: Option<f64>,
@@ -90,9 +90,9 @@ impl OptimizerConfig {
 pub struct OptimizerError {
     /// The setting.
     pub key: &'static str,
-    /// What it was given.
+    /// The value given.
     pub value: f64,
-    /// What it must be.
+    /// The rule that values must keep.
     pub rule: &'static str,
 }
 
@@ -111,11 +111,11 @@ pub struct TrainOptions {
     pub cluster: Cluster,
     /// The cluster again with its links, where ranks are to keep its pace; `None` to run as fast as they can.
     pub emulation: Option<Emulation>,
-    /// What steps cost, where that is known; `None` to measure it first.
+    /// The costs of steps, where they are known; `None` to measure them first.
     pub costs: Option<StepModel>,
-    /// How measured steps refine these costs; `None` to keep them.
+    /// The refinement of these costs by measured steps; `None` to keep them.
     pub refinement: Option<RefinementRule>,
-    /// What it is validated on.
+    /// The batches that it is validated on.
     pub validation: Option<Validation>,
     /// The longest sequence that may come.
     pub context: Tokens,
@@ -123,18 +123,18 @@ pub struct TrainOptions {
     pub steps: u64,
     /// Seed of the initial parameters.
     pub seed: u64,
-    /// What is done with activations between forward and backward.
+    /// The treatment of activations between forward and backward.
     pub activations: Activations,
     /// Degrees a planner may use; `None` for all that the heads allow.
     pub degrees: Option<Vec<Degree>>,
     /// Strategies a planner may use, of which those are left out that model and cluster don't allow; `None` for Ulysses with
     /// these activations and degrees.
     pub space: Option<StrategySpace>,
-    /// How many steps planning runs ahead of training, at least 2.
+    /// The number of steps that planning runs ahead of training, at least 2.
     pub plan_ahead: usize,
     /// Where the trained model is written, in the form of Hugging Face; the directory must hold no model yet.
     pub export: Option<PathBuf>,
-    /// What its weights are written as.
+    /// The type of number that its weights are written as.
     pub weights: WeightType,
     /// Where its state is saved, and what it goes on from.
     pub persistence: Persistence,
@@ -156,7 +156,7 @@ impl TrainOptions {
 /// A rank that fails on purpose, to rehearse how a job ends when one does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InjectedFailure {
-    /// Who fails.
+    /// The rank that fails.
     pub rank: Rank,
     /// Before which step, counted from 1.
     pub step: u64,

@@ -32,20 +32,20 @@ pub struct StepRecord {
     pub origin: BatchOrigin,
     /// The lengths that were planned.
     pub batch: GlobalBatch,
-    /// How it was run.
+    /// The plan that it was run by.
     pub plan: Plan,
     /// When each group of each micro-batch was predicted to end, without the micro-batch's overhead.
     pub predicted_groups: Vec<Vec<Seconds>>,
     /// Of a micro-batch.
     pub predicted_overhead: Seconds,
-    /// What the step was predicted to take beside its micro-batches.
+    /// The predicted time of the step beside its micro-batches.
     pub predicted_step_overhead: Seconds,
-    /// What the planner said of it.
+    /// The planner's report of it.
     pub report: PlanReport,
     /// The time of the whole step that was predicted with the plan: its makespans where ranks share cores, and what
     /// comes beside them.
     pub predicted: Seconds,
-    /// How often the costs had been refined before the step was planned.
+    /// The number of times that the costs had been refined before the step was planned.
     pub costs_version: u64,
     /// The median of how far predictions were off in the last steps, this one included, as a part of what was measured.
     pub recent_error: f64,
@@ -53,9 +53,9 @@ pub struct StepRecord {
     pub measured: Seconds,
     /// The same by the clocks of an emulated cluster's devices: what it would be on a machine that is never late.
     pub emulated: Option<Seconds>,
-    /// What every rank's time went into, by rank; each adds up to the step's, by clocks where a cluster is emulated.
+    /// The parts of every rank's time, by rank; each adds up to the step's, by clocks where a cluster is emulated.
     pub rank_times: Vec<RankTime>,
-    /// How long training waited for the plan.
+    /// The time that training waited for the plan.
     pub plan_wait: Seconds,
     /// The most memory a device held.
     pub measured_peak_memory: Bytes,
@@ -79,7 +79,7 @@ impl StepRecord {
     }
 }
 
-/// What one rank's time of a step went into, as its own clock saw it: a rank that shares a processor with others also
+/// The parts of one rank's time in a step, by its own clock: a rank that shares a processor with others also
 /// computes while it is their turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RankTime {
@@ -101,7 +101,7 @@ pub trait TrainObserver: Send {
     fn costs_resumed(&mut self) {}
     /// A state was saved, or could not be. Called on another thread than the rest, while steps go on.
     fn saved(&mut self, _saved: &SavedCheckpoint) {}
-    /// What every rank did when in a step that was to be traced, which [`TrainObserver::step`] is told of next.
+    /// The events of every rank in a step that was to be traced, which [`TrainObserver::step`] is told of next.
     fn traced(&mut self, _step: u64, _events: &[TraceEvent]) {}
     /// A step has ended.
     fn step(&mut self, record: &StepRecord);
@@ -130,7 +130,7 @@ pub struct TrainSummary {
     pub num_groups: usize,
     /// The most memory a device held.
     pub measured_peak_memory: Bytes,
-    /// How long training stood still for states to be copied, or written.
+    /// The time that training stood still for states to be copied, or written.
     pub saving: Seconds,
     /// The step behind which it was asked to stop, if it was.
     pub stopped: Option<u64>,

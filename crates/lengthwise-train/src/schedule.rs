@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::OptimizerConfig;
 
-/// What the learning rate does after the warm-up.
+/// The learning rate after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Schedule {
@@ -14,17 +14,17 @@ pub enum Schedule {
     Constant,
     /// It falls by half a cosine (Loshchilov & Hutter, 2017).
     Cosine {
-        /// What it has come to with the last step.
+        /// The rate of the last step.
         min_learning_rate: f64,
     },
     /// It falls in a straight line.
     Linear {
-        /// What it has come to with the last step.
+        /// The rate of the last step.
         min_learning_rate: f64,
     },
     /// It stays, and falls by half a cosine in the last steps: warm-up, stable, decay (Hu et al., 2024).
     WarmupStableDecay {
-        /// What it has come to with the last step.
+        /// The rate of the last step.
         min_learning_rate: f64,
         /// Steps in which it falls.
         decay_steps: u64,
@@ -150,9 +150,10 @@ mod tests {
     }
     #[test]
     fn rates_are_those_of_transformers() {
-        // What transformers 5.24 gives after as many calls of its scheduler's `step`, of 20 steps with 4 of warm-up and a
-        // learning rate of 1: get_cosine_with_min_lr_schedule_with_warmup with min_lr_rate = 0.1, get_wsd_schedule with
-        // num_decay_steps = 6, get_linear_schedule_with_warmup and get_constant_schedule_with_warmup.
+        // The rates that transformers 5.24 gives after as many calls of its scheduler's `step`, of 20 steps with 4 of
+        // warm-up and a learning rate of 1: get_cosine_with_min_lr_schedule_with_warmup with min_lr_rate = 0.1,
+        // get_wsd_schedule with num_decay_steps = 6, get_linear_schedule_with_warmup and
+        // get_constant_schedule_with_warmup.
         let cosine = [
             0.25,
             0.5,

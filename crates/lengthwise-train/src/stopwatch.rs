@@ -21,17 +21,17 @@ impl Stopwatch {
         }
     }
 
-    /// What has passed by the rank's clock; `None` where no cluster is emulated.
+    /// The time passed by the rank's clock; `None` where no cluster is emulated.
     pub fn emulated(&self, world: &impl Communicator) -> Option<Seconds> {
         Some(world.emulated_time()? - self.by_clock?)
     }
 
-    /// What has passed by the rank's clock, or really where no cluster is emulated.
+    /// The time passed by the rank's clock, or really where no cluster is emulated.
     pub fn elapsed(&self, world: &impl Communicator) -> Seconds {
         self.emulated(world).unwrap_or_else(|| self.really())
     }
 
-    /// What has really passed.
+    /// The time that has really passed.
     pub fn really(&self) -> Seconds {
         self.really.elapsed().into()
     }

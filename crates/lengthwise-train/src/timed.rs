@@ -118,7 +118,7 @@ impl<C: Communicator> Timed<C> {
         self.inner.statistics().bytes_sent
     }
 
-    /// What this rank has spent in calls of any group so far, and the part of it in which it waited for others.
+    /// The time of this rank in calls of any group so far, and the part of it in which it waited for others.
     pub(crate) fn time_in_calls(&self) -> (Seconds, Seconds) {
         let calls = Duration::from_nanos(self.calls.0.load(Ordering::Relaxed));
         (calls.into(), self.inner.statistics().measured_wait)

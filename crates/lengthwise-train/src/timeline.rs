@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lengthwise_core::{Activity, Bytes, GroupLoad, Pass, Rank, Seconds};
 
-/// What a rank is at.
+/// The place of a rank in its step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Site {
     pub micro_batch: Option<u32>,
@@ -28,7 +28,7 @@ pub(crate) struct Site {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CallKey {
     pub members: Arc<[Rank]>,
-    /// How many calls of the group came before.
+    /// The number of calls of the group that came before.
     pub number: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What a run is validated on: batches that are never trained on, and when their loss is computed.
+//! Validation of a run: batches that are never trained on, and when their loss is computed.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -42,8 +42,8 @@ pub struct ValidationRecord {
     pub num_labels: u64,
     /// The tokens.
     pub num_tokens: u64,
-    /// What the forward passes were predicted to take.
+    /// The predicted time of the forward passes.
     pub predicted: Seconds,
-    /// What they took; no part of the step's time.
+    /// Their measured time; no part of the step's time.
     pub measured: Seconds,
 }

@@ -8,25 +8,25 @@ use crate::model::{ModelConfig, ModelSpec};
 /// Bytes of an element.
 const ELEMENT: usize = 4;
 
-/// What all ranks gather of the parameters in a micro-batch, counting a unit as often as it is gathered.
+/// Bytes of the parameters that all ranks gather in a micro-batch, counting a unit as often as it is gathered.
 pub fn gathered_bytes(config: &ModelConfig) -> Bytes {
     unit_bytes(config, |stage| &stage.gathers)
 }
 
-/// What all ranks gather of the parameters in a micro-batch that is evaluated only.
+/// Bytes of the parameters that all ranks gather in a micro-batch that is evaluated only.
 pub(crate) fn forward_gathered_bytes(config: &ModelConfig) -> Bytes {
     let spec = ModelSpec::new(config);
     let stages = forward_stages(&spec, config.tied_output);
     bytes_of(&spec, stages.iter().flat_map(|stage| &stage.gathers))
 }
 
-/// What all ranks scatter of the gradients in a micro-batch, counting a unit as often as it is scattered.
+/// Bytes of the gradients that all ranks scatter in a micro-batch, counting a unit as often as it is scattered.
 pub fn scattered_bytes(config: &ModelConfig) -> Bytes {
     unit_bytes(config, |stage| &stage.scatters)
 }
 
-/// What the exchanges of a micro-batch pass on for each token, over all layers and the group's ranks together: in each
-/// pass queries, keys and values to heads and what was attended back, or their gradients the other way.
+/// Bytes that the exchanges of a micro-batch pass on for each token, over all layers and the group's ranks together: in
+/// each pass queries, keys and values to heads and the output of attention back, or their gradients the other way.
 ///
 /// A key/value head that several ranks read is counted once.
 pub fn exchanged_bytes_per_token(config: &ModelConfig, activations: Activations) -> f64 {

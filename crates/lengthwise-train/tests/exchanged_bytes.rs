@@ -1,4 +1,4 @@
-//! What each rank sends in exchanges, to the byte: the table that other executors of the same plans are held to.
+//! Bytes that each rank sends in exchanges, exactly: the table that other executors of the same plans are held to.
 
 mod common;
 

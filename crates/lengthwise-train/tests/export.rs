@@ -1,4 +1,4 @@
-//! What is exported is the model that was trained: who reads it as a LLaMA gets the losses that the executor reports.
+//! The exported model is the trained one: reading it as a LLaMA gives the losses that the executor reports.
 //!
 //! The reader is a plain implementation in `f64`, and transformers where `LENGTHWISE_PYTHON` names a Python that has it.
 
@@ -21,7 +21,7 @@ use lengthwise_train::{
 
 const STEPS: u64 = 40;
 
-/// What sums of `f32` over a few layers may make of a loss.
+/// The error that sums of `f32` over a few layers may make in a loss.
 const LOSS_TOLERANCE: f64 = 2e-5;
 
 /// The same of a logit as a part of the largest; transformers takes some steps in `f32` too.

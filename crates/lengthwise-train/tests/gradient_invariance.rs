@@ -14,8 +14,8 @@ use proptest::strategy::Strategy as _;
 /// Largest error of a parameter's gradient, relative to its norm.
 const TOLERANCE: f64 = 1e-5;
 
-/// What counts as zero, relative to the norm of the whole gradient: where all sequences have one token, queries and keys
-/// have no effect, and their gradients are nothing but rounding.
+/// The size that counts as zero, relative to the norm of the whole gradient: where all sequences have one token,
+/// queries and keys have no effect, and their gradients are nothing but rounding.
 const ZERO: f64 = 1e-8;
 
 const SEQ_LENS: [u64; 7] = [1, 7, 33, 2, 64, 19, 5];

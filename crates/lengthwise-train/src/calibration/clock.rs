@@ -1,8 +1,8 @@
-//! What time is measured by.
+//! The clock that time is measured by.
 
 use std::time::{Duration, Instant};
 
-/// What time is measured by.
+/// The clock that time is measured by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Clock {
     /// The time that passes.

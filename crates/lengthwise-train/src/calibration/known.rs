@@ -12,13 +12,13 @@ use crate::{TrainOptions, memory};
 /// Bytes of an element.
 const ELEMENT: f64 = 4.0;
 
-/// What attention's backward computes, in forwards (Dao, 2023).
+/// The work of attention's backward, in forwards (Dao, 2023).
 const ATTENTION_BACKWARD: f64 = 2.5;
 
-/// What the backward of all else computes, in forwards.
+/// The work of the backward of all else, in forwards.
 const LINEAR_BACKWARD: f64 = 2.0;
 
-/// What devices hold under the strategies of `space`; and what hops of rings and copies to the host take on an emulated
+/// Memory of devices under the strategies of `space`; and times of hops of rings and copies to the host on an emulated
 /// cluster, whose links are described. Elsewhere ranks compute whatever they send, so that none of it goes on beside
 /// computing: then it is part of what is measured.
 pub(crate) fn known_costs(options: &TrainOptions, space: &StrategySpace) -> FittedCosts {
@@ -64,7 +64,7 @@ pub(crate) fn known_costs(options: &TrainOptions, space: &StrategySpace) -> Fitt
     }
 }
 
-/// How often a layer's forward runs.
+/// The number of times that a layer's forward runs.
 fn forwards(activations: Activations) -> f64 {
     if activations.recomputes() { 2.0 } else { 1.0 }
 }
@@ -99,8 +99,8 @@ fn add_hops(
     hops.backward_s_per_token.push((degree, 2.0 * hop));
 }
 
-/// What a device passes on a second over the slowest hop. Where a ring crosses nodes, the devices of a place all send to the
-/// next node at once and share its NICs.
+/// Bytes that a device passes on a second over the slowest hop. Where a ring crosses nodes, the devices of a place all
+/// send to the next node at once and share its NICs.
 fn hop_bandwidth(emulation: &Emulation, ulysses: Degree, span: Span) -> f64 {
     let links = emulation.links();
     let device = links.device.bandwidth_bytes_per_s();

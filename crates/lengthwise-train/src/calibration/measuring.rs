@@ -59,7 +59,7 @@ impl<'a, C: Communicator> Measuring<'a, C> {
         }
     }
 
-    /// What came of it.
+    /// Its result.
     pub fn finish(mut self) -> Result<MeasuredCosts, TrainError> {
         let step_overhead = match self.survey.shortest() {
             Some(trial) => running::step_rest(trial, &mut self.executor, &self.options.optimizer)?,

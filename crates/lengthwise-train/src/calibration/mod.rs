@@ -28,12 +28,12 @@ pub use profile::{profile, profiled};
 /// times are meant for.
 const USUAL_CORE_FRACTION: f64 = 0.25;
 
-/// How thoroughly costs are measured, and by which clock.
+/// The thoroughness of measuring costs, and its clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MeasuringRule {
-    /// How thoroughly.
+    /// The thoroughness.
     pub survey: SurveyRule,
-    /// What time is measured by. By the processor's, ranks must share all of its cores.
+    /// The clock that time is measured by. By the processor's, ranks must share all of its cores.
     pub clock: Clock,
 }
 
@@ -53,12 +53,12 @@ impl MeasuringRule {
     }
 }
 
-/// How far measuring has come.
+/// The progress of measuring.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MeasuringProgress {
     /// Since it began.
     pub elapsed: Seconds,
-    /// What it should take.
+    /// The time that it should take.
     pub time_budget: Seconds,
     /// Different micro-batches so far.
     pub num_trials: usize,
@@ -117,7 +117,7 @@ pub(crate) fn surveyed(
     }
 }
 
-/// How the ranks of a run share the cores of this machine; emulated devices have each their own pace.
+/// The part of this machine's cores that each rank of a run has; emulated devices have each their own pace.
 pub(crate) fn core_sharing(options: &TrainOptions) -> CoreSharing {
     let num_ranks = options.cluster.num_devices();
     match (&options.emulation, available_parallelism()) {

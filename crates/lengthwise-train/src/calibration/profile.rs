@@ -14,7 +14,7 @@ use crate::{TrainOptions, volume};
 /// Bytes of a parameter with its gradient and both moments.
 const BYTES_PER_PARAMETER: u64 = 16;
 
-/// What a run's costs hold for.
+/// The conditions that a run's costs hold for.
 pub fn measured_for(options: &TrainOptions) -> MeasuredFor {
     let model = &options.model;
     let first_node = options.cluster.node_ranks(0).map_or(0, |ranks| ranks.len());

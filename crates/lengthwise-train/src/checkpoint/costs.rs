@@ -1,4 +1,4 @@
-//! What steps cost, as `trainer.json` holds it: for a run that goes on where it was measured.
+//! The costs of steps, as `trainer.json` holds them: for a run that goes on where it was measured.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What can be wrong with a checkpoint.
+//! Errors of checkpoints.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::hugging_face::PretrainedError;
 
-/// What can be wrong with a checkpoint, or with going on from one.
+/// An error of a checkpoint, or of going on from one.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the fields are what the messages name")]
@@ -15,7 +15,7 @@ pub enum CheckpointError {
     /// No checkpoint.
     #[error("{} holds no trainer.json, so it is no checkpoint", directory.display())]
     None { directory: PathBuf },
-    /// What the system says.
+    /// The system's error.
     #[error("can't read {}: {reason}", path.display())]
     Unreadable { path: PathBuf, reason: String },
     /// A record that says nothing.
@@ -100,7 +100,7 @@ fn begin(after: u64) -> String {
 }
 
 impl CheckpointError {
-    /// What would help.
+    /// A hint for the user.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             CheckpointError::None { .. } => {

@@ -44,7 +44,7 @@ pub fn name_of(step: u64) -> String {
     format!("step-{step:08}")
 }
 
-/// What a checkpoint holds of each parameter.
+/// The tensors that a checkpoint holds of each parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StateKind {
     /// The parameter itself.

@@ -21,7 +21,7 @@ use crate::hugging_face::{
 };
 use crate::model::{ModelConfig, ModelSpec, UnitSpec};
 
-/// What the names of shards end in.
+/// The ending of shards' names.
 const SHARD: &str = ".safetensors";
 
 /// Files that are checked at the same time.
@@ -63,7 +63,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// The fault in it.
     pub fn open(directory: &Path) -> Result<Self, CheckpointError> {
         let record = TrainerRecord::read(directory)?;
         for file in &record.files {
@@ -88,7 +88,7 @@ impl Checkpoint {
         &self.directory
     }
 
-    /// What `trainer.json` says.
+    /// The content of `trainer.json`.
     pub fn record(&self) -> &TrainerRecord {
         &self.record
     }
@@ -140,7 +140,7 @@ impl Checkpoint {
         })
     }
 
-    /// What a run with this model, these batches and this seed would change.
+    /// The changes that a run with this model, these batches and this seed would make.
     ///
     /// # Errors
     ///

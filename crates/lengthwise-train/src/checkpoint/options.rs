@@ -1,4 +1,4 @@
-//! How a run survives: where its state is saved, where it goes on from, and when it is asked to stop.
+//! Options of a run that survives: where its state is saved, where it goes on from, and when it is asked to stop.
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -9,12 +9,12 @@ use lengthwise_data::DataFingerprint;
 
 use super::Checkpoint;
 
-/// How a run survives.
+/// Options of a run that survives.
 #[derive(Clone, Debug, Default)]
 pub struct Persistence {
     /// Where its state is saved, if it is.
     pub save: Option<SaveOptions>,
-    /// What it goes on from.
+    /// The checkpoint that it goes on from.
     pub resume: Option<Arc<Checkpoint>>,
     /// Asks it to stop.
     pub stop: StopRequest,
@@ -27,11 +27,11 @@ pub struct SaveOptions {
     pub directory: PathBuf,
     /// Steps from one to the next.
     pub every: NonZero<u64>,
-    /// How many are kept.
+    /// The number that is kept.
     pub keep: NonZero<usize>,
     /// Whether training goes on while a state is written.
     pub is_async: bool,
-    /// What else they say of the run.
+    /// Other facts that they hold of the run.
     pub notes: SaveNotes,
 }
 
@@ -40,14 +40,14 @@ impl SaveOptions {
     pub const BYTES_OF_PARAMETER: u64 = 12;
 }
 
-/// What checkpoints say of a run beside its state.
+/// Facts that checkpoints hold of a run beside its state.
 #[derive(Clone, Debug)]
 pub struct SaveNotes {
     /// The version of the program.
     pub program: String,
     /// The name of the run.
     pub run: String,
-    /// What batches are drawn from.
+    /// The documents that batches are drawn from.
     pub data: DataFingerprint,
     /// The settings, in TOML.
     pub settings: String,

@@ -12,7 +12,7 @@ use crate::OptimizerConfig;
 /// The form of checkpoints that is written and read.
 const VERSION: u64 = 1;
 
-/// What stands before the checksum of all that is before it.
+/// The key of the checksum, which covers all that is before it.
 const CHECKSUM: &str = ",\n  \"checksum\": \"";
 
 /// The longest `trainer.json` that is read, in bytes: settings may be long, figures are not.
@@ -32,11 +32,11 @@ pub struct TrainerRecord {
     pub step: u64,
     /// Steps that the run was to have.
     pub steps: u64,
-    /// How often the corpus had been begun, counted from 1.
+    /// The number of times that the corpus had been begun.
     pub epoch: u64,
     /// Sequences that were drawn since then.
     pub num_drawn: u64,
-    /// What was drawn from.
+    /// The source that was drawn from.
     pub data: DataFingerprint,
     /// Seed of the initial parameters.
     pub seed: u64,
@@ -44,11 +44,11 @@ pub struct TrainerRecord {
     pub num_ranks: usize,
     /// The optimiser of the last step.
     pub optimizer: OptimizerConfig,
-    /// What steps cost; `None` where costs were of a form that is not kept.
+    /// The costs of steps; `None` where costs were of a form that is not kept.
     pub costs: Option<CostsRecord>,
     /// The settings, in TOML.
     pub settings: String,
-    /// What writing the shards took, in seconds.
+    /// The time that writing the shards took, in seconds.
     pub save_s: f64,
     /// All files of the checkpoint but this one.
     pub files: Vec<CheckpointFile>,
@@ -70,9 +70,9 @@ pub struct CheckpointFile {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CostsRecord {
-    /// What they hold for.
+    /// The conditions that they hold for.
     pub cluster: ClusterRecord,
-    /// What is done with activations.
+    /// The treatment of activations.
     pub activations: String,
     /// The longest sequence, in tokens.
     pub context: u64,
@@ -167,7 +167,7 @@ impl TrainerRecord {
     ///
     /// # Errors
     ///
-    /// What is wrong with it, in words.
+    /// The fault in it, in words.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let text = str::from_utf8(bytes).map_err(|_| "it is not text in UTF-8".to_owned())?;
         let mut value: serde_json::Value =

@@ -25,7 +25,7 @@ pub struct SaveMoment {
     pub step: u64,
     /// Where the batch of the last one ended.
     pub position: Position,
-    /// What steps cost, if this rank knows.
+    /// The costs of steps, if this rank knows them.
     pub costs: Option<CostsRecord>,
 }
 
@@ -38,7 +38,7 @@ pub struct SavedCheckpoint {
     pub saved: Result<PathBuf, io::Error>,
     /// Its size.
     pub num_bytes: u64,
-    /// What writing took.
+    /// The time that writing took.
     pub took: Seconds,
 }
 
@@ -102,7 +102,7 @@ impl<'a> Saver<'a> {
         }))
     }
 
-    /// What to say if nothing keeps two runs from writing to it at once.
+    /// A warning if nothing keeps two runs from writing to it at once.
     pub fn unlocked(&self) -> Option<String> {
         self.series.unlocked()
     }

@@ -13,7 +13,7 @@ use crate::model::layer::{self, Layer, SavedLayer};
 use crate::model::{LayerParameters, ModelConfig, ModelSpec};
 use crate::timeline::Timeline;
 
-/// What a micro-batch is run for.
+/// The purpose of running a micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Purpose {
     /// Its loss and gradients; those of the summed loss times `scale`: 1 / labels of the global batch.
@@ -22,7 +22,7 @@ pub enum Purpose {
     Evaluate,
 }
 
-/// What is kept of a layer between its forward and its backward.
+/// The tensors kept of a layer between its forward and its backward.
 enum Kept<T> {
     /// Its input, from which it is recomputed.
     Input(T),

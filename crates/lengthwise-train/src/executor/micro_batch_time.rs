@@ -4,7 +4,7 @@ use lengthwise_core::Seconds;
 
 use super::stage::Stage;
 
-/// What a rank's time in a micro-batch went into, by its own clock, the device's where one is emulated.
+/// The parts of a rank's time in a micro-batch, by its own clock, the device's where one is emulated.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MicroBatchTime {
     /// From its first gather to its last scatter.

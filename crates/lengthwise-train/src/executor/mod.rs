@@ -46,7 +46,7 @@ pub struct Executor<C: Communicator> {
     timeline: Timeline,
 }
 
-/// What the ranks found together in a step.
+/// The result of a step, which the ranks found together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOutcome {
     /// Mean loss of a label of the global batch, in nats; `None` where no token has one.
@@ -290,7 +290,7 @@ impl<C: Communicator> Executor<C> {
         self.parameters.state_in_place()
     }
 
-    /// What this rank's time went into, for each micro-batch of the last plan that was run.
+    /// The parts of this rank's time, for each micro-batch of the last plan that was run.
     pub fn micro_batch_times(&self) -> &[MicroBatchTime] {
         &self.micro_batch_times
     }

@@ -160,7 +160,7 @@ impl<B: Backend> ShardedParameters<B> {
         &self.spec
     }
 
-    /// What this rank contributes to a gather of `unit`.
+    /// This rank's contribution to a gather of `unit`.
     pub fn piece(&self, unit: usize) -> Result<B::Tensor, TrainError> {
         Ok(match self.units[unit].parts.as_slice() {
             [part] => part.parameter.clone(),
@@ -171,7 +171,7 @@ impl<B: Backend> ShardedParameters<B> {
         })
     }
 
-    /// How many elements of `unit` each rank keeps.
+    /// The number of elements of `unit` that each rank keeps.
     pub fn row_counts(&self, unit: usize) -> Vec<usize> {
         let num_elements = self.unit(unit).num_elements();
         (0..self.num_ranks)
@@ -269,8 +269,8 @@ mod tests {
     const START: [f32; 3] = [0.5, -1.25, 2.0];
     const GRADIENTS: [[f32; 3]; 2] = [[0.1, -0.2, 0.0], [0.3, 0.05, -1.5]];
 
-    /// What `torch.optim.AdamW` (PyTorch 2.15) makes of `START` in two steps with `GRADIENTS`, in a group with weight_decay =
-    /// 0.1 and in one with 0, with lr = 0.01, betas = (0.9, 0.95) and eps = 1e-8.
+    /// The values that `torch.optim.AdamW` (PyTorch 2.15) makes of `START` in two steps with `GRADIENTS`, in a group
+    /// with weight_decay = 0.1 and in one with 0, with lr = 0.01, betas = (0.9, 0.95) and eps = 1e-8.
     const DECAYED: [f32; 3] = [0.479_923_6, -1.232_763_6, 2.003_351_7];
     const KEPT: [f32; 3] = [0.480_913_1, -1.235_252_4, 2.007_349_5];
 

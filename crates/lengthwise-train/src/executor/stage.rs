@@ -23,7 +23,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// What it counts as in traces: its activity, the way through the model, the layer.
+    /// Its place in traces: its activity, the way through the model, the layer.
     pub fn place(self) -> (Activity, Pass, Option<u32>) {
         match self {
             Stage::Embedding => (Activity::Embedding, Pass::Forward, None),
@@ -38,7 +38,7 @@ impl Stage {
 /// A stage with the units whose parameters it needs, and those whose gradients it yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduledStage {
-    /// What is done.
+    /// The work that is done.
     pub stage: Stage,
     /// Gathered before; what a stage needs beyond these, the rank has kept.
     pub gathers: Vec<usize>,

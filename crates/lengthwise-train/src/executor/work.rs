@@ -14,13 +14,13 @@ use lengthwise_data::TokenBatch;
 pub struct RankWork {
     /// The id of each of this rank's tokens.
     pub ids: Vec<u32>,
-    /// What those of them must predict that have a label, in order.
+    /// The labels of those of them that have one, in order.
     pub targets: Vec<u32>,
     /// Which of the tokens these are; `None` where it is all of them.
     pub labelled: Option<Vec<u32>>,
     /// Where they are, and the attention this rank computes.
     pub tokens: GroupTokens,
-    /// What is done with activations between forward and backward.
+    /// The treatment of activations between forward and backward.
     pub activations: Activations,
 }
 

@@ -17,7 +17,7 @@ use lengthwise_data::{DataError, TokenBatch};
 
 pub use planning::{PlannedBatch, Planning, PlanningCosts};
 
-/// What every rank gets for a step: the same batch, or the same error.
+/// The batch that every rank gets for a step, or the same error.
 pub type FeedResult = Result<Arc<PlannedBatch>, Arc<TrainError>>;
 
 /// Hands every rank the planned batch of each step, and keeps planning ahead of them.
@@ -30,7 +30,7 @@ pub struct PlanFeed<I> {
     costs: Mutex<Arc<PlanningCosts>>,
     /// The last step.
     steps: u64,
-    /// How many steps may be ready before they are taken.
+    /// The number of steps that may be ready before they are taken.
     ahead: u64,
     num_ranks: usize,
     source: Mutex<Source<I>>,

@@ -17,28 +17,28 @@ pub struct PlannedBatch {
     pub batch: TokenBatch,
     /// Their lengths, as they were planned.
     pub global_batch: GlobalBatch,
-    /// How they run.
+    /// The plan that they run by.
     pub planned: Planned,
-    /// What that was planned with.
+    /// The costs that it was planned with.
     pub costs: Arc<PlanningCosts>,
 }
 
 /// The costs that plans are drawn up with, as they are for a while.
 #[derive(Clone, Debug)]
 pub struct PlanningCosts {
-    /// How often they have been refined.
+    /// The number of times that they have been refined.
     pub version: u64,
     /// The costs.
     pub model: StepModel,
 }
 
-/// What plans are drawn up from.
+/// The inputs of plans.
 pub struct Planning {
-    /// Who plans.
+    /// The planner.
     pub planner: Arc<dyn Planner>,
     /// Where steps run.
     pub cluster: Cluster,
-    /// What steps cost there, until [`PlanFeed::refine`](super::PlanFeed::refine) says otherwise.
+    /// The costs of steps there, until [`PlanFeed::refine`](super::PlanFeed::refine) says otherwise.
     pub costs: StepModel,
     /// The strategies to choose from.
     pub space: StrategySpace,

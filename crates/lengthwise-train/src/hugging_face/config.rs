@@ -10,7 +10,7 @@ use super::fields::Fields;
 use super::rope::rope;
 use crate::model::{Family, ModelConfig, SlidingWindow};
 
-/// What a model's `config.json` says.
+/// The content of a model's `config.json`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PretrainedConfig {
     /// The decoder.
@@ -245,7 +245,7 @@ impl PretrainedConfig {
     }
 }
 
-/// What sets the model apart from a plain LLaMA.
+/// Differences from a plain LLaMA.
 fn family(fields: &mut Fields, model_type: &str, layers: usize) -> Result<Family, ConfigError> {
     let attention_bias = fields.take("attention_bias");
     let mlp_bias = fields.take("mlp_bias");
@@ -344,7 +344,7 @@ fn window(
         let rule = format!("with this sliding_window, a {model_type} does the opposite");
         return Err(fields.bad("use_sliding_window", &is_used.into(), rule));
     }
-    // What a list of types says must be what the other keys make of it.
+    // A list of types must say the same as the other keys.
     if let Some(index) = (0..layers)
         .find(|index| slide(*index).is_some_and(|slides| slides != sliding.contains(index)))
     {

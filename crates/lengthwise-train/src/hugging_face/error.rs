@@ -1,4 +1,4 @@
-//! What can be wrong with a model's `config.json`, and with the files beside it.
+//! Errors of a model's `config.json`, and of the files beside it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::model::ModelError;
 
-/// What can be wrong with a model's `config.json`.
+/// An error of a model's `config.json`.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the fields are what the messages name")]
@@ -33,7 +33,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// What would help.
+    /// A hint for the user.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             ConfigError::Unknown { .. } => Some("remove it from the file if it changes nothing"),
@@ -45,12 +45,12 @@ impl ConfigError {
     }
 }
 
-/// What can be wrong with a model's directory.
+/// An error of a model's directory.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the fields are what the messages name")]
 pub enum PretrainedError {
-    /// What the system says.
+    /// The system's error.
     #[error("can't read {}: {reason}", path.display())]
     Unreadable { path: PathBuf, reason: String },
     /// The model can't be computed.
@@ -113,7 +113,7 @@ impl PretrainedError {
         }
     }
 
-    /// What would help.
+    /// A hint for the user.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             PretrainedError::Config { source, .. } => source.hint(),

@@ -55,7 +55,7 @@ impl PretrainedConfig {
     }
 }
 
-/// What a directory's `config.json` says, and its keys as they are.
+/// The content of a directory's `config.json`, and its keys as they are.
 pub(crate) fn read_config(
     directory: &Path,
 ) -> Result<(PretrainedConfig, Map<String, Value>), PretrainedError> {
@@ -100,7 +100,7 @@ impl PretrainedModel {
         &self.directory
     }
 
-    /// What it is.
+    /// Its description.
     pub fn config(&self) -> &PretrainedConfig {
         &self.config
     }

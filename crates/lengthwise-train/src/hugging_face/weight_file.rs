@@ -21,7 +21,7 @@ const MOST_HEADER_BYTES: u64 = 100_000_000;
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// How a file stores the elements of a tensor that can be trained.
+/// The form in which a file stores the elements of a tensor that can be trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
     F32,
@@ -70,7 +70,7 @@ pub struct TensorEntry {
     pub start: u64,
 }
 
-/// What a file says of itself.
+/// The header of a file.
 #[derive(Debug)]
 pub struct WeightHeader {
     /// In the order in which they lie in it.

@@ -30,7 +30,7 @@ pub struct ModelConfig {
     pub norm_epsilon: f64,
     /// Whether the output projection is the embedding table.
     pub tied_output: bool,
-    /// What sets the model apart from a plain LLaMA.
+    /// Differences from a plain LLaMA.
     pub family: Family,
 }
 
@@ -215,7 +215,7 @@ impl ModelConfig {
         matches!(self.family, Family::Qwen3 { .. })
     }
 
-    /// How many tokens a token of `layer` attends to, itself included; `None` for all before it.
+    /// The number of tokens that a token of `layer` attends to, itself included; `None` for all before it.
     pub fn window(&self, layer: usize) -> Option<usize> {
         let tokens = match &self.family {
             Family::Llama { .. } => None,

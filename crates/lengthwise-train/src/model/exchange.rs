@@ -80,7 +80,7 @@ impl Shards {
             .collect()
     }
 
-    /// How many key/value heads a group rank has.
+    /// The number of key/value heads of a group rank.
     pub fn num_kv_heads(&self, group_rank: usize) -> usize {
         self.kv_heads[group_rank].len()
     }

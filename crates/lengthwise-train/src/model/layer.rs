@@ -19,14 +19,14 @@ use super::ring::{self, Attended, KeyValues};
 use crate::TrainError;
 use crate::timeline::Timeline;
 
-/// What a rank knows of the tokens its group works on.
+/// The tokens that a rank's group works on, as the rank knows them.
 #[derive(Clone, Debug)]
 pub struct GroupTokens {
-    /// Who has which tokens and heads.
+    /// The tokens and heads of each rank.
     pub shards: Shards,
     /// The place of each of this rank's tokens in its sequence.
     pub positions: Vec<u32>,
-    /// How heads turn with these places.
+    /// The rotations of heads at these places.
     pub rotation: Rotation,
     /// The attention that this rank computes, to the tokens of each place of the ring, in layers without a window.
     pub attention: Vec<Vec<AttentionLayout>>,
@@ -44,7 +44,7 @@ impl GroupTokens {
     }
 }
 
-/// What a layer's backward needs of its forward.
+/// Tensors of a layer's forward that its backward needs.
 #[derive(Debug)]
 pub struct SavedLayer<T> {
     /// `[my tokens, hidden]`: the layer's input.
@@ -69,7 +69,7 @@ pub struct SavedLayer<T> {
     activated: T,
 }
 
-/// What a group's rank computes a layer with.
+/// Everything that a group's rank computes a layer with.
 #[derive(Clone, Copy)]
 pub struct Layer<'a, C> {
     /// The shape of the model.

@@ -24,11 +24,11 @@ pub struct ParameterSpec {
     pub rows: usize,
     /// Columns: input features of a matrix, 1 for a norm weight or bias.
     pub cols: usize,
-    /// How it starts, and how weight decay knows it.
+    /// Its use, which decides its first values and its weight decay.
     pub kind: ParameterKind,
 }
 
-/// What a parameter is used for.
+/// The use of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParameterKind {
     /// The embedding table, which may be the output projection too: starts normal.
@@ -75,7 +75,7 @@ impl ParameterSpec {
         }
     }
 
-    /// How many elements it has.
+    /// The number of its elements.
     pub fn num_elements(&self) -> usize {
         self.rows * self.cols
     }
@@ -98,7 +98,7 @@ pub struct UnitSpec {
 }
 
 impl UnitSpec {
-    /// How many elements the flat vector has.
+    /// The number of elements of the flat vector.
     pub fn num_elements(&self) -> usize {
         self.parameters
             .iter()

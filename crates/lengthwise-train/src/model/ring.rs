@@ -71,7 +71,7 @@ impl Places {
         })
     }
 
-    /// How many tokens a place has.
+    /// The number of tokens of a place.
     pub fn num_tokens(&self, place: usize) -> usize {
         self.runs(place).flatten().map(|run| run.len()).sum()
     }
@@ -338,7 +338,7 @@ impl<C: Communicator> Passing<C> {
         })
     }
 
-    /// What the place before this one has sent, on this rank's device.
+    /// The block that the place before this one has sent, on this rank's device.
     fn finish(self) -> Result<KeyValues<TensorOf<C>>, TrainError> {
         let Passing { ring, k, v } = self;
         let before = (ring.rank().index() + ring.size() - 1) % ring.size();

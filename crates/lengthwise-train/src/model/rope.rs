@@ -9,11 +9,11 @@ use lengthwise_tensor::Rotation;
 pub struct Rope {
     /// Base of the wavelengths.
     pub theta: f64,
-    /// How they are changed for contexts longer than those of the first training.
+    /// Their change for contexts longer than those of the first training.
     pub scaling: RopeScaling,
 }
 
-/// How wavelengths are changed for contexts longer than those of the first training.
+/// The change of wavelengths for contexts longer than those of the first training.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {
     /// Not at all.

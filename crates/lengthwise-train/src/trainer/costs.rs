@@ -1,4 +1,4 @@
-//! What steps cost in a run: measured here, or by a profile.
+//! The costs of a run's steps: measured here, or from a profile.
 
 use lengthwise_core::{Cluster, StrategySpace};
 use lengthwise_cost::{Profile, StepModel};
@@ -10,7 +10,8 @@ use crate::{
     MeasuredCosts, MeasuringProgress, MeasuringRule, TrainError, TrainOptions, calibration,
 };
 
-/// What steps cost, measured as [`train`](crate::train) does or more thoroughly; a run is given it with [`TrainOptions::costs`].
+/// The costs of steps, measured as [`train`](crate::train) does or more thoroughly; a run is given it with
+/// [`TrainOptions::costs`].
 ///
 /// `progress` hears now and then how far measuring has come, on the thread of some rank.
 ///
@@ -31,7 +32,7 @@ pub fn measure_costs(
     )
 }
 
-/// What steps cost by a profile, which a run is given with [`TrainOptions::costs`].
+/// The costs of steps from a profile, which a run is given with [`TrainOptions::costs`].
 ///
 /// # Errors
 ///

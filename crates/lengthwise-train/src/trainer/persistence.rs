@@ -1,4 +1,4 @@
-//! How a run goes on from a state, and how its state is saved.
+//! Going on from a state, and saving one.
 
 use std::time::Instant;
 
@@ -11,13 +11,13 @@ use crate::executor::Executor;
 use crate::feed::PlannedBatch;
 use crate::{TrainError, TrainOptions};
 
-/// What steps cost at first, and how far they are refined, where the options or the state that is gone on from say so.
+/// The costs of steps at first, and their refinement, where the options or the state that is gone on from say so.
 pub struct KnownCosts {
     /// As they were measured; `None` to measure them.
     pub first: Option<StepModel>,
     /// Factors of the coefficients, and of what a step takes beside its micro-batches.
     factors: Option<(Vec<f64>, f64)>,
-    /// What to say of costs that were dropped.
+    /// A warning of costs that were dropped.
     pub warning: Option<String>,
 }
 

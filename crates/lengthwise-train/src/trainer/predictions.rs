@@ -20,7 +20,7 @@ pub fn predicted_groups(planned: &PlannedBatch, cluster: &Cluster) -> Vec<Vec<Se
         .collect()
 }
 
-/// What the fullest device was predicted to hold at most.
+/// The most that the fullest device was predicted to hold.
 pub fn predicted_peak_memory(planned: &PlannedBatch, costs: &StepModel) -> Bytes {
     let groups = planned
         .planned

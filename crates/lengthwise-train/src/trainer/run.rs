@@ -25,12 +25,12 @@ use crate::timeline::{RankNotes, Timeline};
 use crate::{StepRecord, TrainError, TrainOptions, schedule, trace};
 use lengthwise_data::{DataError, TokenBatch};
 
-/// What all ranks share.
+/// The parts of a run that all ranks share.
 pub struct Run<'a, I> {
     pub options: &'a TrainOptions,
     /// As they are at first.
     pub costs: StepModel,
-    /// How steps refine them; rank 0 goes on with a copy.
+    /// Their refinement by steps; rank 0 goes on with a copy.
     pub refinement: Option<Refinement>,
     /// The step behind which the run begins.
     pub behind: u64,
@@ -42,7 +42,7 @@ pub struct Run<'a, I> {
     pub claimed: Mutex<Option<NewDirectory>>,
     /// When time began for all ranks.
     pub epoch: Instant,
-    /// What the ranks have noted of a step that is traced.
+    /// The ranks' notes of a step that is traced.
     pub notes: Mutex<Vec<RankNotes>>,
 }
 
@@ -222,7 +222,7 @@ where
         Ok(())
     }
 
-    /// What a rank notes its time on: by the emulated clocks where there are some.
+    /// The timeline that a rank notes its time on: by the emulated clocks where there are some.
     fn timeline(&self, world: &ThreadCommunicator<CpuBackend>) -> Timeline {
         let (world, epoch) = (world.clone(), self.epoch);
         Timeline::new(move || {

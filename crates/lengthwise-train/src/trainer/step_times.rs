@@ -21,7 +21,7 @@ pub struct OwnTimes {
     pub is_asked_to_stop: bool,
 }
 
-/// What ranks have measured of a step; the same on all.
+/// The ranks' measurements of a step; the same on all.
 pub struct AllTimes {
     /// The time of the slowest rank.
     pub measured: Seconds,
@@ -29,7 +29,7 @@ pub struct AllTimes {
     pub elapsed: Seconds,
     /// The most that a device held.
     pub most_held: Bytes,
-    /// What every rank's time went into, which adds up to `elapsed`.
+    /// The parts of every rank's time, which add up to `elapsed`.
     pub rank_times: Vec<RankTime>,
     /// Whether some rank has heard that the run is to end: all must end behind the same step.
     pub stops: bool,
@@ -70,7 +70,7 @@ pub fn share_times(
     })
 }
 
-/// What each micro-batch of the step took, and each group of it; the same on every rank.
+/// The time of each micro-batch of the step, and of each group of it; the same on every rank.
 pub fn measured_micro_batches(
     executor: &Executor<impl Communicator>,
     planned: &PlannedBatch,

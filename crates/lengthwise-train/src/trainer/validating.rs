@@ -28,7 +28,7 @@ pub struct Validating<'a> {
     pub planned: OnceLock<Result<PlannedValidation, Arc<TrainError>>>,
 }
 
-/// How each batch is run.
+/// Plans of the batches to validate on.
 pub struct PlannedValidation {
     plans: Vec<Plan>,
     predicted: Seconds,

@@ -210,7 +210,7 @@ pub fn plan(micro_batches: &[&[(u32, &[u32])]], activations: Activations) -> Pla
     Plan::new(micro_batches.collect())
 }
 
-/// What every rank of a fresh world returns.
+/// The results of every rank of a fresh world.
 pub fn on_ranks<R: Send>(
     num_ranks: usize,
     memory: Bytes,
