@@ -51,7 +51,7 @@ pub enum CostError {
     BeyondReach {
         /// The field.
         name: &'static str,
-        /// What it was given.
+        /// The value given.
         value: f64,
         /// The context.
         seq_len: Tokens,
@@ -148,13 +148,13 @@ pub enum ProfileError {
     BadCluster {
         /// The key.
         key: &'static str,
-        /// What is wrong.
+        /// The fault.
         error: CoreError,
     },
     /// A context that no sequence can have.
     #[error("context_tokens is {context_tokens}; it must be {SEQ_LEN}")]
     BadContext {
-        /// What it was given.
+        /// The value given.
         context_tokens: u64,
     },
     /// A device that its node does not have.

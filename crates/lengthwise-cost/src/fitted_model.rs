@@ -108,7 +108,7 @@ impl FittedModel {
     ) -> impl Iterator<Item = ((StrategyKind, Degree, Span), f64)> {
         let (kind, degree) = (shape.strategy.kind(), shape.strategy.degree());
         let model = self.kind(shape.strategy);
-        // What takes no time follows from nothing.
+        // A term that takes no time needs no measure.
         let exchange = model.and_then(|model| {
             let (rates, span) = model.exchange_rates(shape.span);
             let rate = rates.at(degree)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use lengthwise_core::limits::FILE_BYTES;
 
-/// What some editors put before a text to say that it is UTF-8.
+/// The mark that some editors put before a text to say that it is UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// All that a source holds, without the byte-order mark that may stand before it.

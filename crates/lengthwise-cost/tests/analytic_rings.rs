@@ -1,4 +1,4 @@
-//! What analytic costs say of rings: of ranks, and of places that exchange tokens for heads.
+//! Analytic costs of rings: of ranks, and of places that exchange tokens for heads.
 
 use std::fmt::Write;
 

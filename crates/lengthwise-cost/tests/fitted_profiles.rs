@@ -39,7 +39,7 @@ fn group_time(group: &MeasuredGroup, model: &FittedModel) -> Seconds {
         .sum()
 }
 
-/// What the profile predicts for groups side by side, as if it had been measured.
+/// The profile's prediction for groups side by side, as if it had been measured.
 fn measured(truth: &Profile, groups: Vec<MeasuredGroup>) -> Measurement {
     let cluster = truth.cluster(None).unwrap();
     let model = truth.model(&cluster).unwrap();
@@ -115,7 +115,7 @@ fn what_follows_another_profile_gives_its_costs_back() {
     let fit = fitted.fit.as_ref().unwrap();
     assert!(fit.fitted_error < 1e-3, "{fit:?}");
     assert!(fit.held_out_error.unwrap() < 0.02, "{fit:?}");
-    // What is written reads back.
+    // A written profile reads back.
     let again = Profile::from_toml(&fitted.to_toml().unwrap()).unwrap();
     assert_eq!(again, fitted);
 }

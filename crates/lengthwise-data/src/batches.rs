@@ -18,7 +18,7 @@ use crate::{
 pub struct Batches {
     documents: Documents,
     schedule: BatchSchedule,
-    /// What the documents were made of, in words.
+    /// The source of the documents, in words.
     made_of: ContentFingerprint,
     /// How far batches have been drawn and read.
     position: Position,

@@ -1,4 +1,4 @@
-//! What documents hold, as far as a resumed run must find it again.
+//! The content of documents, as far as a resumed run must find it again.
 
 use std::hash::Hasher as _;
 use std::ops::Range;
@@ -19,7 +19,7 @@ const SAMPLED_TOKENS: u64 = 2048;
 /// Tokens that are in memory at once.
 const TOKENS_AT_ONCE: u64 = 1 << 20;
 
-/// What documents hold, and in words what it was made of.
+/// The content of documents, and in words its source.
 ///
 /// The hash alone decides, so that the same text may come from other files; the words tell why it differs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct ContentFingerprint {
     pub xxh3: Option<String>,
     /// How text became ids.
     pub tokenizer: Option<String>,
-    /// What is trained on of a record.
+    /// The part of a record that is trained on.
     pub trained_on: Option<String>,
 }
 

@@ -22,11 +22,11 @@ pub struct Corpus {
 #[derive(Debug)]
 struct CorpusFile {
     path: PathBuf,
-    /// What it was when its lines were read; unknown for a file that is one document.
+    /// Its state when its lines were read; unknown for a file that is one document.
     version: Option<FileVersion>,
 }
 
-/// What tells that a file is still the one that was read.
+/// Signs by which a file is still the one that was read.
 #[derive(Debug, PartialEq, Eq)]
 struct FileVersion {
     num_bytes: u64,

@@ -1,4 +1,4 @@
-//! What batches are read from: bytes where they are, or ids in files.
+//! Documents that batches are read from: bytes where they are, or ids in files.
 
 use std::ops::Range;
 

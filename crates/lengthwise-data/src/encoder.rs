@@ -24,7 +24,7 @@ pub trait TextEncoder: Send + Sync {
     /// As [`TextEncoder::encode`].
     fn encode_template(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, DataError>;
 
-    /// What stands after each document.
+    /// The token after each document.
     fn end_of_text(&self) -> u32;
 
     /// What the tokenizer puts before each document, if it puts anything.

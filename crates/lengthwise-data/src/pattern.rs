@@ -33,7 +33,7 @@ impl Pattern {
         })
     }
 
-    /// What matches, in the order of names.
+    /// The matching files, in the order of names.
     pub(crate) fn matches(&self) -> Result<Vec<PathBuf>, DataError> {
         let matches = glob_with(&self.0, OPTIONS).map_err(|error| DataError::BadPattern {
             pattern: self.0.clone(),

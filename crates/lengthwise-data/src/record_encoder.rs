@@ -106,7 +106,7 @@ impl RecordEncoder {
         }
     }
 
-    /// What was skipped of all files.
+    /// The records of all files that were skipped.
     pub fn skipped(&self) -> &Arc<SkippedRows> {
         &self.skipped
     }
@@ -122,7 +122,7 @@ impl RecordEncoder {
         format!("records 1: {:?}", (&self.fields, self.corrupt, templates))
     }
 
-    /// What is trained on of a record, in words.
+    /// The part of a record that is trained on, in words.
     pub fn trained_on(&self) -> String {
         match (&self.fields, &self.templates) {
             (Fields::Text(text), _) => format!("all of `{text}`"),

@@ -37,7 +37,7 @@ fn table_of_messages() -> Vec<u8> {
     ])
 }
 
-/// What a file of these bytes gives.
+/// The result of reading a file of these bytes.
 fn outcome(bytes: &[u8], fields: &Fields) -> Result<usize, String> {
     let records = read_bytes("a.parquet", bytes, fields, CorruptRows::Skip);
     records.map(|records| records.len()).map_err(|error| {

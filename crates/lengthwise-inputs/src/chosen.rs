@@ -1,4 +1,4 @@
-//! What a planner is held to, where it was chosen: families of strategies, and what groups do with activations.
+//! The choices that a planner is held to: families of strategies, and treatments of activations.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -23,16 +23,16 @@ use crate::suggestion::suggestion;
 /// ```
 pub type StrategyFamilies = Chosen<StrategyFamily>;
 
-/// What groups may do with activations: `keep`, `recompute`, `host`, several of them, or `all`.
+/// The treatments of activations to choose from: `keep`, `recompute`, `host`, several of them, or `all`.
 pub type ActivationChoices = Chosen<Activations>;
 
-/// What can be chosen by name.
+/// Something that can be chosen by name.
 pub trait Choice: Copy + PartialEq + 'static {
     /// All there is, in order; at most eight.
     const ALL: &'static [Self];
-    /// What errors call it, after "no".
+    /// Its name in errors, after "no".
     const NOUN: &'static str;
-    /// What files and commands call it.
+    /// Its name in files and commands.
     fn name(self) -> &'static str;
 }
 

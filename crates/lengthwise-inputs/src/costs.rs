@@ -52,7 +52,7 @@ enum Kind {
     },
 }
 
-/// What is changed about costs as they are written.
+/// Changes to costs as they are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CostChanges {
     /// How many devices there are, in nodes like those of the profile or cluster.
@@ -66,7 +66,8 @@ pub struct CostChanges {
     /// The families of strategies that groups may be of. By default those that a profile knows, and Ulysses of a described
     /// model.
     pub strategies: Option<StrategyFamilies>,
-    /// What groups may do with activations. By default what a profile knows, and what a described model does.
+    /// The treatments of activations to choose from. By default those that a profile knows, and that of a described
+    /// model.
     pub activations: Option<ActivationChoices>,
     /// Whose logits a device of a described model holds at once. By default those of all its tokens.
     pub logits: Option<Logits>,
@@ -79,11 +80,11 @@ pub struct Costs {
     pub name: String,
     /// The devices; where a rank stands for several, one for each rank.
     pub cluster: Cluster,
-    /// What each device has of the model.
+    /// Each device's share of the model.
     pub share: ModelShare,
-    /// What sequences cost there.
+    /// The costs of sequences there.
     pub model: FittedModel,
-    /// What planners choose from.
+    /// The strategies that planners choose from.
     pub space: StrategySpace,
     /// The longest sequence.
     pub context: Tokens,
@@ -92,7 +93,7 @@ pub struct Costs {
     /// What everything moves over; `None` where times were measured, and where devices share the model, for which it isn't
     /// known yet what moves when.
     pub transport: Option<Transport>,
-    /// What stands for other numbers of devices.
+    /// The same for other numbers of devices.
     pub(crate) other_sizes: OtherSizes,
     /// The same costs as far as a profile can hold them.
     profile: Profile,
@@ -100,18 +101,18 @@ pub struct Costs {
     pub(crate) degrees: Option<Vec<Degree>>,
 }
 
-/// What a described cluster says of all that travels.
+/// The traffic of a described cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transport {
     /// The cluster's name.
     pub cluster: String,
     /// Its links.
     pub links: ClusterLinks,
-    /// What exchanges reach of them.
+    /// The part of them that exchanges reach.
     pub exchange_efficiency: ExchangeEfficiency,
     /// From each device to the memory of its host; `None` where none is described, so that copies take no time.
     pub host: Option<Link>,
-    /// What ranks gather and scatter.
+    /// The bytes that ranks gather and scatter.
     pub sharded: ShardedBytes,
 }
 
@@ -437,7 +438,7 @@ impl Costs {
         self.cluster.num_devices() * self.share.devices_per_rank()
     }
 
-    /// What the parts of a step of a model of so many layers cost, where a micro-batch takes `overhead` beside them.
+    /// The costs of the parts of a step of a model of so many layers, where a micro-batch takes `overhead` beside them.
     ///
     /// # Errors
     ///

@@ -17,7 +17,7 @@ const MAX_REDRAWS: usize = 10_000;
 /// How lengths are spread in a corpus.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LengthDistribution {
-    /// What tables call it.
+    /// Its name in tables.
     pub name: String,
     shape: Shape,
 }
@@ -65,7 +65,7 @@ struct FileBin {
     sequences_percent: f64,
 }
 
-/// What to draw.
+/// The lengths to draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draw {
     /// How many lengths.

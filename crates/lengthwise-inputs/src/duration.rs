@@ -9,7 +9,7 @@ use lengthwise_core::words::shown;
 ///
 /// # Errors
 ///
-/// What is wrong with the text: its unit, its number, or a duration that is not above 0.
+/// The fault in the text: its unit, its number, or a duration that is not above 0.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let unit_at = text
         .find(|c: char| c.is_ascii_alphabetic())

@@ -1,4 +1,4 @@
-//! What is wrong with what a user handed over.
+//! Errors of what a user handed over.
 
 use std::error::Error as _;
 use std::fmt::Display;
@@ -19,7 +19,7 @@ use crate::length_source::LengthSource;
 use crate::lengths::hint_for_length;
 use crate::suggestion::suggestion;
 
-/// What is wrong with what a user handed over.
+/// An error of what a user handed over.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the fields are what the messages name")]
@@ -283,19 +283,19 @@ pub enum InputError {
 }
 
 impl InputError {
-    /// What is wrong with a profile file.
+    /// An error of a profile file.
     pub fn profile(path: &Path, error: ProfileError) -> Self {
         let path = path.to_owned();
         InputError::Profile { path, error }
     }
 
-    /// What is wrong with a cluster or a model, of a file or a name.
+    /// An error of a cluster or a model, of a file or a name.
     pub fn hardware(path: &Path, error: HardwareError) -> Self {
         let path = path.to_owned();
         InputError::Hardware { path, error }
     }
 
-    /// What the user can do about it.
+    /// A hint for the user.
     pub fn hint(&self) -> Option<String> {
         match self {
             InputError::UnreadableDistribution { .. } => {

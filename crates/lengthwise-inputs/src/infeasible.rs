@@ -78,7 +78,7 @@ impl OwnedProblem {
         devices.iter().all(|device| *device == devices[0])
     }
 
-    /// What all devices have for sequences, where they are equal.
+    /// The memory that every device has for sequences, where they are equal.
     fn budget(&self) -> Bytes {
         self.costs.model.budget(&self.costs.cluster.devices()[0])
     }

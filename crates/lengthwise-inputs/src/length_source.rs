@@ -44,7 +44,7 @@ const EXTENSIONS: [&str; 3] = ["txt", "md", "jsonl"];
 /// Where the lengths of batches come from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LengthSource {
-    /// What tables call it.
+    /// Its name in tables.
     pub name: String,
     kind: Kind,
 }
@@ -78,7 +78,7 @@ impl LengthSource {
     /// The files that lengths of this name come from.
     pub fn files(text: &str) -> Vec<PathBuf> {
         match text.strip_prefix("corpus:") {
-            // What can't be found has an error of its own, once it is read.
+            // A file that can't be found has an error of its own, once it is read.
             Some(path) => {
                 let extensions = EXTENSIONS.map(str::to_owned);
                 Corpus::find_files(&[PathBuf::from(path)], &extensions).unwrap_or_default()
@@ -87,12 +87,12 @@ impl LengthSource {
         }
     }
 
-    /// What the command line names: a known distribution, a file of one, a file of lengths, `lognormal:MEDIAN:SIGMA`, or
-    /// `corpus:PATH`.
+    /// A source that the command line names: a known distribution, a file of one, a file of lengths,
+    /// `lognormal:MEDIAN:SIGMA`, or `corpus:PATH`.
     ///
     /// # Errors
     ///
-    /// What names none of these, or can't be read.
+    /// A name of none of these, or a file that can't be read.
     pub fn named(text: &str) -> Result<Self, InputError> {
         if let Some(parameters) = text.strip_prefix("lognormal:") {
             return Self::lognormal(text, parameters);

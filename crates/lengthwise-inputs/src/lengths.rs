@@ -22,7 +22,7 @@ impl Lengths {
     ///
     /// # Errors
     ///
-    /// What can't be read, or the line or index of what is no length.
+    /// The part that can't be read, or the line or index of what is no length.
     pub fn read(path: &Path) -> Result<Self, InputError> {
         let (bytes, name) = source::read("lengths", path)?;
         match String::from_utf8(bytes) {
@@ -45,7 +45,7 @@ impl Lengths {
         &self.seq_lens
     }
 
-    /// What errors call them.
+    /// Their name in errors.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -1,4 +1,4 @@
-//! What users hand over as files or names, and the plans they get back: one reader and one writer for the command, other
+//! Files and names that users hand over, and the plans they get back: one reader and one writer for the command, other
 //! front ends and tests.
 //!
 //! ```text
@@ -10,7 +10,7 @@
 //! plan                    PlanFile       the plan with its predictions, as JSON
 //! ```
 //!
-//! What can't be used is an [`InputError`], which names the file, the place in it and the rule; what would help stands
+//! An unusable input is an [`InputError`], which names the file, the place in it and the rule; what would help stands
 //! apart, in [`InputError::hint`].
 //!
 //! ```

@@ -5,7 +5,7 @@ use lengthwise_core::{
 };
 use lengthwise_cost::{AnalyticModel, FittedModel, Hardware, Profile, TokenVolume};
 
-/// What groups may be like on a described cluster.
+/// The groups that a described cluster allows.
 #[derive(Clone, Debug)]
 pub(crate) struct ChosenStrategies {
     pub(crate) families: Vec<StrategyFamily>,
@@ -23,7 +23,7 @@ impl ChosenStrategies {
     }
 }
 
-/// What costs follow from, of which there may be more or fewer devices.
+/// The sources of costs, of which there may be more or fewer devices.
 #[derive(Clone, Debug)]
 pub(crate) enum OtherSizes {
     /// Where everything moves over the links of a described cluster, on its devices.

@@ -32,24 +32,24 @@ pub struct PlanFile {
     pub plan: Plan,
     /// The lengths that its sequences are indices of.
     pub lengths: Lengths,
-    /// Who planned.
+    /// The planner.
     pub planner: Option<String>,
-    /// What the plan keeps beyond memory; its bound holds for plans that do.
+    /// The rules that the plan keeps beyond memory; its bound holds for plans that do.
     pub rules: PlanRules,
-    /// What was predicted, where all of it was written.
+    /// The prediction, where all of it was written.
     pub predictions: Option<PlanPredictions>,
 }
 
-/// What was predicted of a plan.
+/// The prediction of a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanPredictions {
     /// The time of the step.
     pub predicted_step: Seconds,
-    /// What no plan goes below.
+    /// The lower bound of all plans.
     pub lower_bound: Option<Seconds>,
     /// By what part of the bound the step exceeds it.
     pub gap: Option<f64>,
-    /// What planning took.
+    /// The time that planning took.
     pub solve_time: Option<Seconds>,
     /// Why it ended.
     pub stop_reason: Option<String>,
@@ -57,7 +57,7 @@ pub struct PlanPredictions {
     pub micro_batches: Vec<MicroBatchPrediction>,
 }
 
-/// What was predicted of a micro-batch.
+/// The prediction of a micro-batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MicroBatchPrediction {
     /// The time of its slowest group and its overhead.
@@ -66,17 +66,17 @@ pub struct MicroBatchPrediction {
     pub groups: Vec<GroupPrediction>,
 }
 
-/// What was predicted of a group.
+/// The prediction of a group.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GroupPrediction {
     /// Its time.
     pub predicted_time: Seconds,
-    /// What it needs on each of its devices.
+    /// The memory it needs on each of its devices.
     pub predicted_memory: Bytes,
 }
 
 impl PlanFile {
-    /// What a planner made of a problem.
+    /// A planner's plan of a problem.
     pub fn new(planner: PlannerKind, planned: Planned, problem: &OwnedProblem) -> Self {
         let (batch, costs) = (&problem.batch, &problem.costs);
         let Planned { plan, report, .. } = planned;
@@ -124,7 +124,7 @@ impl PlanFile {
     ///
     /// # Errors
     ///
-    /// What can't be read, or the micro-batch and group of what breaks a rule.
+    /// The part that can't be read, or the micro-batch and group of what breaks a rule.
     pub fn read(path: &Path) -> Result<Self, InputError> {
         let (bytes, name) = source::read("plan", path)?;
         Self::parse(&bytes, name)
@@ -134,7 +134,7 @@ impl PlanFile {
     ///
     /// # Errors
     ///
-    /// What is no plan, or the micro-batch and group of what breaks a rule.
+    /// The part that is no plan, or the micro-batch and group of what breaks a rule.
     pub fn parse(json: &[u8], name: impl Into<String>) -> Result<Self, InputError> {
         let name = name.into();
         let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
@@ -181,7 +181,7 @@ fn check_assignment(plan: &Plan, lengths: &Lengths, name: &str) -> Result<(), In
         })
 }
 
-/// What tells the version of a plan.
+/// The key of a plan's version.
 #[derive(Deserialize)]
 struct Versioned {
     version: Option<u32>,

@@ -53,7 +53,7 @@ struct StrategyJson {
     #[serde(default = "one")]
     ring: u32,
     activations: Option<ActivationsName>,
-    /// What stood for activations before plans had versions.
+    /// The key of activations before plans had versions.
     #[serde(skip_serializing)]
     recompute: Option<bool>,
 }
@@ -104,7 +104,7 @@ impl PlanJson {
         Ok(Plan::new(micro_batches))
     }
 
-    /// What was predicted, if nothing of it is missing.
+    /// The prediction, if nothing of it is missing.
     pub(crate) fn predictions(&self, name: &str) -> Result<Option<PlanPredictions>, InputError> {
         let time = |key: &'static str, time: Option<f64>| {
             let bad = |error| InputError::BadPrediction {

@@ -12,9 +12,9 @@ use crate::{Costs, InputError, Lengths};
 pub struct OwnedProblem {
     /// The sequences.
     pub batch: GlobalBatch,
-    /// What they cost where.
+    /// Their costs, and the cluster.
     pub costs: Costs,
-    /// What plans have to keep beyond memory; nothing unless told.
+    /// The rules that plans keep beyond memory; none unless told.
     pub rules: PlanRules,
     lengths: Lengths,
 }
@@ -56,7 +56,7 @@ impl OwnedProblem {
         &self.lengths
     }
 
-    /// What planners are given.
+    /// The problem as planners take it.
     pub fn problem(&self) -> Problem<'_> {
         Problem {
             batch: &self.batch,
@@ -92,7 +92,7 @@ impl OwnedProblem {
         checked.map_err(|violation| InputError::UnfitPlan { name, violation })
     }
 
-    /// What a planner makes of it.
+    /// A planner's plan of it.
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@ use lengthwise_cost::text_file::{read_bytes, read_file};
 
 use crate::InputError;
 
-/// What a file is called in errors; stdin for `-`.
+/// The name of a file in errors; stdin for `-`.
 pub(crate) fn name(path: &Path) -> String {
     if is_stdin(path) {
         "stdin".to_owned()

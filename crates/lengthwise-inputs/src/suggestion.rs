@@ -1,4 +1,4 @@
-//! What a misspelt name was probably meant to be.
+//! Suggestions for misspelt names.
 
 /// The known name that is most like the written one, or all of them after `otherwise`.
 pub fn suggestion(written: &str, known: &[&str], otherwise: &str) -> String {

@@ -95,7 +95,7 @@ fn plans_that_contradict_themselves_are_refused_with_their_file() {
     }
 }
 
-/// What is said of a plan on the devices of the profile.
+/// The error of a plan on the devices of the profile.
 fn checked(text: &str, rules: PlanRules) -> Result<(), (String, Option<String>)> {
     let file = PlanFile::parse(text.as_bytes(), "p.json").unwrap();
     let costs = CostSource::profile_text("tiny", PROFILE).unwrap();

@@ -27,7 +27,7 @@ const TINY: Size = Size {
     seq_len: 60_000,
 };
 
-/// What the certificate of a plan proves, once it has been written and read back.
+/// The bound that a plan's certificate proves, once it has been written and read back.
 fn verified(planned: &Planned, case: &Case) -> Result<Verified, TestCaseError> {
     let certificate = planned.certificate().expect("it was asked for");
     let json = certificate.to_json().unwrap();

@@ -54,7 +54,7 @@ fn a_thousand_micro_batches_are_planned_within_two_per_cent() {
     assert!(gap <= 0.02, "the gap is {gap}");
     let batch_adaptive = plan(PlannerKind::BatchAdaptive, case.problem()).report;
     assert!(planned.report.predicted_step <= batch_adaptive.predicted_step);
-    // What is proven does not depend on who asks.
+    // The proof does not depend on the planner that asks.
     let difference = planned.report.lower_bound.get() / batch_adaptive.lower_bound.get() - 1.0;
     assert!(difference.abs() < 1e-9, "{difference}");
 }

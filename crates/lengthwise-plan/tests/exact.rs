@@ -14,7 +14,7 @@ const SIZE: Size = Size {
     seq_len: 60_000,
 };
 
-/// What sums in another order may differ by.
+/// The difference that summing in another order may make.
 const ROUNDING: f64 = 1e-9;
 
 fn plan(kind: PlannerKind, case: &Case) -> Option<Planned> {

@@ -35,7 +35,7 @@ use lengthwise_core::{MemoryModel, PlanRules, Strategy};
 use lengthwise_cost::{CostModel, GroupShape, Span};
 use lengthwise_plan::PlannerKind;
 
-/// What enumeration ends below.
+/// The size that enumeration ends below.
 const MIN_SEQUENCES: usize = 9;
 
 /// Sequences beyond those that are enumerated, and devices of one node.
@@ -52,7 +52,7 @@ const MAX_MICRO_BATCHES: usize = 3;
 /// Where the solver gives up, and the problem counts as unsolved.
 const TIME_LIMIT_S: f64 = 10.0;
 
-/// What the solver's own tolerances may make of a figure.
+/// The error that the solver's own tolerances may make in a figure.
 const TOLERANCE: f64 = 1e-6;
 
 /// A problem as tables: of seconds and bytes, by strategy and sequence.

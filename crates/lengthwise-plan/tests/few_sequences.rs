@@ -57,7 +57,7 @@ fn adaptive(case: &Case) -> Planned {
     planned
 }
 
-/// What all other planners come to.
+/// The best time of all other planners.
 fn others(case: &Case, milp_time: Duration) -> Vec<Planned> {
     let mut kinds = vec![
         PlannerKind::Static(None),

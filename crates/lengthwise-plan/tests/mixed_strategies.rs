@@ -22,7 +22,7 @@ fn degree(degree: u32) -> Degree {
     Degree::new(degree).unwrap()
 }
 
-/// What differs from case to case.
+/// The parameters of a case.
 #[derive(Clone, Debug)]
 struct Figures {
     exchange_s_per_token: f64,

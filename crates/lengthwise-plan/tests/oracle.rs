@@ -84,7 +84,7 @@ fn compare(cases: impl Iterator<Item = Case>) -> Excess {
             excess.num += 1;
             continue;
         };
-        // What is enumerated has no drafts, and would be compared with itself.
+        // An enumerated plan has no drafts, and would be compared with itself.
         assert!(searched.report.tried.num_drafts > 0, "{case:?}");
         let others = [
             plan(&Static::longest_decides(), &case),

@@ -1,4 +1,4 @@
-//! What holds for every planner on every problem.
+//! Properties of every planner on every problem.
 
 mod common;
 
@@ -66,7 +66,7 @@ proptest! {
     #[test]
     fn static_plans_are_valid_and_never_beat_the_bound(case in cases(SIZE)) {
         let planned = plan("static", &case);
-        // What the longest sequence fits, the others fit.
+        // Where the longest sequence fits, the others fit.
         prop_assert_eq!(planned.is_ok(), feasible(&case), "{:?}", planned);
         if let Ok(planned) = planned {
             let valid = planned.plan.validate(&case.batch, &case.cluster, &case.space, &case.cost, &case.rules);

@@ -1,4 +1,4 @@
-//! What the adaptive planner reaches on the recorded batches, beside the figures of the authors' FlexSP solver.
+//! Figures of the adaptive planner on the recorded batches, beside the figures of the authors' FlexSP solver.
 
 use std::num::NonZero;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What rules cost on the recorded batches, and how tight their bounds are.
+//! The cost of rules on the recorded batches, and how tight their bounds are.
 
 use std::num::NonZero;
 use std::path::Path;

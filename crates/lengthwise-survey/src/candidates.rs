@@ -16,10 +16,10 @@ const DISCREPANCY: f64 = 0.1;
 /// Lengths and fillings are alike if their binary logarithms have the same whole part, up to this one.
 const NUM_OCTAVES: usize = 32;
 
-/// What a run tells of: the terms of its time, and where the formula is put to the test.
+/// The information in a run: the terms of its time, and where the formula is put to the test.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunTerms {
-    /// What it has to do.
+    /// Its work.
     pub work: Work,
     /// Tokens of the longest sequence.
     pub longest: f64,
@@ -83,7 +83,7 @@ pub fn candidates(layouts: &[Layout], context: u64, most: impl Fn(usize) -> u64)
     all
 }
 
-/// What is known of the costs so far, and of how well runs show them.
+/// Knowledge of the costs so far, and of how well runs show them.
 pub struct Knowledge<'a> {
     fit: &'a Fit,
     /// The relative error to expect of a run of each layout.
@@ -92,7 +92,7 @@ pub struct Knowledge<'a> {
 }
 
 impl<'a> Knowledge<'a> {
-    /// What is known after these runs, each of which was measured so many times.
+    /// The knowledge after these runs, each of which was measured so many times.
     pub fn of<'b>(
         fit: &'a Fit,
         layout_errors: &'a [f64],

@@ -14,7 +14,7 @@ const MOST_DEGREES: usize = 16;
 /// Equal groups that work at the same time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// What each does.
+    /// The work of each.
     pub strategy: Strategy,
     /// Where they are.
     pub span: Span,

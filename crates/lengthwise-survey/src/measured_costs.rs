@@ -1,4 +1,4 @@
-//! What came of a survey.
+//! The result of a survey.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use lengthwise_cost::{
 
 use crate::Surveyed;
 
-/// What was measured, and what follows from it.
+/// The measurements of a survey, and the costs that follow from them.
 #[derive(Clone, Debug)]
 pub struct MeasuredCosts {
-    /// What it is of.
+    /// The subject of the survey.
     pub surveyed: Surveyed,
-    /// What steps take.
+    /// The costs of steps.
     pub model: StepModel,
     /// How well that fits.
     pub report: FitReport,
@@ -28,19 +28,19 @@ pub struct MeasuredCosts {
     pub bytes_per_sequence: Option<f64>,
 }
 
-/// What a profile says beside what was measured.
+/// The content of a profile beside measurements.
 #[derive(Clone, Debug)]
 pub struct ProfileHeader {
-    /// What reports call it.
+    /// Its name in reports.
     pub name: String,
-    /// What it holds for.
+    /// The conditions that it holds for.
     pub measured_for: MeasuredFor,
     /// The degrees that were asked for, if any were.
     pub degrees: Option<Vec<Degree>>,
     /// What groups exchange for a token, all ranks together, by what they do with activations. Of rings it is what as many
     /// ranks would exchange for heads: bandwidths are quotients.
     pub exchanged_bytes_per_token: BTreeMap<Activations, f64>,
-    /// What all ranks together hold of parameters, gradients and moments.
+    /// The bytes of parameters, gradients and moments on all ranks together.
     pub sharded: Bytes,
 }
 

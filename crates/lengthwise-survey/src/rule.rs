@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How thoroughly costs are measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SurveyRule {
-    /// What measuring should take; it may take a run longer.
+    /// The time that measuring should take; it may take a run longer.
     pub time_budget: Duration,
     /// Measuring ends where this relative error of typical micro-batches is expected.
     pub target_error: f64,

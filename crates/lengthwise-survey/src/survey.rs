@@ -1,4 +1,4 @@
-//! What was measured so far, and what is to be measured next. Where every rank decides for itself, all decide the same
+//! Measurements so far, and the choice of the next one. Where every rank decides for itself, all decide the same
 //! from times that they have agreed on.
 
 use lengthwise_core::{Degree, Seconds, Strategy, Tokens};
@@ -41,17 +41,17 @@ const TYPICAL_PART: f64 = 1.0 / 8.0;
 /// How much the errors of runs count that are too short to be of interest for themselves.
 const SHORT_WEIGHT: f64 = 0.3;
 
-/// What even the shortest run costs, in seconds.
+/// The cost of even the shortest run, in seconds.
 const LEAST_COST_S: f64 = 0.1;
 
 /// A micro-batch to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// What costs are fitted to, by its index.
+    /// A run that costs are fitted to, by its index.
     Fitted(usize),
     /// The one of these that shows the machine's speed.
     Reference(usize),
-    /// What the fit does not see, by its index.
+    /// A run that the fit does not see, by its index.
     HeldOut(usize),
 }
 
@@ -63,7 +63,7 @@ struct Spent {
     held_out: f64,
 }
 
-/// What was measured so far. Runs of the reference and of held-out micro-batches are spread over all the time, so that
+/// The measurements so far. Runs of the reference and of held-out micro-batches are spread over all the time, so that
 /// each is seen at every speed that the machine has.
 pub struct Survey {
     surveyed: Surveyed,
@@ -71,7 +71,7 @@ pub struct Survey {
     /// Where groups are measured; that of degree 1 is the first.
     layouts: Vec<Layout>,
     terms: TimeTerms,
-    /// What must be known before a fit makes sense, the last one first.
+    /// Runs that must be known before a fit makes sense, the last one first.
     first: Vec<Candidate>,
     candidates: Vec<Candidate>,
     /// Of each candidate.
@@ -80,7 +80,7 @@ pub struct Survey {
     reference: Option<usize>,
     held_out: Vec<Trial>,
     spent: Spent,
-    /// What is measured at present, and since when.
+    /// The run that is measured at present, and since when.
     present: Option<(Subject, f64)>,
     /// Of typical micro-batches.
     expected_error: f64,
@@ -164,11 +164,11 @@ impl Survey {
         first
     }
 
-    /// What to measure next, after so many seconds; `None` if enough is known or time is up.
+    /// The run to measure next, after so many seconds; `None` if enough is known or time is up.
     ///
     /// # Errors
     ///
-    /// What was recorded makes no costs.
+    /// The recorded runs make no costs.
     pub fn next(&mut self, elapsed_s: f64) -> Result<Option<Subject>, SurveyError> {
         if let Some((subject, since_s)) = self.present.take() {
             let took = elapsed_s - since_s;
@@ -321,7 +321,7 @@ impl Survey {
         )))
     }
 
-    /// What the survey is of.
+    /// The subject of the survey.
     pub fn surveyed(&self) -> &Surveyed {
         &self.surveyed
     }
@@ -362,7 +362,7 @@ impl Survey {
     ///
     /// # Errors
     ///
-    /// What was recorded makes no costs.
+    /// The recorded runs make no costs.
     pub fn finish(
         self,
         step_overhead: Seconds,
@@ -370,7 +370,7 @@ impl Survey {
     ) -> Result<MeasuredCosts, SurveyError> {
         let drift = self.drift();
         let model = self.model(&self.fit(&drift)?, step_overhead)?;
-        // What the clock should have shown.
+        // The time that the clock should have shown.
         let by_clock = StepModel {
             sharing: self.surveyed.sharing_by_clock,
             ..model.clone()
@@ -500,7 +500,7 @@ impl Survey {
         Knowledge::of(fit, layout_errors, runs)
     }
 
-    /// What is furthest from the fit, and may do better.
+    /// The run that is furthest from the fit, and may do better.
     fn disturbed(&self, fit: &Fit, drift: &Drift) -> Option<Candidate> {
         let off = |point: &Point| fit.error(&point.row.work, point.trial.seconds(drift)).abs();
         let points = self

@@ -1,14 +1,14 @@
-//! What a survey is of: devices, groups and a model, as far as they are known without measuring.
+//! The subject of a survey: devices, groups and a model, as far as they are known without measuring.
 
 use lengthwise_core::{Activations, Bytes, Cluster, Strategy, StrategyKind, StrategySpace, Tokens};
 use lengthwise_cost::{CoreSharing, FittedCosts};
 
-/// What a survey is of.
+/// The subject of a survey.
 #[derive(Clone, Debug)]
 pub struct Surveyed {
     /// Where micro-batches run.
     pub cluster: Cluster,
-    /// What groups may use, a rank on its own with each choice for activations among them.
+    /// The strategies that groups may use, a rank on its own with each choice for activations among them.
     pub space: StrategySpace,
     /// No sequence is longer.
     pub context: Tokens,
@@ -20,7 +20,7 @@ pub struct Surveyed {
     pub sharing_by_clock: CoreSharing,
     /// Of the device with the least.
     pub device_memory: Bytes,
-    /// What devices hold, and what hops of rings and copies to the host are known to take.
+    /// The memory of devices, and the known times of hops of rings and copies to the host.
     pub known: FittedCosts,
 }
 

@@ -29,7 +29,7 @@ pub struct Trial {
     num_active: u32,
     /// How often it has run.
     runs: u32,
-    /// What it took each time it was measured, on the slowest rank.
+    /// The time of each measurement, on the slowest rank.
     pub(crate) rounds: Vec<Repeat>,
     /// The most that a device held, in bytes.
     peak_memory: f64,
@@ -72,7 +72,7 @@ impl Trial {
         Self::new(groups.collect())
     }
 
-    /// What equal groups have to do, at the pace of the slowest device.
+    /// The work of equal groups, at the pace of the slowest device.
     pub(crate) fn work(&self, layout: &Layout, sharing: CoreSharing, cluster: &Cluster) -> Work {
         let speeds = self.groups().map(|group| slowest_speed(group, cluster));
         let slowest = speeds.reduce(Speed::min).unwrap_or(Speed::NOMINAL);
@@ -99,7 +99,7 @@ impl Trial {
             .map(|index| self.seq_lens[index.index()])
     }
 
-    /// What a model makes of it, in seconds.
+    /// A model's prediction of it, in seconds.
     pub(crate) fn predicted(
         &self,
         model: &StepModel,
@@ -150,7 +150,7 @@ impl Trial {
         self.peak_memory = self.peak_memory.max(bytes);
     }
 
-    /// What a device held at most, in bytes.
+    /// The most that a device held, in bytes.
     pub(crate) fn peak_memory(&self) -> f64 {
         self.peak_memory
     }
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn what_is_fitted_to_devices_of_unequal_speed_predicts_what_they_took() {
-        // What a device of nominal speed takes; a micro-batch lasts until its slowest device is done.
+        // The time of a device of nominal speed; a micro-batch lasts until its slowest device is done.
         let (linear, quadratic, overhead) = (1e-5, 1e-9, 2e-3);
         for cluster in [
             cluster(&[&[1.0, 1.0]]),

@@ -1,4 +1,4 @@
-//! What a device can do.
+//! The operations of a device.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -57,7 +57,7 @@ pub struct AdamW {
     pub gradient_scale: f32,
 }
 
-/// What [`Backend::linear_cross_entropy`] returns.
+/// The result of [`Backend::linear_cross_entropy`].
 #[derive(Clone, Debug)]
 pub struct LinearCrossEntropy<T> {
     /// Sum over tokens of `-log softmax(logits)[target]`, unscaled.

@@ -28,7 +28,7 @@ impl<T> BackgroundCopy<T> {
     ///
     /// # Panics
     ///
-    /// Who was to make it has dropped its [`CopyEnd`].
+    /// The thread that was to make it has dropped its [`CopyEnd`].
     pub fn wait(self) -> T {
         self.0.recv().expect("a copy that was begun is ended")
     }

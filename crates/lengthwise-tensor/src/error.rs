@@ -1,11 +1,11 @@
-//! What can go wrong on a device.
+//! Errors of a device.
 
 use lengthwise_core::Bytes;
 use thiserror::Error;
 
 use crate::VectorWidth;
 
-/// What can go wrong on a device.
+/// An error of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TensorError {
@@ -14,7 +14,7 @@ pub enum TensorError {
         "out of device memory: {operation} asks for {request} while {held} are held; the device has {budget}"
     )]
     OutOfMemory {
-        /// What the tensor was for.
+        /// The use of the tensor.
         operation: &'static str,
         /// The bytes it needs.
         request: Bytes,

@@ -1,4 +1,4 @@
-//! What a device counts: every byte held, none that was let go, and never more than its budget.
+//! Memory that a device counts: every byte held, none that was let go, and never more than its budget.
 
 use lengthwise_core::Bytes;
 use lengthwise_tensor::{

@@ -1,4 +1,4 @@
-//! What moving the inputs of layers to the host takes.
+//! The time of moving the inputs of layers to the host.
 
 use super::architecture::Architecture;
 use super::memory::layer_input_bytes_per_token;

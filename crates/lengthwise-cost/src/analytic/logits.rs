@@ -40,7 +40,7 @@ impl Logits {
     /// Both.
     pub const ALL: [Self; 2] = [Logits::Whole, Logits::Chunked];
 
-    /// What commands call it.
+    /// Its name in commands.
     pub const fn name(self) -> &'static str {
         match self {
             Logits::Whole => "whole",

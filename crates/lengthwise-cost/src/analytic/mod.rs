@@ -184,7 +184,7 @@ impl AnalyticModel {
         self.memory_bytes_per_token(self.kind().activations, 0.0)
     }
 
-    /// What can be done with activations, in the order of decreasing device memory.
+    /// The treatments of activations, in the order of decreasing device memory.
     pub fn activations(&self) -> Vec<Activations> {
         let mut activations = Activations::ALL.to_vec();
         if self

@@ -41,8 +41,8 @@ pub(super) fn hop_s_per_token(
     (seconds * forwards, seconds * 2.0)
 }
 
-/// What each device passes on a second over the slowest hop, at all of the links' bandwidth: blocks are large and go to
-/// one neighbour.
+/// Bytes that each device passes on a second over the slowest hop, at all of the links' bandwidth: blocks are large and
+/// go to one neighbour.
 ///
 /// Where a ring crosses nodes, the devices of one place all send to the next node at once and share its NICs.
 fn hop_bandwidth_bytes_per_s(

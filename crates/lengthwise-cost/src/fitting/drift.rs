@@ -95,7 +95,7 @@ impl Drift {
         (!self.runs.is_empty()).then(|| deviations.sum::<f64>() / self.runs.len() as f64)
     }
 
-    /// What is left of it where the machine's slowness is known from runs before and after; `None` of few runs.
+    /// The rest of it where the machine's slowness is known from runs before and after; `None` of few runs.
     pub fn noise_left(&self) -> Option<f64> {
         (!self.runs.is_empty()).then_some(self.error)
     }

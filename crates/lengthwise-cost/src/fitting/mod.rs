@@ -47,7 +47,7 @@ const LEAST_USUAL: f64 = 0.01;
 /// A measured micro-batch of equal groups.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
-    /// What it has to do.
+    /// Its work.
     pub work: Work,
     /// The measured time; above 0.
     pub seconds: f64,
@@ -85,7 +85,7 @@ impl Fit {
             fit = fit.reweighted(observations, &factors)?;
             let errors = observations.iter().map(|observed| {
                 let predicted = fit.seconds(&observed.work);
-                // What is predicted absurdly is not to be the measure of its own error.
+                // An absurd prediction is not to be the measure of its own error.
                 let scale = predicted.clamp(observed.seconds / 2.0, 2.0 * observed.seconds);
                 ((predicted - observed.seconds).abs() / scale, scale)
             });

@@ -37,12 +37,12 @@ impl Load {
     }
 }
 
-/// What a micro-batch of equal groups has to do: the load of one of them, and the pace of its ranks.
+/// The work of a micro-batch of equal groups: the load of one of them, and the pace of its ranks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Work {
     /// Of one group.
     pub load: Load,
-    /// What computing takes, as a part of what it takes while all ranks compute.
+    /// The time of computing, as a part of its time while all ranks compute.
     pub pace: f64,
 }
 
@@ -98,7 +98,7 @@ struct KindTerms {
     host: Option<HostCosts>,
 }
 
-/// What a token's exchange takes for the first of some choices for activations; the others take as much a pass.
+/// The time of a token's exchange for the first of some choices for activations; the others take as much a pass.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ExchangeTerm {
     exchange: Exchange,
@@ -430,7 +430,7 @@ impl TimeTerms {
     }
 }
 
-/// What costs list for an exchange; 0 where they list none.
+/// The listed cost of an exchange; 0 where none is listed.
 fn listed(costs: Option<&KindCosts>, degree: Degree, span: Span) -> f64 {
     let table = costs.map_or(&[][..], |costs| match span {
         Span::OneNode => &costs.exchange_s_per_token,

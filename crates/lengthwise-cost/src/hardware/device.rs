@@ -113,8 +113,8 @@ impl DeviceKind {
         }
     }
 
-    /// What each NIC of its vendor's nodes carries in each direction; [`Hardware::named`](super::Hardware::named) says
-    /// where that is from.
+    /// The bandwidth of each NIC of its vendor's nodes in each direction; [`Hardware::named`](super::Hardware::named)
+    /// says where that is from.
     pub(super) const fn nic_bandwidth_bytes_per_s(self) -> f64 {
         match self {
             DeviceKind::A100With40Gb | DeviceKind::A100With80Gb => 25e9,

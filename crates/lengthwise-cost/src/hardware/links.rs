@@ -92,8 +92,8 @@ impl ExchangeEfficiency {
     }
 }
 
-/// What the bandwidths published with FlexSP imply for NVLink 3 at degrees 2, 4 and 8, and for 400 Gb/s InfiniBand at 16,
-/// 32 and 64: 0.21, 0.27 and 0.30, and 0.87, 0.75 and 0.72.
+/// The efficiencies that the bandwidths published with FlexSP imply for NVLink 3 at degrees 2, 4 and 8, and for 400
+/// Gb/s InfiniBand at 16, 32 and 64: 0.21, 0.27 and 0.30, and 0.87, 0.75 and 0.72.
 impl Default for ExchangeEfficiency {
     fn default() -> Self {
         ExchangeEfficiency {

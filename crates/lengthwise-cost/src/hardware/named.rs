@@ -6,7 +6,7 @@ use super::file::num_devices;
 use super::{ClusterLinks, DeviceKind, Hardware, Link};
 use crate::HardwareError;
 
-/// What a call over a device's link pays: 8.4 us for the Simple protocol and 3.4 us for NVLink, of NCCL's tuning table
+/// Latency of a call over a device's link: 8.4 us for the Simple protocol and 3.4 us for NVLink, of NCCL's tuning table
 /// (`graph/tuning.cc`).
 const DEVICE_LATENCY_S: f64 = 12e-6;
 

@@ -12,7 +12,7 @@ const MOST_DEPTH: usize = 200;
 #[derive(Debug, Default)]
 pub(crate) struct Options {
     pub ensure_ascii: bool,
-    /// What stands before each line, per level.
+    /// The indentation of each line, per level.
     pub indent: Option<String>,
     /// Between items, and between key and value.
     pub separators: Option<Vec<String>>,
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn json_is_that_of_python() {
-        // What python3 prints for json.dumps(json.loads(text), ensure_ascii=False).
+        // The output of python3 for json.dumps(json.loads(text), ensure_ascii=False).
         let text = r#"{"b": [1, 2.5, -0.0, 1e-5, 1e16, 123456789012345680.0, true, null, []], "a": {}, "é": "\u007f\u0001\"\\/<&'\n"}"#;
         assert_eq!(
             dump(text, &Options::default()),

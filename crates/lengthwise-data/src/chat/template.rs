@@ -95,7 +95,7 @@ impl ChatTemplate {
         &self.name
     }
 
-    /// What tells this template from others.
+    /// A name that tells this template from others.
     pub(crate) fn fingerprint(&self) -> String {
         format!("{:?}", (&self.source, &self.tokens))
     }
@@ -237,7 +237,7 @@ fn date(now: &DateTime<Local>, format: &str) -> Result<String, Error> {
     }
 }
 
-/// What an error says, in one line.
+/// The message of an error, in one line.
 fn said(error: &Error) -> String {
     let what = match (error.kind(), error.detail()) {
         (ErrorKind::OutOfFuel, _) => format!("it takes more than {MOST_STEPS} steps"),

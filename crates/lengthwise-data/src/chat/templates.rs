@@ -152,7 +152,7 @@ impl ChatTemplates {
         }
     }
 
-    /// What tells these templates from others.
+    /// A name that tells these templates from others.
     pub(crate) fn fingerprint(&self) -> String {
         let with_tools = self.with_tools.as_ref().map(ChatTemplate::fingerprint);
         format!("{:?}", (self.default.fingerprint(), with_tools))

@@ -213,7 +213,7 @@ pub(super) mod tests {
                     assert!((kind.memory[bucket] - part).abs() <= 1e-12 * part);
                 }
             }
-            // What is left out has as much room elsewhere, in no more time.
+            // Patterns that are left out have as much room elsewhere, in no more time.
             for (shape, figures) in instance.shapes.iter().enumerate() {
                 let is_kind = |of: &GroupKind| of.shape == shape;
                 let as_good = |of: &GroupKind| {

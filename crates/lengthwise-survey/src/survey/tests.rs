@@ -43,7 +43,7 @@ fn surveyed_here() -> Surveyed {
     }
 }
 
-/// What groups that exchange tokens for heads take.
+/// The time of groups that exchange tokens for heads.
 fn usual_costs(surveyed: &Surveyed) -> FittedCosts {
     let degree = |degree| Degree::new(degree).unwrap();
     let costs = KindCosts {
@@ -63,7 +63,7 @@ fn usual_costs(surveyed: &Surveyed) -> FittedCosts {
 /// A machine whose speed takes a step now and then and wanders in between, and that is disturbed now and then.
 struct Machine {
     random: ChaCha8Rng,
-    /// What it takes at its usual speed.
+    /// Its time at its usual speed.
     model: StepModel,
     /// How far its speed wanders, as a logarithm.
     wandering: f64,

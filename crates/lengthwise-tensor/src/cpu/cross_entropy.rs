@@ -8,7 +8,7 @@ use super::vectorise::vectorised;
 use super::{CpuBackend, CpuTensor, Result};
 use crate::{LinearCrossEntropy, Tensor};
 
-/// What the logits of a block hold, in elements; more only where the block would be below [`MIN_BLOCK`] tokens.
+/// The size of a block's logits, in elements; more only where the block would be below [`MIN_BLOCK`] tokens.
 const BLOCK_ELEMENTS: usize = 1 << 20;
 const MIN_BLOCK: usize = 64;
 const MAX_BLOCK: usize = 1024;

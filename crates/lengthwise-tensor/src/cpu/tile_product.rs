@@ -21,7 +21,7 @@ pub(super) enum Left<'a> {
     ScoreCols(&'a [f32]),
 }
 
-/// What becomes of the elements a product is written to.
+/// The use of the elements that a product is written to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Into {
     /// They are replaced.

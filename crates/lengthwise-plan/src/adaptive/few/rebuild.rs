@@ -243,7 +243,7 @@ mod tests {
         assert!(num_placed > 500, "{num_placed}");
     }
 
-    /// What a choice costs: weighted device-seconds of the sequence, and of the devices that are added for it.
+    /// The cost of a choice: weighted device-seconds of the sequence, and of the devices that are added for it.
     fn cost(
         layout: &Layout,
         table: &Table<'_, '_>,

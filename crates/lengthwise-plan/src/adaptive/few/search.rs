@@ -186,7 +186,7 @@ mod tests {
         assert!(num_complete * 4 > num, "{num_complete} of {num}");
     }
 
-    /// What shortening does to makespans, over and over from the same ones.
+    /// Shortened makespans, over and over from the same ones.
     fn shortened(
         table: &Table<'_, '_>,
         targets: &[f64],

@@ -1,4 +1,4 @@
-//! What attention's backward holds beside its results.
+//! Memory of attention's backward beside its results.
 
 use super::super::super::storage::Storage;
 use super::super::super::tile_product::SCORE_STRIDE;
@@ -7,7 +7,7 @@ use super::super::{WIDEST_PANEL, strip_rows};
 use super::{KEY_TILE, OPERATION, QUERY_BLOCK, QUERY_TILE};
 use crate::AttentionLayout;
 
-/// What a block of queries and a tile of keys need; panels are packed for `multiply_panel`.
+/// Buffers for a block of queries and a tile of keys; panels are packed for `multiply_panel`.
 pub(super) struct Scratch {
     /// Of the block of queries, these two in strips. The panels are those of each tile of queries in turn; those of the queries hold
     /// them times the scale of the scores.
