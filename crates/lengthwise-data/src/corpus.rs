@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::DataError;
-use crate::files::{Files, has_extension};
+use crate::files::Files;
 use crate::jsonl;
 use crate::landmarks::{Landmarks, Stretch};
+use crate::records::{NOT_READ, ends_with};
 
 /// The documents of some files. Only their places and lengths are in memory.
 #[derive(Debug)]
@@ -230,31 +231,13 @@ fn read_part(
     Ok(text.map(|text| text.as_bytes()[within].to_vec()))
 }
 
-/// Endings of files that hold documents in some form that is not read yet; their bytes are no text to train on.
-const NO_TEXT: [&str; 14] = [
-    "json",
-    "gz",
-    "zst",
-    "xz",
-    "bz2",
-    "lz4",
-    "zip",
-    "7z",
-    "tar",
-    "parquet",
-    "arrow",
-    "npy",
-    "safetensors",
-    "pdf",
-];
+/// Endings of files that are read only where tokens are kept.
+const NOT_READ_IN_PLACE: [&str; 3] = ["gz", "zst", "parquet"];
 
 fn check_is_text(path: &Path) -> Result<(), DataError> {
-    let has = |extension: &&&str| {
-        let name = path.file_name();
-        name.is_some_and(|name| has_extension(name, &[(**extension).to_owned()]))
-    };
-    match NO_TEXT.iter().find(has) {
-        Some(&extension) => Err(DataError::NoText {
+    let mut endings = NOT_READ.iter().copied().chain(NOT_READ_IN_PLACE);
+    match endings.find(|ending| ends_with(path, ending)) {
+        Some(extension) => Err(DataError::NoText {
             path: path.to_owned(),
             extension,
         }),
@@ -263,8 +246,7 @@ fn check_is_text(path: &Path) -> Result<(), DataError> {
 }
 
 fn is_jsonl(path: &Path) -> bool {
-    path.file_name()
-        .is_some_and(|name| has_extension(name, &["jsonl".to_owned()]))
+    ends_with(path, "jsonl")
 }
 
 fn read_range(file: &mut File, bytes: Range<u64>) -> io::Result<Vec<u8>> {
@@ -317,6 +299,8 @@ mod tests {
             ("b.txt.gz", "gz"),
             ("c.jsonl.ZST", "zst"),
             ("d.parquet", "parquet"),
+            ("e.csv", "csv"),
+            ("f.jsonl.gz.gz", "gz"),
         ] {
             let path = root.path().join(name);
             fs::write(&path, "bytes").unwrap();

@@ -365,10 +365,13 @@ impl DataError {
                 "check the path; a relative path in a settings file starts from that file's directory"
             }
             DataError::NoText {
-                extension: "json", ..
+                extension: "json" | "ndjson",
+                ..
             } => "write one JSON object a line to a .jsonl file",
             DataError::NoText {
-                extension: "xz" | "bz2" | "lz4" | "zip" | "7z" | "tar",
+                extension:
+                    "xz" | "bz2" | "lz4" | "lzma" | "zstd" | "zip" | "7z" | "rar" | "tar" | "tgz"
+                    | "tbz2" | "txz" | "gz" | "zst",
                 ..
             } => "unpack it first, or pack it as .gz or .zst",
             DataError::NoText { .. } => {

@@ -77,6 +77,11 @@ pub(crate) fn text<'a>(path: &Path, line: u64, bytes: &'a [u8]) -> Result<Cow<'a
         line,
         reason,
     };
+    // The parser looks at the strings that it needs alone.
+    if let Err(error) = str::from_utf8(bytes) {
+        let at = error.valid_up_to() + 1;
+        return Err(bad(format!("byte {at} of the line is not UTF-8")));
+    }
     // The parser would take an array for the fields in order.
     if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err(bad("this is no JSON object".to_owned()));
@@ -126,6 +131,17 @@ mod tests {
         let places = index(file.path(), file.as_file()).unwrap();
         assert_eq!((places[0].offset, places[0].num_text_bytes), (3, 20_000));
         assert!(places[0].landmarks.is_some());
+    }
+
+    #[test]
+    fn a_line_is_utf8_in_fields_that_are_not_read_too() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), b"{\"text\": \"a\", \"from\": \"caf\xe9\"}\n").unwrap();
+        let error = index(file.path(), file.as_file()).unwrap_err().to_string();
+        assert!(
+            error.contains("byte 27 of the line is not UTF-8"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -207,6 +207,23 @@ fn text_is_encoded_once_and_again_only_when_something_changes() {
     assert_eq!(scene.open().unwrap().num_made, 0);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_rewritten_in_place_is_encoded_again_whatever_time_it_says() {
+    let scene = Scene::new();
+    scene.write("a.txt", "the same");
+    let path = scene.path("corpus/a.txt");
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    let before = all_ids(scene.open().unwrap());
+    // As `rsync --inplace --times` writes.
+    scene.write("a.txt", "the sane");
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_modified(modified).unwrap();
+    let opened = scene.open().unwrap();
+    assert_eq!(opened.num_made, 1);
+    assert_ne!(all_ids(opened), before);
+}
+
 #[test]
 fn any_number_of_threads_writes_the_same_files() {
     let scene = Scene::new();
@@ -372,17 +389,36 @@ fn pairs_are_taken_where_they_are_named() {
     scene.num_encoded();
     let cache = TokenCache::new(&scene.path("cache/deep"));
     let paths = ["corpus/m", "corpus/m.idx", "corpus/m.bin"].map(|name| scene.path(name));
-    assert!(TokenDocuments::are_named_in(&paths[..1]));
+    assert!(TokenDocuments::are_in(&paths[..1], &[]).unwrap());
     let opened =
         TokenDocuments::open(&paths, &[], &scene.source, &cache, VOCAB, &mut |_| {}).unwrap();
     assert_eq!(
         (opened.documents.files().len(), scene.num_encoded()),
         (1, 0)
     );
-    assert!(!TokenDocuments::are_named_in(&[
-        scene.path("corpus"),
-        scene.path("corpus/z.txt")
-    ]));
+    // By patterns, of either file or of both.
+    for pattern in [
+        "corpus/m.[bi]*",
+        "corpus/*.bin",
+        "corpus/*.idx",
+        "corp*/m.b*",
+    ] {
+        let paths = [scene.path(pattern)];
+        assert!(TokenDocuments::are_in(&paths, &[]).unwrap(), "{pattern}");
+        let opened =
+            TokenDocuments::open(&paths, &[], &scene.source, &cache, VOCAB, &mut |_| {}).unwrap();
+        let num_made = scene.num_encoded();
+        assert_eq!(
+            (opened.documents.files().len(), num_made),
+            (1, 0),
+            "{pattern}"
+        );
+    }
+    let extensions = |extension: &str| [extension.to_owned()];
+    let corpus = [scene.path("corpus")];
+    assert!(TokenDocuments::are_in(&corpus, &extensions("bin")).unwrap());
+    assert!(!TokenDocuments::are_in(&corpus, &extensions("txt")).unwrap());
+    assert!(!TokenDocuments::are_in(&[scene.path("corpus/z.txt")], &[]).unwrap());
 }
 
 #[test]

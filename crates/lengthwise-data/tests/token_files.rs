@@ -228,7 +228,7 @@ fn source(num_documents: usize) -> lengthwise_data::token_files::SourceFile {
     lengthwise_data::token_files::SourceFile {
         path: "corpus.jsonl".into(),
         num_bytes: 0,
-        modified_ns: 0,
+        changed_ns: 0,
         inode: 0,
         num_documents: num_documents as u64,
     }

@@ -72,17 +72,37 @@ impl FileForm {
     }
 }
 
-/// Endings of files that hold documents in some form that is not read; their bytes are no text to train on.
-const NOT_READ: [&str; 11] = [
+/// Endings of files that hold documents in some form that is not read; their bytes are no text to train on. Those that are
+/// codes of languages are left out: `.pt` may be Portuguese.
+pub(crate) const NOT_READ: &[&str] = &[
     "json",
+    "ndjson",
     "xz",
     "bz2",
     "lz4",
+    "lzma",
+    "zstd",
     "zip",
     "7z",
+    "rar",
     "tar",
+    "tgz",
+    "tbz2",
+    "txz",
+    "csv",
+    "tsv",
+    "xlsx",
     "arrow",
+    "feather",
+    "avro",
+    "orc",
+    "tfrecord",
+    "sqlite",
     "npy",
+    "npz",
+    "h5",
+    "pkl",
+    "pth",
     "safetensors",
     "pdf",
 ];
@@ -93,10 +113,11 @@ pub(crate) fn check(path: &Path) -> Result<(), DataError> {
         Packing::Plain => path.to_owned(),
         _ => path.with_extension(""),
     };
-    match NOT_READ
-        .into_iter()
-        .find(|ending| ends_with(&unpacked, ending))
-    {
+    // What is packed twice is unpacked once.
+    let packings = [Packing::Gzip, Packing::Zstd].map(Packing::ending);
+    let twice = packings.into_iter().flatten();
+    let mut endings = NOT_READ.iter().copied().chain(twice);
+    match endings.find(|ending| ends_with(&unpacked, ending)) {
         Some(extension) => Err(DataError::NoText {
             path: path.to_owned(),
             extension,

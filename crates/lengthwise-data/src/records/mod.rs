@@ -29,5 +29,6 @@ mod unpacked;
 pub use corrupt_rows::{CorruptRows, SkippedRows};
 pub use fields::Fields;
 pub use file_form::{FileForm, Packing};
+pub(crate) use file_form::{NOT_READ, ends_with};
 pub use reader::RecordReader;
 pub use record::{Chat, Content, Record};

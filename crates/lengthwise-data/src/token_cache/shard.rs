@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+#[cfg(not(unix))]
 use std::time::UNIX_EPOCH;
 
 use twox_hash::XxHash3_128;
@@ -28,16 +29,10 @@ impl SourceFile {
         };
         let real_path = fs::canonicalize(path).map_err(unreadable)?;
         let metadata = fs::metadata(path).map_err(unreadable)?;
-        let modified = metadata.modified().ok();
-        let modified_ns =
-            modified.map_or(0, |modified| match modified.duration_since(UNIX_EPOCH) {
-                Ok(since) => since.as_nanos() as i64,
-                Err(before) => -(before.duration().as_nanos() as i64),
-            });
         Ok(SourceFile {
             path: real_path,
             num_bytes: metadata.len(),
-            modified_ns,
+            changed_ns: changed_ns(&metadata),
             inode: inode(&metadata),
             num_documents: 0,
         })
@@ -45,14 +40,30 @@ impl SourceFile {
 
     /// Whether this is another in the same state, however many documents were counted in it.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        (&self.path, self.num_bytes, self.modified_ns, self.inode)
-            == (&other.path, other.num_bytes, other.modified_ns, other.inode)
+        (&self.path, self.num_bytes, self.changed_ns, self.inode)
+            == (&other.path, other.num_bytes, other.changed_ns, other.inode)
     }
 
     /// Whether a file is still what it was.
     pub(crate) fn is_unchanged(&self) -> Result<bool, DataError> {
         Ok(SourceFile::of(&self.path)?.is_same(self))
     }
+}
+
+#[cfg(unix)]
+fn changed_ns(metadata: &fs::Metadata) -> i64 {
+    use std::os::unix::fs::MetadataExt;
+    let seconds = metadata.ctime().saturating_mul(1_000_000_000);
+    seconds.saturating_add(metadata.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn changed_ns(metadata: &fs::Metadata) -> i64 {
+    let modified = metadata.modified().ok();
+    modified.map_or(0, |modified| match modified.duration_since(UNIX_EPOCH) {
+        Ok(since) => since.as_nanos() as i64,
+        Err(before) => -(before.duration().as_nanos() as i64),
+    })
 }
 
 #[cfg(unix)]
@@ -101,7 +112,7 @@ impl Shard {
         for source in &self.sources {
             add(source.path.as_os_str().as_encoded_bytes());
             add(&source.num_bytes.to_le_bytes());
-            add(&source.modified_ns.to_le_bytes());
+            add(&source.changed_ns.to_le_bytes());
             add(&source.inode.to_le_bytes());
         }
         format!("{:032x}", hasher.finish_128())

@@ -38,7 +38,7 @@ impl Default for TokensAbout {
 }
 
 /// The form that is written.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// A file that documents were made of: what tells it from what it was before or becomes later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,8 +47,9 @@ pub struct SourceFile {
     pub path: PathBuf,
     /// Its size.
     pub num_bytes: u64,
-    /// When it was changed, in nanoseconds since 1970.
-    pub modified_ns: i64,
+    /// When its content or its inode was changed, in nanoseconds since 1970; no program can set that back. Where files keep
+    /// no such time, when its content was.
+    pub changed_ns: i64,
     /// Its number on its device, where files have one.
     pub inode: u64,
     /// The documents it gave.

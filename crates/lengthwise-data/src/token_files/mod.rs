@@ -29,6 +29,8 @@ pub use writer::{TokenFilesWriter, WrittenTokens};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::pattern::Pattern;
+
 /// The name of a file beside others: the prefix with an ending.
 pub(crate) fn with_ending(prefix: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(prefix);
@@ -37,13 +39,14 @@ pub(crate) fn with_ending(prefix: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// The prefix of a pair that is named by its prefix or by one of its files, if both are there.
+/// The prefix of a pair that is named by its prefix or by one of its files, if both are there. A pattern names none.
 pub(crate) fn prefix_of(path: &Path) -> Option<PathBuf> {
     let stem = match path.extension().and_then(|extension| extension.to_str()) {
         Some("bin" | "idx") => path.with_extension(""),
         _ => path.to_owned(),
     };
     let is_file = |ending| with_ending(&stem, ending).is_file();
-    let is_named = stem != path && !path.is_dir();
+    let is_pattern = || !path.exists() && Pattern::of(path).is_some();
+    let is_named = stem != path && !path.is_dir() && !is_pattern();
     (is_named || (!path.exists() && is_file("bin") && is_file("idx"))).then_some(stem)
 }

@@ -134,10 +134,12 @@ impl TrainSettings {
     /// Whether documents are read where they are, since their bytes are the ids.
     fn is_read_in_place(&self, paths: &[PathBuf], fields: &Fields) -> Result<bool, DataError> {
         if !self.tokenizer.is_bytes()
-            || TokenDocuments::are_named_in(paths)
             || *fields != Fields::default()
             || self.data.corrupt != CorruptRows::default()
         {
+            return Ok(false);
+        }
+        if TokenDocuments::are_in(paths, &self.data.extensions)? {
             return Ok(false);
         }
         let files = TokenDocuments::find_files(paths, &self.data.extensions)?;
