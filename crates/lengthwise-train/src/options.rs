@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lengthwise_comm::Emulation;
 use lengthwise_core::words::figure;
-use lengthwise_core::{Activations, Cluster, Degree, Rank, StrategyKind, StrategySpace, Tokens};
+use lengthwise_core::{Activations, Cluster, Degree, Rank, StrategySpace, Tokens};
 use lengthwise_cost::{RefinementRule, StepModel};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -144,13 +144,6 @@ pub struct TrainOptions {
     pub longest_wait: Duration,
     /// A failure to rehearse.
     pub injected_failure: Option<InjectedFailure>,
-}
-
-impl TrainOptions {
-    /// The kind of strategy that groups use.
-    pub fn strategy_kind(&self) -> StrategyKind {
-        StrategyKind::ulysses(self.activations)
-    }
 }
 
 /// A rank that fails on purpose, to rehearse how a job ends when one does.

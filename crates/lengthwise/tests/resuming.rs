@@ -392,8 +392,8 @@ fn breakages() -> Vec<Breakage> {
         ),
         record(
             "another version",
-            |bytes| replaced(bytes, "\"version\": 1", "\"version\": 2"),
-            "it is of version 2",
+            |bytes| replaced(bytes, "\"version\": 2", "\"version\": 1"),
+            "it is of version 1",
         ),
         record(
             "no version",

@@ -134,14 +134,14 @@ fn a_run_with_all_strategies_goes_on_and_never_takes_over_costs_of_other_kinds()
     let alone = steps(&scene, "alone.jsonl");
     const ALL: &str = "--strategies all --activations all";
     for (name, saved, resumed, said) in [
-        ("a", ALL, ALL, "the checkpoint holds no costs of steps"),
-        ("b", ALL, "", "the checkpoint holds no costs of steps"),
+        ("a", ALL, ALL, "costs      of the checkpoint"),
+        ("b", ALL, "", "they are left out"),
         ("c", "", ALL, "they are left out"),
         (
             "d",
             "--activations host",
             "--activations host",
-            "the checkpoint holds no costs of steps",
+            "costs      of the checkpoint",
         ),
         ("e", "", "", "costs      of the checkpoint"),
     ] {

@@ -9,7 +9,7 @@
 //! rectangle   a flat range of a matrix is at most three rectangles
 //! shard_file  the files of a rank's shard
 //! record      trainer.json
-//! costs       what steps cost, as trainer.json holds it
+//! costs       the costs of steps, as trainer.json holds them
 //! open        a checkpoint, checked; each rank reads its own of it
 //! newest      the checkpoints of a directory
 //! saver       writes them in the background
@@ -25,11 +25,12 @@ mod rectangle;
 mod saver;
 mod shard_file;
 
+pub use costs::{CostsRecord, KindRecord};
 pub use error::CheckpointError;
 pub use newest::{latest, steps_in};
 pub use open::Checkpoint;
 pub use options::{Persistence, SaveNotes, SaveOptions, StopRequest};
-pub use record::{CheckpointFile, ClusterRecord, CostsRecord, TrainerRecord};
+pub use record::{CheckpointFile, ClusterRecord, TrainerRecord};
 pub use saver::SavedCheckpoint;
 pub(crate) use saver::{SaveMoment, Saver};
 

@@ -6,11 +6,11 @@ use lengthwise_core::Cluster;
 use lengthwise_data::{DataFingerprint, Position};
 use serde::{Deserialize, Serialize};
 
-use super::{CheckpointError, RECORD_FILE};
+use super::{CheckpointError, CostsRecord, RECORD_FILE};
 use crate::OptimizerConfig;
 
 /// The form of checkpoints that is written and read.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// The key of the checksum, which covers all that is before it.
 const CHECKSUM: &str = ",\n  \"checksum\": \"";
@@ -44,7 +44,7 @@ pub struct TrainerRecord {
     pub num_ranks: usize,
     /// The optimiser of the last step.
     pub optimizer: OptimizerConfig,
-    /// The costs of steps; `None` where costs were of a form that is not kept.
+    /// The costs of steps; `None` where no rank knew them.
     pub costs: Option<CostsRecord>,
     /// The settings, in TOML.
     pub settings: String,
@@ -64,44 +64,6 @@ pub struct CheckpointFile {
     pub num_bytes: u64,
     /// Of all of it.
     pub crc32: u32,
-}
-
-/// The costs that plans are drawn up with, and how far measured steps have refined them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CostsRecord {
-    /// The conditions that they hold for.
-    pub cluster: ClusterRecord,
-    /// The treatment of activations.
-    pub activations: String,
-    /// The longest sequence, in tokens.
-    pub context: u64,
-    /// Degrees a planner might use; `None` for all.
-    pub degrees: Option<Vec<u32>>,
-    /// Query heads that ranks share.
-    pub num_heads: Option<u32>,
-    /// Of a device, whatever it works on.
-    pub fixed_memory_bytes: f64,
-    /// Of a micro-batch.
-    pub micro_batch_overhead_s: f64,
-    /// Attention.
-    pub quadratic_s_per_token2: f64,
-    /// All else.
-    pub linear_s_per_token: f64,
-    /// By degree.
-    pub exchange_s_per_token: Vec<(u32, f64)>,
-    /// By degree, for groups on several nodes.
-    pub many_nodes_exchange_s_per_token: Vec<(u32, f64)>,
-    /// By degree.
-    pub memory_bytes_per_token: Vec<(u32, f64)>,
-    /// Of a step, beside its micro-batches.
-    pub step_overhead_s: f64,
-    /// Cores that the ranks share.
-    pub num_cores: u32,
-    /// By what steps have changed each coefficient; `None` where they refine nothing.
-    pub factors: Option<Vec<f64>>,
-    /// The same for `step_overhead_s`.
-    pub step_overhead_factor: f64,
 }
 
 /// The devices of a run.

@@ -11,7 +11,8 @@ use lengthwise_core::Seconds;
 use lengthwise_data::Position;
 use lengthwise_outputs::{DirectorySeries, WholeDirectory};
 
-use super::record::{CheckpointFile, CostsRecord, TrainerRecord};
+use super::CostsRecord;
+use super::record::{CheckpointFile, TrainerRecord};
 use super::shard_file::{write_bytes, write_shard};
 use super::{CheckpointError, RECORD_FILE, SaveOptions, UnitState, name_of, steps_in};
 use crate::TrainOptions;

@@ -85,7 +85,7 @@ pub fn train(
         observer.warned(&warning);
     }
     let behind = first_step(options)?;
-    let known = KnownCosts::of(options);
+    let known = KnownCosts::of(options, &space);
     if let Some(warning) = &known.warning {
         observer.warned(warning);
     }
@@ -125,7 +125,7 @@ pub fn train(
         planner,
         cluster: options.cluster.clone(),
         costs: refined.unwrap_or(&costs).clone(),
-        space,
+        space: space.clone(),
     };
     let feed = PlanFeed::new(
         planning,
@@ -145,6 +145,7 @@ pub fn train(
     let run = Run {
         options,
         behind,
+        space,
         costs,
         refinement,
         saver,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use lengthwise_comm::Communicator;
-use lengthwise_core::{Rank, Seconds};
+use lengthwise_core::{Rank, Seconds, StrategySpace};
 use lengthwise_cost::{Refinement, StepModel};
 
 use crate::checkpoint::{CheckpointError, CostsRecord, SaveMoment, Saver};
@@ -22,7 +22,7 @@ pub struct KnownCosts {
 }
 
 impl KnownCosts {
-    pub fn of(options: &TrainOptions) -> Self {
+    pub fn of(options: &TrainOptions, space: &StrategySpace) -> Self {
         let given = options.costs.clone();
         let nothing = |warning: Option<&str>| KnownCosts {
             first: given.clone(),
@@ -35,9 +35,9 @@ impl KnownCosts {
         let Some(record) = &checkpoint.record().costs else {
             return nothing(Some("the checkpoint holds no costs of steps"));
         };
-        if !record.hold_for(options) {
+        if !record.hold_for(options, space) {
             return nothing(Some(
-                "the checkpoint's costs are of other devices, degrees or activations; they are left out",
+                "the checkpoint's costs are of other devices or strategies; they are left out",
             ));
         }
         let Some(saved) = record.model(options) else {
@@ -99,6 +99,7 @@ pub fn save(
     options: &TrainOptions,
     executor: &Executor<impl Communicator>,
     planned: &PlannedBatch,
+    space: &StrategySpace,
     first: &StepModel,
     refinement: Option<&Refinement>,
 ) -> Result<Seconds, TrainError> {
@@ -110,11 +111,11 @@ pub fn save(
     }
     let rank = executor.world().rank();
     let is_first = rank == Rank(0);
-    let costs = || CostsRecord::new(options, first, refinement);
+    let costs = || CostsRecord::new(options, space, first, refinement);
     let moment = SaveMoment {
         step,
         position,
-        costs: is_first.then(costs).flatten(),
+        costs: is_first.then(costs),
     };
     if saver.is_async() {
         saver.save(rank.index(), moment, || executor.state());

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use lengthwise_comm::{Communicator, ThreadCommunicator};
-use lengthwise_core::{Rank, Seconds};
+use lengthwise_core::{Rank, Seconds, StrategySpace};
 use lengthwise_cost::{CostModel, MeasuredStep, RecentErrors, Refinement, StepModel};
 use lengthwise_outputs::NewDirectory;
 use lengthwise_tensor::{Backend, CpuBackend};
@@ -28,6 +28,8 @@ use lengthwise_data::{DataError, TokenBatch};
 /// The parts of a run that all ranks share.
 pub struct Run<'a, I> {
     pub options: &'a TrainOptions,
+    /// The strategies to choose from.
+    pub space: StrategySpace,
     /// As they are at first.
     pub costs: StepModel,
     /// Their refinement by steps; rank 0 goes on with a copy.
@@ -191,6 +193,7 @@ where
                     options,
                     &executor,
                     &planned,
+                    &self.space,
                     first,
                     refinement.as_ref(),
                 )?;
