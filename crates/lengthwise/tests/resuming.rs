@@ -301,6 +301,19 @@ fn what_may_not_change_is_one_error_before_work() {
     assert!(scene.path("model/config.json").exists());
 }
 
+#[test]
+fn a_directory_that_is_no_checkpoint_is_never_removed() {
+    let (scene, _) = trained();
+    fs::create_dir(checkpoint(&scene, 1)).unwrap();
+    scene.file("ck/step-00000001/mine", "notes");
+    let line = "train run.toml --steps 16 --checkpoints ck --checkpoint-every 4 --resume latest";
+    scene.run(line).expect(0, "");
+    assert!(scene.path("ck/step-00000001/mine").exists());
+    // Two are kept.
+    let is_there = [4, 8, 12, 16].map(|step| checkpoint(&scene, step).exists());
+    assert_eq!(is_there, [false, false, true, true]);
+}
+
 /// A change to a checkpoint, and what is said of it.
 type Breakage = (&'static str, Box<dyn Fn(&Path)>, &'static str);
 

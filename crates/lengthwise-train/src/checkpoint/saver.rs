@@ -240,7 +240,17 @@ impl<'a> Saver<'a> {
     /// Removes all but the newest ones. What can't be removed stays.
     fn remove_older(&self, step: u64) {
         let steps = steps_in(&self.save.directory).unwrap_or_default();
-        let steps: Vec<u64> = steps.into_iter().filter(|&one| one <= step).collect();
+        // A directory of such a name without a record is somebody else's.
+        let is_ours = |&one: &u64| {
+            one <= step
+                && self
+                    .save
+                    .directory
+                    .join(name_of(one))
+                    .join(RECORD_FILE)
+                    .is_file()
+        };
+        let steps: Vec<u64> = steps.into_iter().filter(is_ours).collect();
         let num_older = steps.len().saturating_sub(self.save.keep.get());
         for &step in &steps[..num_older] {
             let _ = self.series.remove(&name_of(step));
