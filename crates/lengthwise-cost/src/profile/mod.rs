@@ -383,3 +383,30 @@ fn check_figure(key: &'static str, value: f64) -> Result<(), ProfileError> {
         Err(ProfileError::BadFigure { key, value, most })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The strategies of a kind at degrees 1 to 8.
+    fn strategies(exchange: Exchange) -> Vec<String> {
+        let kind = StrategyKind {
+            exchange,
+            activations: Activations::Recompute,
+        };
+        let degrees = (1..=8).map(|degree| Degree::new(degree).unwrap());
+        let found = degrees.filter_map(|degree| of_kind(kind, degree));
+        found.map(|strategy| strategy.to_string()).collect()
+    }
+
+    #[test]
+    fn a_kind_has_the_degrees_that_it_can_split() {
+        let names = strategies(Exchange::Ring);
+        assert_eq!(names.len(), 7);
+        assert_eq!((&*names[0], &*names[6]), ("1x2 recompute", "1x8 recompute"));
+        assert_eq!(strategies(Exchange::Ulysses).len(), 8);
+        let ring = Degree::new(2).unwrap();
+        let names = strategies(Exchange::UlyssesRing { ring });
+        assert_eq!(names, ["2x2 recompute", "3x2 recompute", "4x2 recompute"]);
+    }
+}
