@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::DataError;
 use crate::landmarks::Landmarks;
+use crate::records::object_text;
 
 #[derive(Deserialize)]
 struct Line<'a> {
@@ -77,16 +78,8 @@ pub(crate) fn text<'a>(path: &Path, line: u64, bytes: &'a [u8]) -> Result<Cow<'a
         line,
         reason,
     };
-    // The parser looks at the strings that it needs alone.
-    if let Err(error) = str::from_utf8(bytes) {
-        let at = error.valid_up_to() + 1;
-        return Err(bad(format!("byte {at} of the line is not UTF-8")));
-    }
-    // The parser would take an array for the fields in order.
-    if !bytes.trim_ascii_start().starts_with(b"{") {
-        return Err(bad("this is no JSON object".to_owned()));
-    }
-    let parsed: Result<Line<'a>, serde_json::Error> = serde_json::from_slice(bytes);
+    let object = object_text(bytes).map_err(bad)?;
+    let parsed: Result<Line<'a>, serde_json::Error> = serde_json::from_str(object);
     parsed.map(|line| line.text).map_err(|error| {
         // The parser counts lines from the start of what it was given: this line.
         let reason = error.to_string();

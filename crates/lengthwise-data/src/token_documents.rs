@@ -45,16 +45,10 @@ enum Section {
 }
 
 impl TokenDocuments {
-    /// Whether `paths` lead to a pair of `.bin` and `.idx`: by its prefix or one of its files, by a pattern, or below a
-    /// directory.
-    ///
-    /// # Errors
-    ///
-    /// What can't be read, or a directory without documents.
-    pub fn are_in(paths: &[PathBuf], extensions: &[String]) -> Result<bool, DataError> {
-        let (sections, _) = sections(paths, extensions)?;
-        let is_pair = |section: &Section| matches!(section, Section::Pair(_));
-        Ok(sections.iter().any(is_pair))
+    /// Whether one of some paths, such as [`TokenDocuments::find_files`] finds, is a pair of `.bin` and `.idx`: by its prefix
+    /// or one of its files.
+    pub fn are_named_in(paths: &[PathBuf]) -> bool {
+        paths.iter().any(|path| prefix_of(path).is_some())
     }
 
     /// The files that `paths` lead to, unread: as [`TokenDocuments::open`] finds them.

@@ -28,6 +28,8 @@ pub enum Packing {
 }
 
 impl Packing {
+    const PACKED: [Packing; 2] = [Packing::Gzip, Packing::Zstd];
+
     /// The ending of files packed so; none for those that are not.
     pub fn ending(self) -> Option<&'static str> {
         match self {
@@ -51,8 +53,7 @@ impl FileForm {
     /// assert_eq!(form("a.txt.gz"), (FileForm::Text, Packing::Gzip));
     /// ```
     pub fn of(path: &Path) -> (Self, Packing) {
-        let packings = [Packing::Gzip, Packing::Zstd];
-        let packing = packings.into_iter().find(|packing| {
+        let packing = Packing::PACKED.into_iter().find(|packing| {
             packing
                 .ending()
                 .is_some_and(|ending| ends_with(path, ending))
@@ -114,8 +115,7 @@ pub(crate) fn check(path: &Path) -> Result<(), DataError> {
         _ => path.with_extension(""),
     };
     // What is packed twice is unpacked once.
-    let packings = [Packing::Gzip, Packing::Zstd].map(Packing::ending);
-    let twice = packings.into_iter().flatten();
+    let twice = Packing::PACKED.into_iter().filter_map(Packing::ending);
     let mut endings = NOT_READ.iter().copied().chain(twice);
     match endings.find(|ending| ends_with(&unpacked, ending)) {
         Some(extension) => Err(DataError::NoText {

@@ -10,14 +10,21 @@ use serde_json::value::RawValue;
 use super::Fields;
 use super::record::{Chat, Content};
 
-/// The content that a line holds; or what is wrong with it.
-pub(crate) fn content(fields: &Fields, line: &[u8]) -> Result<Content, String> {
+/// The text of a line that begins an object; or what is wrong with it. Parsers would take a list for fields in their order,
+/// and look at no strings but those that they need.
+pub(crate) fn object_text(line: &[u8]) -> Result<&str, String> {
     let line = str::from_utf8(line)
         .map_err(|error| format!("byte {} of the line is not UTF-8", error.valid_up_to() + 1))?;
-    // Columns of errors are those of the line.
     if !line.trim_ascii_start().starts_with('{') {
         return Err("this is no JSON object".to_owned());
     }
+    Ok(line)
+}
+
+/// The content that a line holds; or what is wrong with it.
+pub(crate) fn content(fields: &Fields, line: &[u8]) -> Result<Content, String> {
+    // Columns of errors are those of the line.
+    let line = object_text(line)?;
     let names = fields.names();
     let mut parser = serde_json::Deserializer::from_str(line);
     let found = Wanted(&names)

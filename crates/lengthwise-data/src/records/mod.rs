@@ -30,5 +30,6 @@ pub use corrupt_rows::{CorruptRows, SkippedRows};
 pub use fields::Fields;
 pub use file_form::{FileForm, Packing};
 pub(crate) use file_form::{NOT_READ, ends_with};
+pub(crate) use json_fields::object_text;
 pub use reader::RecordReader;
 pub use record::{Chat, Content, Record};

@@ -139,15 +139,12 @@ impl TrainSettings {
         {
             return Ok(false);
         }
-        if TokenDocuments::are_in(paths, &self.data.extensions)? {
-            return Ok(false);
-        }
         let files = TokenDocuments::find_files(paths, &self.data.extensions)?;
         let is_plain = |file: &PathBuf| {
             let (form, packing) = FileForm::of(file);
             form != FileForm::Parquet && packing == Packing::Plain
         };
-        Ok(files.iter().all(is_plain))
+        Ok(!TokenDocuments::are_named_in(&files) && files.iter().all(is_plain))
     }
 
     /// The documents of `paths`, which `setting` names.
