@@ -156,13 +156,7 @@ fn no_plan_beats_the_bound_of_any_planner() {
             .filter_map(|kind| kind.planner().plan(case.problem()).ok())
             .collect();
         for a in &planned {
-            let valid = a.plan.validate(
-                &case.batch,
-                &case.cluster,
-                &case.space,
-                &case.cost,
-                &case.rules,
-            );
+            let valid = case.validate(&a.plan);
             assert_eq!(valid, Ok(()));
             for b in &planned {
                 let (bound, step) = (a.report.lower_bound.get(), b.report.predicted_step.get());

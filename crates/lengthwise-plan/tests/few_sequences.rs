@@ -46,13 +46,7 @@ fn adaptive(case: &Case) -> Planned {
         .planner()
         .plan(case.problem())
         .unwrap();
-    let valid = planned.plan.validate(
-        &case.batch,
-        &case.cluster,
-        &case.space,
-        &case.cost,
-        &case.rules,
-    );
+    let valid = case.validate(&planned.plan);
     assert_eq!(valid, Ok(()));
     planned
 }

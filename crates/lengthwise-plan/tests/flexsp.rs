@@ -85,13 +85,7 @@ fn solves_to_the_optimum(solver: MilpSolver, num_cases: usize) {
         };
         let flexsp = FlexSp::new(PlannerOptions::default()).with_solver(solver);
         let planned = flexsp.plan(case.problem()).unwrap();
-        let valid = planned.plan.validate(
-            &case.batch,
-            &case.cluster,
-            &case.space,
-            &case.cost,
-            &case.rules,
-        );
+        let valid = case.validate(&planned.plan);
         assert_eq!(valid, Ok(()));
         if best.plan.micro_batches().len() > 1 {
             continue;

@@ -91,13 +91,7 @@ fn compare(cases: impl Iterator<Item = Case>) -> Excess {
             plan(&BatchAdaptive, &case),
         ];
         for planned in others.iter().flatten().chain([&optimum, &searched]) {
-            let valid = planned.plan.validate(
-                &case.batch,
-                &case.cluster,
-                &case.space,
-                &case.cost,
-                &case.rules,
-            );
+            let valid = case.validate(&planned.plan);
             assert_eq!(valid, Ok(()));
             let (bound, time) = (
                 planned.report.lower_bound.get(),

@@ -49,7 +49,7 @@ proptest! {
         match plan("adaptive", &case) {
             Ok(planned) => {
                 prop_assert!(feasible(&case));
-                let valid = planned.plan.validate(&case.batch, &case.cluster, &case.space, &case.cost, &case.rules);
+                let valid = case.validate(&planned.plan);
                 prop_assert_eq!(valid, Ok(()));
                 let report = planned.report;
                 let predicted = predict_step(&planned.plan, &case.batch, &case.cluster, &case.cost);
@@ -69,7 +69,7 @@ proptest! {
         // Where the longest sequence fits, the others fit.
         prop_assert_eq!(planned.is_ok(), feasible(&case), "{:?}", planned);
         if let Ok(planned) = planned {
-            let valid = planned.plan.validate(&case.batch, &case.cluster, &case.space, &case.cost, &case.rules);
+            let valid = case.validate(&planned.plan);
             prop_assert_eq!(valid, Ok(()));
             prop_assert!(planned.report.lower_bound <= planned.report.predicted_step);
             let degrees = planned.plan.degrees().concat();
@@ -93,12 +93,6 @@ fn batches_that_take_no_time_are_planned() {
         rules: PlanRules::default(),
     };
     let planned = plan("adaptive", &case).unwrap();
-    let valid = planned.plan.validate(
-        &case.batch,
-        &case.cluster,
-        &case.space,
-        &case.cost,
-        &case.rules,
-    );
+    let valid = case.validate(&planned.plan);
     assert_eq!(valid, Ok(()));
 }

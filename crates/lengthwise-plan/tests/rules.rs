@@ -22,13 +22,7 @@ const MANY: Size = Size {
 
 fn plan(planner: &dyn Planner, case: &Case) -> Result<Planned, PlanError> {
     let planned = planner.plan(case.problem())?;
-    let valid = planned.plan.validate(
-        &case.batch,
-        &case.cluster,
-        &case.space,
-        &case.cost,
-        &case.rules,
-    );
+    let valid = case.validate(&planned.plan);
     assert_eq!(valid, Ok(()), "{} on {case:?}", planner.name());
     Ok(planned)
 }

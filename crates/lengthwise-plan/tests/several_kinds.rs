@@ -61,13 +61,7 @@ fn case(lens: &[u64], num_devices: u32, kinds: &[Activations]) -> Case {
 fn plan(planner: &str, case: &Case) -> Result<Planned, PlanError> {
     let kind: PlannerKind = planner.parse().unwrap();
     let planned = kind.planner().plan(case.problem())?;
-    let checked = planned.plan.validate(
-        &case.batch,
-        &case.cluster,
-        &case.space,
-        &case.cost,
-        &case.rules,
-    );
+    let checked = case.validate(&planned.plan);
     assert_eq!(checked, Ok(()), "{planner}");
     Ok(planned)
 }

@@ -64,13 +64,7 @@ fn timed(case: &Case, options: PlannerOptions) -> (Duration, StopReason) {
     let started = Instant::now();
     let planned = planner.plan(case.problem()).unwrap();
     let taken = started.elapsed();
-    let valid = planned.plan.validate(
-        &case.batch,
-        &case.cluster,
-        &case.space,
-        &case.cost,
-        &case.rules,
-    );
+    let valid = case.validate(&planned.plan);
     assert_eq!(valid, Ok(()));
     (taken, planned.report.stop_reason)
 }

@@ -9,8 +9,8 @@ use std::num::NonZero;
 use std::path::Path;
 
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
-    StrategySpace, TokenCap, Tokens,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Plan, PlanRules, PlanViolation,
+    Speed, StrategyKind, StrategySpace, TokenCap, Tokens,
 };
 use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 use lengthwise_plan::Problem;
@@ -38,6 +38,17 @@ impl Case {
             space: &self.space,
             rules: self.rules,
         }
+    }
+
+    /// Whether a plan is one of this problem.
+    pub fn validate(&self, plan: &Plan) -> Result<(), PlanViolation> {
+        plan.validate(
+            &self.batch,
+            &self.cluster,
+            &self.space,
+            &self.cost,
+            &self.rules,
+        )
     }
 }
 
