@@ -94,7 +94,8 @@ fn a_slow_link_to_the_host_lengthens_a_step_and_a_fast_one_is_hidden() {
     let copies = 2.0 * 5.0 * 0.05;
     assert!(slow >= copies, "{slow}");
     assert!(slow <= copies + 1.5 * recompute, "{slow} and {recompute}");
-    let fast = with_link(1e10);
+    // Other work on the machine may slow one run down, but not each.
+    let fast = (0..5).map(|_| with_link(1e10)).fold(f64::MAX, f64::min);
     assert!(fast <= 1.5 * recompute, "{fast} and {recompute}");
 }
 

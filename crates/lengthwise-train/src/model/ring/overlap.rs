@@ -73,23 +73,26 @@ fn times(bandwidth: f64) -> [f64; 2] {
     [0, 1].map(|way| of_ranks.iter().map(|took| took[way]).fold(0.0, f64::max))
 }
 
+/// Other processes may get in the way of one attempt.
+const ATTEMPTS: usize = 8;
+
 /// On links with which a hop's sending takes as long as its computing, the forward takes as long as computing alone, and the
-/// backward that and the way home of the last gradients, which is half a hop.
+/// backward that and the way home of the last gradients, which is half a hop. If the seven hops that send did so before or
+/// after they compute, either would take 1.88 times as long.
 #[test]
 fn a_hop_takes_as_long_as_the_longer_of_computing_and_sending() {
-    let ratios = || {
-        let computing = times(1e12);
-        // In the backward the gradients of a block travel behind it.
-        let sent = [BLOCK_BYTES, 2.0 * BLOCK_BYTES];
-        [0, 1].map(|way| {
-            let hop = computing[way] / PLACES as f64;
-            times(sent[way] / hop)[way] / computing[way]
-        })
-    };
-    // Another process may get in the way of one run.
-    let runs = [ratios(), ratios(), ratios()];
-    let best = [0, 1].map(|way| runs.iter().map(|run| run[way]).fold(f64::MAX, f64::min));
-    assert!(best.iter().all(|&ratio| ratio <= 1.15), "{runs:?}");
-    // The links are not just fast: seven of eight hops send as long as they compute.
-    assert!(best.iter().all(|&ratio| ratio >= 0.75), "{runs:?}");
+    // In the backward the gradients of a block travel behind it.
+    let sent = [BLOCK_BYTES, 2.0 * BLOCK_BYTES];
+    for way in [0, 1] {
+        let mut ratios = Vec::new();
+        let overlaps = (0..ATTEMPTS).any(|_| {
+            // Before and after: what slows this machine down meanwhile slows both.
+            let before = times(1e12)[way];
+            let took = times(sent[way] / (before / PLACES as f64))[way];
+            let ratio = took / before.max(times(1e12)[way]);
+            ratios.push(ratio);
+            (0.75..=1.25).contains(&ratio)
+        });
+        assert!(overlaps, "{ratios:?}");
+    }
 }
