@@ -1,6 +1,6 @@
 //! Documents that are read when they are needed.
 
-use std::fs::{self, File};
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub struct Corpus {
 #[derive(Debug)]
 struct CorpusFile {
     path: PathBuf,
-    /// Its state when its lines were read; unknown for a file that is one document.
+    /// Its state when its documents were found.
     version: Option<FileVersion>,
 }
 
@@ -36,12 +36,11 @@ struct FileVersion {
 
 impl FileVersion {
     /// None where the system keeps no times.
-    fn of(file: &File) -> io::Result<Option<Self>> {
-        let metadata = file.metadata()?;
-        Ok(metadata.modified().ok().map(|modified| FileVersion {
+    fn of(metadata: &Metadata) -> Option<Self> {
+        metadata.modified().ok().map(|modified| FileVersion {
             num_bytes: metadata.len(),
             modified,
-        }))
+        })
     }
 }
 
@@ -59,6 +58,7 @@ enum Place {
         line: u64,
         offset: u64,
         num_line_bytes: u64,
+        text_crc32: u32,
         landmarks: Option<Box<Landmarks>>,
     },
 }
@@ -91,10 +91,11 @@ impl Corpus {
         for (index, path) in found_paths.into_iter().enumerate() {
             let file = u32::try_from(index).map_err(|_| DataError::TooManyDocuments)?;
             check_is_text(&path)?;
-            let mut version = None;
+            let opened = File::open(&path).map_err(|source| read_error(&path, source))?;
+            let metadata = opened.metadata();
+            let metadata = metadata.map_err(|source| read_error(&path, source))?;
+            let version = FileVersion::of(&metadata);
             if is_jsonl(&path) {
-                let opened = File::open(&path).map_err(|source| read_error(&path, source))?;
-                version = FileVersion::of(&opened).map_err(|source| read_error(&path, source))?;
                 let places = jsonl::index(&path, &opened)?;
                 documents.extend(places.into_iter().map(|found| Document {
                     file,
@@ -103,11 +104,11 @@ impl Corpus {
                         line: found.line,
                         offset: found.offset,
                         num_line_bytes: found.num_line_bytes,
+                        text_crc32: found.text_crc32,
                         landmarks: found.landmarks,
                     },
                 }));
             } else {
-                let metadata = fs::metadata(&path).map_err(|source| read_error(&path, source))?;
                 documents.push(Document {
                     file,
                     num_bytes: metadata.len(),
@@ -166,24 +167,27 @@ impl Corpus {
     ///
     /// # Errors
     ///
-    /// The file can't be read, or the document no longer has the length it had when the corpus was opened.
+    /// The file can't be read, or the document is no longer what it was when the corpus was opened.
     pub(crate) fn read(&self, document: usize, bytes: Range<u64>) -> Result<Vec<u8>, DataError> {
         let document = &self.documents[document];
         let CorpusFile { path, version } = &self.files[document.file as usize];
         let mut file = File::open(path).map_err(|source| read_error(path, source))?;
+        let metadata = file.metadata();
+        let metadata = metadata.map_err(|source| read_error(path, source))?;
+        let is_unchanged = version.is_some() && *version == FileVersion::of(&metadata);
         let changed = |found_bytes| DataError::Changed {
             path: path.clone(),
-            expected_bytes: document.num_bytes,
-            found_bytes,
+            difference: match (document.num_bytes, found_bytes) {
+                (before, now) if before == now => {
+                    format!("a document of {now} bytes may have another text")
+                }
+                (before, now) => format!("a document of {before} bytes has {now} now"),
+            },
         };
         match &document.place {
             Place::WholeFile => {
-                let found = file
-                    .metadata()
-                    .map_err(|source| read_error(path, source))?
-                    .len();
-                if found != document.num_bytes {
-                    return Err(changed(found));
+                if metadata.len() != document.num_bytes || !(is_unchanged || version.is_none()) {
+                    return Err(changed(metadata.len()));
                 }
                 read_range(&mut file, bytes).map_err(|source| read_error(path, source))
             }
@@ -191,10 +195,9 @@ impl Corpus {
                 line,
                 offset,
                 num_line_bytes,
+                text_crc32,
                 landmarks,
             } => {
-                let found = FileVersion::of(&file).map_err(|source| read_error(path, source))?;
-                let is_unchanged = version.is_some() && *version == found;
                 if let Some(landmarks) = landmarks.as_ref().filter(|_| is_unchanged) {
                     let part = read_part(&mut file, *offset, landmarks, &bytes);
                     if let Some(part) = part.map_err(|source| read_error(path, source))? {
@@ -204,7 +207,9 @@ impl Corpus {
                 let line_bytes = read_range(&mut file, *offset..offset + num_line_bytes)
                     .map_err(|source| read_error(path, source))?;
                 let text = jsonl::text(path, *line, &line_bytes)?;
-                if text.len() as u64 != document.num_bytes {
+                let is_same = text.len() as u64 == document.num_bytes
+                    && crc32fast::hash(text.as_bytes()) == *text_crc32;
+                if !is_same {
                     return Err(changed(text.len() as u64));
                 }
                 Ok(text.as_bytes()[bytes.start as usize..bytes.end as usize].to_vec())
@@ -265,6 +270,9 @@ fn read_error(path: &Path, source: io::Error) -> DataError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::time::Duration;
+
     use super::*;
 
     fn open(directory: &Path) -> Result<Corpus, DataError> {
@@ -337,9 +345,31 @@ mod tests {
             "{error}"
         );
         assert!(corpus.read(0, 0..3).is_err());
+        // The same lengths, another text.
+        fs::write(&lines, "{\"text\": \"two\"}").unwrap();
+        let error = corpus.read(0, 0..3).unwrap_err().to_string();
+        assert!(
+            error.ends_with(
+                "a.jsonl changed during the run: a document of 3 bytes may have another text"
+            ),
+            "{error}"
+        );
+        fs::write(&text, "TEXT").unwrap();
+        set_modified(&text, Duration::from_secs(5));
+        let error = corpus.read(1, 0..4).unwrap_err().to_string();
+        assert!(
+            error.ends_with("a document of 4 bytes may have another text"),
+            "{error}"
+        );
         fs::remove_file(&text).unwrap();
         let error = corpus.read(1, 0..4).unwrap_err();
         assert!(error.to_string().starts_with("can't read "), "{error}");
+    }
+
+    /// Says that a file was written to this long ago.
+    fn set_modified(path: &Path, ago: Duration) {
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - ago).unwrap();
     }
 
     /// A JSONL file of two long documents with escapes, and their texts.
@@ -388,7 +418,7 @@ mod tests {
         assert_eq!(piece, &text[at..at + 1024]);
         assert!(corpus.read(0, 0..1024).is_err());
         // The file of another time is checked as a whole.
-        file.set_modified(modified + std::time::Duration::from_secs(1))
+        file.set_modified(modified + Duration::from_secs(1))
             .unwrap();
         assert!(corpus.read(0, at as u64..at as u64 + 1024).is_err());
     }

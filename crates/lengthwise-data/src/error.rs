@@ -183,17 +183,12 @@ pub enum DataError {
         reason: String,
     },
     /// A file that no longer has the documents it had.
-    #[error(
-        "{} changed during the run: a document of {expected_bytes} bytes has {found_bytes} now",
-        path.display()
-    )]
+    #[error("{} changed during the run: {difference}", path.display())]
     Changed {
         /// The file.
         path: PathBuf,
-        /// Size of the document when the corpus was opened, in bytes.
-        expected_bytes: u64,
-        /// Size of the document now, in bytes.
-        found_bytes: u64,
+        /// What is otherwise than when the corpus was opened.
+        difference: String,
     },
     /// A batch that could not be held.
     #[error("batches of {size} {what} were asked for; it must be {limit}")]

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lengthwise_outputs::FileIdentity;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::DataError;
@@ -61,7 +62,7 @@ impl Files {
         &mut self,
         pattern: &Pattern,
         extensions: &[String],
-        met: &mut HashSet<PathBuf>,
+        met: &mut HashSet<FileIdentity>,
     ) -> Result<(), DataError> {
         let found = self.paths.len() as u64 + self.num_repeated;
         for path in pattern.matches()? {
@@ -81,7 +82,7 @@ impl Files {
         &mut self,
         directory: &Path,
         extensions: &[String],
-        met: &mut HashSet<PathBuf>,
+        met: &mut HashSet<FileIdentity>,
     ) -> Result<(), DataError> {
         let entries = WalkDir::new(directory)
             .follow_links(true)
@@ -105,12 +106,12 @@ impl Files {
         Ok(())
     }
 
-    fn take(&mut self, path: PathBuf, met: &mut HashSet<PathBuf>) -> Result<(), DataError> {
-        let real_path = fs::canonicalize(&path).map_err(|source| DataError::Read {
+    fn take(&mut self, path: PathBuf, met: &mut HashSet<FileIdentity>) -> Result<(), DataError> {
+        let identity = FileIdentity::of(&path).map_err(|source| DataError::Read {
             path: path.clone(),
             source,
         })?;
-        if met.insert(real_path) {
+        if met.insert(identity) {
             self.paths.push(path);
         } else {
             self.num_repeated += 1;
@@ -203,11 +204,12 @@ mod tests {
         fs::write(path("sub/real.txt"), "text").unwrap();
         symlink(elsewhere.path().join("blob"), path("linked.txt")).unwrap();
         symlink(path("sub/real.txt"), path("sub/twin.txt")).unwrap();
+        fs::hard_link(path("sub/real.txt"), path("sub/second.txt")).unwrap();
         symlink(root.path(), path("sub/up")).unwrap();
         symlink(path("nowhere"), path("dangling.md")).unwrap();
         let files = find(&[root.path().to_owned()], &["txt"]).unwrap();
         assert_eq!(names(root.path(), &files), ["linked.txt", "sub/real.txt"]);
-        assert_eq!(files.num_repeated, 1);
+        assert_eq!(files.num_repeated, 2);
 
         symlink(path("nowhere"), path("dangling.txt")).unwrap();
         let error = find(&[root.path().to_owned()], &["txt"]).unwrap_err();

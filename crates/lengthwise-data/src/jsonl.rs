@@ -28,6 +28,8 @@ pub(crate) struct LinePlace {
     pub num_line_bytes: u64,
     /// How long its text is.
     pub num_text_bytes: u64,
+    /// Checksum of its text.
+    pub text_crc32: u32,
     /// Where the parts of a long text are.
     pub landmarks: Option<Box<Landmarks>>,
 }
@@ -58,12 +60,14 @@ pub(crate) fn index(path: &Path, file: &File) -> Result<Vec<LinePlace>, DataErro
             num_line_bytes -= BYTE_ORDER_MARK.len() as u64;
         }
         if !bytes.trim_ascii().is_empty() {
-            let num_text_bytes = text(path, line, &bytes)?.len() as u64;
+            let found = text(path, line, &bytes)?;
+            let num_text_bytes = found.len() as u64;
             places.push(LinePlace {
                 line,
                 offset,
                 num_line_bytes,
                 num_text_bytes,
+                text_crc32: crc32fast::hash(found.as_bytes()),
                 landmarks: Landmarks::of(&bytes, num_text_bytes).map(Box::new),
             });
         }

@@ -1,9 +1,10 @@
 //! The documents of files of ids: those that users name, and those that are kept of other files.
 
 use std::collections::HashSet;
-use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
+
+use lengthwise_outputs::FileIdentity;
 
 use crate::files::{Files, has_extension};
 use crate::token_cache::{
@@ -236,7 +237,7 @@ fn sections(paths: &[PathBuf], extensions: &[String]) -> Result<(Vec<Section>, u
     // One kind of path meets each file once by itself.
     if sections.len() > 1 {
         let mut is_new = |path: &PathBuf| {
-            let is_new = met.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
+            let is_new = FileIdentity::of(path).map_or(true, |identity| met.insert(identity));
             num_repeated += u64::from(!is_new);
             is_new
         };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::directory::NewDirectory;
 use crate::error::{OutputError, OutputRule};
 use crate::file::FileOutput;
-use crate::identity::{Identity, resolved};
+use crate::identity::{FileIdentity, resolved};
 use crate::line_stream::StreamOutput;
 use crate::standard;
 use crate::target::Target;
@@ -16,8 +16,8 @@ use crate::target::Target;
 /// was declared before, and tried.
 #[derive(Debug, Default)]
 pub struct Outputs {
-    inputs: HashMap<Identity, String>,
-    outputs: HashMap<Identity, String>,
+    inputs: HashMap<FileIdentity, String>,
+    outputs: HashMap<FileIdentity, String>,
     /// Directories that files of these names are to appear in.
     reserved: Vec<(PathBuf, &'static [&'static str], String)>,
 }
@@ -33,7 +33,7 @@ impl Outputs {
     pub fn reads(&mut self, what: impl Into<String>, path: &Path) {
         let identity = match standard::input() {
             Some(file) if path == Path::new("-") => file_identity(path, &file),
-            _ => Identity::of(path).ok(),
+            _ => FileIdentity::of(path).ok(),
         };
         if let Some(identity) = identity {
             self.inputs.entry(identity).or_insert_with(|| what.into());
@@ -104,7 +104,7 @@ impl Outputs {
         files: &'static [&'static str],
     ) -> Result<(), OutputError> {
         let failed = |rule| OutputError::new(name, path, rule);
-        let identity = Identity::of(path).or_else(|_| resolved(path).map(Identity::Place));
+        let identity = FileIdentity::of(path).or_else(|_| resolved(path).map(FileIdentity::Place));
         if let Ok(identity) = identity {
             self.check(&identity).map_err(failed)?;
             self.outputs.insert(identity, name.to_owned());
@@ -112,7 +112,7 @@ impl Outputs {
         NewDirectory::check(path, files).map_err(failed)?;
         if let Ok(directory) = path.canonicalize() {
             for &file in files {
-                if let Ok(identity) = Identity::of(&directory.join(file)) {
+                if let Ok(identity) = FileIdentity::of(&directory.join(file)) {
                     self.check(&identity).map_err(failed)?;
                 }
             }
@@ -121,7 +121,7 @@ impl Outputs {
         Ok(())
     }
 
-    fn check(&self, identity: &Identity) -> Result<(), OutputRule> {
+    fn check(&self, identity: &FileIdentity) -> Result<(), OutputRule> {
         if let Some(input) = self.inputs.get(identity) {
             let input = input.clone();
             return Err(OutputRule::IsInput { input });
@@ -129,7 +129,7 @@ impl Outputs {
         let reserved = self.reserved.iter().find(|(directory, files, _)| {
             files
                 .iter()
-                .any(|file| Identity::Place(directory.join(file)) == *identity)
+                .any(|file| FileIdentity::Place(directory.join(file)) == *identity)
         });
         let other = self.outputs.get(identity);
         match other.or(reserved.map(|(_, _, name)| name)) {
@@ -145,7 +145,7 @@ impl Outputs {
         let target = Target::of(path).map_err(failed)?;
         // Devices and pipes lose nothing.
         if let Target::File { place, .. } = &target {
-            let identity = Identity::of(place).map_err(|error| failed(error.into()))?;
+            let identity = FileIdentity::of(place).map_err(|error| failed(error.into()))?;
             self.check(&identity).map_err(failed)?;
             self.outputs.insert(identity, name.to_owned());
         }
@@ -154,8 +154,8 @@ impl Outputs {
 }
 
 /// Of an open file; none of what is no file.
-fn file_identity(path: &Path, file: &File) -> Option<Identity> {
+fn file_identity(path: &Path, file: &File) -> Option<FileIdentity> {
     let metadata = file.metadata().ok()?;
-    let identity = || Identity::of_metadata(path, &metadata).ok();
+    let identity = || FileIdentity::of_metadata(path, &metadata).ok();
     metadata.is_file().then(identity)?
 }

@@ -6,39 +6,47 @@ use std::path::{Path, PathBuf};
 
 /// A file: its device and inode where it is there, or else where it would be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Identity {
+pub enum FileIdentity {
+    /// A file that is there.
     #[cfg(unix)]
     Node {
+        /// Of its file system.
         device: u64,
+        /// Its number there, which all hard links to it have.
         inode: u64,
     },
+    /// A file that would be created here, behind all links; or one that is there, where files have no inode.
     Place(PathBuf),
 }
 
-impl Identity {
+impl FileIdentity {
     /// Of the file that a path leads to, or that would be created there.
+    ///
+    /// # Errors
+    ///
+    /// The error of the system.
     pub fn of(path: &Path) -> io::Result<Self> {
         match fs::metadata(path) {
             Ok(metadata) => Self::of_metadata(path, &metadata),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(Identity::Place(resolved(path)?))
+                Ok(FileIdentity::Place(resolved(path)?))
             }
             Err(error) => Err(error),
         }
     }
 
     #[cfg(unix)]
-    pub fn of_metadata(_: &Path, metadata: &fs::Metadata) -> io::Result<Self> {
+    pub(crate) fn of_metadata(_: &Path, metadata: &fs::Metadata) -> io::Result<Self> {
         use std::os::unix::fs::MetadataExt;
-        Ok(Identity::Node {
+        Ok(FileIdentity::Node {
             device: metadata.dev(),
             inode: metadata.ino(),
         })
     }
 
     #[cfg(not(unix))]
-    pub fn of_metadata(path: &Path, _: &fs::Metadata) -> io::Result<Self> {
-        path.canonicalize().map(Identity::Place)
+    pub(crate) fn of_metadata(path: &Path, _: &fs::Metadata) -> io::Result<Self> {
+        path.canonicalize().map(FileIdentity::Place)
     }
 }
 

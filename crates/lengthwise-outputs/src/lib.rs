@@ -57,6 +57,7 @@ pub use declared::Outputs;
 pub use directory::{NewDirectory, make_directory};
 pub use error::{NotSaved, OutputError, OutputRule, Saved};
 pub use file::{FileOutput, OpenFile};
+pub use identity::FileIdentity;
 pub use line_stream::{LineStream, StreamOutput};
 pub use part::remove_unfinished;
 pub use series::{DirectoryFile, DirectorySeries, WholeDirectory};

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::Fields;
 use super::record::{Chat, Content};
 
-/// The text of a line that begins an object; or what is wrong with it. Parsers would take a list for fields in their order,
+/// The text of a line that begins an object, without its end; or what is wrong with it. Parsers would take a list for fields in their order,
 /// and look at no strings but those that they need.
 pub(crate) fn object_text(line: &[u8]) -> Result<&str, String> {
     let line = str::from_utf8(line)
@@ -18,7 +18,8 @@ pub(crate) fn object_text(line: &[u8]) -> Result<&str, String> {
     if !line.trim_ascii_start().starts_with('{') {
         return Err("this is no JSON object".to_owned());
     }
-    Ok(line)
+    // An error at the end of a torn line has a column of that line.
+    Ok(line.trim_ascii_end())
 }
 
 /// The content that a line holds; or what is wrong with it.

@@ -230,6 +230,11 @@ impl<'a> Reader<'a> {
                     ))
             })?;
         let expanded = PathBuf::from(shellexpand::tilde_with_context(&expanded, home).into_owned());
+        if expanded.as_os_str().is_empty() {
+            return Err(setting
+                .breaks("a path in it is empty")
+                .hint("name a file or a directory; . is the one that paths start from"));
+        }
         match &setting.place {
             Place::File { path: file, .. } => {
                 let directory = file.parent().unwrap_or(Path::new(""));

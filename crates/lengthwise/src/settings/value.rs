@@ -116,7 +116,7 @@ impl Value for String {
 }
 
 impl Value for PathBuf {
-    const EXPECTED: &'static str = "a path in quotes";
+    const EXPECTED: &'static str = "a path in quotes that is not empty";
     const EXAMPLE: &'static str = r#""runs/metrics.jsonl""#;
 
     fn read(written: Written<'_>) -> Option<Self> {

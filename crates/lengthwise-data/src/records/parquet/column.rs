@@ -79,6 +79,10 @@ impl Column {
     }
 
     fn objects(leaves: &[(usize, &ColumnDescriptor)], may_be_list: bool) -> Result<Self, String> {
+        let is_whole = |(_, leaf): &(usize, &ColumnDescriptor)| leaf.path().parts().len() == 1;
+        if leaves.iter().any(is_whole) {
+            return Err("there more than once".to_owned());
+        }
         let is_list = leaves.iter().all(|(_, leaf)| leaf.max_rep_level() > 0);
         match (is_list, may_be_list) {
             (false, _) => return Err("a struct".to_owned()),

@@ -10,6 +10,7 @@ use lengthwise_data::chat::ChatTemplates;
 use lengthwise_data::records::{CorruptRows, Fields, FileForm, Packing};
 use lengthwise_data::token_cache::TokenCache;
 use lengthwise_data::{Batches, Corpus, DataError, Documents, RecordEncoder, TokenDocuments};
+use lengthwise_outputs::FileIdentity;
 
 use super::{Data, TrainSettings, ValidationSettings};
 use crate::encoding_bar::EncodingBar;
@@ -216,11 +217,11 @@ impl TrainSettings {
         let found = TokenDocuments::find_files(&paths.value, &self.data.extensions);
         let found = found.map_err(|error| of_documents(paths, &error))?;
         let trained_on = TokenDocuments::find_files(&self.data.paths.value, &self.data.extensions);
-        let real = |path: &PathBuf| path.canonicalize().ok();
-        let trained_on: HashSet<PathBuf> = (trained_on.unwrap_or_default().iter())
-            .filter_map(real)
+        let identity = |path: &PathBuf| FileIdentity::of(path).ok();
+        let trained_on: HashSet<FileIdentity> = (trained_on.unwrap_or_default().iter())
+            .filter_map(identity)
             .collect();
-        let both = |path: &&PathBuf| real(path).is_some_and(|path| trained_on.contains(&path));
+        let both = |path: &&PathBuf| identity(path).is_some_and(|one| trained_on.contains(&one));
         if let Some(file) = found.iter().find(both) {
             let rule = format!("{} belongs to data.paths too", file.display());
             let hint = "keep what is held out apart from what is trained on";
