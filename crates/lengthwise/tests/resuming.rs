@@ -119,7 +119,8 @@ fn a_run_goes_on_with_any_number_of_ranks_as_if_nothing_had_been() {
         let line = format!(
             "train run.toml --steps 12 --resume ck/step-00000004 --planner {planner} --metrics {planner}.jsonl"
         );
-        scene.run(&line).expect(0, "");
+        let changed = format!(r#"plan.planner changed from "adaptive" to "{planner}""#);
+        scene.run(&line).expect(0, &changed);
         let found = steps(&scene, &format!("{planner}.jsonl"));
         assert_eq!(found.len(), 8);
         assert_same(&found, &whole, 1e-6);
@@ -258,7 +259,7 @@ fn what_may_not_change_is_one_error_before_work() {
         ),
         (
             "--set model.hidden=32",
-            "another model: head_dim is 8 there, and 16 in this run",
+            "another model: hidden_size is 16 there, and 32 in this run",
         ),
         (
             "--set model.layers=2",
@@ -594,7 +595,11 @@ fn a_full_disk_keeps_the_checkpoint_before() {
         let train = "train run.toml --steps 6 --checkpoints ck --checkpoint-every 2";
         scene
             .run(train)
-            .expect(0, "warning: the state behind step 4 can't be saved: ");
+            .expect(
+                0,
+                "warning: the state behind step 4 can't be saved: can't write ck/step-00000004: ",
+            )
+            .expect(0, "; ck/step-00000002 stays, and training goes on");
         let names = || {
             let entries = fs::read_dir(scene.path("ck")).unwrap();
             let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -606,7 +611,11 @@ fn a_full_disk_keeps_the_checkpoint_before() {
         scene.faults(&format!("step-00000008={fault}"));
         scene
             .run(&format!("{train} --steps 8 --resume latest").replace("--steps 6 ", ""))
-            .expect(3, "the state behind the last step could not be saved");
+            .expect(
+                3,
+                "the state behind the last step could not be saved: can't write ck/step-00000008: ",
+            )
+            .expect(3, "; ck/step-00000006 stays");
         assert!(
             scene.path("ck/step-00000006/trainer.json").exists(),
             "{fault}"
@@ -643,7 +652,7 @@ fn a_checkpoint_is_shown_and_made_a_model() {
         .expect(2, "a model is never overwritten");
     scene
         .run("checkpoint nowhere")
-        .expect(2, "nowhere holds no trainer.json");
+        .expect(2, "nowhere does not exist");
     // Whoever goes on from the model has the parameters of the state; AdamW's moments are new.
     let settings = scene
         .text("run.toml")

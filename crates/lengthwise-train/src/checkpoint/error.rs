@@ -12,6 +12,9 @@ use crate::hugging_face::PretrainedError;
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the fields are what the messages name")]
 pub enum CheckpointError {
+    /// No directory.
+    #[error("{} does not exist", directory.display())]
+    Missing { directory: PathBuf },
     /// No checkpoint.
     #[error("{} holds no trainer.json, so it is no checkpoint", directory.display())]
     None { directory: PathBuf },
@@ -103,8 +106,8 @@ impl CheckpointError {
     /// A hint for the user.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            CheckpointError::None { .. } => {
-                "name a directory like step-00000100 that a run has written, or latest".to_owned()
+            CheckpointError::Missing { .. } | CheckpointError::None { .. } => {
+                "name a directory like runs/first/step-00000100 that a run has written".to_owned()
             }
             CheckpointError::NewestBroken {
                 newest,

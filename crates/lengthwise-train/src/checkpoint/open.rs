@@ -1,6 +1,6 @@
 //! A checkpoint on the disk, checked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
@@ -158,7 +158,9 @@ impl Checkpoint {
                 config_json(&self.model, 0, "float32"),
             );
             let show = |value: Option<&Value>| value.map_or("missing".to_owned(), Value::to_string);
-            let keys: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
+            let mut keys: Vec<&String> = here.keys().chain(there.keys()).collect();
+            // The size of a head may only follow from another key.
+            keys.sort_by_key(|&key| (key == "head_dim", key));
             let other = keys
                 .into_iter()
                 .find(|&key| here.get(key) != there.get(key));

@@ -191,8 +191,10 @@ impl TrainerRecord {
         let metadata = match std::fs::metadata(&path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(CheckpointError::None {
-                    directory: directory.to_owned(),
+                let directory = directory.to_owned();
+                return Err(match directory.exists() {
+                    true => CheckpointError::None { directory },
+                    false => CheckpointError::Missing { directory },
                 });
             }
             Err(error) => return Err(unreadable(error)),

@@ -35,8 +35,10 @@ pub struct SaveMoment {
 pub struct SavedCheckpoint {
     /// The step behind which the run goes on from it.
     pub step: u64,
-    /// Where it is, or why it is not there.
-    pub saved: Result<PathBuf, io::Error>,
+    /// Where it is, or was to be.
+    pub path: PathBuf,
+    /// Why it is not there.
+    pub saved: io::Result<()>,
     /// Its size.
     pub num_bytes: u64,
     /// The time that writing took.
@@ -161,10 +163,11 @@ impl<'a> Saver<'a> {
             if let Some(moment) = moment {
                 let start = Instant::now();
                 let written = self.write(&moment, shards, start);
-                let num_bytes = written.as_ref().map_or(0, |(_, num_bytes)| *num_bytes);
+                let num_bytes = *written.as_ref().unwrap_or(&0);
                 report(SavedCheckpoint {
                     step: moment.step,
-                    saved: written.map(|(path, _)| path),
+                    path: self.save.directory.join(name_of(moment.step)),
+                    saved: written.map(drop),
                     num_bytes,
                     took: start.elapsed().into(),
                 });
@@ -180,14 +183,14 @@ impl<'a> Saver<'a> {
         self.changed.notify_all();
     }
 
+    /// Writes a checkpoint; gives its size in bytes.
     fn write(
         &self,
         moment: &SaveMoment,
         shards: Vec<Vec<UnitState>>,
         start: Instant,
-    ) -> io::Result<(PathBuf, u64)> {
-        let name = name_of(moment.step);
-        let directory = self.series.begin(&name)?;
+    ) -> io::Result<u64> {
+        let directory = self.series.begin(&name_of(moment.step))?;
         let mut files = self.write_model(&directory)?;
         let num_ranks = shards.len();
         for (rank, shard) in shards.into_iter().enumerate() {
@@ -214,9 +217,9 @@ impl<'a> Saver<'a> {
         let num_bytes = record.num_bytes();
         let text = record.to_json()?;
         write_bytes(&directory, RECORD_FILE, text.as_bytes())?;
-        let path = directory.publish()?;
+        directory.publish()?;
         self.remove_older(moment.step);
-        Ok((path, num_bytes))
+        Ok(num_bytes)
     }
 
     /// The model's config, and the files that go with it.

@@ -115,6 +115,7 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         Some(checkpoint) => checkpoint.record().run.clone(),
         None => run_name(),
     };
+    let newest_saved = checkpoint.as_ref().map(|one| one.directory().to_owned());
     let stop = StopRequest::default();
     let save_time = SaveTime::of(checkpoint.as_deref());
     settings.options.persistence =
@@ -163,6 +164,7 @@ pub fn run(args: TrainArgs, output: &mut Output<'_>) -> Result<(), Failure> {
         can_stop,
         save_time,
         last_save: None,
+        newest_saved,
         has_told_of_labels: false,
         files: Arc::clone(&files),
         progress: Progress::begin(
@@ -239,6 +241,8 @@ struct Observer<'a, 'b> {
     save_time: SaveTime,
     /// What became of the last state that was to be saved.
     last_save: Option<Result<PathBuf, String>>,
+    /// The newest checkpoint, if there is one.
+    newest_saved: Option<PathBuf>,
     /// Whether it was said that a step had none.
     has_told_of_labels: bool,
     files: Arc<Mutex<RunFiles>>,
@@ -269,13 +273,21 @@ impl TrainObserver for Observer<'_, '_> {
     fn saved(&mut self, saved: &SavedCheckpoint) {
         self.save_time.set(saved.took);
         self.last_save = Some(match &saved.saved {
-            Ok(path) => Ok(path.clone()),
+            Ok(()) => {
+                self.newest_saved = Some(saved.path.clone());
+                Ok(saved.path.clone())
+            }
             Err(error) => {
+                let newest = match &self.newest_saved {
+                    Some(path) => format!("{} stays", path.display()),
+                    None => "there is no earlier one".to_owned(),
+                };
+                let error = format!("can't write {}: {error}; {newest}", saved.path.display());
                 self.progress.warning(&format!(
-                    "the state behind step {} can't be saved: {error}; training goes on",
+                    "the state behind step {} can't be saved: {error}, and training goes on",
                     saved.step
                 ));
-                Err(error.to_string())
+                Err(error)
             }
         });
     }

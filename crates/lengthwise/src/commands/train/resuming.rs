@@ -1,5 +1,6 @@
 //! What a run goes on from, and how it can be gone on with.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -69,66 +70,47 @@ fn refused(setting: &Setting<Option<std::path::PathBuf>>, error: &CheckpointErro
 
 /// What is otherwise than in the run that wrote a checkpoint, and may be.
 fn changes(settings: &TrainSettings, checkpoint: &Checkpoint) -> Vec<String> {
-    let (record, options) = (checkpoint.record(), &settings.options);
-    let before = &record.optimizer;
-    let now = &options.optimizer;
-    let norm = |norm: Option<f64>| norm.map_or("none".to_owned(), |norm| norm.to_string());
-    let figures = [
-        (
-            "train.steps",
-            record.steps.to_string(),
-            options.steps.to_string(),
-        ),
-        (
-            "the number of ranks",
-            record.num_ranks.to_string(),
-            options.cluster.num_devices().to_string(),
-        ),
-        (
-            "train.learning_rate",
-            before.learning_rate.to_string(),
-            now.learning_rate.to_string(),
-        ),
-        (
-            "train.schedule",
-            before.schedule.to_string(),
-            now.schedule.to_string(),
-        ),
-        (
-            "train.no_decay",
-            before.no_decay.to_string(),
-            now.no_decay.to_string(),
-        ),
-        (
-            "train.warmup_steps",
-            before.warmup_steps.to_string(),
-            now.warmup_steps.to_string(),
-        ),
-        (
-            "train.betas",
-            format!("[{}, {}]", before.beta1, before.beta2),
-            format!("[{}, {}]", now.beta1, now.beta2),
-        ),
-        (
-            "train.epsilon",
-            before.epsilon.to_string(),
-            now.epsilon.to_string(),
-        ),
-        (
-            "train.weight_decay",
-            before.weight_decay.to_string(),
-            now.weight_decay.to_string(),
-        ),
-        (
-            "train.clip_norm",
-            norm(before.clip_norm),
-            norm(now.clip_norm),
-        ),
-    ];
-    let differs = figures.into_iter().filter(|(_, before, now)| before != now);
-    differs
-        .map(|(what, before, now)| format!("{what} changed from {before} to {now}"))
+    let record = checkpoint.record();
+    let (ranks_before, ranks) = (
+        record.num_ranks,
+        settings.options.cluster.num_devices() as usize,
+    );
+    let mut changes = Vec::new();
+    if ranks_before != ranks {
+        changes.push(format!(
+            "the number of ranks changed from {ranks_before} to {ranks}"
+        ));
+    }
+    changes.extend(changed_settings(&record.settings, &settings.shown));
+    changes
+}
+
+/// Settings that differ, as both runs show theirs, in TOML.
+fn changed_settings(before: &str, now: &str) -> Vec<String> {
+    let (before, now) = (settings_of(before), settings_of(now));
+    let keys: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let value = |settings: &BTreeMap<String, String>, key: &String| {
+        settings.get(key).cloned().unwrap_or("unset".to_owned())
+    };
+    // What to go on from is no change, and ranks are counted.
+    keys.into_iter()
+        .filter(|key| !["checkpoint.resume", "cluster.ranks"].contains(&key.as_str()))
+        .map(|key| (key, value(&before, key), value(&now, key)))
+        .filter(|(_, before, now)| before != now)
+        .map(|(key, before, now)| format!("{key} changed from {before} to {now}"))
         .collect()
+}
+
+/// Each setting as a file writes it.
+fn settings_of(shown: &str) -> BTreeMap<String, String> {
+    let sections: toml::Table = shown.parse().unwrap_or_default();
+    let mut settings = BTreeMap::new();
+    for (section, of_section) in sections {
+        for (name, value) in of_section.as_table().into_iter().flatten() {
+            settings.insert(format!("{section}.{name}"), value.to_string());
+        }
+    }
+    settings
 }
 
 /// The batches that follow a checkpoint.
@@ -251,6 +233,19 @@ impl SaveTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn changed_settings_are_said_as_a_file_writes_them() {
+        let before = "[plan]\nplanner = \"adaptive\" # default\n[train]\nsteps = 8\nclip_norm = 1";
+        let now = "[plan]\nplanner = \"static:2\"\n[train]\nsteps = 8 # run.toml:3\n[checkpoint]\nresume = \"latest\"";
+        assert_eq!(
+            changed_settings(before, now),
+            [
+                r#"plan.planner changed from "adaptive" to "static:2""#,
+                "train.clip_norm changed from 1 to unset",
+            ]
+        );
+    }
 
     #[test]
     fn words_are_quoted_as_a_shell_takes_them() {
