@@ -67,7 +67,10 @@ static WHOLE: LazyLock<(TempDir, Vec<u8>)> = LazyLock::new(|| {
     shard.extend(header.as_bytes());
     shard.extend(vec![0; end]);
     write(directory.path(), &shard, &shard);
-    Checkpoint::open(directory.path()).unwrap().verify().unwrap();
+    Checkpoint::open(directory.path())
+        .unwrap()
+        .verify()
+        .unwrap();
     (directory, shard)
 });
 
@@ -105,7 +108,9 @@ fn write(directory: &Path, shard: &[u8], listed: &[u8]) {
         optimizer: OptimizerConfig {
             learning_rate: 1e-3,
             warmup_steps: 0,
-            schedule: Schedule::Cosine { min_learning_rate: 1e-4 },
+            schedule: Schedule::Cosine {
+                min_learning_rate: 1e-4,
+            },
             beta1: 0.9,
             beta2: 0.95,
             epsilon: 1e-8,

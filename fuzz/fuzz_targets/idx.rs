@@ -17,7 +17,10 @@ fuzz_target!(|input: (u64, Vec<u8>)| {
         let Ok(index) = TokenIndex::read(path, &idx[..], idx.len() as u64, num_bin_bytes) else {
             continue;
         };
-        assert_eq!(index.num_ids() * index.token_type.num_bytes(), num_bin_bytes);
+        assert_eq!(
+            index.num_ids() * index.token_type.num_bytes(),
+            num_bin_bytes
+        );
         let mut end = 0;
         for document in 0..index.num_documents() {
             let ids = index.ids(document);

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind, StrategySpace, TokenCap,
-    Tokens,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
+    StrategySpace, TokenCap, Tokens,
 };
 use lengthwise_cost::{FittedCosts, FittedModel, KindCosts, predict_step};
 use lengthwise_plan::{Planned, PlannerKind, PlannerOptions, Problem};
@@ -187,7 +187,22 @@ impl Costs {
                 memory_bytes_per_token.push((degree, f64::from(bytes)));
             }
         }
-        FittedModel::new(FittedCosts { num_heads: self.num_heads.map(u32::from), fixed_memory_bytes: figure(7, 1.0), micro_batch_overhead_s: figure(7, 1e-9), ..FittedCosts::of_kind(StrategyKind::ulysses(Activations::Recompute), KindCosts { quadratic_s_per_token2: figure(0, 1e-15), linear_s_per_token: figure(1, 1e-12), exchange_s_per_token: table(2, 3), many_nodes_exchange_s_per_token: table(4, 5), memory_bytes_per_token, ..KindCosts::default() }) })
+        FittedModel::new(FittedCosts {
+            num_heads: self.num_heads.map(u32::from),
+            fixed_memory_bytes: figure(7, 1.0),
+            micro_batch_overhead_s: figure(7, 1e-9),
+            ..FittedCosts::of_kind(
+                StrategyKind::ulysses(Activations::Recompute),
+                KindCosts {
+                    quadratic_s_per_token2: figure(0, 1e-15),
+                    linear_s_per_token: figure(1, 1e-12),
+                    exchange_s_per_token: table(2, 3),
+                    many_nodes_exchange_s_per_token: table(4, 5),
+                    memory_bytes_per_token,
+                    ..KindCosts::default()
+                },
+            )
+        })
         .ok()
     }
 }
@@ -199,7 +214,7 @@ fn feasible(problem: Problem<'_>) -> bool {
         cluster,
         cost,
         space,
-        rules,
+        ..
     } = problem;
     let mut budgets: Vec<Bytes> = cluster
         .devices()
@@ -294,7 +309,10 @@ fuzz_target!(|input: Input| {
     {
         let optimum = plan(PlannerKind::Exhaustive, options, problem);
         assert!(agrees(optimum.is_some()) || !is_free, "exhaustive");
-        assert!(optimum.is_some() || adaptive.is_none(), "the oracle finds no plan");
+        assert!(
+            optimum.is_some() || adaptive.is_none(),
+            "the oracle finds no plan"
+        );
         let others = [adaptive, flexsp].into_iter().chain(homogeneous);
         for (planned, optimum) in others.flatten().zip(optimum.iter().cycle()) {
             let best = optimum.report.predicted_step.get();
