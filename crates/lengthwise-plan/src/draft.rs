@@ -88,6 +88,14 @@ impl Draft {
         Some(draft)
     }
 
+    /// A draft of some shapes of an instance as one of all, given their positions there.
+    pub(crate) fn with_all_shapes(mut self, positions: &[usize]) -> Self {
+        for group in &mut self.groups {
+            group.shape = positions[group.shape as usize] as u32;
+        }
+        self
+    }
+
     /// Adds a micro-batch; returns its position.
     pub(crate) fn open_micro_batch(&mut self, instance: &Instance<'_>) -> u32 {
         self.free.push(instance.devices.all_free());

@@ -12,6 +12,7 @@ use crate::load::Load;
 use crate::outdone::outdone;
 use crate::placement::{Devices, needs_runs};
 use crate::rules::{check_degrees, check_rules, tightest_limit, too_many_tokens};
+use crate::shortlist::shortlists;
 use crate::{PlanError, Problem};
 
 /// No sequence may take longer: some thirty thousand million years.
@@ -28,6 +29,8 @@ pub(crate) struct Instance<'a> {
     class_starts: Vec<u32>,
     /// The shapes that a group can have, by increasing degree, one node before many.
     pub(crate) shapes: Vec<Shape>,
+    /// Positions of the shapes that are worth a search, for each of some prices of memory; none where all are.
+    pub(crate) shortlists: Vec<Vec<usize>>,
     /// Seconds at nominal speed: `[shape][class]`.
     time: Vec<f64>,
     /// Bytes on each device, of the host counted as such ([`JointMemory`]): `[shape][class]`; 0 where the rules don't limit
@@ -171,6 +174,7 @@ impl<'a> Instance<'a> {
             sorted: sorted.iter().map(|sequence| sequence.index).collect(),
             class_starts,
             shapes,
+            shortlists: Vec::new(),
             time,
             memory,
             budgets,
@@ -188,25 +192,52 @@ impl<'a> Instance<'a> {
         };
         instance.check_times()?;
         instance.check_feasible()?;
-        let fastest = problem
-            .cluster
-            .devices()
-            .iter()
-            .map(|device| device.speed().get());
-        let fastest = fastest.fold(0.0, f64::max);
-        for class in 0..instance.num_classes() {
-            let fitting = (0..instance.shapes.len()).filter(|&shape| instance.fits(shape, class));
-            let (mut work, mut time) = (f64::INFINITY, f64::INFINITY);
-            for shape in fitting {
-                work = work.min(instance.work(shape, class));
-                time = time.min(instance.time(shape, class) / fastest);
-            }
-            instance.least_work += work * instance.members(class).len() as f64;
-            instance.least_makespan = instance.least_makespan.max(time);
-        }
+        instance.sum_up();
         instance.limit = tightest_limit(&instance);
         check_rules(&instance)?;
+        instance.shortlists = shortlists(&instance);
         Ok(instance)
+    }
+
+    /// Finds the least work and makespan.
+    fn sum_up(&mut self) {
+        let devices = self.problem.cluster.devices().iter();
+        let fastest = devices.map(|device| device.speed().get());
+        let fastest = fastest.fold(0.0, f64::max);
+        (self.least_work, self.least_makespan) = (0.0, 0.0);
+        for class in 0..self.num_classes() {
+            let fitting = (0..self.shapes.len()).filter(|&shape| self.fits(shape, class));
+            let (mut work, mut time) = (f64::INFINITY, f64::INFINITY);
+            for shape in fitting {
+                work = work.min(self.work(shape, class));
+                time = time.min(self.time(shape, class) / fastest);
+            }
+            self.least_work += work * self.members(class).len() as f64;
+            self.least_makespan = self.least_makespan.max(time);
+        }
+    }
+
+    /// The same problem with these shapes alone, by their positions.
+    pub(crate) fn with_shapes(&self, kept: &[usize]) -> Self {
+        let times = kept.iter().flat_map(|&shape| self.times(shape));
+        let memories = kept.iter().flat_map(|&shape| self.memories(shape));
+        let mut instance = Instance {
+            class_lens: self.class_lens.clone(),
+            class_starts: self.class_starts.clone(),
+            time: times.copied().collect(),
+            memory: memories.copied().collect(),
+            tokens: self.tokens.clone(),
+            sorted: self.sorted.clone(),
+            outdone: Vec::new(),
+            shapes: kept.iter().map(|&shape| self.shapes[shape]).collect(),
+            shortlists: Vec::new(),
+            budgets: self.budgets.clone(),
+            devices: self.devices.clone(),
+            ..*self
+        };
+        instance.sum_up();
+        instance.limit = tightest_limit(&instance);
+        instance
     }
 
     /// The same problem with runs of classes merged, which begin at `starts`, cost `time` and `memory`, and have `tokens`.
@@ -230,6 +261,7 @@ impl<'a> Instance<'a> {
             sorted: self.sorted.clone(),
             outdone: Vec::new(),
             shapes: self.shapes.clone(),
+            shortlists: Vec::new(),
             budgets: self.budgets.clone(),
             devices: self.devices.clone(),
             ..*self

@@ -37,6 +37,7 @@ mod patterns;
 mod placement;
 mod planner;
 mod rules;
+mod shortlist;
 mod static_degree;
 
 pub use adaptive::Adaptive;

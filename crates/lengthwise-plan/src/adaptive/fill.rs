@@ -196,17 +196,24 @@ impl<'a, 'p> Filler<'a, 'p> {
                     }
                 }
             }
-            choices.retain(|choice| {
-                let target = targets[choice.micro_batch as usize];
-                let time = self.instance.time(choice.shape as usize, class as usize);
-                if left == 0 || time > target * self.fastest {
-                    return true;
-                }
+            let (mut num_seen, mut num_kept) = (0, 0);
+            while left > 0 && num_seen < choices.len() {
+                let choice = choices[num_seen];
+                num_seen += 1;
                 let pool =
                     &mut pools[choice.micro_batch as usize * num_shapes + choice.shape as usize];
-                left -= self.place(draft, pool, (*choice, target), class, left);
-                left == 0 || !pool.is_closed || !pool.is_full()
-            });
+                let target = targets[choice.micro_batch as usize];
+                let time = self.instance.time(choice.shape as usize, class as usize);
+                if time <= target * self.fastest {
+                    left -= self.place(draft, pool, (choice, target), class, left);
+                    if left > 0 && pool.is_closed && pool.is_full() {
+                        continue;
+                    }
+                }
+                choices[num_kept] = choice;
+                num_kept += 1;
+            }
+            choices.drain(num_kept..num_seen);
             if left > 0 {
                 left_over.push((class, left));
             }

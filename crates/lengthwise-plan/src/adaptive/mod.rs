@@ -9,6 +9,7 @@ mod pool;
 mod portfolio;
 mod random;
 mod search;
+mod searches;
 mod starts;
 
 use std::collections::BTreeSet;
@@ -16,10 +17,9 @@ use std::time::Instant;
 
 use lengthwise_core::{Activations, Degree, Plan, StrategyFamily, StrategySpace};
 
-use self::coarsening::coarsened;
 use self::local_search::LocalSearch;
-use self::portfolio::{NUM_SEARCHES, in_portfolio};
-use self::search::{Evaluated, NUM_SWAPS, Search};
+use self::search::{Evaluated, NUM_SWAPS};
+use self::searches::{explore, num_explored, refine};
 #[cfg(test)]
 pub(crate) use self::{local_search::tests::random_draft, random::Random};
 use crate::bound::{Effort, Keep, longest_first_bound};
@@ -33,6 +33,7 @@ use crate::instance::Instance;
 use crate::megatron;
 use crate::patterns::{PatternPrices, is_deep};
 use crate::rules::{allowed_strategies, keeping_rules, no_plan_found};
+use crate::shortlist::has_many_strategies;
 use crate::{PlanError, Planned, Planner, PlannerOptions, Problem, StopReason};
 
 /// Chooses micro-batches, groups and assignment together.
@@ -126,7 +127,8 @@ impl Adaptive {
     }
 
     /// Plans with every strategy of the problem, and with those of each kind alone where there are several: what makes a
-    /// good draft of the one makes a bad one of the other where both fit but cost different amounts of memory.
+    /// good draft of the one makes a bad one of the other where both fit but cost different amounts of memory. Where there are
+    /// many, shortlists take the place of kinds.
     fn plan_all(
         &self,
         problem: Problem<'_>,
@@ -136,7 +138,11 @@ impl Adaptive {
     ) -> Result<Planned, PlanError> {
         let effort = |deadline| Effort::until(deadline).keeping(keep);
         let mut planned = self.plan_together(problem, start, started, effort)?;
-        for space in spaces_of_kinds(problem.space) {
+        let kinds = match has_many_strategies(problem) {
+            true => Vec::new(),
+            false => spaces_of_kinds(problem.space),
+        };
+        for space in kinds {
             if planned.report.stop_reason == StopReason::Optimal {
                 break;
             }
@@ -177,40 +183,12 @@ impl Adaptive {
             planned.report.compare_with(self.options.time_budget);
             return Ok(planned);
         }
-        let num_threads = self.options.num_threads.get();
-        // One after the other, each search has its part of the time.
-        let share_of_search = |member| {
-            if num_threads < NUM_SEARCHES {
-                (member + 1) as f64 / NUM_SEARCHES as f64
-            } else {
-                1.0
-            }
-        };
-        let coarse = coarsened(&instance);
-        let explored = in_portfolio(num_threads, |member| {
-            let deadline = deadline(COARSE_SHARE * share_of_search(member));
-            Search::new(&coarse, member, deadline).explore(num_explored(&instance) / NUM_SEARCHES)
-        });
-        let mut out_of_time = deadline(COARSE_SHARE).has_passed();
-        let mut num_drafts: usize = explored.iter().map(|(_, num_drafts)| num_drafts).sum();
-        let evaluated = deal(explored.map(|(evaluated, _)| evaluated));
-        let found = in_portfolio(num_threads, |member| {
-            let share = COARSE_SHARE + (SEARCH_SHARE - COARSE_SHARE) * share_of_search(member);
-            let search = Search::new(&instance, member, deadline(share));
-            search.refine(
-                evaluated[member].clone(),
-                num_refined(&instance) / NUM_SEARCHES,
-            )
-        });
-        num_drafts += found
-            .iter()
-            .map(|(_, num_drafts)| num_drafts)
-            .sum::<usize>();
-        let found = found.into_iter().filter_map(|(found, _)| found);
-        let best = found.reduce(|a, b| if b.time < a.time { b } else { a });
-        let draft = best.map(|best| best.draft);
-        let draft = improved(&instance, draft, start, deadline(SEARCH_SHARE))?;
-        out_of_time |= deadline(SEARCH_SHARE).has_passed();
+        let Searched {
+            draft,
+            num_drafts,
+            mut out_of_time,
+            ..
+        } = self.search(&instance, start, deadline)?;
         let effort = effort(deadline(BOUND_SHARE));
         let mut planned = Planned::of(draft, &instance, num_drafts, effort, started);
         out_of_time |= deadline(BOUND_SHARE).has_passed();
@@ -218,6 +196,90 @@ impl Adaptive {
         planned.report.compare_with(self.options.time_budget);
         Ok(planned)
     }
+
+    /// The best draft of a search of each shortlist of shapes, or of one of all shapes.
+    ///
+    /// # Errors
+    ///
+    /// No draft was found that keeps the rules.
+    fn search(
+        &self,
+        instance: &Instance<'_>,
+        start: Option<&Plan>,
+        deadline: impl Fn(f64) -> Deadline + Sync,
+    ) -> Result<Searched, PlanError> {
+        let shortlists = instance.shortlists.iter();
+        let shortlisted: Vec<Instance<'_>> = shortlists
+            .map(|shapes| instance.with_shapes(shapes))
+            .collect();
+        let searched = self.search_each(&shortlisted, start, &deadline);
+        if let Some(mut searched) = searched {
+            let positions = &instance.shortlists[searched.instance];
+            searched.draft = searched.draft.with_all_shapes(positions);
+            return Ok(searched);
+        }
+        let searched = self.search_each(std::slice::from_ref(instance), start, &deadline);
+        searched.ok_or_else(|| no_plan_found(instance))
+    }
+
+    /// The best draft of a search of each of some instances.
+    fn search_each(
+        &self,
+        instances: &[Instance<'_>],
+        start: Option<&Plan>,
+        deadline: &(impl Fn(f64) -> Deadline + Sync),
+    ) -> Option<Searched> {
+        let num_threads = self.options.num_threads.get();
+        let mut num_drafts = 0;
+        let mut explored: Vec<Vec<Evaluated>> = Vec::new();
+        for (turn, instance) in instances.iter().enumerate() {
+            let part = |part| COARSE_SHARE * part_of_turn(turn, instances.len(), part);
+            let num_fills = num_explored(instance) / instances.len();
+            let (found, num) = explore(instance, num_fills, num_threads, |of| deadline(part(of)));
+            num_drafts += num;
+            explored.push(found);
+        }
+        let mut out_of_time = deadline(COARSE_SHARE).has_passed();
+        let mut best: Option<(f64, usize, Draft)> = None;
+        for (turn, (instance, found)) in instances.iter().zip(explored).enumerate() {
+            let deadline = |part| {
+                let part = part_of_turn(turn, instances.len(), part);
+                deadline(COARSE_SHARE + (SEARCH_SHARE - COARSE_SHARE) * part)
+            };
+            let (draft, num) = refine(instance, found, num_threads, deadline);
+            num_drafts += num;
+            let draft = improved(instance, draft, start, deadline(1.0));
+            out_of_time |= deadline(1.0).has_passed();
+            if let Some(draft) = draft {
+                let time = draft.step_time(instance);
+                if best.as_ref().is_none_or(|&(least, ..)| time < least) {
+                    best = Some((time, turn, draft));
+                }
+            }
+        }
+        best.map(|(_, instance, draft)| Searched {
+            draft,
+            instance,
+            num_drafts,
+            out_of_time,
+        })
+    }
+}
+
+/// What searches of some instances found.
+struct Searched {
+    /// The best draft.
+    draft: Draft,
+    /// The position of the instance that it is of.
+    instance: usize,
+    num_drafts: usize,
+    /// Whether a time budget cut a search short.
+    out_of_time: bool,
+}
+
+/// The end of a part of what one of several turns, which come one after the other, takes; as a part of all of them.
+fn part_of_turn(turn: usize, num_turns: usize, part: f64) -> f64 {
+    (turn as f64 + part) / num_turns as f64
 }
 
 /// The strategies of each choice for activations, where there are several, else those of each family: a rank on its own
@@ -253,17 +315,14 @@ fn spaces_of_kinds(space: &StrategySpace) -> Vec<StrategySpace> {
     spaces.iter().filter(adds).cloned().collect()
 }
 
-/// A draft that takes no longer than this one, nor than one with a single degree, nor than the plan to start from.
-///
-/// # Errors
-///
-/// No draft was found that keeps the rules.
+/// A draft that takes no longer than this one, nor than one with a single degree, nor than the plan to start from; `None` if
+/// none was found that keeps the rules.
 fn improved(
     instance: &Instance<'_>,
     draft: Option<Draft>,
     start: Option<&Plan>,
     deadline: Deadline,
-) -> Result<Draft, PlanError> {
+) -> Option<Draft> {
     let start = start.and_then(|start| Draft::of_plan(instance, start));
     let start = start.map(|start| LocalSearch::new(instance, start).run(NUM_SWAPS));
     let step_time = |draft: &Draft| draft.step_time(instance);
@@ -271,9 +330,8 @@ fn improved(
     let draft = drafts.min_by(|a, b| step_time(a).total_cmp(&step_time(b)));
     let time = draft.as_ref().map_or(f64::INFINITY, step_time);
     let draft = pack_faster_than(instance, time).or(draft);
-    let draft = draft.ok_or_else(|| no_plan_found(instance))?;
-    let improved = few::improve(instance, draft, deadline);
-    Ok(climbed(instance, improved))
+    let improved = few::improve(instance, draft?, deadline);
+    Some(climbed(instance, improved))
 }
 
 /// Plans many micro-batches by the dual prices of column generation, which bound all plans, too.
@@ -287,7 +345,8 @@ fn plan_deep(
     let duals = PatternPrices::of(instance, deadline(COARSE_SHARE));
     let mut out_of_time = deadline(COARSE_SHARE).has_passed();
     let draft = complete(instance, deep::draft(instance, &duals));
-    let draft = improved(instance, draft, start, deadline(SEARCH_SHARE))?;
+    let draft = improved(instance, draft, start, deadline(SEARCH_SHARE));
+    let draft = draft.ok_or_else(|| no_plan_found(instance))?;
     let effort = effort(deadline(BOUND_SHARE));
     let bound = |known| {
         let found = longest_first_bound(instance, known, effort);
@@ -297,33 +356,6 @@ fn plan_deep(
     out_of_time |= deadline(BOUND_SHARE).has_passed();
     planned.report.note_time_budget(out_of_time);
     Ok(planned)
-}
-
-/// The number of best candidates of the coarse instance that are tried on the batch itself.
-const NUM_HANDED_ON: usize = 8;
-
-/// Deals the best candidates to the searches of the portfolio.
-fn deal(explored: [Vec<Evaluated>; NUM_SEARCHES]) -> [Vec<Evaluated>; NUM_SEARCHES] {
-    let mut evaluated: Vec<Evaluated> = explored.into_iter().flatten().collect();
-    evaluated.sort_by(|a, b| a.time.total_cmp(&b.time));
-    let mut dealt = [const { Vec::new() }; NUM_SEARCHES];
-    for (index, evaluated) in evaluated.into_iter().take(NUM_HANDED_ON).enumerate() {
-        dealt[index % NUM_SEARCHES].push(evaluated);
-    }
-    dealt
-}
-
-/// The number of drafts of the coarse instance that are filled: fewer on large clusters, where a single one takes long.
-fn num_explored(instance: &Instance<'_>) -> usize {
-    let devices = f64::from(instance.problem.cluster.num_devices()).max(1024.0);
-    ((64.0 * (1024.0 / devices).powf(0.2)) as usize).max(32)
-}
-
-/// How many drafts of the batch itself are filled: fewer of large ones, where a single one takes long and the law of
-/// large numbers leaves little to gain.
-fn num_refined(instance: &Instance<'_>) -> usize {
-    let sequences = instance.num_sequences().max(512) as f64;
-    ((14.0 * (512.0 / sequences).powf(0.3)) as usize).max(4)
 }
 
 #[cfg(test)]

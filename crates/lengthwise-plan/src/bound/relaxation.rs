@@ -38,6 +38,9 @@ pub(crate) struct Relaxation<'a, 'p> {
     exact: Items,
     /// Similar lengths merged: what prices are looked for with.
     coarse: Items,
+    /// Positions of all shapes, and of those that prices are looked for with.
+    all_shapes: Vec<usize>,
+    searched_shapes: Vec<usize>,
     /// For every number of devices how many of them groups can use.
     usable: Vec<u32>,
     /// The speed that times are for: that of equal devices, or 1.
@@ -101,6 +104,8 @@ impl<'a, 'p> Relaxation<'a, 'p> {
             instance,
             exact,
             coarse,
+            all_shapes: (0..instance.shapes.len()).collect(),
+            searched_shapes: searched_shapes(instance),
             usable,
             speed,
             num_devices,
@@ -127,7 +132,9 @@ impl<'a, 'p> Relaxation<'a, 'p> {
 
     /// The least sum of makespans that agrees with the decisions by `prices`, given that it is below `limit`.
     pub(crate) fn bound(&self, decisions: &Decisions, prices: &DualPrices, limit: f64) -> Bound {
-        self.evaluate(&self.exact, decisions, prices, limit).bound
+        let shapes = &self.all_shapes;
+        self.evaluate(&self.exact, shapes, decisions, prices, limit)
+            .bound
     }
 
     /// A bound at little cost for decisions that go one sequence further than those which `before` is for, at the same
@@ -210,7 +217,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
             if deadline.has_passed() {
                 break;
             }
-            let evaluation = self.evaluate(&self.coarse, decisions, &at, limit);
+            let evaluation = self.look(decisions, &at, limit);
             let bound = evaluation.bound.makespans;
             if bound > best.0 {
                 best = (bound, at.clone());
@@ -257,7 +264,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
             if deadline.has_passed() {
                 break;
             }
-            let evaluation = self.evaluate(&self.coarse, decisions, prices, limit);
+            let evaluation = self.look(decisions, prices, limit);
             if evaluation.bound.makespans > best_bound {
                 stuck = if evaluation.bound.makespans > best_bound + 1e-4 * limit {
                     0
@@ -302,9 +309,16 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         *prices = best;
     }
 
+    /// The relaxation by which prices are looked for: near the one that is a bound, at less cost.
+    fn look(&self, decisions: &Decisions, prices: &DualPrices, limit: f64) -> Evaluation {
+        let (items, shapes) = (&self.coarse, &self.searched_shapes);
+        self.evaluate(items, shapes, decisions, prices, limit)
+    }
+
     fn evaluate(
         &self,
         items: &Items,
+        shapes: &[usize],
         decisions: &Decisions,
         prices: &DualPrices,
         limit: f64,
@@ -313,7 +327,9 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         let devices = decisions.devices(self);
         let least = decisions.least_makespans(self);
         let slack = limit - least.iter().sum::<f64>();
-        let choices = self.choices(items, decisions, prices, &devices, &least, slack, num_items);
+        let choices = self.choices(
+            items, shapes, decisions, prices, &devices, &least, slack, num_items,
+        );
         let mut cheapest = vec![f64::INFINITY; num_items];
         let mut chosen = vec![0u32; num_items];
         for (index, choice) in choices.iter().enumerate() {
@@ -371,6 +387,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
     fn choices(
         &self,
         items: &Items,
+        shapes: &[usize],
         decisions: &Decisions,
         prices: &DualPrices,
         devices: &[f64],
@@ -378,7 +395,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         slack: f64,
         num_items: usize,
     ) -> Vec<Choice> {
-        let mut choices = Vec::with_capacity(devices.len() * self.instance.shapes.len());
+        let mut choices = Vec::with_capacity(devices.len() * shapes.len());
         let mut choice = |place: usize, shape: usize, makespan: f64| {
             let fitting = items.num_fitting[shape].min(num_items);
             let longest = makespan * self.fastest * (1.0 + 1e-9);
@@ -401,16 +418,28 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         }
         for (micro_batch, &makespan) in least.iter().enumerate() {
             let place = decisions.groups.len() + micro_batch;
-            for (shape, figures) in self.instance.shapes.iter().enumerate() {
+            for &shape in shapes {
+                let degree = f64::from(self.instance.shapes[shape].degree);
                 // The speeds of unequal devices don't say how many there are.
                 let opened = micro_batch < decisions.num_opened;
-                if !opened || f64::from(figures.degree) <= devices[place] + 1e-9 {
+                if !opened || degree <= devices[place] + 1e-9 {
                     choice(place, shape, makespan + slack);
                 }
             }
         }
         choices
     }
+}
+
+/// Those of the shortlists, where there are some, else all.
+fn searched_shapes(instance: &Instance<'_>) -> Vec<usize> {
+    if instance.shortlists.is_empty() {
+        return (0..instance.shapes.len()).collect();
+    }
+    let mut shapes = instance.shortlists.concat();
+    shapes.sort_unstable();
+    shapes.dedup();
+    shapes
 }
 
 #[cfg(test)]
