@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use lengthwise_core::{
-    Activations, Cluster, Degree, MemoryModel, Rank, Strategy, StrategyFamily, Tokens,
+    Activations, Cluster, Degree, MemoryModel, Rank, Strategy, StrategyFamily, StrategyKind, Tokens,
 };
 use lengthwise_cost::{
     AnalyticModel, CostModel, FittedModel, GroupShape, Hardware, ModelKind, ModelShare, Profile,
@@ -103,6 +103,47 @@ fn memory_falls_as_devices_share_what_they_hold() {
     let layer = (8_030_261_248.0 - 2.0 * 128_256.0 * 4096.0 - 4096.0) / 32.0;
     let stage = 16.0 * layer + 128_256.0 * 4096.0 + 4096.0;
     close(fixed(1, 2) - 16.0 * stage / 32.0, fixed(1, 1) - states);
+}
+
+#[test]
+fn learned_positions_are_held_by_the_first_stage_alone() {
+    let stage = |positions: u64| {
+        let architecture = format!(
+            "name = 'a'\nnum_layers = 2\nhidden = 512\nnum_heads = 8\nffn = 1408\nvocabulary = 8\nrecomputation = 'none'\n\
+             learned_positions = {positions}"
+        );
+        let architecture = lengthwise_cost::Architecture::from_toml(&architecture).unwrap();
+        let hardware = Hardware::named("h100-1x8").unwrap();
+        let analytic = AnalyticModel::new(architecture, hardware);
+        let share = ModelShare::new(1, 2).unwrap();
+        analytic
+            .with_share(share)
+            .unwrap()
+            .costs()
+            .fixed_memory_bytes
+    };
+    // 16 bytes a parameter over the 4 ranks of a stage, and what is gathered; a last norm of 512 is behind the last layer.
+    let (few, many) = (stage(1), stage(1001));
+    assert!(many - few >= 16.0 * 1000.0 * 512.0 / 4.0, "{few} {many}");
+}
+
+#[test]
+fn stages_move_the_inputs_of_their_own_layers_to_the_host() {
+    let host = |tensor, pipeline| {
+        let model = analytic("h100-8x8", tensor, pipeline).model().unwrap();
+        let kind = StrategyKind::ulysses(Activations::Host);
+        model.costs().kinds[&kind].host.unwrap()
+    };
+    let whole = host(1, 1);
+    // Bytes are counted for all stages that a rank stands for; each device copies those of its own.
+    assert!(whole.copy_s_per_token > 0.0);
+    for pipeline in [2, 8] {
+        let stage = host(1, pipeline);
+        close(
+            stage.copy_s_per_token * f64::from(pipeline),
+            whole.copy_s_per_token * stage.bytes_per_token / whole.bytes_per_token,
+        );
+    }
 }
 
 #[test]
