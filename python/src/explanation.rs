@@ -84,24 +84,37 @@ impl Choice {
     }
 
     fn __repr__(&self) -> String {
-        let is_ring = self.0.strategy.ring_degree().get() > 1;
-        format!("Choice({})", line(&self.0, is_ring))
+        let named = Named {
+            exchange: self.0.strategy.ring_degree().get() > 1,
+            activations: true,
+        };
+        format!("Choice({})", line(&self.0, named))
     }
 }
 
-/// What a choice costs; `names_exchange` where a degree alone does not say how its group exchanges.
-fn line(choice: &PlanChoice, names_exchange: bool) -> String {
-    let exchange = if names_exchange {
-        exchange(choice.strategy)
-    } else {
-        String::new()
+/// The parts of a strategy that are named beside its degree: those by which choices differ.
+#[derive(Clone, Copy)]
+struct Named {
+    exchange: bool,
+    activations: bool,
+}
+
+/// What a choice costs.
+fn line(choice: &PlanChoice, named: Named) -> String {
+    let exchange = match named.exchange {
+        true => exchange(choice.strategy),
+        false => String::new(),
+    };
+    let activations = match named.activations {
+        true => format!(" ({})", choice.strategy.activations()),
+        false => String::new(),
     };
     let nodes = match choice.span {
         Span::OneNode => "",
         Span::ManyNodes => " across nodes",
     };
     let costs = format!(
-        "degree {}{exchange}{nodes}: {}, {}",
+        "degree {}{exchange}{activations}{nodes}: {}, {}",
         choice.strategy.degree(),
         choice.predicted_time,
         choice.predicted_memory
@@ -149,10 +162,15 @@ impl Explanation {
             .filter(|choice| choice.obstacle.is_none())
     }
 
-    /// Whether degrees alone do not say how groups exchange.
-    fn has_rings(&self) -> bool {
-        let mut strategies = self.choices.iter().map(|choice| choice.strategy);
-        strategies.any(|strategy| strategy.ring_degree().get() > 1)
+    /// What degrees alone do not say of these choices.
+    fn named(&self) -> Named {
+        let strategies = || self.choices.iter().map(|choice| choice.strategy);
+        let mut activations = strategies().map(CoreStrategy::activations);
+        let first = activations.next();
+        Named {
+            exchange: strategies().any(|strategy| strategy.ring_degree().get() > 1),
+            activations: activations.any(|other| Some(other) != first),
+        }
     }
 
     fn least(&self, of: impl Fn(&PlanChoice) -> Seconds) -> Option<&PlanChoice> {
@@ -217,8 +235,8 @@ impl Explanation {
                 "Explanation({} tokens need degree {}; cheapest {}; fastest {})",
                 self.seq_len,
                 needed.strategy.degree(),
-                line(&cheapest.0, self.has_rings()),
-                line(&fastest.0, self.has_rings()),
+                line(&cheapest.0, self.named()),
+                line(&fastest.0, self.named()),
             ),
             _ => format!("Explanation({} tokens fit no group)", self.seq_len),
         }
@@ -244,7 +262,7 @@ impl Explanation {
                 (false, true) => "  (fastest)",
                 (false, false) => "",
             };
-            lines.push(format!("  {}{marks}", line(choice, self.has_rings())));
+            lines.push(format!("  {}{marks}", line(choice, self.named())));
         }
         lines.join("\n")
     }

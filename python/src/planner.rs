@@ -50,12 +50,11 @@ const MOST_AHEAD: u64 = 1024;
 ///     The degrees that groups may have; all that are possible by default.
 /// strategies : str, optional
 ///     How groups may exchange: "ulysses" (tokens for heads), "ring" (key/value blocks passed around), "hybrid" (rings of
-///     places that exchange tokens for heads), several with commas between them, or "all" that there are costs of; all that a profile
-///     has by default, and "ulysses" on a described cluster.
+///     places that exchange tokens for heads), several with commas between them, or "all" that there are costs of, by
+///     default.
 /// activations : str, optional
 ///     What groups may do with activations: "keep", "recompute", "host" (recompute with the inputs of layers in host
-///     memory), several with commas between them, or "all" that there are costs of; all that a profile has by default, and
-///     what a described model does.
+///     memory), several with commas between them, or "all" that there are costs of, by default.
 /// tensor_parallel : int, default 1
 ///     Devices that share every layer, on a described cluster; a rank of the plan then stands for all of them.
 /// pipeline_parallel : int, default 1

@@ -29,8 +29,14 @@ def batch() -> list[int]:
 
 @pytest.fixture(scope="session")
 def planner() -> lw.Planner:
-    """Llama 3.1 8B on 64 H100s."""
-    return lw.Planner(model="llama-3.1-8b", cluster="h100-8x8", context="384k")
+    """Llama 3.1 8B on 64 H100s, by Ulysses and recomputation alone."""
+    return lw.Planner(
+        model="llama-3.1-8b",
+        cluster="h100-8x8",
+        context="384k",
+        strategies="ulysses",
+        activations="recompute",
+    )
 
 
 @pytest.fixture(scope="session")

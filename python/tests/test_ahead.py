@@ -157,7 +157,7 @@ def test_planning_hides_behind_a_step(profile_path: Path, batch: list[int]) -> N
     fastest = min(time for time in times if time is not None)
     # Planning that is waited for never takes less than that. Other work on the machine may hold up
     # whoever waits for nothing, but not each time.
-    attempts = (median_wait_behind_steps(planner, batch) for _ in range(6))
+    attempts = (median_wait_behind_steps(planner, batch) for _ in range(20))
     assert any(wait < fastest / 4 for wait in attempts)
 
 

@@ -8,6 +8,13 @@ import pytest
 
 import lengthwise as lw
 
+ULYSSES: dict[str, Any] = {
+    "model": "llama-3.1-8b",
+    "cluster": "h100-8x8",
+    "strategies": "ulysses",
+    "activations": "recompute",
+}
+
 
 def test_an_explanation_says_which_degrees_and_why_not_others(planner: lw.Planner) -> None:
     explained = planner.explain(150_000)
@@ -40,9 +47,7 @@ def test_an_explanation_says_which_degrees_and_why_not_others(planner: lw.Planne
 def test_a_degree_that_is_needed_is_one_that_plans_take(planner: lw.Planner) -> None:
     for seq_len in [512, 20_000, 90_000, 300_000]:
         explained = planner.explain(seq_len)
-        static = lw.Planner(
-            model="llama-3.1-8b", cluster="h100-8x8", context="384k", planner="static"
-        )
+        static = lw.Planner(**ULYSSES, context="384k", planner="static")
         (group,) = static.plan([seq_len]).micro_batches[0].groups
         assert group.degree == explained.needed_degree
 
@@ -62,7 +67,7 @@ def test_a_length_that_fits_nowhere_is_explained_too() -> None:
 
 def test_rules_are_heeded() -> None:
     rules = lw.Rules(aligned_powers_of_two=True, min_degree=2, max_tokens_per_rank=4000)
-    planner = lw.Planner(model="llama-3.1-8b", cluster="h100-8x8", rules=rules)
+    planner = lw.Planner(**ULYSSES, rules=rules)
     explained = planner.explain(30_000)
     assert explained.possible_degrees == (8, 16, 32)
     told = {choice.degree: choice.obstacle for choice in explained.choices}
@@ -82,9 +87,7 @@ def test_a_device_holds_its_token_budget_and_not_a_token_more(planner: lw.Planne
         assert budget.limit == "memory"
         assert int(budget) == budget.tokens_per_device == budget.tokens_per_group // degree
         assert list(range(10**6))[budget] == budget.tokens_per_device
-        fixed = lw.Planner(
-            model="llama-3.1-8b", cluster="h100-8x8", context="10M", planner=f"static:{degree}"
-        )
+        fixed = lw.Planner(**ULYSSES, context="10M", planner=f"static:{degree}")
         held = budget.tokens_per_group
         assert fixed.plan([held]).micro_batches[0].groups[0].degree == degree
         with pytest.raises(lw.InfeasibleError):
@@ -120,5 +123,12 @@ def test_rows_name_the_exchange_where_degrees_do_not_tell() -> None:
     told = [row.partition(":")[0] for row in rows]
     assert len(set(told)) == len(told)
     assert {"  degree 8 by ulysses", "  degree 8 by ring"} <= set(told)
-    alone = lw.Planner(model="llama-3.1-8b", cluster="h100-1x8")
-    assert " by " not in str(alone.explain(9000))
+    assert " by " not in str(lw.Planner(**ULYSSES).explain(9000))
+    every = lw.Planner(model="llama-3.1-8b", cluster="h100-1x8")
+    told = [row.partition(":")[0] for row in str(every.explain(9000)).splitlines()[1:]]
+    assert len(set(told)) == len(told)
+    assert {
+        "  degree 1 (keep)",
+        "  degree 8 by ulysses (host)",
+        "  degree 8 by ring (keep)",
+    } <= set(told)

@@ -209,7 +209,7 @@ def test_every_process_makes_the_same_schedule(data_schedule: Any, batch: list[i
 import json
 from lengthwise.megatron._planners import Planners, Sizes
 from lengthwise.megatron._rank_lists import rank_lists
-planners = Planners(False, dict({COSTS}, strategies="ring", threads=2))
+planners = Planners(False, dict({COSTS}, strategies="ring", activations="recompute", threads=2))
 plan = planners.plan(Sizes(64, 8192, 1, 1, None), {batch})
 print(json.dumps(rank_lists(plan, range({len(batch)}), 64)))
 """
@@ -395,7 +395,8 @@ def ring_degrees(monkeypatch: pytest.MonkeyPatch, data_schedule: Any, *args: Any
         (None, COSTS, {4}),
         (None, {**COSTS, "strategies": None}, {4}),
         (None, {**COSTS, "strategies": "ulysses"}, {1}),
-        (lw.Planner(**COSTS), {}, {1}),
+        (lw.Planner(**COSTS), {}, {4}),
+        (lw.Planner(**COSTS, strategies="ulysses"), {}, {1}),
         (None, {"profile": lw.Planner(**COSTS).profile}, {1}),
     ],
 )

@@ -101,7 +101,11 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({**KNOWN, "degrees": [0]}, lw.InputError, "degrees[0] is 0; it must be a whole number from 1"),
     ({**KNOWN, "degrees": [1, None]}, lw.InputTypeError, "degrees[1] is None; it must be a whole"),
     ({**KNOWN, "degrees": [4, 4]}, lw.InputError, "degrees: degree 4 is listed twice; once is the"),
-    ({**KNOWN, "degrees": [64]}, lw.InputError, "degrees: degree 64 is more than the model's 32"),
+    (
+        {**KNOWN, "strategies": "ulysses", "degrees": [64]},
+        lw.InputError,
+        "degrees: degree 64 is more than the model's 32",
+    ),
     (
         {**KNOWN, "devices": 4, "degrees": [8]},
         lw.InputError,

@@ -50,7 +50,7 @@ def test_a_file_is_not_overwritten_unasked(profile_path: Path, tmp_path: Path) -
 
 
 def test_costs_of_a_described_cluster_are_a_profile() -> None:
-    planner = lw.Planner(**KNOWN)
+    planner = lw.Planner(**KNOWN, strategies="ulysses", activations="recompute")
     same = lw.Planner(profile=planner.profile)
     lengths = [40_000, 9000, 512]
     assert same.plan(lengths) == planner.plan(lengths)

@@ -63,11 +63,9 @@ pub struct CostChanges {
     pub context: Option<Tokens>,
     /// All that a device has.
     pub memory: Option<Bytes>,
-    /// The families of strategies that groups may be of. By default those that a profile knows, and Ulysses of a described
-    /// model.
+    /// The families of strategies that groups may be of. By default all that there are costs of.
     pub strategies: Option<StrategyFamilies>,
-    /// The treatments of activations to choose from. By default those that a profile knows, and that of a described
-    /// model.
+    /// The treatments of activations to choose from. By default all that there are costs of.
     pub activations: Option<ActivationChoices>,
     /// Whose logits a device of a described model holds at once. By default those of all its tokens.
     pub logits: Option<Logits>,
@@ -389,13 +387,11 @@ fn described(
     let equal = equal.with_share(share).map_err(InputError::Share)?;
     let profile = equal.profile(context.0).map_err(in_cluster)?;
     let known = analytic.activations();
-    let own = || ActivationChoices::only(analytic.kind().activations);
-    let activations = changes.activations.unwrap_or_else(own).among(&known);
+    let activations = changes.activations.unwrap_or_default().among(&known);
     let activations = activations.map_err(|_| InputError::NoHostLink {
         cluster: hardware.name().to_owned(),
     })?;
-    let ulysses = || StrategyFamilies::only(StrategyFamily::Ulysses);
-    let families = changes.strategies.unwrap_or_else(ulysses);
+    let families = changes.strategies.unwrap_or_default();
     let families: Vec<StrategyFamily> = families.listed_of(&StrategyFamily::ALL).collect();
     let chosen = ChosenStrategies {
         families,

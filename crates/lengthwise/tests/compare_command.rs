@@ -113,7 +113,7 @@ fn more_devices_and_more_memory_are_swept() {
     let session = session();
     let line = "compare --cluster cluster.toml --model model.toml,llama-3-8b --lengths prolong --sequences 64 \
                 --batches 1 --context 16k --planners batch-adaptive,adaptive --degrees 1,2,4,8 --devices 8,32 \
-                --memory 40,80";
+                --memory 40,80 --strategies ulysses --activations recompute";
     let rows = rows(&session, line);
     assert_eq!(rows.len(), 2 * 2 * 2 * 2);
     let adaptive = |model: &str, devices: u64, memory: f64| {
@@ -147,7 +147,8 @@ fn every_known_model_runs_on_a_known_cluster() {
     let rows = rows(
         &session,
         &format!(
-            "compare --cluster h200-8x8 --model {} --context 16k --sequences 64 --batches 1 --planners adaptive",
+            "compare --cluster h200-8x8 --model {} --context 16k --sequences 64 --batches 1 --planners adaptive \
+             --strategies ulysses --activations recompute",
             models.join(",")
         ),
     );

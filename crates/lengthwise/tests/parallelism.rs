@@ -23,12 +23,14 @@ fn a_million_tokens_are_planned_for_with_rings() {
     let mut session = session();
     for exchange in ["ulysses", "ring", "ulysses,ring"] {
         session.run(&format!(
-            "plan --lengths long.txt {ON_64} --strategies {exchange}"
+            "plan --lengths long.txt {ON_64} --strategies {exchange} --activations recompute"
         ));
     }
     session.run(&format!(
-        "plan --lengths mixed.txt {ON_64} --strategies ulysses,ring"
+        "plan --lengths mixed.txt {ON_64} --strategies ulysses,ring --activations recompute"
     ));
+    // All strategies are the default.
+    session.run(&format!("plan --lengths mixed.txt {ON_64}"));
     insta::assert_snapshot!(session.transcript());
 }
 

@@ -11,12 +11,11 @@ use crate::failure::Failure;
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub struct StrategyArgs {
     /// How groups may exchange: ulysses (tokens for heads), ring (key/value blocks passed around), hybrid (rings of places
-    /// that exchange tokens for heads), or all that there are costs of; by default all that a profile has, and ulysses on a
-    /// described cluster.
+    /// that exchange tokens for heads), or all that there are costs of, which is the default.
     #[arg(long, value_name = "NAME,…", value_parser = chosen::<StrategyFamily>)]
     pub strategies: Option<StrategyFamilies>,
     /// What groups may do with activations: keep, recompute, host (recompute with the inputs of layers in host memory), or
-    /// all that there are costs of; by default all that a profile has, and what a described model does.
+    /// all that there are costs of, which is the default.
     #[arg(long, value_name = "NAME,…", value_parser = chosen::<Activations>)]
     pub activations: Option<ActivationChoices>,
 }

@@ -65,8 +65,9 @@ def install(
     **costs
         Keyword arguments of `Planner`, instead of `planner`: ``profile``, or ``model`` and
         ``cluster``, ``tensor_parallel``, ``pipeline_parallel`` and others; None stands for an
-        argument that is not given. With a ``model`` on a ``cluster``, ``exchange`` is "ring" by
-        default, as Megatron-Core's own ``cp_comm_type`` is "p2p"; "ulysses" stands for "a2a". Not
+        argument that is not given. With a ``model`` on a ``cluster``, ``strategies`` is "ring" by
+        default, as Megatron-Core's own ``cp_comm_type`` is "p2p"; "ulysses" stands for "a2a"; and
+        ``activations`` is "recompute". Not
         ``devices`` or ``rules``, which follow from the settings of Megatron-Core, and no
         ``time_budget``: every rank plans alone and must come to the same plan.
 
@@ -118,12 +119,11 @@ def _costs(planner: Planner | None, costs: dict[str, Any], group_sizes: str) -> 
             msg = f"a planner and {', '.join(costs)} are both given; costs follow from one of them"
             raise InputError(msg)
         costs = dict(planner.__getnewargs_ex__()[1])
-        costs.pop("devices")
-        if costs.pop("rules") == Rules():
-            costs = {name: value for name, value in costs.items() if value is not None}
-        else:
+        del costs["devices"], costs["rules"]
+        costs = {name: value for name, value in costs.items() if value is not None}
+        if planner.rules != Rules():
             costs["rules"] = planner.rules
-    elif "profile" not in costs:
+    if "profile" not in costs:
         costs.setdefault("strategies", MEGATRON_STRATEGIES)
         # Megatron does the same with activations in every step.
         costs.setdefault("activations", MEGATRON_ACTIVATIONS)
