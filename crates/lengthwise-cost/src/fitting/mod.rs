@@ -278,6 +278,21 @@ mod tests {
     }
 
     #[test]
+    fn shares_of_a_run_are_those_of_its_time() {
+        let fitted = fit(&[]);
+        for run in observations(&[]) {
+            let shares = fitted.shares(&run.work);
+            assert_eq!(shares.len(), fitted.coefficients.len());
+            assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+        }
+        // Beside 3 ms of overhead: a token alone takes 0.1 ms, 2,048 of them 0.2 s and as many squares 84 ms.
+        let overhead = |work| fitted.shares(&work)[0];
+        assert!((overhead(work(1, &[1])) - 3.0 / 3.1).abs() < 1e-3);
+        let long = 2048.0 * 1e-4 + 2048.0 * 2048.0 * 2e-8;
+        assert!((overhead(work(1, &[2048])) - 3e-3 / (3e-3 + long)).abs() < 1e-3);
+    }
+
+    #[test]
     fn runs_that_follow_the_formula_give_back_its_coefficients() {
         let fitted = fit(&[]);
         let expected = fitted.terms.coefficients(&costs());
@@ -388,6 +403,7 @@ mod tests {
                 let costs_of_kind = KindCosts {
                     linear_s_per_token: linear,
                     quadratic_s_per_token2: quadratic,
+                    constant_s_per_sequence: 3e-4,
                     exchange_s_per_token: vec![(degree(4), 1e-5 * passes)],
                     ring: (exchange == Exchange::Ring).then_some(ring),
                     host: (activations == Activations::Host).then_some(host),
