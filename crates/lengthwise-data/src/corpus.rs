@@ -174,7 +174,7 @@ impl Corpus {
         let mut file = File::open(path).map_err(|source| read_error(path, source))?;
         let metadata = file.metadata();
         let metadata = metadata.map_err(|source| read_error(path, source))?;
-        let is_unchanged = version.is_some() && *version == FileVersion::of(&metadata);
+        let found = FileVersion::of(&metadata);
         let changed = |found_bytes| DataError::Changed {
             path: path.clone(),
             difference: match (document.num_bytes, found_bytes) {
@@ -186,7 +186,8 @@ impl Corpus {
         };
         match &document.place {
             Place::WholeFile => {
-                if metadata.len() != document.num_bytes || !(is_unchanged || version.is_none()) {
+                // Where no times are kept, only lengths tell.
+                if *version != found || metadata.len() != document.num_bytes {
                     return Err(changed(metadata.len()));
                 }
                 read_range(&mut file, bytes).map_err(|source| read_error(path, source))
@@ -198,6 +199,7 @@ impl Corpus {
                 text_crc32,
                 landmarks,
             } => {
+                let is_unchanged = version.is_some() && *version == found;
                 if let Some(landmarks) = landmarks.as_ref().filter(|_| is_unchanged) {
                     let part = read_part(&mut file, *offset, landmarks, &bytes);
                     if let Some(part) = part.map_err(|source| read_error(path, source))? {

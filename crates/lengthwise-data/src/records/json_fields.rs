@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 use super::Fields;
 use super::record::{Chat, Content};
 
-/// The text of a line that begins an object, without its end; or what is wrong with it. Parsers would take a list for fields in their order,
-/// and look at no strings but those that they need.
+/// The text of a line that begins an object, without its end; or what is wrong with it. Parsers would take a list for fields
+/// in their order, and look at no strings but those that they need.
 pub(crate) fn object_text(line: &[u8]) -> Result<&str, String> {
     let line = str::from_utf8(line)
         .map_err(|error| format!("byte {} of the line is not UTF-8", error.valid_up_to() + 1))?;
