@@ -29,10 +29,9 @@ const NUM_MAKESPANS: usize = 6;
 /// better packings than a shortlist.
 pub(crate) fn has_many_strategies(problem: Problem<'_>) -> bool {
     let strategies = problem.space.strategies();
-    let activations = strategies.iter().map(|strategy| strategy.activations());
-    let is_mixed = activations
-        .clone()
-        .any(|one| Some(one) != activations.clone().next());
+    let is_mixed = strategies
+        .windows(2)
+        .any(|pair| pair[0].activations() != pair[1].activations());
     is_mixed && strategies.len() * problem.batch.num_sequences() > FEW
 }
 
