@@ -254,6 +254,7 @@ impl Explanation {
         let degree_of = |choice: Option<&PlanChoice>| choice.map(|choice| choice.strategy);
         let cheapest = degree_of(self.least(PlanChoice::device_time));
         let fastest = degree_of(self.least(|choice| choice.predicted_time));
+        let named = self.named();
         for choice in &self.choices {
             let is = |other: Option<_>| other == Some(choice.strategy);
             let marks = match (is(cheapest), is(fastest)) {
@@ -262,7 +263,7 @@ impl Explanation {
                 (false, true) => "  (fastest)",
                 (false, false) => "",
             };
-            lines.push(format!("  {}{marks}", line(choice, self.named())));
+            lines.push(format!("  {}{marks}", line(choice, named)));
         }
         lines.join("\n")
     }
