@@ -15,6 +15,7 @@ mod linear;
 mod matrix;
 mod memory_meter;
 mod norm;
+mod prefetch;
 mod rope;
 mod storage;
 mod swiglu;

@@ -5,6 +5,8 @@
 
 use pulp::Simd;
 
+use super::prefetch::{ROWS_AHEAD, prefetch};
+
 /// The distance of the rows of a tile of scores: an odd number of cache lines, so that the elements of a column spread
 /// over all sets of a cache. It is a constant because computing the addresses of a block's rows would take the
 /// issue slots of a fifth of its multiplications.
@@ -174,20 +176,18 @@ pub(super) fn pack<S: Simd>(
     padded_cols: usize,
     factor: f32,
 ) {
-    let mut col = 0;
-    while col < padded_cols {
-        let width = panel_width::<S>().min(padded_cols - col);
-        let filled = width.min(cols.saturating_sub(col));
-        let panel = &mut to[col * rows..(col + width) * rows];
-        for (row, to) in panel.chunks_exact_mut(width).enumerate() {
-            let from = &from[row * stride + col..][..filled];
+    for row in 0..rows {
+        prefetch(from, (row + ROWS_AHEAD) * stride, cols);
+        let from = &from[row * stride..][..cols];
+        for (col, width) in panels::<S>(padded_cols) {
+            let filled = width.min(cols.saturating_sub(col));
+            let to = &mut to[col * rows + row * width..][..width];
             let (to, padding) = to.split_at_mut(filled);
-            for (to, from) in to.iter_mut().zip(from) {
+            for (to, from) in to.iter_mut().zip(&from[cols.min(col)..]) {
                 *to = *from * factor;
             }
             padding.fill(0.0);
         }
-        col += width;
     }
 }
 
@@ -206,6 +206,7 @@ pub(super) fn pack_transposed<S: Simd>(
     for (start, panel) in (0..rows).step_by(width).zip(panels) {
         let filled = width.min(rows - start);
         for place in 0..filled {
+            prefetch(from, (start + place + ROWS_AHEAD) * stride, cols);
             let from = &from[(start + place) * stride..][..cols];
             for (to, from) in panel.chunks_exact_mut(width).zip(from) {
                 to[place] = *from;
@@ -232,6 +233,7 @@ pub(super) fn pack_strips<const ROWS: usize>(
     let strips = to.chunks_exact_mut(ROWS * cols);
     for (start, strip) in (0..rows).step_by(ROWS).zip(strips) {
         for place in 0..ROWS.min(rows - start) {
+            prefetch(from, (start + place + ROWS_AHEAD) * stride, cols);
             let from = &from[(start + place) * stride..][..cols];
             for (to, from) in strip.chunks_exact_mut(ROWS).zip(from) {
                 to[place] = *from;

@@ -13,6 +13,7 @@ use pulp::Simd;
 
 use super::super::exp::exp2;
 use super::super::norm::dot;
+use super::super::prefetch::{ROWS_AHEAD, prefetch};
 use super::super::tile_product::{
     Into, Left, SCORE_STRIDE, multiply_panel, pack, pack_strips, pack_transposed, panel_width,
     panels,
@@ -215,6 +216,9 @@ impl Backward<'_> {
         let scratch = &mut *self.scratch;
         for row in 0..block.len {
             let at = block.at(row, q_cols, dim);
+            for read in [self.out, self.d_out] {
+                prefetch(read, at + ROWS_AHEAD * q_cols, dim);
+            }
             let d_out = &self.d_out[at..at + dim];
             scratch.deltas[row] = dot(simd, &self.out[at..at + dim], d_out);
             let lse = self.lse[(block.start + row) * heads + block.head];
@@ -296,6 +300,7 @@ impl Backward<'_> {
             for row in 0..keys.len {
                 let at = keys.at(row, kv_cols, dim);
                 let part = &from[row * padded..][..dim];
+                prefetch(to, at + ROWS_AHEAD * kv_cols, dim);
                 for (sum, x) in to[at..at + dim].iter_mut().zip(part) {
                     *sum += *x;
                 }
