@@ -12,7 +12,7 @@ use crate::load::Load;
 use crate::outdone::outdone;
 use crate::placement::{Devices, needs_runs};
 use crate::rules::{check_degrees, check_rules, tightest_limit, too_many_tokens};
-use crate::shortlist::shortlists;
+use crate::shortlist::{Shortlist, shortlists};
 use crate::{PlanError, Problem};
 
 /// No sequence may take longer: some thirty thousand million years.
@@ -29,8 +29,10 @@ pub(crate) struct Instance<'a> {
     class_starts: Vec<u32>,
     /// The shapes that a group can have, by increasing degree, one node before many.
     pub(crate) shapes: Vec<Shape>,
-    /// Positions of the shapes that are worth a search, for each of some prices of memory; none where all are.
-    pub(crate) shortlists: Vec<Vec<usize>>,
+    /// The shapes that are worth a search, for each of some prices of memory; none where all are.
+    pub(crate) shortlists: Vec<Shortlist>,
+    /// Device-seconds that a search counts for a whole device's memory, beside those that groups are busy.
+    memory_price: f64,
     /// Seconds at nominal speed: `[shape][class]`.
     time: Vec<f64>,
     /// Bytes on each device, of the host counted as such ([`JointMemory`]): `[shape][class]`; 0 where the rules don't limit
@@ -178,6 +180,7 @@ impl<'a> Instance<'a> {
             time,
             memory,
             budgets,
+            memory_price: 0.0,
             devices: Devices::of(problem),
             overhead: problem.cost.micro_batch_overhead().get(),
             limit: Limit::Memory,
@@ -207,9 +210,11 @@ impl<'a> Instance<'a> {
         (self.least_work, self.least_makespan) = (0.0, 0.0);
         for class in 0..self.num_classes() {
             let fitting = (0..self.shapes.len()).filter(|&shape| self.fits(shape, class));
-            let (mut work, mut time) = (f64::INFINITY, f64::INFINITY);
+            let (mut cost, mut work, mut time) = (f64::INFINITY, f64::INFINITY, f64::INFINITY);
             for shape in fitting {
-                work = work.min(self.work(shape, class));
+                if self.cost(shape, class) < cost {
+                    (cost, work) = (self.cost(shape, class), self.work(shape, class));
+                }
                 time = time.min(self.time(shape, class) / fastest);
             }
             self.least_work += work * self.members(class).len() as f64;
@@ -217,8 +222,9 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// The same problem with these shapes alone, by their positions.
-    pub(crate) fn with_shapes(&self, kept: &[usize]) -> Self {
+    /// The same problem with the shapes of a shortlist alone, and its price.
+    pub(crate) fn shortlisted(&self, shortlist: &Shortlist) -> Self {
+        let kept = &shortlist.shapes;
         let times = kept.iter().flat_map(|&shape| self.times(shape));
         let memories = kept.iter().flat_map(|&shape| self.memories(shape));
         let mut instance = Instance {
@@ -231,6 +237,7 @@ impl<'a> Instance<'a> {
             outdone: Vec::new(),
             shapes: kept.iter().map(|&shape| self.shapes[shape]).collect(),
             shortlists: Vec::new(),
+            memory_price: shortlist.memory_price,
             budgets: self.budgets.clone(),
             devices: self.devices.clone(),
             ..*self
@@ -354,6 +361,12 @@ impl<'a> Instance<'a> {
     /// Device-seconds at nominal speed that a sequence of `class` takes in `shape`.
     pub(crate) fn work(&self, shape: usize, class: usize) -> f64 {
         f64::from(self.shapes[shape].degree) * self.time(shape, class)
+    }
+
+    /// Device-seconds that it takes and that its memory is worth.
+    pub(crate) fn cost(&self, shape: usize, class: usize) -> f64 {
+        let memory = self.memory_price * self.share(shape, class);
+        f64::from(self.shapes[shape].degree) * (self.time(shape, class) + memory)
     }
 
     /// Device-seconds that the batch takes with every sequence in its cheapest shape.

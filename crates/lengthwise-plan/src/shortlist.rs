@@ -8,9 +8,9 @@ use crate::instance::Instance;
 /// Strategies times sequences up to which all are searched.
 const FEW: usize = 1 << 11;
 
-/// The prices of a device's memory for the length of a micro-batch, in parts of its time. More of them take longer to search
-/// with and lead to no shorter steps.
-const PRICES: [f64; 2] = [0.0, 0.5];
+/// The prices of a device's memory for the length of a micro-batch, in parts of its time: nothing where devices have memory to
+/// spare, and as much where they have not. More of them, which would be searched less each, lead to no shorter steps.
+const PRICES: [f64; 2] = [0.0, 1.0];
 
 /// A shape stands for others that cost up to this part less. Ten times as much leaves so few degrees that groups are packed
 /// worse than by Ulysses alone, and saves no time.
@@ -35,24 +35,35 @@ pub(crate) fn has_many_strategies(problem: Problem<'_>) -> bool {
     is_mixed && strategies.len() * problem.batch.num_sequences() > FEW
 }
 
+/// Few shapes that are worth a search.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shortlist {
+    /// Their positions among all.
+    pub(crate) shapes: Vec<usize>,
+    /// Device-seconds that a whole device's memory is worth.
+    pub(crate) memory_price: f64,
+}
+
 /// For each of some prices of memory, few shapes among which every length has one that costs about the least, whatever the
 /// makespan. None where there are few shapes anyway.
 ///
 /// A shape is cheap by its device-seconds, or by the memory that it leaves to others: which of the two counts is the same for
 /// all sequences of a plan, nearly, so that each price has shapes of its own, and plans of few kinds.
-pub(crate) fn shortlists(instance: &Instance<'_>) -> Vec<Vec<usize>> {
+pub(crate) fn shortlists(instance: &Instance<'_>) -> Vec<Shortlist> {
     if !has_many_strategies(instance.problem) {
         return Vec::new();
     }
     let classes = sampled_classes(instance);
     let makespans = makespans(instance);
     let unit = memory_time(instance);
-    let mut shortlists: Vec<Vec<usize>> = PRICES
-        .iter()
-        .map(|price| shortlist(instance, &classes, &makespans, price * unit))
-        .collect();
-    shortlists.dedup();
-    shortlists
+    let shortlists = PRICES.iter().map(|price| {
+        let memory_price = price * unit;
+        Shortlist {
+            shapes: shortlist(instance, &classes, &makespans, memory_price),
+            memory_price,
+        }
+    });
+    shortlists.collect()
 }
 
 fn sampled_classes(instance: &Instance<'_>) -> Vec<usize> {
@@ -180,7 +191,9 @@ mod tests {
         let unit = memory_time(&instance);
         assert_eq!(instance.shortlists.len(), PRICES.len());
         for (shortlist, price) in instance.shortlists.iter().zip(PRICES) {
-            assert!(shortlist.is_sorted() && 4 * shortlist.len() < instance.shapes.len());
+            let shapes = &shortlist.shapes;
+            assert!(shapes.is_sorted() && 4 * shapes.len() < instance.shapes.len());
+            assert_eq!(shortlist.memory_price, price * unit);
             for class in sampled_classes(&instance) {
                 for makespan in makespans(&instance) {
                     let least = |shapes: &mut dyn Iterator<Item = usize>| {
@@ -195,7 +208,7 @@ mod tests {
                         shapes.map(cost).fold(f64::INFINITY, f64::min)
                     };
                     let of_all = least(&mut (0..instance.shapes.len()));
-                    let of_list = least(&mut shortlist.iter().copied());
+                    let of_list = least(&mut shapes.iter().copied());
                     assert!(
                         of_list <= of_all * (1.0 + TOLERANCE),
                         "{of_list} and {of_all}"

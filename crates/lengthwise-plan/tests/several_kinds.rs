@@ -3,14 +3,15 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use common::Case;
+use common::{Case, recorded_lens};
 use lengthwise_core::Strategy as GroupStrategy;
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
-    StrategySpace,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyFamily,
+    StrategyKind, StrategySpace,
 };
-use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
+use lengthwise_cost::{AnalyticModel, FittedCosts, FittedModel, Hardware, KindCosts, ModelKind};
 use lengthwise_plan::{Adaptive, PlanError, Planned, Planner, PlannerKind};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -124,6 +125,34 @@ fn a_kind_that_only_costs_memory_makes_no_plan_worse() {
     let both = step(&KINDS);
     for kind in KINDS {
         assert!(both <= step(&[kind]) * (1.0 + 1e-9));
+    }
+}
+
+/// On devices whose memory decides: what is cheap in time alone fills it before all sequences have a place.
+#[test]
+fn more_choices_for_activations_make_no_step_longer_by_much() {
+    let clusters = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/clusters");
+    let hardware = Hardware::read(&clusters.join("a100-8x8.toml")).unwrap();
+    let architecture = ModelKind::Gpt7B.architecture(384 << 10);
+    let analytic = AnalyticModel::new(architecture, hardware);
+    for name in ["wikipedia_384k_7b_0", "github_synth_384k_7b_0"] {
+        let step = |activations: &[Activations]| {
+            let space = analytic.space_of(&StrategyFamily::ALL, activations, None);
+            let case = Case {
+                batch: GlobalBatch::from_lens(recorded_lens(name)).unwrap(),
+                cluster: analytic.cluster().unwrap(),
+                cost: analytic.model().unwrap(),
+                space: space.unwrap(),
+                rules: PlanRules::default(),
+            };
+            let planned = plan("adaptive", &case).unwrap();
+            planned.report.predicted_step.get()
+        };
+        let all = step(&Activations::ALL);
+        for activations in Activations::ALL {
+            let one = step(&[activations]);
+            assert!(all <= one * 1.001, "{name}: {all} > {one} of {activations}");
+        }
     }
 }
 

@@ -11,12 +11,12 @@ use crate::instance::Instance;
 /// Fills micro-batches up to given makespans, from the longest sequences to the shortest.
 ///
 /// This is best-fit-decreasing bin packing: groups are the bins, with two capacities, the makespan and the memory budget.
-/// Each sequence goes to the shape that costs the fewest device-seconds, there to the micro-batch with the longest
+/// Each sequence goes to the shape that costs the least, in device-seconds and memory at its price, there to the micro-batch with the longest
 /// makespan, and in that to the group that it fills best. So long sequences come together, in as small groups as their
 /// makespan allows, and short sequences fill the gaps.
 pub(crate) struct Filler<'a, 'p> {
     instance: &'a Instance<'p>,
-    /// For each class the shapes it fits, by device-seconds.
+    /// For each class the shapes it fits, by what they cost.
     orders: Vec<Vec<u32>>,
     fastest: f64,
     /// Those of the fill under way; kept for their memory.
@@ -26,7 +26,7 @@ pub(crate) struct Filler<'a, 'p> {
 /// How shapes and groups are chosen for a sequence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct FillPolicy {
-    /// A sequence may take up to this many times its least device-seconds to share a micro-batch with longer ones.
+    /// A sequence may cost up to this many times its least to share a micro-batch with longer ones.
     pub(crate) tolerance: f64,
     /// Whether it takes room in any group that is open, of a tolerated shape, before a new group is opened for it.
     /// That packs the long ones tightly and leaves more devices to the short ones.
@@ -59,11 +59,11 @@ impl<'a, 'p> Filler<'a, 'p> {
     pub(crate) fn new(instance: &'a Instance<'p>) -> Self {
         let num_shapes = instance.shapes.len();
         let order = |class| {
-            let work = |&shape: &u32| instance.work(shape as usize, class);
+            let cost = |&shape: &u32| instance.cost(shape as usize, class);
             let mut order: Vec<u32> = (0..num_shapes as u32)
                 .filter(|&shape| instance.fits(shape as usize, class))
                 .collect();
-            order.sort_by(|a, b| work(a).total_cmp(&work(b)));
+            order.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
             order
         };
         let devices = instance.problem.cluster.devices().iter();
@@ -225,9 +225,9 @@ impl<'a, 'p> Filler<'a, 'p> {
     /// How many shapes, the cheapest first, cost a sequence of `class` at most `tolerance` times the cheapest.
     fn num_tolerated(&self, class: u32, tolerance: f64) -> usize {
         let order = &self.orders[class as usize];
-        let work = |shape: u32| self.instance.work(shape as usize, class as usize);
-        let within = tolerance * work(order[0]);
-        order.partition_point(|&shape| work(shape) <= within)
+        let cost = |shape: u32| self.instance.cost(shape as usize, class as usize);
+        let within = tolerance * cost(order[0]);
+        order.partition_point(|&shape| cost(shape) <= within)
     }
 
     /// Puts up to `count` sequences into groups of the pool and new ones; returns how many.

@@ -210,11 +210,11 @@ impl Adaptive {
     ) -> Result<Searched, PlanError> {
         let shortlists = instance.shortlists.iter();
         let shortlisted: Vec<Instance<'_>> = shortlists
-            .map(|shapes| instance.with_shapes(shapes))
+            .map(|shortlist| instance.shortlisted(shortlist))
             .collect();
         let searched = self.search_each(&shortlisted, start, &deadline);
         if let Some(mut searched) = searched {
-            let positions = &instance.shortlists[searched.instance];
+            let positions = &instance.shortlists[searched.instance].shapes;
             searched.draft = searched.draft.with_all_shapes(positions);
             return Ok(searched);
         }

@@ -436,7 +436,8 @@ fn searched_shapes(instance: &Instance<'_>) -> Vec<usize> {
     if instance.shortlists.is_empty() {
         return (0..instance.shapes.len()).collect();
     }
-    let mut shapes = instance.shortlists.concat();
+    let shortlists = instance.shortlists.iter();
+    let mut shapes: Vec<usize> = shortlists.flat_map(|list| list.shapes.clone()).collect();
     shapes.sort_unstable();
     shapes.dedup();
     shapes
