@@ -120,6 +120,13 @@ fn planners_are_run_beside_what_was_simulated() {
         assert!(predicted > 0.0 && simulated > 0.0, "{stdout}");
     }
     assert!(stdout.contains("adaptive is "), "{stdout}");
+    let bound = stdout.lines().last().unwrap_or_default();
+    let times = bound.strip_prefix("no plan is predicted to take less than ");
+    let least: f64 = times
+        .and_then(|rest| rest.split_once(" s, or to be more than "))
+        .and_then(|(seconds, _)| seconds.parse().ok())
+        .unwrap_or_else(|| panic!("{stdout}"));
+    assert!(least > 0.0, "{stdout}");
 
     let output = session.output("bench emulated run.toml", b"");
     assert_eq!(output.status.code(), Some(2));

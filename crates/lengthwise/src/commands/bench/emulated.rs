@@ -78,7 +78,7 @@ pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(
     let costs = measure(&options, measuring_time)?;
     output.note("measuring what computing alone costs");
     let alone = measure(&without_links(&options, &emulation)?, measuring_time)?;
-    options.costs = Some(costs);
+    options.costs = Some(costs.clone());
     // All planners go by the same costs.
     options.refinement = None;
 
@@ -89,6 +89,7 @@ pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(
     let bench = EmulatedBench {
         space: allowed_strategies(&options).map_err(failed)?,
         emulation,
+        costs,
         alone,
         batches,
         options,
@@ -122,6 +123,15 @@ pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(
     output.result_line("");
     for other in others.iter().chain(&best) {
         output.result_line(&adaptive.beside(other));
+    }
+    if let Some(best) = &best {
+        let least = bench.least_predicted()?;
+        output.result_line(&format!(
+            "no plan is predicted to take less than {:.2} s, or to be more than {:.3} times as fast as {}",
+            least.get(),
+            best.predicted / least,
+            best.planner,
+        ));
     }
     Ok(())
 }
@@ -160,6 +170,8 @@ struct EmulatedBench {
     options: TrainOptions,
     space: StrategySpace,
     emulation: Emulation,
+    /// The costs that planners go by.
+    costs: StepModel,
     /// What devices do alone.
     alone: StepModel,
     batches: Vec<TokenBatch>,
@@ -196,6 +208,24 @@ impl EmulatedBench {
             })?;
         }
         Ok(())
+    }
+
+    /// What no plan of the steps, with any of the strategies, is predicted to take less than.
+    fn least_predicted(&self) -> Result<Seconds, Failure> {
+        let planner = PlannerKind::Adaptive.planner();
+        let mut least = Seconds::ZERO;
+        for batch in &self.batches {
+            let planned = planner.plan(Problem {
+                batch: &batch.global_batch(),
+                cluster: &self.options.cluster,
+                cost: &self.costs.cost,
+                space: &self.space,
+                rules: PlanRules::default(),
+            });
+            let planned = planned.map_err(|error| Failure::run(error.to_string()))?;
+            least += planned.report.lower_bound + self.costs.step_overhead;
+        }
+        Ok(least)
     }
 
     /// Runs the steps as a planner plans them with these strategies.
