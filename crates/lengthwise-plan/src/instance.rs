@@ -31,7 +31,7 @@ pub(crate) struct Instance<'a> {
     pub(crate) shapes: Vec<Shape>,
     /// The shapes that are worth a search, for each of some prices of memory; none where all are.
     pub(crate) shortlists: Vec<Shortlist>,
-    /// Device-seconds that a search counts for a whole device's memory, beside those that groups are busy.
+    /// Device-seconds that a search counts for a whole device's memory, beside those that its group is busy.
     memory_price: f64,
     /// Seconds at nominal speed: `[shape][class]`.
     time: Vec<f64>,
@@ -363,7 +363,7 @@ impl<'a> Instance<'a> {
         f64::from(self.shapes[shape].degree) * self.time(shape, class)
     }
 
-    /// Device-seconds that it takes and that its memory is worth.
+    /// Device-seconds that it takes, and that its memory is worth.
     pub(crate) fn cost(&self, shape: usize, class: usize) -> f64 {
         let memory = self.memory_price * self.share(shape, class);
         f64::from(self.shapes[shape].degree) * (self.time(shape, class) + memory)

@@ -11,9 +11,9 @@ use crate::instance::Instance;
 /// Fills micro-batches up to given makespans, from the longest sequences to the shortest.
 ///
 /// This is best-fit-decreasing bin packing: groups are the bins, with two capacities, the makespan and the memory budget.
-/// Each sequence goes to the shape that costs the least, in device-seconds and memory at its price, there to the micro-batch with the longest
-/// makespan, and in that to the group that it fills best. So long sequences come together, in as small groups as their
-/// makespan allows, and short sequences fill the gaps.
+/// Each sequence goes to the shape that costs the least, in device-seconds and memory at its price, there to the micro-batch
+/// with the longest makespan, and in that to the group that it fills best. So long sequences come together, in as small groups
+/// as their makespan allows, and short sequences fill the gaps.
 pub(crate) struct Filler<'a, 'p> {
     instance: &'a Instance<'p>,
     /// For each class the shapes it fits, by what they cost.
