@@ -16,7 +16,7 @@ use lengthwise_cost::{
 };
 use lengthwise_data::TokenBatch;
 use lengthwise_outputs::Outputs;
-use lengthwise_plan::{PlanError, PlannerKind, Problem};
+use lengthwise_plan::{PlanError, Planned, PlannerKind, Problem};
 use lengthwise_sim::{Overlap, ShardedBytes, SimError, StepCosts, simulate};
 use lengthwise_train::{
     MeasuringRule, StepRecord, SurveyRule, TrainError, TrainObserver, TrainOptions,
@@ -186,7 +186,7 @@ impl EmulatedBench {
         name: &str,
         output: &mut Output<'_>,
     ) -> Result<Option<Row>, Failure> {
-        if let Err(error) = self.plan_all(kind, space) {
+        if let Err(error) = self.plan_all(kind, space, &self.alone) {
             output.result_line(&format!("| {name} | - | - | - | - | {error} |"));
             return Ok(None);
         }
@@ -195,37 +195,32 @@ impl EmulatedBench {
         Ok(Some(row))
     }
 
-    /// Whether all batches can be planned.
-    fn plan_all(&self, planner: PlannerKind, space: &StrategySpace) -> Result<(), PlanError> {
+    /// All batches planned by these costs.
+    fn plan_all(
+        &self,
+        planner: PlannerKind,
+        space: &StrategySpace,
+        costs: &StepModel,
+    ) -> Result<Vec<Planned>, PlanError> {
         let planner = planner.planner();
-        for batch in &self.batches {
+        let plan = |batch: &TokenBatch| {
             planner.plan(Problem {
                 batch: &batch.global_batch(),
                 cluster: &self.options.cluster,
-                cost: &self.alone.cost,
+                cost: &costs.cost,
                 space,
                 rules: PlanRules::default(),
-            })?;
-        }
-        Ok(())
+            })
+        };
+        self.batches.iter().map(plan).collect()
     }
 
     /// What no plan of the steps, with any of the strategies, is predicted to take less than.
     fn least_predicted(&self) -> Result<Seconds, Failure> {
-        let planner = PlannerKind::Adaptive.planner();
-        let mut least = Seconds::ZERO;
-        for batch in &self.batches {
-            let planned = planner.plan(Problem {
-                batch: &batch.global_batch(),
-                cluster: &self.options.cluster,
-                cost: &self.costs.cost,
-                space: &self.space,
-                rules: PlanRules::default(),
-            });
-            let planned = planned.map_err(|error| Failure::run(error.to_string()))?;
-            least += planned.report.lower_bound + self.costs.step_overhead;
-        }
-        Ok(least)
+        let planned = self.plan_all(PlannerKind::Adaptive, &self.space, &self.costs);
+        let planned = planned.map_err(|error| Failure::run(error.to_string()))?;
+        let bounds = planned.iter().map(|planned| planned.report.lower_bound);
+        Ok(bounds.map(|bound| bound + self.costs.step_overhead).sum())
     }
 
     /// Runs the steps as a planner plans them with these strategies.
