@@ -212,8 +212,9 @@ impl<'a> Instance<'a> {
             let fitting = (0..self.shapes.len()).filter(|&shape| self.fits(shape, class));
             let (mut cost, mut work, mut time) = (f64::INFINITY, f64::INFINITY, f64::INFINITY);
             for shape in fitting {
-                if self.cost(shape, class) < cost {
-                    (cost, work) = (self.cost(shape, class), self.work(shape, class));
+                let priced = self.cost(shape, class);
+                if priced < cost {
+                    (cost, work) = (priced, self.work(shape, class));
                 }
                 time = time.min(self.time(shape, class) / fastest);
             }
