@@ -19,7 +19,8 @@
 use std::collections::BTreeMap;
 
 use crate::Refusal;
-use crate::format::{Capacity, Decision, Leaf};
+use crate::format::{Capacity, Decision, Leaf, OneMicroBatch};
+use crate::one_micro_batch;
 use crate::relaxation::{Decided, Opened, Relaxation};
 use crate::tables::Tables;
 
@@ -32,8 +33,8 @@ const MOST_BEYOND: usize = 10_000;
 /// The bound that leaves give together.
 pub(crate) struct Covered {
     pub(crate) bound: f64,
-    /// The leaf that bounds its plans the least.
-    pub(crate) weakest: Option<usize>,
+    /// What bounds its plans the least, if that is not the limit.
+    pub(crate) weakest: Option<String>,
     /// The number of leaves that were needed.
     pub(crate) num_leaves: usize,
 }
@@ -60,6 +61,7 @@ pub(crate) fn bound(
     limit: f64,
     capacity: Capacity,
     leaves: &[Leaf],
+    of_one: Option<&OneMicroBatch>,
 ) -> Result<Covered, Refusal> {
     tables.check_capacity(capacity)?;
     if !(limit >= 0.0 && limit.is_finite()) {
@@ -127,6 +129,11 @@ pub(crate) fn bound(
             cover.visit(branch, &decided(u64::from(*from)), &mut Vec::new())?;
             break;
         }
+        if let Some(proof) = of_one.filter(|_| num == 1) {
+            cover.visit_one_micro_batch(proof)?;
+            num += multiple;
+            continue;
+        }
         let key = u32::try_from(num).map(|num| (num, false));
         let branch = key.ok().and_then(|key| of_numbers.get(&key));
         let visited = cover.visit(branch.unwrap_or(&none), &decided(num), &mut Vec::new());
@@ -140,6 +147,23 @@ pub(crate) fn bound(
 }
 
 impl Cover<'_> {
+    /// Bounds all plans of one micro-batch.
+    fn visit_one_micro_batch(&mut self, proof: &OneMicroBatch) -> Result<(), Refusal> {
+        let bound = one_micro_batch::bound(&self.relaxation, proof);
+        let bound = bound.map_err(|fault| Refusal::BadOneMicroBatch { fault })?;
+        self.note(bound, || "one_micro_batch".to_owned());
+        Ok(())
+    }
+
+    /// Takes the bound of a set of plans, and what it is bounded by.
+    fn note(&mut self, bound: f64, by: impl FnOnce() -> String) {
+        self.covered.num_leaves += 1;
+        if bound < self.covered.bound {
+            self.covered.bound = bound;
+            self.covered.weakest = Some(by());
+        }
+    }
+
     /// Bounds all plans that agree with the decisions so far.
     fn visit(
         &mut self,
@@ -150,11 +174,7 @@ impl Cover<'_> {
         if let Some(index) = branch.leaf {
             let bound = self.relaxation.bound(decided, &self.leaves[index]);
             let bound = bound.map_err(|fault| Refusal::BadLeaf { leaf: index, fault })?;
-            self.covered.num_leaves += 1;
-            if bound < self.covered.bound {
-                self.covered.bound = bound;
-                self.covered.weakest = Some(index);
-            }
+            self.note(bound, || format!("leaf {index}"));
             return Ok(());
         }
         self.num_beyond += usize::from(branch.next.is_empty());

@@ -133,6 +133,9 @@ pub enum Proof {
         capacity: Capacity,
         /// Sets of plans that cover all of them.
         leaves: Vec<Leaf>,
+        /// Of the plans of one micro-batch, where that says more than leaves do.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        one_micro_batch: Option<OneMicroBatch>,
     },
     /// Cutting stock: prices of sequences by which no group holds more than it costs.
     Patterns {
@@ -174,6 +177,17 @@ pub struct Leaf {
     pub time_prices: Vec<f64>,
     /// Of each place: seconds of the step for the whole capacity of one device, of the largest where they differ.
     pub capacity_prices: Vec<f64>,
+}
+
+/// A makespan that no plan of one micro-batch keeps to: its groups would need more devices than there are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(expecting = "a proof about one micro-batch", deny_unknown_fields)]
+pub struct OneMicroBatch {
+    /// The makespan, in seconds.
+    pub makespan_s: f64,
+    /// For each shape, the part from 0 to 1 of its devices that is counted by time, the rest by capacity; any for a shape that
+    /// another one outdoes.
+    pub time_parts: Vec<f64>,
 }
 
 /// Where a sequence goes.

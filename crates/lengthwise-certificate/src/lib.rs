@@ -14,11 +14,12 @@
 //! # Why the bound holds
 //!
 //! ```text
-//! tables      what the problem says, checked: lengths, devices, shapes that groups can have
-//! plan        the plan keeps all rules and takes `plan_step_s`, so that the bound is at most that
-//! cover       branching: every plan agrees with the decisions of some leaf        ┐ proof by a tree
-//! relaxation  the Lagrangian bound of one leaf, for any dual prices               ┘
-//! patterns    cutting stock: prices by which no group holds more than it costs      proof by patterns
+//! tables           what the problem says, checked: lengths, devices, shapes that groups can have
+//! plan             the plan keeps all rules and takes `plan_step_s`, so that the bound is at most that
+//! cover            branching: every plan agrees with the decisions of some leaf        ┐ proof by a tree
+//! relaxation       the Lagrangian bound of one leaf, for any dual prices               │
+//! one_micro_batch  a makespan within which one would need more devices than there are  ┘
+//! patterns         cutting stock: prices by which no group holds more than it costs      proof by patterns
 //! ```
 //!
 //! Each module gives its part of the argument; together they are all of it.
@@ -43,6 +44,7 @@
 
 mod cover;
 mod format;
+mod one_micro_batch;
 mod patterns;
 mod plan;
 mod refusal;
@@ -54,8 +56,8 @@ mod tables;
 use lengthwise_core::{PlanRules, Seconds, Strategy};
 
 pub use format::{
-    Bucket, Capacity, Certificate, Decision, DeviceRun, Leaf, NodeRun, PlanRecord, Problem, Proof,
-    ShapeCosts, SpanName,
+    Bucket, Capacity, Certificate, Decision, DeviceRun, Leaf, NodeRun, OneMicroBatch, PlanRecord,
+    Problem, Proof, ShapeCosts, SpanName,
 };
 pub use refusal::Refusal;
 pub use rules::RulesRecord;
@@ -117,8 +119,15 @@ pub fn verify(certificate: &Certificate) -> Result<Verified, Refusal> {
             limit_s,
             capacity,
             leaves,
+            one_micro_batch,
         } => {
-            let covered = cover::bound(&tables, *limit_s, *capacity, leaves)?;
+            let covered = cover::bound(
+                &tables,
+                *limit_s,
+                *capacity,
+                leaves,
+                one_micro_batch.as_ref(),
+            )?;
             (covered.bound, covered.weakest, covered.num_leaves)
         }
         Proof::Patterns { capacity, buckets } => {
@@ -131,7 +140,7 @@ pub fn verify(certificate: &Certificate) -> Result<Verified, Refusal> {
         return Err(Refusal::NotProven {
             bound,
             proven,
-            weakest: weakest.map_or(String::new(), |leaf| format!(" (leaf {leaf})")),
+            weakest: weakest.map_or(String::new(), |weakest| format!(" ({weakest})")),
         });
     }
     Ok(Verified {

@@ -72,6 +72,9 @@ pub enum Refusal {
     /// A leaf whose numbers don't belong together.
     #[error("leaf {leaf} {fault}")]
     BadLeaf { leaf: usize, fault: String },
+    /// A makespan that may be long enough, or that is none.
+    #[error("one_micro_batch {fault}")]
+    BadOneMicroBatch { fault: String },
     /// Plans that nothing is proven about.
     #[error("no leaf covers the plans of {num_micro_batches} micro-batch{}{decisions}", if *.num_micro_batches == 1 { "" } else { "es" })]
     NotCovered {

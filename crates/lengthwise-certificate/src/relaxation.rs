@@ -31,7 +31,7 @@ use crate::format::{Capacity, Leaf};
 use crate::tables::{Load, Tables};
 
 /// A little more time than there is lets a sequence be a choice: sums differ in their last digits.
-const SLACK: f64 = 1.0 + 1e-9;
+pub(crate) const SLACK: f64 = 1.0 + 1e-9;
 
 /// No price is higher, so that products of prices stay numbers.
 const MAX_PRICE: f64 = 1e100;
@@ -49,7 +49,7 @@ pub(crate) struct Relaxation<'a> {
     usable: Vec<u32>,
     /// The speeds of all devices that the groups of a micro-batch can use, together.
     total_speed: f64,
-    fastest: f64,
+    pub(crate) fastest: f64,
     /// Their capacities together, in that of the largest device.
     total_capacity: f64,
     /// Some makespan is at least that.
@@ -95,21 +95,21 @@ enum Allows {
 
 /// A sum, and how large its terms are.
 #[derive(Default)]
-struct Sum {
-    value: f64,
+pub(crate) struct Sum {
+    pub(crate) value: f64,
     magnitude: f64,
-    num_terms: f64,
+    pub(crate) num_terms: f64,
 }
 
 impl Sum {
-    fn add(&mut self, term: f64) {
+    pub(crate) fn add(&mut self, term: f64) {
         self.value += term;
         self.magnitude += term.abs();
         self.num_terms += 1.0;
     }
 
     /// No more than the exact sum.
-    fn at_least(&self) -> f64 {
+    pub(crate) fn at_least(&self) -> f64 {
         self.value - self.num_terms * f64::EPSILON * self.magnitude
     }
 }
@@ -168,6 +168,17 @@ impl<'a> Relaxation<'a> {
             least_makespan: classes().map(least).fold(0.0, f64::max),
             tables,
         }
+    }
+
+    /// The work of a sequence of each length in a shape, and its share of capacity, of all devices of a group together.
+    pub(crate) fn costs(&self, shape: usize) -> impl Iterator<Item = (f64, f64)> {
+        let work = self.work[shape].iter().copied();
+        work.zip(self.share[shape].iter().copied())
+    }
+
+    /// The devices that the groups of a micro-batch can use.
+    pub(crate) fn num_usable(&self) -> u32 {
+        self.usable.last().copied().unwrap_or(0)
     }
 
     /// The least time of any plan that agrees with the decisions, or the limit where that is less.

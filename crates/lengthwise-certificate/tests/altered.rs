@@ -1,12 +1,14 @@
 //! What was changed in a certificate is refused with the reason, unless it is still true.
 //!
 //! `data/tree.json` is a plan of ten sequences with a bound by a tree, `data/patterns.json` one of 510 with a bound by patterns.
+//! `data/one_micro_batch.json` is one of eight on two devices, none of which could take both that are kept and that are not.
 
 use lengthwise_certificate::{Certificate, Refusal, Verified, verify};
 use serde_json::{Value, json};
 
 const TREE: &str = include_str!("data/tree.json");
 const PATTERNS: &str = include_str!("data/patterns.json");
+const ONE_MICRO_BATCH: &str = include_str!("data/one_micro_batch.json");
 
 fn check(certificate: &Value) -> Result<Verified, Refusal> {
     verify(&Certificate::parse(certificate.to_string().as_bytes())?)
@@ -27,6 +29,10 @@ fn leaves(certificate: &mut Value) -> &mut Vec<Value> {
     certificate["proof"]["tree"]["leaves"]
         .as_array_mut()
         .unwrap()
+}
+
+fn one_micro_batch(certificate: &mut Value) -> &mut Value {
+    &mut certificate["proof"]["tree"]["one_micro_batch"]
 }
 
 fn buckets(certificate: &mut Value) -> &mut Vec<Value> {
@@ -56,6 +62,9 @@ fn unchanged_certificates_hold() {
     assert!(verified.recomputed.get() <= verified.bound.get() * (1.0 + 1e-6));
     let verified = check(&changed(PATTERNS, |_| ())).unwrap();
     assert!(verified.gap().unwrap() < 0.02);
+    let verified = check(&changed(ONE_MICRO_BATCH, |_| ())).unwrap();
+    assert_eq!(verified.num_leaves, 2);
+    assert!(verified.gap().unwrap() < 1e-7);
 }
 
 #[test]
@@ -75,6 +84,14 @@ fn every_leaf_is_needed() {
 fn what_is_still_true_holds() {
     let holds = |certificate: Value| check(&certificate).unwrap();
     holds(changed(TREE, |it| scale(&mut it["bound_s"], 0.9)));
+    holds(changed(ONE_MICRO_BATCH, |it| {
+        it["bound_s"] = json!(8.0);
+        scale(&mut one_micro_batch(it)["makespan_s"], 0.9);
+    }));
+    // Any part of the devices that keep is enough, as they are many.
+    holds(changed(ONE_MICRO_BATCH, |it| {
+        one_micro_batch(it)["time_parts"][0] = json!(0.7);
+    }));
     // All leaves prove as much of plans that take longer than the one that was known.
     holds(changed(TREE, |it| {
         scale(&mut it["proof"]["tree"]["limit_s"], 100.0)
@@ -274,8 +291,58 @@ fn what_was_changed_is_refused_with_the_reason() {
             it["problem"]["micro_batch_overhead_s"] = json!(0.0)
         }),
     ];
+    let of_one_micro_batch: &[(&str, Change)] = &[
+        ("a bound raised", |it| it["bound_s"] = json!(8.99999999)),
+        ("a makespan raised", |it| {
+            one_micro_batch(it)["makespan_s"] = json!(6.0)
+        }),
+        ("a makespan lowered", |it| {
+            one_micro_batch(it)["makespan_s"] = json!(5.9)
+        }),
+        ("a makespan of 0", |it| {
+            one_micro_batch(it)["makespan_s"] = json!(0.0)
+        }),
+        ("a part changed", |it| {
+            one_micro_batch(it)["time_parts"][1] = json!(0.9)
+        }),
+        ("a part below 0", |it| {
+            one_micro_batch(it)["time_parts"][0] = json!(-1.0)
+        }),
+        ("a part above 1", |it| {
+            one_micro_batch(it)["time_parts"][0] = json!(1.5)
+        }),
+        ("a part too few", |it| {
+            drop(
+                one_micro_batch(it)["time_parts"]
+                    .as_array_mut()
+                    .unwrap()
+                    .pop(),
+            )
+        }),
+        ("one micro-batch left out", |it| {
+            *one_micro_batch(it) = Value::Null
+        }),
+        ("more micro-batches left out", |it| leaves(it).clear()),
+        ("a device more", |it| {
+            it["problem"]["nodes"][0]["devices"][0]["count"] = json!(3)
+        }),
+        ("a faster device", |it| {
+            it["problem"]["nodes"][0]["devices"] = json!([
+                {"count": 1, "budget_bytes": 1_000_000, "speed": 1.0},
+                {"count": 1, "budget_bytes": 1_000_000, "speed": 1.01}
+            ])
+        }),
+        ("more memory", |it| {
+            it["problem"]["nodes"][0]["devices"][0]["budget_bytes"] = json!(2_100_000)
+        }),
+    ];
     let mut transcript = String::new();
-    for (text, changes) in [(TREE, of_tree), (PATTERNS, of_patterns)] {
+    let all = [
+        (TREE, of_tree),
+        (PATTERNS, of_patterns),
+        (ONE_MICRO_BATCH, of_one_micro_batch),
+    ];
+    for (text, changes) in all {
         for (what, change) in changes {
             let refusal = match check(&changed(text, change)) {
                 Ok(_) => "not refused".to_owned(),

@@ -3,7 +3,9 @@
 mod common;
 
 use common::{Case, Size, cases_with_rules};
-use lengthwise_certificate::{Bucket, Capacity, Certificate, Decision, Leaf, Proof, verify};
+use lengthwise_certificate::{
+    Bucket, Capacity, Certificate, Decision, Leaf, OneMicroBatch, Proof, verify,
+};
 use lengthwise_plan::PlannerKind;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -89,6 +91,28 @@ proptest! {
         if let Some((mut certificate, optimum)) = certificate(&case) {
             if let Proof::Tree { limit_s, leaves, .. } = &mut certificate.proof {
                 changes.iter().for_each(|one| change(leaves, limit_s, one));
+            }
+            certificate.bound_s = optimum * (1.0 + 1e-6);
+            prop_assert!(verify(&certificate).is_err());
+        }
+    }
+
+    #[test]
+    fn no_parts_of_one_micro_batch_prove_more_than_the_optimum(
+        case in cases_with_rules(TINY),
+        parts in vec(0.0f64..=1.0, 60),
+        scale in prop_oneof![Just(1.0), 1.0f64..1.2, 1.0f64..1e6],
+    ) {
+        if let Some((mut certificate, optimum)) = certificate(&case) {
+            let num_shapes = certificate.problem.shapes.len();
+            let overhead = certificate.problem.micro_batch_overhead_s;
+            if let Proof::Tree { leaves, one_micro_batch, .. } = &mut certificate.proof {
+                // Beside it, only plans of more micro-batches are proven about, and by no less than they were.
+                leaves.retain(|leaf| leaf.num_micro_batches != 1 || leaf.or_more);
+                *one_micro_batch = Some(OneMicroBatch {
+                    makespan_s: (optimum * (1.0 + 1e-6) - overhead) * scale,
+                    time_parts: parts.into_iter().cycle().take(num_shapes).collect(),
+                });
             }
             certificate.bound_s = optimum * (1.0 + 1e-6);
             prop_assert!(verify(&certificate).is_err());

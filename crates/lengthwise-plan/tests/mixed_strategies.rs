@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::Case;
-use lengthwise_certificate::{Certificate, check_source, verify};
+use lengthwise_certificate::{Certificate, Proof, check_source, verify};
 use lengthwise_core::{
     Activations, Bytes, Cluster, Degree, Device, Exchange, GlobalBatch, PlanRules, SpaceLimits,
     Speed, StrategyFamily, StrategyKind, StrategySpace,
@@ -14,7 +14,7 @@ use lengthwise_core::{
 use lengthwise_cost::{
     CostModel, FittedCosts, FittedModel, HopCosts, HostCosts, KindCosts, RingCosts,
 };
-use lengthwise_plan::{Adaptive, Exhaustive, Planner};
+use lengthwise_plan::{Adaptive, Exhaustive, Planned, Planner};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -135,6 +135,48 @@ fn case(lens: &[u64], figures: &Figures, host_memory: u64) -> Case {
     }
 }
 
+prop_compose! {
+    fn cases_of_one_micro_batch()(
+        lens in vec(200u64..6_000, 12..40),
+        figures in figures(),
+        host_memory in 1_000u64..30_000,
+    ) -> Case {
+        case(&lens, &figures, host_memory)
+    }
+}
+
+/// The proof that a plan takes no less, checked, and read back.
+fn proof(planned: &Planned, case: &Case) -> Proof {
+    let json = planned.certificate().unwrap().to_json().unwrap();
+    let read = Certificate::parse(json.as_bytes()).unwrap();
+    let verified = verify(&read).unwrap_or_else(|refusal| panic!("{refusal}\n{json}"));
+    check_source(&read, &case.cluster, &case.cost).unwrap();
+    let (proven, reported) = (verified.bound.get(), planned.report.lower_bound.get());
+    assert!(
+        (proven - reported).abs() <= 1e-9 * reported,
+        "{proven} {reported}"
+    );
+    read.proof
+}
+
+#[test]
+fn plans_of_one_micro_batch_are_bounded_by_the_devices_that_they_need() {
+    let mut num_by_devices = 0;
+    for case in common::sample(cases_of_one_micro_batch(), 5, 60) {
+        let planned = Adaptive::default().plan_certified(case.problem()).unwrap();
+        let proof = proof(&planned, &case);
+        let is_by_devices = matches!(
+            proof,
+            Proof::Tree {
+                one_micro_batch: Some(_),
+                ..
+            }
+        );
+        num_by_devices += usize::from(is_by_devices);
+    }
+    assert!(num_by_devices >= 10, "{num_by_devices}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
@@ -146,7 +188,7 @@ proptest! {
     ) {
         let case = case(&lens, &figures, host_memory);
         let best = Exhaustive.plan(case.problem()).unwrap();
-        let check = |planned: &lengthwise_plan::Planned| {
+        let check = |planned: &Planned| {
             let (batch, cluster) = (&case.batch, &case.cluster);
             planned.plan.validate(batch, cluster, &case.space, &case.cost, &case.rules)
         };

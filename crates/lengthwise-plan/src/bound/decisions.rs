@@ -36,6 +36,11 @@ pub(crate) struct DualPrices {
 }
 
 impl Decisions {
+    /// Whether nothing is decided but that there is one micro-batch.
+    pub(super) fn is_one_micro_batch(&self) -> bool {
+        self.num_micro_batches == 1 && !self.or_more && self.num_decided == 0
+    }
+
     /// The devices of every place.
     pub(super) fn devices(&self, relaxation: &Relaxation<'_, '_>) -> Vec<f64> {
         let degree = |group: &Committed| relaxation.instance.shapes[group.shape].degree;

@@ -14,6 +14,7 @@ mod cutting_planes;
 mod decisions;
 mod items;
 mod least_micro_batches;
+mod one_micro_batch;
 mod record;
 mod relaxation;
 mod usable_devices;
@@ -25,7 +26,7 @@ use self::decisions::{Committed, Decisions, DualPrices};
 use self::items::MAX_DEPTH;
 pub(crate) use self::least_micro_batches::{least_micro_batches, micro_batches_by};
 pub(crate) use self::record::capacity;
-use self::record::{Record, Step};
+use self::record::{Reason, Record, Step};
 use self::relaxation::{Bound, Relaxation};
 pub(crate) use self::usable_devices::usable_devices;
 use lengthwise_certificate::{Decision, Proof};
@@ -206,8 +207,7 @@ fn bound_below(instance: &Instance<'_>, known: f64, effort: Effort) -> LowerBoun
     let speed = search.relaxation.speed;
     let proof = search.record.map(|record| {
         // Sets of plans that come that near to what is known are not looked at further.
-        let leaves = record.leaves(bound.min(known * CLOSE), speed);
-        record::proof(instance, known, leaves)
+        record.proof(instance, bound.min(known * CLOSE), known, speed)
     });
     LowerBound {
         bound,
@@ -270,6 +270,25 @@ impl Search<'_, '_> {
         );
         node.ascended = true;
         self.evaluate(node);
+        if node.decisions.is_one_micro_batch() {
+            self.bound_one_micro_batch(node, limit, effort.deadline);
+        }
+    }
+
+    /// Bounds the plans of one micro-batch by the devices that they need, too.
+    fn bound_one_micro_batch(&mut self, node: &mut Node, limit: f64, deadline: Deadline) {
+        let known = node.evaluated.map_or(0.0, |bound| bound.makespans);
+        if !self.relaxation.instance.devices.are_equal() || known <= 0.0 {
+            return;
+        }
+        let found = self.relaxation.one_micro_batch(known, limit, deadline);
+        if let Some(found) = found {
+            let step = self.step(found.makespan_s, limit);
+            node.bound = node.bound.max(step);
+            if let Some(record) = &mut self.record {
+                record.improve(node.recorded, step, || Reason::OneMicroBatch(found));
+            }
+        }
     }
 
     fn evaluate(&mut self, node: &mut Node) {
@@ -280,7 +299,8 @@ impl Search<'_, '_> {
         node.bound = node.bound.max(step);
         node.evaluated = Some(bound);
         if let Some(record) = &mut self.record {
-            record.improve(node.recorded, step, &node.prices);
+            let reason = || Reason::Prices(node.prices.clone());
+            record.improve(node.recorded, step, reason);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The proof that a search for a bound leaves behind.
 
-use lengthwise_certificate::{Capacity, Decision, Leaf, Proof};
+use lengthwise_certificate::{Capacity, Decision, Leaf, OneMicroBatch, Proof};
 
 use super::decisions::DualPrices;
 use crate::instance::{Instance, Limit};
@@ -14,9 +14,17 @@ pub(super) struct Record {
 struct RecordedNode {
     parent: Option<usize>,
     step: Step,
-    /// The best bound that was evaluated for it and its own decisions, and the prices of that.
+    /// The best bound that was found for it and its own decisions, and why it holds.
     bound: f64,
-    prices: DualPrices,
+    reason: Reason,
+}
+
+/// Why the bound of a node holds.
+#[derive(Clone, Debug)]
+pub(super) enum Reason {
+    Prices(DualPrices),
+    /// It has one micro-batch.
+    OneMicroBatch(OneMicroBatch),
 }
 
 /// The decision of a node beyond those of its parent.
@@ -39,38 +47,51 @@ impl Record {
             parent,
             step,
             bound,
-            prices: prices.clone(),
+            reason: Reason::Prices(prices.clone()),
         });
         self.nodes.len() - 1
     }
 
     /// Notes another bound of a node.
-    pub(super) fn improve(&mut self, node: usize, bound: f64, prices: &DualPrices) {
+    pub(super) fn improve(&mut self, node: usize, bound: f64, reason: impl FnOnce() -> Reason) {
         let node = &mut self.nodes[node];
         if bound > node.bound {
             node.bound = bound;
-            node.prices.clone_from(prices);
+            node.reason = reason();
         }
     }
 
-    /// The leaves that prove `bound`: on every path from the root the first node whose own bound is no less. Time prices are
-    /// of seconds of devices of this speed.
-    pub(super) fn leaves(&self, bound: f64, speed: f64) -> Vec<Leaf> {
+    /// The proof of `bound`, found with this limit: on every path from the root the first node whose own bound is no less. Time
+    /// prices are of seconds of devices of this speed.
+    pub(super) fn proof(
+        &self,
+        instance: &Instance<'_>,
+        bound: f64,
+        limit_s: f64,
+        speed: f64,
+    ) -> Proof {
         let mut is_covered = vec![false; self.nodes.len()];
-        let mut leaves = Vec::new();
+        let (mut leaves, mut one_micro_batch) = (Vec::new(), None);
         for (index, node) in self.nodes.iter().enumerate() {
-            if node.parent.is_some_and(|parent| is_covered[parent]) {
-                is_covered[index] = true;
-            } else if node.bound >= bound {
-                is_covered[index] = true;
-                leaves.push(self.leaf(index, speed));
+            is_covered[index] = node.parent.is_some_and(|parent| is_covered[parent]);
+            if is_covered[index] || node.bound < bound {
+                continue;
+            }
+            is_covered[index] = true;
+            match &node.reason {
+                Reason::Prices(prices) => leaves.push(self.leaf(index, prices, speed)),
+                Reason::OneMicroBatch(proof) => one_micro_batch = Some(proof.clone()),
             }
         }
-        leaves
+        Proof::Tree {
+            limit_s,
+            capacity: capacity(instance),
+            leaves,
+            one_micro_batch,
+        }
     }
 
-    fn leaf(&self, index: usize, speed: f64) -> Leaf {
-        let prices = &self.nodes[index].prices;
+    fn leaf(&self, index: usize, prices: &DualPrices, speed: f64) -> Leaf {
         let mut leaf = Leaf {
             num_micro_batches: 0,
             or_more: false,
@@ -96,15 +117,6 @@ impl Record {
         }
         leaf.decisions.reverse();
         leaf
-    }
-}
-
-/// A proof by leaves that were found with this limit.
-pub(super) fn proof(instance: &Instance<'_>, limit_s: f64, leaves: Vec<Leaf>) -> Proof {
-    Proof::Tree {
-        limit_s,
-        capacity: capacity(instance),
-        leaves,
     }
 }
 

@@ -35,12 +35,12 @@ const CLOSE: f64 = 1e-6;
 pub(crate) struct Relaxation<'a, 'p> {
     pub(crate) instance: &'a Instance<'p>,
     /// Every length for itself: what bounds are evaluated on.
-    exact: Items,
+    pub(super) exact: Items,
     /// Similar lengths merged: what prices are looked for with.
-    coarse: Items,
+    pub(super) coarse: Items,
     /// Positions of all shapes, and of those that prices are looked for with.
-    all_shapes: Vec<usize>,
-    searched_shapes: Vec<usize>,
+    pub(super) all_shapes: Vec<usize>,
+    pub(super) searched_shapes: Vec<usize>,
     /// For every number of devices how many of them groups can use.
     usable: Vec<u32>,
     /// The speed that times are for: that of equal devices, or 1.
