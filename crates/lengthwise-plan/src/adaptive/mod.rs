@@ -234,7 +234,7 @@ impl Adaptive {
         let mut explored: Vec<Vec<Evaluated>> = Vec::new();
         for (turn, instance) in instances.iter().enumerate() {
             let part = |part| COARSE_SHARE * part_of_turn(turn, instances.len(), part);
-            let num_fills = num_explored(instance) / instances.len();
+            let num_fills = num_explored(instance, instances.len());
             let (found, num) = explore(instance, num_fills, num_threads, |of| deadline(part(of)));
             num_drafts += num;
             explored.push(found);

@@ -66,10 +66,12 @@ fn deal(mut evaluated: Vec<Evaluated>) -> [Vec<Evaluated>; NUM_SEARCHES] {
     dealt
 }
 
-/// The number of drafts of the coarse instance that are filled: fewer on large clusters, where a single one takes long.
-pub(super) fn num_explored(instance: &Instance<'_>) -> usize {
+/// The number of drafts of the coarse instance that are filled, where so many shortlists are searched: fewer on large clusters,
+/// where a single one takes long. Often one shortlist alone is right, so that a part of the number for each would be too few.
+pub(super) fn num_explored(instance: &Instance<'_>, num_shortlists: usize) -> usize {
     let devices = f64::from(instance.problem.cluster.num_devices()).max(1024.0);
-    ((64.0 * (1024.0 / devices).powf(0.2)) as usize).max(32)
+    let num = ((64.0 * (1024.0 / devices).powf(0.2)) as usize).max(32);
+    if num_shortlists > 1 { num * 3 / 4 } else { num }
 }
 
 /// How many drafts of the batch itself are filled: fewer of large ones, where a single one takes long and the law of
