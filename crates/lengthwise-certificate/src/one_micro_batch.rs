@@ -41,11 +41,11 @@ pub(crate) fn bound(relaxation: &Relaxation<'_>, proof: &OneMicroBatch) -> Resul
             "has {part:?} among its time_parts; parts are numbers from 0 to 1"
         ));
     }
-    // Any group is as fast as its slowest device, at most.
+    // No group is faster than the fastest device.
     let seconds = makespan * relaxation.fastest;
     let mut least = vec![f64::INFINITY; tables.lens.len()];
     for (shape, (of, part)) in tables.shapes.iter().zip(parts).enumerate() {
-        // Another shape is as good, and counts.
+        // Groups can have the other shape instead, which counts.
         if of.is_outdone {
             continue;
         }
