@@ -131,16 +131,15 @@ pub(crate) fn bound(
         }
         if let Some(proof) = of_one.filter(|_| num == 1) {
             cover.visit_one_micro_batch(proof)?;
-            num += multiple;
-            continue;
+        } else {
+            let key = u32::try_from(num).map(|num| (num, false));
+            let branch = key.ok().and_then(|key| of_numbers.get(&key));
+            let visited = cover.visit(branch.unwrap_or(&none), &decided(num), &mut Vec::new());
+            if branch.is_none() && visited.is_err() {
+                return Err(not_covered(num, &[]));
+            }
+            visited?;
         }
-        let key = u32::try_from(num).map(|num| (num, false));
-        let branch = key.ok().and_then(|key| of_numbers.get(&key));
-        let visited = cover.visit(branch.unwrap_or(&none), &decided(num), &mut Vec::new());
-        if branch.is_none() && visited.is_err() {
-            return Err(not_covered(num, &[]));
-        }
-        visited?;
         num += multiple;
     }
     Ok(cover.covered)

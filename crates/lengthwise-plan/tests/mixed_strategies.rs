@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::Case;
-use lengthwise_certificate::{Certificate, Proof, check_source, verify};
+use lengthwise_certificate::{Certificate, Proof, Verified, check_source, verify};
 use lengthwise_core::{
     Activations, Bytes, Cluster, Degree, Device, Exchange, GlobalBatch, PlanRules, SpaceLimits,
     Speed, StrategyFamily, StrategyKind, StrategySpace,
@@ -145,18 +145,13 @@ prop_compose! {
     }
 }
 
-/// The proof that a plan takes no less, checked, and read back.
-fn proof(planned: &Planned, case: &Case) -> Proof {
+/// The certificate of a plan, written, read back and checked.
+fn verified(planned: &Planned, case: &Case) -> (Certificate, Verified) {
     let json = planned.certificate().unwrap().to_json().unwrap();
     let read = Certificate::parse(json.as_bytes()).unwrap();
     let verified = verify(&read).unwrap_or_else(|refusal| panic!("{refusal}\n{json}"));
-    check_source(&read, &case.cluster, &case.cost).unwrap();
-    let (proven, reported) = (verified.bound.get(), planned.report.lower_bound.get());
-    assert!(
-        (proven - reported).abs() <= 1e-9 * reported,
-        "{proven} {reported}"
-    );
-    read.proof
+    check_source(&read, &case.cluster, &case.cost).unwrap_or_else(|refusal| panic!("{refusal}"));
+    (read, verified)
 }
 
 #[test]
@@ -164,9 +159,14 @@ fn plans_of_one_micro_batch_are_bounded_by_the_devices_that_they_need() {
     let mut num_by_devices = 0;
     for case in common::sample(cases_of_one_micro_batch(), 5, 60) {
         let planned = Adaptive::default().plan_certified(case.problem()).unwrap();
-        let proof = proof(&planned, &case);
+        let (certificate, verified) = verified(&planned, &case);
+        let (proven, reported) = (verified.bound.get(), planned.report.lower_bound.get());
+        assert!(
+            (proven - reported).abs() <= 1e-9 * reported,
+            "{proven} {reported}"
+        );
         let is_by_devices = matches!(
-            proof,
+            certificate.proof,
             Proof::Tree {
                 one_micro_batch: Some(_),
                 ..
@@ -202,11 +202,7 @@ proptest! {
         prop_assert!(report.predicted_step.get() >= best * (1.0 - 1e-9));
         prop_assert!(report.predicted_step.get() <= best * 1.05, "{} > {best}", report.predicted_step);
 
-        let json = found.certificate().unwrap().to_json().unwrap();
-        let read = Certificate::parse(json.as_bytes()).unwrap();
-        let verified = verify(&read).map_err(|refusal| TestCaseError::fail(format!("{refusal}")))?;
-        check_source(&read, &case.cluster, &case.cost)
-            .map_err(|refusal| TestCaseError::fail(format!("{refusal}")))?;
+        let (_, verified) = verified(&found, &case);
         prop_assert!(verified.bound.get() <= best * (1.0 + 1e-9));
         prop_assert!((verified.bound.get() - report.lower_bound.get()).abs() <= 1e-9 * best);
         // Also of the strategies that others outdo.

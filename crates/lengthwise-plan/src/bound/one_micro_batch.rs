@@ -93,18 +93,23 @@ impl Relaxation<'_, '_> {
     /// For each item the group that it needs the fewest devices in, full of it; `None` where one fits no group in time.
     fn held_alone(&self, makespan: f64) -> Option<Vec<Pattern>> {
         let items = &self.coarse;
-        let of = |item: usize| {
-            let shapes = self.searched_shapes.iter();
-            let fitting = shapes.filter(|&&shape| item < num_within(items, shape, makespan));
-            let sizes = fitting.map(|&shape| {
-                let size = (items.time[shape][item] / makespan).max(items.memory[shape][item]);
-                (self.degree(shape), size.max(SMALLEST))
-            });
-            let (cost, size) = sizes.min_by(|a, b| (a.0 * a.1).total_cmp(&(b.0 * b.1)))?;
-            let content = vec![(item, 1.0 / size)];
-            Some(Pattern { cost, content })
+        let mut least = vec![(f64::INFINITY, None); items.counts.len()];
+        for &shape in &self.searched_shapes {
+            let num = num_within(items, shape, makespan);
+            for (item, least) in least[..num].iter_mut().enumerate() {
+                let devices = self.degree(shape) * size(items, shape, item, makespan);
+                if devices < least.0 {
+                    *least = (devices, Some(shape));
+                }
+            }
+        }
+        let alone = |(item, (_, shape)): (usize, (f64, Option<usize>))| {
+            shape.map(|shape| Pattern {
+                cost: self.degree(shape),
+                content: vec![(item, 1.0 / size(items, shape, item, makespan))],
+            })
         };
-        (0..items.counts.len()).map(of).collect()
+        least.into_iter().enumerate().map(alone).collect()
     }
 
     /// Adds the columns that gain most for each device; tells whether there are any.
@@ -173,10 +178,7 @@ impl Relaxation<'_, '_> {
             worth: 1.0 / (self.degree(shape) * height.max(SMALLEST)),
             content,
         };
-        let alone = |item: usize| {
-            let size = (time[item] / makespan).max(memory[item]);
-            vec![(item, 1.0 / size.max(SMALLEST))]
-        };
+        let alone = |item: usize| vec![(item, 1.0 / size(items, shape, item, makespan))];
         let (height, mut rising) = lowest(0.0);
         if slope(rising) <= 0.0 {
             return Some(full(0.0, height, alone(rising)));
@@ -257,10 +259,12 @@ impl Relaxation<'_, '_> {
             (sums.0 + count * needed.0, sums.1 + count * needed.1)
         })
     }
+}
 
-    fn degree(&self, shape: usize) -> f64 {
-        f64::from(self.instance.shapes[shape].degree)
-    }
+/// The part of a group that one of an item takes, of its time or its memory.
+fn size(items: &Items, shape: usize, item: usize, makespan: f64) -> f64 {
+    let by_time = items.time[shape][item] / makespan;
+    by_time.max(items.memory[shape][item]).max(SMALLEST)
 }
 
 /// How many of the items, the shortest first, fit a group of a shape and take no longer.
@@ -272,49 +276,24 @@ fn num_within(items: &Items, shape: usize, makespan: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use lengthwise_core::{
-        Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
-        StrategySpace,
-    };
-    use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
+    use lengthwise_core::Activations;
 
     use super::*;
-    use crate::Problem;
     use crate::bound::decisions::Decisions;
-    use crate::instance::Instance;
+    use crate::bound::relaxation::tests::with_relaxation;
 
-    /// Eight sequences on two devices: kept, each takes 1 s and half of a device's memory; recomputed, 1.5 s and a tenth.
-    fn with_relaxation<T>(check: impl FnOnce(&Relaxation<'_, '_>) -> T) -> T {
-        let batch = GlobalBatch::from_lens(vec![1000; 8]).unwrap();
-        let device = Device::new(Bytes(1_000_000), Speed::NOMINAL);
-        let cluster = Cluster::uniform(1, 2, device).unwrap();
-        let costs = |seconds: f64, bytes: f64| KindCosts {
-            linear_s_per_token: seconds / 1000.0,
-            memory_bytes_per_token: vec![(Degree::ONE, bytes / 1000.0)],
-            ..KindCosts::default()
-        };
-        let kept = StrategyKind::ulysses(Activations::Keep);
-        let recomputed = StrategyKind::ulysses(Activations::Recompute);
-        let mut all = FittedCosts::of_kind(kept, costs(1.0, 500_000.0));
-        all.kinds.insert(recomputed, costs(1.5, 100_000.0));
-        let cost = FittedModel::new(all).unwrap();
-        let strategies = [Activations::Keep, Activations::Recompute]
-            .map(|activations| lengthwise_core::Strategy::ulysses(Degree::ONE, activations));
-        let space = StrategySpace::new(strategies).unwrap();
-        let instance = Instance::new(Problem {
-            batch: &batch,
-            cluster: &cluster,
-            cost: &cost,
-            space: &space,
-            rules: PlanRules::default(),
-        })
-        .unwrap();
-        check(&Relaxation::new(&instance))
+    /// Eight sequences of 1,000 tokens: kept, each takes 1 s and half of a device's memory; recomputed, 1.5 s and a tenth.
+    fn with_eight(check: impl FnOnce(&Relaxation<'_, '_>)) {
+        let costs = [
+            (Activations::Keep, 1e-3, 500.0),
+            (Activations::Recompute, 1.5e-3, 100.0),
+        ];
+        with_relaxation(&[1000; 8], &costs, check);
     }
 
     #[test]
     fn a_device_does_not_lend_its_memory_to_another_strategy() {
-        with_relaxation(|relaxation| {
+        with_eight(|relaxation| {
             // A device that keeps holds two, and the other one takes 9 s for the rest. If all recompute, they take 6 s.
             let best = 6.0;
             let found = relaxation.one_micro_batch(4.0, 100.0, Deadline::default());
@@ -334,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_makespan_is_no_longer_than_the_limit_and_is_shown_from_the_shortest_on() {
-        with_relaxation(|relaxation| {
+        with_eight(|relaxation| {
             let found = |shortest, limit| {
                 let found = relaxation.one_micro_batch(shortest, limit, Deadline::default());
                 found.map(|found| found.makespan_s)

@@ -114,6 +114,11 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         }
     }
 
+    /// The devices of a group of a shape.
+    pub(super) fn degree(&self, shape: usize) -> f64 {
+        f64::from(self.instance.shapes[shape].degree)
+    }
+
     /// The devices that more groups of a micro-batch can use where some have `taken` equal ones.
     pub(super) fn usable_beside(&self, taken: u32) -> f64 {
         f64::from(self.usable[self.usable.len() - 1 - taken as usize])
@@ -361,7 +366,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
             }
             undecided += count * cheapest[item];
             let choice = &choices[chosen[item] as usize];
-            let degree = f64::from(self.instance.shapes[choice.shape].degree);
+            let degree = self.degree(choice.shape);
             time_excess[choice.place] += count * degree * items.time[choice.shape][item];
             memory_excess[choice.place] += count * degree * items.memory[choice.shape][item];
         }
@@ -400,7 +405,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
             let fitting = items.num_fitting[shape].min(num_items);
             let longest = makespan * self.fastest * (1.0 + 1e-9);
             let in_time = items.time[shape][..fitting].partition_point(|&time| time <= longest);
-            let degree = f64::from(self.instance.shapes[shape].degree);
+            let degree = self.degree(shape);
             choices.push(Choice {
                 place,
                 shape,
@@ -419,7 +424,7 @@ impl<'a, 'p> Relaxation<'a, 'p> {
         for (micro_batch, &makespan) in least.iter().enumerate() {
             let place = decisions.groups.len() + micro_batch;
             for &shape in shapes {
-                let degree = f64::from(self.instance.shapes[shape].degree);
+                let degree = self.degree(shape);
                 // The speeds of unequal devices don't say how many there are.
                 let opened = micro_batch < decisions.num_opened;
                 if !opened || degree <= devices[place] + 1e-9 {
@@ -444,32 +449,40 @@ fn searched_shapes(instance: &Instance<'_>) -> Vec<usize> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use lengthwise_core::{
-        Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
-        StrategySpace,
+        Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, Strategy,
+        StrategyKind, StrategySpace,
     };
     use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
 
     use super::*;
     use crate::Problem;
 
-    /// At any, and not only at those that ascents lead to, which pay no micro-batch more than its makespan.
-    #[test]
-    fn no_price_bounds_a_micro_batch_above_its_least_makespan() {
-        let batch = GlobalBatch::from_lens(vec![1000, 2000, 3000]).unwrap();
+    /// The relaxation of sequences on two devices of 1 MB with groups of one, whose activations cost so many seconds and bytes
+    /// for each token.
+    pub(in crate::bound) fn with_relaxation(
+        lens: &[u64],
+        costs: &[(Activations, f64, f64)],
+        check: impl FnOnce(&Relaxation<'_, '_>),
+    ) {
+        let batch = GlobalBatch::from_lens(lens.to_vec()).unwrap();
         let device = Device::new(Bytes(1_000_000), Speed::NOMINAL);
         let cluster = Cluster::uniform(1, 2, device).unwrap();
-        let space = StrategySpace::ulysses(&[Degree::ONE], Activations::Recompute).unwrap();
-        let cost = FittedModel::new(FittedCosts::of_kind(
-            StrategyKind::ulysses(Activations::Recompute),
-            KindCosts {
-                linear_s_per_token: 1e-3,
-                memory_bytes_per_token: vec![(Degree::ONE, 1.0)],
+        let mut fitted = FittedCosts::default();
+        for &(activations, linear_s_per_token, bytes) in costs {
+            let costs = KindCosts {
+                linear_s_per_token,
+                memory_bytes_per_token: vec![(Degree::ONE, bytes)],
                 ..KindCosts::default()
-            },
-        ))
-        .unwrap();
+            };
+            let kind = StrategyKind::ulysses(activations);
+            fitted.kinds.insert(kind, costs);
+        }
+        let cost = FittedModel::new(fitted).unwrap();
+        let strategies = costs.iter();
+        let strategies = strategies.map(|&(kept, ..)| Strategy::ulysses(Degree::ONE, kept));
+        let space = StrategySpace::new(strategies).unwrap();
         let instance = Instance::new(Problem {
             batch: &batch,
             cluster: &cluster,
@@ -478,25 +491,37 @@ mod tests {
             rules: PlanRules::default(),
         })
         .unwrap();
-        let relaxation = Relaxation::new(&instance);
-        let decisions = Decisions {
-            num_micro_batches: 1,
-            ..Decisions::default()
-        };
-        // One device takes the longest sequence, the other one the other two.
-        let least = 3.0;
-        let mut highest = 0.0f64;
-        for price in (0..40).map(|tenths| f64::from(tenths) / 20.0) {
-            let prices = DualPrices {
-                time: vec![price],
-                memory: vec![0.0],
+        check(&Relaxation::new(&instance));
+    }
+
+    /// At any, and not only at those that ascents lead to, which pay no micro-batch more than its makespan.
+    #[test]
+    fn no_price_bounds_a_micro_batch_above_its_least_makespan() {
+        let check = |relaxation: &Relaxation<'_, '_>| {
+            let decisions = Decisions {
+                num_micro_batches: 1,
+                ..Decisions::default()
             };
-            for limit in [3.0, 3.5, 6.0] {
-                let bound = relaxation.bound(&decisions, &prices, limit).makespans;
-                assert!(bound <= least + 1e-9, "{bound} at {price} below {limit}");
-                highest = highest.max(bound);
+            // One device takes the longest sequence, the other one the other two.
+            let least = 3.0;
+            let mut highest = 0.0f64;
+            for price in (0..40).map(|tenths| f64::from(tenths) / 20.0) {
+                let prices = DualPrices {
+                    time: vec![price],
+                    memory: vec![0.0],
+                };
+                for limit in [3.0, 3.5, 6.0] {
+                    let bound = relaxation.bound(&decisions, &prices, limit).makespans;
+                    assert!(bound <= least + 1e-9, "{bound} at {price} below {limit}");
+                    highest = highest.max(bound);
+                }
             }
-        }
-        assert!(highest >= least - 1e-9, "{highest}");
+            assert!(highest >= least - 1e-9, "{highest}");
+        };
+        with_relaxation(
+            &[1000, 2000, 3000],
+            &[(Activations::Recompute, 1e-3, 1.0)],
+            check,
+        );
     }
 }
