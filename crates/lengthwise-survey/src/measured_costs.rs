@@ -126,10 +126,6 @@ fn cluster_profile(surveyed: &Surveyed) -> ClusterProfile {
         return ClusterProfile::mixed(cluster);
     }
     let sharing = surveyed.sharing;
-    ClusterProfile::Equal {
-        num_devices: cluster.num_devices(),
-        devices_per_node: per_node as u32,
-        memory_gib: first.memory().as_f64() / Bytes::from_mib(1024).as_f64(),
-        num_cores: sharing.is_shared().then(|| sharing.num_cores()),
-    }
+    let num_cores = sharing.is_shared().then(|| sharing.num_cores());
+    ClusterProfile::equal(cluster.num_devices(), per_node as u32, first, num_cores)
 }

@@ -420,12 +420,7 @@ impl AnalyticModel {
         if cluster.devices().iter().any(|device| *device != first) {
             return ClusterProfile::mixed(cluster);
         }
-        ClusterProfile::Equal {
-            num_devices: cluster.num_devices(),
-            devices_per_node: self.ranks_per_node(),
-            memory_gib: first.memory().as_f64() / (1u64 << 30) as f64,
-            num_cores: None,
-        }
+        ClusterProfile::equal(cluster.num_devices(), self.ranks_per_node(), first, None)
     }
 
     fn micro_batch_overhead_s(&self) -> f64 {

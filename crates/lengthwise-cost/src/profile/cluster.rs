@@ -18,6 +18,8 @@ pub enum ClusterProfile {
         devices_per_node: u32,
         /// Of each device.
         memory_gib: f64,
+        /// Of each device, its share of what its node's host lends to activations; without limit where it is left out.
+        host_share_gib: Option<f64>,
         /// Processor cores that the devices share, where they are ranks of one machine.
         num_cores: Option<u32>,
     },
@@ -38,6 +40,9 @@ pub struct NodeProfile {
     pub devices_per_node: u32,
     /// Of each device.
     pub memory_gib: f64,
+    /// Of each device, its share of what its node's host lends to activations; without limit where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_share_gib: Option<f64>,
     /// Of each device, beside the one that times were measured on.
     #[serde(default = "nominal")]
     pub speed: f64,
@@ -54,6 +59,9 @@ pub struct DeviceProfile {
     pub place: u32,
     /// Its memory.
     pub memory_gib: f64,
+    /// Its share of what its node's host lends to activations; without limit where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_share_gib: Option<f64>,
     /// Its speed, beside the one that times were measured on.
     #[serde(default = "nominal")]
     pub speed: f64,
@@ -66,6 +74,22 @@ fn nominal() -> f64 {
 }
 
 impl ClusterProfile {
+    /// These nodes of equal devices, which share `num_cores` where they are ranks of one machine; speeds are beside their own.
+    pub fn equal(
+        num_devices: u32,
+        devices_per_node: u32,
+        device: Device,
+        num_cores: Option<u32>,
+    ) -> Self {
+        ClusterProfile::Equal {
+            num_devices,
+            devices_per_node,
+            memory_gib: in_gib(device.memory()),
+            host_share_gib: host_share_gib(device),
+            num_cores,
+        }
+    }
+
     /// The nodes of a cluster as they are.
     pub fn mixed(cluster: &Cluster) -> Self {
         let mut nodes: Vec<NodeProfile> = Vec::new();
@@ -98,9 +122,15 @@ impl ClusterProfile {
                 num_devices: measured,
                 devices_per_node,
                 memory_gib,
+                host_share_gib,
                 ..
             } => {
-                let device = Device::new(gib("cluster.memory_gib", *memory_gib)?, Speed::NOMINAL);
+                let keys = DeviceKeys {
+                    memory: "cluster.memory_gib",
+                    host_memory: "cluster.host_share_gib",
+                    speed: "",
+                };
+                let device = keys.device(*memory_gib, *host_share_gib, nominal())?;
                 let is_asked = num_devices.is_some();
                 let num_devices = num_devices.unwrap_or(*measured);
                 let cluster = Cluster::with_num_devices(num_devices, *devices_per_node, device);
@@ -146,18 +176,19 @@ impl ClusterProfile {
 impl NodeProfile {
     /// One node of these devices, of which there is at least one.
     fn of(devices: &[Device]) -> Self {
-        let gib = |device: &Device| device.memory().as_f64() / GIB;
         let first = devices[0];
         let others = (0..).zip(devices).filter(|(_, device)| **device != first);
         NodeProfile {
             num_nodes: 1,
             devices_per_node: devices.len() as u32,
-            memory_gib: gib(&first),
+            memory_gib: in_gib(first.memory()),
+            host_share_gib: host_share_gib(first),
             speed: first.speed().get(),
             other_devices: others
                 .map(|(place, device)| DeviceProfile {
                     place,
-                    memory_gib: gib(device),
+                    memory_gib: in_gib(device.memory()),
+                    host_share_gib: host_share_gib(*device),
                     speed: device.speed().get(),
                 })
                 .collect(),
@@ -166,27 +197,61 @@ impl NodeProfile {
 
     /// The devices of one node.
     fn devices(&self) -> Result<Vec<Device>, ProfileError> {
-        let device = |keys: [&'static str; 2], memory_gib, speed| {
-            let memory = gib(keys[0], memory_gib)?;
-            let speed = Speed::new(speed).map_err(|error| bad(keys[1], error))?;
-            Ok::<Device, ProfileError>(Device::new(memory, speed))
+        let keys = DeviceKeys {
+            memory: "cluster.nodes.memory_gib",
+            host_memory: "cluster.nodes.host_share_gib",
+            speed: "cluster.nodes.speed",
         };
-        let keys = ["cluster.nodes.memory_gib", "cluster.nodes.speed"];
-        let usual = device(keys, self.memory_gib, self.speed)?;
-        let keys = [
-            "cluster.nodes.other_devices.memory_gib",
-            "cluster.nodes.other_devices.speed",
-        ];
+        let usual = keys.device(self.memory_gib, self.host_share_gib, self.speed)?;
+        let keys = DeviceKeys {
+            memory: "cluster.nodes.other_devices.memory_gib",
+            host_memory: "cluster.nodes.other_devices.host_share_gib",
+            speed: "cluster.nodes.other_devices.speed",
+        };
         let mut devices = vec![usual; self.devices_per_node as usize];
         for other in &self.other_devices {
             let place = devices.get_mut(other.place as usize);
             *place.ok_or(ProfileError::UnknownPlace {
                 place: other.place,
                 devices_per_node: self.devices_per_node,
-            })? = device(keys, other.memory_gib, other.speed)?;
+            })? = keys.device(other.memory_gib, other.host_share_gib, other.speed)?;
         }
         Ok(devices)
     }
+}
+
+/// The keys of a device's figures.
+struct DeviceKeys {
+    memory: &'static str,
+    host_memory: &'static str,
+    speed: &'static str,
+}
+
+impl DeviceKeys {
+    fn device(
+        &self,
+        memory_gib: f64,
+        host_share_gib: Option<f64>,
+        speed: f64,
+    ) -> Result<Device, ProfileError> {
+        let memory = gib(self.memory, memory_gib)?;
+        let speed = Speed::new(speed).map_err(|error| bad(self.speed, error))?;
+        let device = Device::new(memory, speed);
+        let host_memory = host_share_gib.map(|value| gib(self.host_memory, value));
+        Ok(host_memory
+            .transpose()?
+            .map_or(device, |host_memory| device.with_host_memory(host_memory)))
+    }
+}
+
+fn in_gib(bytes: Bytes) -> f64 {
+    bytes.as_f64() / GIB
+}
+
+/// What is written of a device's share of its host.
+fn host_share_gib(device: Device) -> Option<f64> {
+    let is_limited = device.host_memory() < Bytes(u64::MAX);
+    is_limited.then(|| in_gib(device.host_memory()))
 }
 
 fn bad(key: &'static str, error: CoreError) -> ProfileError {
@@ -217,6 +282,7 @@ mod tests {
     #[test]
     fn nodes_are_read_as_they_were_written() {
         let (fast, slow) = (device(1000, 1.0), device(1000, 0.5));
+        let on_host = |mib| fast.with_host_memory(Bytes::from_mib(mib));
         for nodes in [
             vec![vec![fast, slow]],
             vec![vec![fast; 2], vec![slow; 2], vec![slow; 2], vec![fast; 1]],
@@ -224,6 +290,7 @@ mod tests {
                 vec![slow, fast, device(77, 1.0)],
                 vec![slow, fast, device(77, 1.0)],
             ],
+            vec![vec![on_host(500), on_host(500), on_host(0), fast]; 2],
         ] {
             let (again, cluster) = read_again(nodes);
             assert_eq!(again, cluster);
@@ -236,6 +303,7 @@ mod tests {
             other_devices: vec![DeviceProfile {
                 place: 2,
                 memory_gib: 1.0,
+                host_share_gib: None,
                 speed: 0.5,
             }],
             ..NodeProfile::of(&[device(1, 1.0); 2])
@@ -264,6 +332,10 @@ mod tests {
             (
                 "num_devices = 8\ndevices_per_node = 8\nmemory_gib = -1.0",
                 "cluster.memory_gib is -1; ",
+            ),
+            (
+                "num_devices = 8\ndevices_per_node = 8\nmemory_gib = 1.0\nhost_share_gib = -1.0",
+                "cluster.host_share_gib is -1; ",
             ),
             (
                 "nodes = [{ num_nodes = 1, devices_per_node = 0, memory_gib = 1.0 }]",
