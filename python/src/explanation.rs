@@ -1,6 +1,6 @@
 //! What a length needs and may use, as Python has it.
 
-use lengthwise_core::{Seconds, Strategy as CoreStrategy, Tokens};
+use lengthwise_core::{Bytes, Seconds, Strategy as CoreStrategy, Tokens};
 use lengthwise_cost::{Span, TimeParts};
 use lengthwise_plan::{Choice as PlanChoice, Obstacle};
 use pyo3::prelude::*;
@@ -71,6 +71,19 @@ impl Choice {
         self.0.budget.0
     }
 
+    /// int: What each device would need for it in its host's memory, in bytes.
+    #[getter]
+    fn host_memory_bytes(&self) -> u64 {
+        self.0.predicted_host_memory.0
+    }
+
+    /// int or None: What the devices have for sequences of their hosts, in bytes; None where nothing limits it.
+    #[getter]
+    fn host_budget_bytes(&self) -> Option<u64> {
+        let budget = self.0.host_budget;
+        (budget < Bytes(u64::MAX)).then_some(budget.0)
+    }
+
     /// bool: Whether a plan may use it.
     #[getter]
     fn is_possible(&self) -> bool {
@@ -119,6 +132,10 @@ fn line(choice: &PlanChoice, named: Named) -> String {
         choice.predicted_time,
         choice.predicted_memory
     );
+    let costs = match choice.predicted_host_memory {
+        Bytes(0) => costs,
+        on_host => format!("{costs}, {on_host} of its host"),
+    };
     match &choice.obstacle {
         None => costs,
         Some(obstacle) => format!("{costs}; not possible: {obstacle}"),

@@ -27,6 +27,12 @@ pub trait MemoryModel {
         Bytes(u64::MAX)
     }
 
+    /// Whether a group of devices like this one has memory for a sequence, there and on their hosts.
+    fn fits(&self, device: &Device, strategy: Strategy, seq_len: Tokens) -> bool {
+        self.sequence_memory(strategy, seq_len) <= self.budget(device)
+            && self.host_memory(strategy, seq_len) <= self.host_budget(device)
+    }
+
     /// The bytes that all sequences of `group` need on each of its devices.
     fn group_memory(&self, group: &Group, batch: &GlobalBatch) -> Bytes {
         sum(group, batch, |seq_len| {

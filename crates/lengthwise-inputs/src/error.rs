@@ -12,7 +12,7 @@ use lengthwise_cost::{
     CostError, DeviceKind, Hardware, HardwareError, Logits, ModelKind, ProfileError,
 };
 use lengthwise_data::DataError;
-use lengthwise_plan::PlanError;
+use lengthwise_plan::{MemoryLimit, PlanError};
 use thiserror::Error;
 
 use crate::length_source::LengthSource;
@@ -223,7 +223,7 @@ pub enum InputError {
     },
     /// A sequence that no degree has room for.
     #[error(
-        "{place}: {seq_len} tokens need {predicted_memory} on each device even at degree {degree}, the best there is; \
+        "{place}: {seq_len} tokens need {predicted_memory} {limit} even at degree {degree}, the best there is; \
          {budget} are left for them"
     )]
     BeyondMemory {
@@ -232,6 +232,7 @@ pub enum InputError {
         predicted_memory: Bytes,
         degree: u32,
         budget: Bytes,
+        limit: MemoryLimit,
         enough_devices: Option<u32>,
     },
     /// A sequence that has no room on devices that differ.

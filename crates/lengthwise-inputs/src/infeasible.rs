@@ -17,6 +17,7 @@ impl OwnedProblem {
             predicted_memory,
             degree,
             budget,
+            limit,
             ..
         } = error
         else {
@@ -68,6 +69,7 @@ impl OwnedProblem {
                 predicted_memory,
                 degree,
                 budget,
+                limit,
                 enough_devices,
             },
         }
@@ -76,11 +78,6 @@ impl OwnedProblem {
     fn has_equal_devices(&self) -> bool {
         let devices = self.costs.cluster.devices();
         devices.iter().all(|device| *device == devices[0])
-    }
-
-    /// The memory that every device has for sequences, where they are equal.
-    fn budget(&self) -> Bytes {
-        self.costs.model.budget(&self.costs.cluster.devices()[0])
     }
 
     /// What the model takes of each device and what that has, where there is no room for any sequence.
@@ -100,13 +97,12 @@ impl OwnedProblem {
 
     /// The larger degree that would do.
     fn needed_degree(&self, seq_len: Tokens, best: u32) -> Option<u32> {
-        let budget = self.budget();
+        let device = &self.costs.cluster.devices()[0];
         (best..=MAX_RECOMMENDED).find(|&degree| {
             let space = Degree::new(degree).and_then(|of| self.costs.other_sizes.space_of(&[of]));
             space.is_ok_and(|space| {
                 let mut strategies = space.strategies().iter();
-                let memory = |&strategy| self.costs.model.sequence_memory(strategy, seq_len);
-                strategies.any(|strategy| memory(strategy) <= budget)
+                strategies.any(|&strategy| self.costs.model.fits(device, strategy, seq_len))
             })
         })
     }
@@ -116,10 +112,10 @@ impl OwnedProblem {
         let fits = |num_devices: u32| {
             let degrees = self.costs.degrees.as_deref();
             let (cluster, cost, space) = self.costs.other_sizes.of(num_devices, degrees)?;
-            let budget = cost.budget(&cluster.devices()[0]);
+            let device = &cluster.devices()[0];
             let mut strategies = space.strategies().iter();
             strategies
-                .any(|&strategy| cost.sequence_memory(strategy, seq_len) <= budget)
+                .any(|&strategy| cost.fits(device, strategy, seq_len))
                 .then_some(())
         };
         let mut low = self.costs.cluster.num_devices();

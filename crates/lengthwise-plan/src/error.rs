@@ -8,13 +8,31 @@ use thiserror::Error;
 
 use crate::MegatronLimit;
 
+/// Whose memory a sequence has no room in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// That of each device.
+    Devices,
+    /// Each device's share of its host's.
+    Hosts,
+}
+
+impl fmt::Display for MemoryLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MemoryLimit::Devices => "on each device",
+            MemoryLimit::Hosts => "of host memory for each device",
+        })
+    }
+}
+
 /// Why a batch can't be planned.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum PlanError {
     /// A sequence that fits no group of the cluster.
     #[error(
-        "sequence {sequence} of {} needs {predicted_memory} on each device even at degree {degree}, \
+        "sequence {sequence} of {} needs {predicted_memory} {limit} even at degree {degree}, \
          the best there is; the budget is {budget}",
         counted(seq_len.0, "token")
     )]
@@ -29,6 +47,8 @@ pub enum PlanError {
         degree: u32,
         /// The memory that the devices of such a group have for sequences.
         budget: Bytes,
+        /// Whose memory both are.
+        limit: MemoryLimit,
         /// The smallest number of devices like the cluster's largest on which it would fit, if any would do.
         num_devices: Option<u32>,
     },
@@ -209,16 +229,21 @@ impl PlanError {
             PlanError::DoesNotFit {
                 predicted_memory,
                 budget,
+                limit,
                 num_devices,
                 ..
             } => {
+                let whose = match limit {
+                    MemoryLimit::Devices => "of each device",
+                    MemoryLimit::Hosts => "of hosts for each device",
+                };
                 let lacking = predicted_memory.saturating_sub(*budget);
                 let devices = match num_devices {
                     Some(num_devices) => format!(", or use {num_devices} such devices or more"),
                     None => String::new(),
                 };
                 Some(format!(
-                    "leave {predicted_memory} of each device to sequences ({lacking} more){devices}, or shorten the context"
+                    "leave {predicted_memory} {whose} to sequences ({lacking} more){devices}, or shorten the context"
                 ))
             }
             PlanError::TakesForEver { .. } => {

@@ -2,7 +2,7 @@
 //! hold.
 
 use lengthwise_core::{
-    Bytes, Cluster, Degree, PlanRules, Seconds, Strategy, StrategySpace, Tokens,
+    Bytes, Cluster, Degree, Device, PlanRules, Seconds, Strategy, StrategySpace, Tokens,
 };
 use lengthwise_cost::{CostModel, GroupShape, Span, TimeParts};
 use thiserror::Error;
@@ -62,6 +62,10 @@ pub struct Choice {
     pub predicted_memory: Bytes,
     /// The memory that the largest devices have for sequences.
     pub budget: Bytes,
+    /// The memory of its host that each device would need for it.
+    pub predicted_host_memory: Bytes,
+    /// The memory of their hosts that the devices with the largest shares have for sequences.
+    pub host_budget: Bytes,
     /// Why not, if there is a reason.
     pub obstacle: Option<Obstacle>,
 }
@@ -99,6 +103,32 @@ pub enum Obstacle {
         /// The memory that it has.
         budget: Bytes,
     },
+    /// More memory of hosts than devices have as their shares.
+    #[error(
+        "{predicted_memory} of host memory for each device are more than the {budget} that it has of its host"
+    )]
+    OverHostBudget {
+        /// The memory that each device would need there.
+        predicted_memory: Bytes,
+        /// The memory that it has there.
+        budget: Bytes,
+    },
+}
+
+/// Where a group can be, and what its devices have for sequences there.
+#[derive(Clone, Copy)]
+struct Place {
+    span: Span,
+    /// On the devices with most memory, of which it is the least.
+    memory: Bytes,
+    /// Of hosts, of those with the largest shares.
+    host_memory: Bytes,
+}
+
+impl Place {
+    fn holds(&self, memory: Bytes, host_memory: Bytes) -> bool {
+        memory <= self.memory && host_memory <= self.host_memory
+    }
 }
 
 /// How many tokens the devices of a group can hold at once.
@@ -135,70 +165,86 @@ impl Setting<'_> {
         let strategies = self.space.strategies().iter();
         let choices = strategies.filter_map(|&strategy| {
             let predicted_memory = self.cost.sequence_memory(strategy, seq_len);
-            let mut places = self.places(strategy.degree()).into_iter();
-            let first = places.next()?;
-            let (span, budget) = if first.1 < predicted_memory {
-                places.find(|place| place.1 > first.1).unwrap_or(first)
-            } else {
-                first
-            };
-            let shape = GroupShape { strategy, span };
-            Some(Choice {
+            let predicted_host_memory = self.cost.host_memory(strategy, seq_len);
+            let places = self.places(strategy.degree());
+            let mut holding = places.iter();
+            let holding =
+                holding.find(|place| place.holds(predicted_memory, predicted_host_memory));
+            let largest = places.iter().rev().max_by_key(|place| place.memory);
+            let place = holding.or(largest)?;
+            let shape = GroupShape {
                 strategy,
-                span,
+                span: place.span,
+            };
+            let mut choice = Choice {
+                strategy,
+                span: place.span,
                 predicted_time: self.cost.sequence_time(shape, seq_len),
                 predicted_parts: self.cost.time_parts(shape, seq_len),
                 predicted_memory,
-                budget,
-                obstacle: self.obstacle(strategy.degree(), seq_len, predicted_memory, budget),
-            })
+                budget: place.memory,
+                predicted_host_memory,
+                host_budget: place.host_memory,
+                obstacle: None,
+            };
+            choice.obstacle = self.obstacle(&choice, seq_len);
+            Some(choice)
         });
         choices.collect()
     }
 
-    fn obstacle(
-        &self,
-        degree: Degree,
-        seq_len: Tokens,
-        predicted_memory: Bytes,
-        budget: Bytes,
-    ) -> Option<Obstacle> {
+    fn obstacle(&self, choice: &Choice, seq_len: Tokens) -> Option<Obstacle> {
+        let degree = choice.strategy.degree();
         let allowed = self.rules.most_tokens(degree);
         if !self.rules.allows_degree(degree) {
             let allowed = self.rules.allowed_degrees();
             Some(Obstacle::DegreeNotAllowed { allowed })
         } else if seq_len > allowed {
             Some(Obstacle::OverTokenCap { seq_len, allowed })
-        } else if self.rules.limits_memory() && predicted_memory > budget {
+        } else if !self.rules.limits_memory() {
+            None
+        } else if choice.predicted_memory > choice.budget {
             Some(Obstacle::OverBudget {
-                predicted_memory,
-                budget,
+                predicted_memory: choice.predicted_memory,
+                budget: choice.budget,
+            })
+        } else if choice.predicted_host_memory > choice.host_budget {
+            Some(Obstacle::OverHostBudget {
+                predicted_memory: choice.predicted_host_memory,
+                budget: choice.host_budget,
             })
         } else {
             None
         }
     }
 
-    /// Where groups of a degree can be, one node before many, and what the devices with most memory have there.
-    fn places(&self, degree: Degree) -> Vec<(Span, Bytes)> {
-        let budgets = |ranks: std::ops::Range<u32>| {
-            let devices = &self.cluster.devices()[ranks.start as usize..ranks.end as usize];
-            let mut budgets: Vec<Bytes> = devices
-                .iter()
-                .map(|device| self.cost.budget(device))
-                .collect();
+    /// Where groups of a degree can be, one node before many.
+    fn places(&self, degree: Degree) -> Vec<Place> {
+        let nth_largest = |devices: &[Device], budget: &dyn Fn(&Device) -> Bytes| {
+            let mut budgets: Vec<Bytes> = devices.iter().map(budget).collect();
             budgets.sort_unstable_by(|a, b| b.cmp(a));
             budgets.get(degree.as_usize() - 1).copied()
+        };
+        let budgets = |ranks: std::ops::Range<u32>| {
+            let devices = &self.cluster.devices()[ranks.start as usize..ranks.end as usize];
+            let memory = nth_largest(devices, &|device| self.cost.budget(device))?;
+            let host_memory = nth_largest(devices, &|device| self.cost.host_budget(device))?;
+            Some((memory, host_memory))
         };
         let nodes = (0..self.cluster.num_nodes()).filter_map(|node| self.cluster.node_ranks(node));
         let one_node = nodes.filter_map(budgets).max();
         let many_nodes = budgets(0..self.cluster.num_devices())
             .filter(|_| degree > Degree::ONE && self.cluster.num_nodes() > 1);
         let places = [(Span::OneNode, one_node), (Span::ManyNodes, many_nodes)];
-        let places = places.into_iter();
-        places
-            .filter_map(|(span, budget)| Some((span, budget?)))
-            .collect()
+        let places = places.into_iter().filter_map(|(span, budgets)| {
+            let (memory, host_memory) = budgets?;
+            Some(Place {
+                span,
+                memory,
+                host_memory,
+            })
+        });
+        places.collect()
     }
 
     /// The degrees that groups may have, by the space, the cluster and the rules.

@@ -13,7 +13,7 @@ use crate::outdone::outdone;
 use crate::placement::{Devices, needs_runs};
 use crate::rules::{check_degrees, check_rules, tightest_limit, too_many_tokens};
 use crate::shortlist::{Shortlist, shortlists};
-use crate::{PlanError, Problem};
+use crate::{MemoryLimit, PlanError, Problem};
 
 /// No sequence may take longer: some thirty thousand million years.
 const MAX_SECONDS: f64 = 1e18;
@@ -473,13 +473,29 @@ impl<'a> Instance<'a> {
         if let Some(largest) = largest.max_by_key(|&shape| self.shapes[shape].degree) {
             return too_many_tokens(self, largest, class);
         }
+        let seq_len = self.class_lens[class];
+        let cost = self.problem.cost;
+        let devices = self.problem.cluster.devices().iter();
+        let host_budget = devices.map(|device| cost.host_budget(device)).max();
+        let host_budget = host_budget.unwrap_or_default();
+        let on_host = |shape: usize| cost.host_memory(self.shapes[shape].strategy, seq_len);
         let lacking = |shape: usize| {
             let needed = self.memory(shape, class);
             needed.saturating_sub(self.shapes[shape].best_budget)
         };
-        let best = shapes.iter().copied().min_by_key(|&shape| lacking(shape));
+        let best = shapes.iter().copied();
+        let best = best.min_by_key(|&shape| lacking(shape));
         let best = best.unwrap_or(0);
-        let seq_len = self.class_lens[class];
+        let (limit, predicted_memory, budget) = if on_host(best) > host_budget {
+            (MemoryLimit::Hosts, on_host(best), host_budget)
+        } else {
+            let budget = Bytes(self.shapes[best].best_budget);
+            (
+                MemoryLimit::Devices,
+                Bytes(self.memory(best, class)),
+                budget,
+            )
+        };
         let largest_budget = self.budgets.first().copied().unwrap_or(0);
         let needed = |strategy: &Strategy| {
             let joint_memory = self.joint_memory;
@@ -495,9 +511,10 @@ impl<'a> Instance<'a> {
         PlanError::DoesNotFit {
             sequence: self.members(class)[0],
             seq_len,
-            predicted_memory: Bytes(self.memory(best, class)),
+            predicted_memory,
             degree: self.shapes[best].degree,
-            budget: Bytes(self.shapes[best].best_budget),
+            budget,
+            limit,
             num_devices,
         }
     }

@@ -42,7 +42,7 @@ mod static_degree;
 
 pub use adaptive::Adaptive;
 pub use batch_adaptive::BatchAdaptive;
-pub use error::{PlanError, Rule};
+pub use error::{MemoryLimit, PlanError, Rule};
 pub use exhaustive::Exhaustive;
 pub use explain::{Choice, Obstacle, Setting, TokenBudget, TokenLimit};
 pub use flexsp::{FlexSp, MilpSolver};

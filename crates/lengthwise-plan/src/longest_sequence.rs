@@ -1,6 +1,6 @@
 //! The longest sequence that memory allows.
 
-use lengthwise_core::{Bytes, Cluster, Strategy, Tokens};
+use lengthwise_core::{Cluster, Device, Strategy, Tokens};
 use lengthwise_cost::CostModel;
 
 /// No sequence is longer: from here on lengths are no exact floats.
@@ -9,14 +9,11 @@ pub(crate) const LONGEST: u64 = 1 << 53;
 /// The longest sequence that any group of a strategy on a cluster has memory for, on its devices and their hosts: the device
 /// with least memory decides. Memory does not fall with length.
 pub(crate) fn longest_sequence(cost: &dyn CostModel, strategy: Strategy, cluster: &Cluster) -> u64 {
-    let devices = || cluster.devices().iter();
-    let budget = devices().map(|device| cost.budget(device)).min();
-    let budget = budget.unwrap_or(Bytes(0));
-    let host_budget = devices().map(|device| cost.host_budget(device)).min();
-    let host_budget = host_budget.unwrap_or(Bytes(0));
+    let mut kinds: Vec<Device> = cluster.devices().to_vec();
+    kinds.dedup();
     let fits = |tokens| {
-        cost.sequence_memory(strategy, Tokens(tokens)) <= budget
-            && cost.host_memory(strategy, Tokens(tokens)) <= host_budget
+        let mut kinds = kinds.iter();
+        kinds.all(|device| cost.fits(device, strategy, Tokens(tokens)))
     };
     if fits(LONGEST) {
         return LONGEST;

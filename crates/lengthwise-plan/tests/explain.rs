@@ -3,7 +3,11 @@
 mod common;
 
 use common::{Case, Size, cases, sample};
-use lengthwise_core::{Degree, GlobalBatch, PlanRules, TokenCap, Tokens};
+use lengthwise_core::{
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, Strategy,
+    StrategyKind, StrategySpace, TokenCap, Tokens,
+};
+use lengthwise_cost::{FittedCosts, FittedModel, HostCosts, KindCosts};
 use lengthwise_plan::{Adaptive, Choice, Obstacle, PlanError, Planner, PlannerOptions};
 use lengthwise_plan::{Setting, Static, TokenLimit};
 
@@ -165,4 +169,82 @@ fn a_token_cap_beside_memory_leaves_the_smaller_of_both() {
         }
     }
     assert_eq!(seen.len(), 2, "{seen:?}");
+}
+
+/// 2 bytes a token on devices that have 1,000, and 1 byte on hosts of which each device has as much as is said.
+fn on_hosts(activations: &[Activations], host_memory: u64, seq_len: u64) -> Case {
+    let costs = |&activations: &Activations| {
+        let is_on_host = activations == Activations::Host;
+        let costs = KindCosts {
+            linear_s_per_token: 1e-3,
+            memory_bytes_per_token: vec![(degree(1), if is_on_host { 2.0 } else { 20.0 })],
+            host: is_on_host.then_some(HostCosts {
+                forward_share: 0.25,
+                copy_s_per_token: 1e-5,
+                bytes_per_token: 1.0,
+            }),
+            ..KindCosts::default()
+        };
+        (StrategyKind::ulysses(activations), costs)
+    };
+    let device = Device::new(Bytes(1000), Speed::NOMINAL).with_host_memory(Bytes(host_memory));
+    let strategies = [1, 2].map(degree).into_iter().flat_map(|degree| {
+        let activations = activations.iter();
+        activations.map(move |&activations| Strategy::ulysses(degree, activations))
+    });
+    Case {
+        batch: GlobalBatch::new(vec![Tokens(seq_len)]).unwrap(),
+        cluster: Cluster::uniform(1, 2, device).unwrap(),
+        cost: FittedModel::new(FittedCosts {
+            kinds: activations.iter().map(costs).collect(),
+            ..FittedCosts::default()
+        })
+        .unwrap(),
+        space: StrategySpace::new(strategies).unwrap(),
+        rules: PlanRules::default(),
+    }
+}
+
+#[test]
+fn a_host_without_memory_takes_choices_away_and_says_why() {
+    let only_host = [Activations::Host];
+    let told = |case: &Case| {
+        let choices = setting(case, PlanRules::default()).choices(case.batch.seq_lens()[0]);
+        let told = choices.iter().map(|choice| choice.obstacle.as_ref());
+        told.map(|obstacle| obstacle.map(Obstacle::to_string))
+            .collect::<Vec<_>>()
+    };
+    let refused = |case: &Case| {
+        let planned = Adaptive::new(PlannerOptions::default()).plan(case.problem());
+        planned
+            .err()
+            .map(|error| format!("{error}; {}", error.hint().unwrap()))
+    };
+    let case = on_hosts(&only_host, 100, 150);
+    assert_eq!(
+        told(&case),
+        [
+            Some(
+                "150 B of host memory for each device are more than the 100 B that it has of its host"
+                    .to_owned()
+            ),
+            None
+        ]
+    );
+    assert_eq!(refused(&case), None);
+    let case = on_hosts(&only_host, 100, 250);
+    assert!(told(&case).iter().all(Option::is_some));
+    assert_eq!(
+        refused(&case).unwrap(),
+        "sequence 0 of 250 tokens needs 125 B of host memory for each device even at degree 2, the best there is; \
+         the budget is 100 B; leave 125 B of hosts for each device to sequences (25 B more), or shorten the context"
+    );
+    // Recomputing alone lacks more.
+    let both = [Activations::Recompute, Activations::Host];
+    assert_eq!(refused(&on_hosts(&both, 100, 250)), refused(&case));
+    let refusal = refused(&on_hosts(&both[..1], 100, 250)).unwrap();
+    assert!(
+        refusal.starts_with("sequence 0 of 250 tokens needs 2.44 KiB on each device"),
+        "{refusal}"
+    );
 }

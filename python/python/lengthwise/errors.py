@@ -68,9 +68,9 @@ class InfeasibleError(InputError):
     needed_degree : int or None
         The degree that it needs, where a larger one would do.
     predicted_memory_bytes : int or None
-        What it needs on each device at the best degree there is.
+        What it needs on each device, or of its host, at the best degree there is.
     budget_bytes : int or None
-        What the devices of such a group have for sequences.
+        What the devices of such a group have there for sequences.
     hint : str or None
         What would help.
     """
