@@ -92,6 +92,13 @@ impl Group {
             .map(|predicted| predicted.predicted_memory.0)
     }
 
+    /// int or None: What they are predicted to need of its host for each of its devices, in bytes.
+    #[getter]
+    fn host_memory_bytes(&self) -> Option<u64> {
+        self.prediction()
+            .map(|predicted| predicted.predicted_host_memory.0)
+    }
+
     fn __repr__(&self) -> String {
         let group = self.core();
         let ranks = runs(group.ranks.iter().map(|rank| rank.0));
@@ -102,6 +109,7 @@ impl Group {
             let GroupPrediction {
                 predicted_time: time,
                 predicted_memory: memory,
+                ..
             } = predicted;
             format!(", {time}, {memory}")
         });

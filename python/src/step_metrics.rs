@@ -7,6 +7,7 @@ use lengthwise::metrics::{
 };
 use lengthwise_core::{Bytes, GlobalBatch, Seconds};
 use lengthwise_cost::{CostModel, RecentErrors};
+use lengthwise_inputs::GroupPrediction;
 use lengthwise_outputs::{OutputError, Outputs};
 use pyo3::prelude::*;
 use serde::Deserialize;
@@ -25,6 +26,7 @@ struct MeasuredStep {
     learning_rate: Option<f64>,
     plan_wait_s: f64,
     measured_peak_memory_bytes: Option<u64>,
+    measured_peak_host_memory_bytes: Option<u64>,
     epoch: Option<u64>,
     pieces: Option<u64>,
     truncated: Option<u64>,
@@ -131,11 +133,11 @@ impl MetricsFile {
         let has_figures = measured.measured_s > 0.0;
         let error = has_figures.then(|| predicted.step.get() / measured.measured_s - 1.0);
         let written = file.predictions.as_ref();
-        let peaks = written
-            .into_iter()
-            .flat_map(|written| &written.micro_batches);
-        let peaks = peaks.flat_map(|micro_batch| micro_batch.groups.iter());
-        let peak: Option<Bytes> = peaks.map(|group| group.predicted_memory).max();
+        let peak = |memory: fn(&GroupPrediction) -> Bytes| {
+            let micro_batches = written.into_iter().flat_map(|of| &of.micro_batches);
+            let groups = micro_batches.flat_map(|micro_batch| micro_batch.groups.iter());
+            groups.map(memory).max().map(|peak| peak.0)
+        };
         let columns = |column: &[f64]| {
             let times = column.iter();
             let times = times.map(|&time| Seconds::new(time.max(0.0)).unwrap_or(Seconds::ZERO));
@@ -172,8 +174,11 @@ impl MetricsFile {
             solve_s: written
                 .and_then(|written| written.solve_time)
                 .map(Seconds::get),
-            predicted_peak_memory_bytes: peak.map(|peak| peak.0),
+            predicted_peak_memory_bytes: peak(|group| group.predicted_memory),
             measured_peak_memory_bytes: measured.measured_peak_memory_bytes,
+            predicted_peak_host_memory_bytes: peak(|group| group.predicted_host_memory)
+                .filter(|&bytes| bytes > 0),
+            measured_peak_host_memory_bytes: measured.measured_peak_host_memory_bytes,
             groups_created: None,
             epoch: measured.epoch,
             pieces: measured.pieces,

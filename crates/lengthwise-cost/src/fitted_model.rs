@@ -267,7 +267,9 @@ impl MemoryModel for FittedModel {
         let Some(host) = host else {
             return Bytes(0);
         };
-        let bytes = host.bytes_per_token / f64::from(strategy.degree().get()) * seq_len.as_f64();
+        // Of the fullest device: tokens are whole.
+        let tokens = seq_len.0.div_ceil(strategy.degree().get().into());
+        let bytes = host.bytes_per_token * Tokens(tokens).as_f64();
         Bytes::from_f64_ceil(bytes).unwrap_or(Bytes(u64::MAX))
     }
 
@@ -538,7 +540,7 @@ mod tests {
             assert!((parts.copies.get() - not_hidden).abs() <= 1e-12 * sum);
         }
         let on_host = |shape: GroupShape| model.host_memory(shape.strategy, Tokens(1001));
-        assert_eq!((on_host(recompute), on_host(host)), (Bytes(0), Bytes(1502)));
+        assert_eq!((on_host(recompute), on_host(host)), (Bytes(0), Bytes(1503)));
         let device = Device::new(Bytes(1), Speed::NOMINAL).with_host_memory(Bytes(77));
         assert_eq!(model.host_budget(&device), Bytes(77));
     }

@@ -73,6 +73,8 @@ pub struct GroupPrediction {
     pub predicted_time: Seconds,
     /// The memory it needs on each of its devices.
     pub predicted_memory: Bytes,
+    /// The memory it needs on its hosts for each of its devices.
+    pub predicted_host_memory: Bytes,
 }
 
 impl PlanFile {
@@ -83,6 +85,7 @@ impl PlanFile {
         let group = |group: &Group| GroupPrediction {
             predicted_time: predict_group(group, batch, &costs.cluster, &costs.model),
             predicted_memory: costs.model.group_memory(group, batch),
+            predicted_host_memory: costs.model.group_host_memory(group, batch),
         };
         let micro_batches = plan.micro_batches().iter();
         let micro_batches = micro_batches.map(|micro_batch| MicroBatchPrediction {

@@ -43,6 +43,9 @@ struct GroupJson {
     strategy: StrategyJson,
     predicted_s: Option<f64>,
     memory_bytes: Option<u64>,
+    /// Left out where nothing is moved to hosts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host_memory_bytes: Option<u64>,
     sequences: Vec<u32>,
 }
 
@@ -122,6 +125,7 @@ impl PlanJson {
                 groups.extend(predicted.map(|(predicted_time, memory)| GroupPrediction {
                     predicted_time,
                     predicted_memory: Bytes(memory),
+                    predicted_host_memory: Bytes(group.host_memory_bytes.unwrap_or(0)),
                 }));
             }
             let is_complete = groups.len() == micro_batch.groups.len();
@@ -175,6 +179,9 @@ impl GroupJson {
             },
             predicted_s: predicted.map(|predicted| predicted.predicted_time.get()),
             memory_bytes: predicted.map(|predicted| predicted.predicted_memory.0),
+            host_memory_bytes: predicted
+                .map(|predicted| predicted.predicted_host_memory.0)
+                .filter(|&bytes| bytes > 0),
             sequences: group.sequences.iter().map(|sequence| sequence.0).collect(),
         }
     }

@@ -36,6 +36,8 @@ pub struct SimulatedRank {
     pub usage: Usage,
     /// The most that its device holds.
     pub peak_memory: Bytes,
+    /// The most that it holds on its host.
+    pub peak_host_memory: Bytes,
 }
 
 /// Device time, by use.

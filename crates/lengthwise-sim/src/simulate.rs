@@ -117,20 +117,24 @@ fn ranks(
     memory: &(impl MemoryModel + ?Sized),
     account: &Account,
 ) -> Vec<SimulatedRank> {
-    let mut most = vec![Bytes(0); account.of_ranks.len()];
+    // On the device and on its host.
+    let mut most = vec![(Bytes(0), Bytes(0)); account.of_ranks.len()];
     for group in plan.micro_batches().iter().flat_map(|m| &m.groups) {
-        let of_group = memory.group_memory(group, batch);
+        let on_device = memory.group_memory(group, batch);
+        let on_host = memory.group_host_memory(group, batch);
         for rank in &group.ranks {
-            most[rank.index()] = most[rank.index()].max(of_group);
+            let before = most[rank.index()];
+            most[rank.index()] = (before.0.max(on_device), before.1.max(on_host));
         }
     }
     let used = account.of_ranks.iter().zip(cluster.devices()).zip(most);
-    used.map(|((&usage, device), most)| SimulatedRank {
+    used.map(|((&usage, device), (on_device, on_host))| SimulatedRank {
         usage,
         peak_memory: device
             .memory()
             .saturating_sub(memory.budget(device))
-            .saturating_add(most),
+            .saturating_add(on_device),
+        peak_host_memory: on_host,
     })
     .collect()
 }

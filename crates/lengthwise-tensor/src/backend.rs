@@ -86,13 +86,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The most that an operation holds beside its arguments and results, however many the tokens, for heads of
     /// `head_dim` features and a vocabulary of `vocab` ids. Attention's two numbers per token and head come on top.
     fn scratch_memory(&self, head_dim: usize, vocab: usize) -> Bytes;
-    /// Lets [`MemoryUse::peak`] start again from what is held now.
+    /// Lets [`MemoryUse::peak`] of the device, and of what it has moved to its host, start again from what is held now.
     fn reset_peak_memory(&self);
 
     // ---- the host
 
     /// How full the memory of the host is, which devices may share.
     fn host_memory(&self) -> MemoryUse;
+    /// What this device has moved there.
+    fn moved_memory(&self) -> MemoryUse;
     /// Lets the [`MemoryUse::peak`] of the host start again from what is held now.
     fn reset_peak_host_memory(&self);
     /// Begins to copy a tensor to the host, in the background. The bytes of the copy are held on the host from now on.

@@ -56,6 +56,8 @@ pub struct CpuBackend {
     vectors: Vectors,
     meter: MemoryMeter,
     host: HostMemory,
+    /// What this device has moved there.
+    moved: MemoryMeter,
     copying: Arc<CopyingThread>,
 }
 
@@ -70,6 +72,7 @@ impl CpuBackend {
             vectors,
             meter: MemoryMeter::new(Owner::Device, budget),
             host: HostMemory::new(Bytes(u64::MAX)),
+            moved: MemoryMeter::new(Owner::Host, Bytes(u64::MAX)),
             copying: Arc::default(),
         }
     }
@@ -118,10 +121,18 @@ impl Backend for CpuBackend {
 
     fn reset_peak_memory(&self) {
         self.meter.reset_peak();
+        self.moved.reset_peak();
     }
 
     fn host_memory(&self) -> MemoryUse {
         self.host.memory()
+    }
+
+    fn moved_memory(&self) -> MemoryUse {
+        MemoryUse {
+            budget: self.host.memory().budget,
+            ..self.moved.memory()
+        }
     }
 
     fn reset_peak_host_memory(&self) {

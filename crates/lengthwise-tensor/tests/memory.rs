@@ -325,6 +325,8 @@ fn devices_of_a_node_share_the_memory_of_their_host() {
     let host = HostMemory::new(Bytes(100));
     let [one, other] = [0, 1].map(|_| CpuBackend::new(PLENTY).on_host(host.clone()));
     let held = one.start_copy_to_host(&ones(&one, 4, 4)).unwrap().wait();
+    let moved = [&one, &other].map(|device| device.moved_memory().held);
+    assert_eq!(moved, [Bytes(64), Bytes(0)]);
     let tensor = ones(&other, 2, 5);
     let error = other.start_copy_to_host(&tensor).unwrap_err();
     assert_eq!(

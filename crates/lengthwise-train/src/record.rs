@@ -61,6 +61,10 @@ pub struct StepRecord {
     pub measured_peak_memory: Bytes,
     /// The most memory a device was predicted to hold.
     pub predicted_peak_memory: Bytes,
+    /// The most memory of its host that a device held.
+    pub measured_peak_host_memory: Bytes,
+    /// The most memory of its host that a device was predicted to hold.
+    pub predicted_peak_host_memory: Bytes,
     /// Distinct groups of ranks created so far, that of all ranks included.
     pub num_groups: usize,
     /// The loss of held-out batches after the step, where it was computed.
@@ -130,6 +134,8 @@ pub struct TrainSummary {
     pub num_groups: usize,
     /// The most memory a device held.
     pub measured_peak_memory: Bytes,
+    /// The most memory of its host that a device held.
+    pub measured_peak_host_memory: Bytes,
     /// The time that training stood still for states to be copied, or written.
     pub saving: Seconds,
     /// The step behind which it was asked to stop, if it was.

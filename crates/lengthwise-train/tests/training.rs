@@ -138,6 +138,7 @@ fn loss_curves_do_not_depend_on_ranks_or_planner() {
                 record.step
             );
             assert!(record.measured_peak_memory <= record.predicted_peak_memory);
+            assert!(record.measured_peak_host_memory <= record.predicted_peak_host_memory);
         }
     }
 }

@@ -75,6 +75,12 @@ pub struct StepMetrics {
     pub predicted_peak_memory_bytes: Option<u64>,
     /// The most that any device held.
     pub measured_peak_memory_bytes: Option<u64>,
+    /// The most that any device was predicted to hold on its host; left out where nothing was moved there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted_peak_host_memory_bytes: Option<u64>,
+    /// The most that any device held on its host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured_peak_host_memory_bytes: Option<u64>,
     /// Groups that have been created so far.
     pub groups_created: Option<u64>,
     /// Passes over the corpus that were complete before this batch.

@@ -203,3 +203,52 @@ fn nothing_moves_to_a_host_whose_link_is_not_described() {
     let found = steps(&scene, "host.jsonl");
     assert!(found.iter().all(|step| step.strategies.iter().all(on_host)));
 }
+
+#[test]
+fn memory_of_hosts_is_known_wherever_that_of_devices_is() {
+    let scene = scene();
+    let on_hosts = "--activations host --degrees 2 --set cluster.host_memory_mib=1";
+    let line = format!("profile run.toml -o on-hosts.toml --time-budget 300ms {on_hosts}");
+    scene.run(&line).expect(0, "");
+    // A node of two ranks lends a MiB.
+    let profile = scene.text("on-hosts.toml");
+    assert!(
+        profile.contains("host_share_gib = 0.00048828125"),
+        "{profile}"
+    );
+    let line = format!("train run.toml --profile on-hosts.toml {on_hosts} --metrics run.jsonl");
+    let told = scene.run(&line).expect(0, "").stdout;
+    let line = told.lines().find(|line| line.starts_with("on hosts"));
+    assert!(
+        line.unwrap()
+            .ends_with(" for a device, of 512.00 KiB for each"),
+        "{told}"
+    );
+    let bytes = |step: &Value, of: &str| step[format!("{of}_peak_host_memory_bytes")].as_u64();
+    for line in scene.text("run.jsonl").lines() {
+        let step: Value = serde_json::from_str(line).unwrap();
+        let (measured, predicted) = (bytes(&step, "measured"), bytes(&step, "predicted"));
+        let (measured, predicted) = (measured.unwrap(), predicted.unwrap());
+        // Groups hold all of their sequences at once.
+        assert!(
+            (1..=predicted).contains(&measured),
+            "{measured} of {predicted}"
+        );
+        assert!(2 * measured > predicted, "{measured} of {predicted}");
+    }
+    scene.run("report run.jsonl -o run.html").expect(0, "");
+    assert!(scene.text("run.html").contains("<dt>host memory</dt>"));
+    scene.file("lengths.txt", "100\n60\n40");
+    let plan = "plan --lengths lengths.txt --profile on-hosts.toml --json";
+    let plan = scene.run(plan).expect(0, "").stdout;
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let group = &plan["micro_batches"][0]["groups"][0];
+    assert!(group["host_memory_bytes"].as_u64() > Some(0), "{plan}");
+    let simulate = "simulate --lengths lengths.txt --profile on-hosts.toml";
+    let told = scene.run(simulate).expect(0, "").stdout;
+    assert!(told.contains(" of 512 KiB for a rank at most"), "{told}");
+    scene.file("lengths.txt", "100000");
+    let refused = "plan --lengths lengths.txt --profile on-hosts.toml --context 100000";
+    // 25,000 tokens of a rank have 12.2 MiB on its host.
+    scene.run(refused).expect(2, "100000 tokens need degree ");
+}

@@ -2,7 +2,7 @@
 
 use lengthwise_core::Bytes;
 
-use super::memory_meter::{MemoryMeter, Owner};
+use super::memory_meter::{MemoryMeter, Owner, Reservation};
 use super::storage::Storage;
 use super::{CpuBackend, CpuTensor, Result};
 use crate::{BackgroundCopy, HostTensor, MemoryUse, Tensor};
@@ -33,11 +33,15 @@ impl HostMemory {
 
 /// A matrix in the memory of a host.
 #[derive(Debug)]
-pub struct CpuHostTensor(CpuTensor);
+pub struct CpuHostTensor {
+    copy: CpuTensor,
+    /// Of what its device has moved there.
+    _moved: Reservation,
+}
 
 impl HostTensor for CpuHostTensor {
     fn bytes(&self) -> Bytes {
-        Bytes(size_of::<f32>() as u64 * self.0.num_elements() as u64)
+        Bytes(size_of::<f32>() as u64 * self.copy.num_elements() as u64)
     }
 }
 
@@ -46,18 +50,22 @@ pub(super) fn start_copy_to_host(
     tensor: &CpuTensor,
 ) -> Result<BackgroundCopy<CpuHostTensor>> {
     let copy = Storage::unset(&backend.host.meter, "copy_to_host", tensor.num_elements())?;
+    let bytes = Bytes(size_of::<f32>() as u64 * tensor.num_elements() as u64);
+    let moved = backend.moved.reserve("copy_to_host", bytes)?;
     let tensor = tensor.clone();
-    Ok(backend
-        .copying
-        .start(move || CpuHostTensor(filled(copy, &tensor))))
+    Ok(backend.copying.start(move || CpuHostTensor {
+        copy: filled(copy, &tensor),
+        _moved: moved,
+    }))
 }
 
 pub(super) fn start_copy_from_host(
     backend: &CpuBackend,
-    CpuHostTensor(tensor): CpuHostTensor,
+    tensor: CpuHostTensor,
 ) -> Result<BackgroundCopy<CpuTensor>> {
-    let copy = backend.storage("copy_from_host", tensor.rows(), tensor.cols())?;
-    Ok(backend.copying.start(move || filled(copy, &tensor)))
+    let on_host = &tensor.copy;
+    let copy = backend.storage("copy_from_host", on_host.rows(), on_host.cols())?;
+    Ok(backend.copying.start(move || filled(copy, &tensor.copy)))
 }
 
 fn filled(mut copy: Storage, tensor: &CpuTensor) -> CpuTensor {

@@ -20,6 +20,9 @@ impl Reporter<'_> {
         summary.measured_peak_memory = summary
             .measured_peak_memory
             .max(record.measured_peak_memory);
+        summary.measured_peak_host_memory = summary
+            .measured_peak_host_memory
+            .max(record.measured_peak_host_memory);
         summary.num_groups = record.num_groups;
         self.observer.step(record);
     }

@@ -10,7 +10,7 @@ use lengthwise_outputs::NewDirectory;
 use lengthwise_tensor::{Backend, CpuBackend};
 
 use super::persistence::save;
-use super::predictions::{predicted_groups, predicted_peak_memory};
+use super::predictions::{predicted_groups, predicted_peak_host_memory, predicted_peak_memory};
 use super::reporter::Reporter;
 use super::step_times::{AllTimes, OwnTimes, measured_micro_batches, share_times};
 use super::validating::Validating;
@@ -112,21 +112,24 @@ where
                 // Before the next call of all ranks: behind it, rank 0 has the notes of everyone.
                 lock(&self.notes)[world.rank().index()] = timeline.take();
             }
-            let peak = world.backend().memory().peak.as_f64();
+            let backend = world.backend();
             let mine = OwnTimes {
                 really,
                 elapsed: emulated.unwrap_or(really),
                 calls: calls - calls_before,
                 wait: wait - wait_before,
+                peak_memory: backend.memory().peak,
+                peak_host_memory: backend.moved_memory().peak,
                 is_asked_to_stop: options.persistence.stop.is_asked(),
             };
             let AllTimes {
                 measured,
                 elapsed,
-                most_held,
+                peak_memory,
+                peak_host_memory,
                 rank_times,
                 stops,
-            } = share_times(&world, mine, peak)?;
+            } = share_times(&world, mine)?;
             let micro_batches = measured_micro_batches(&executor, &planned)?;
             if let Some(refinement) = &mut refinement {
                 let makespans: Seconds = micro_batches.iter().map(|one| one.makespan).sum();
@@ -172,8 +175,10 @@ where
                     emulated: emulated.map(|_| elapsed),
                     rank_times,
                     plan_wait,
-                    measured_peak_memory: most_held,
+                    measured_peak_memory: peak_memory,
                     predicted_peak_memory: predicted_peak_memory(&planned, &self.costs),
+                    measured_peak_host_memory: peak_host_memory,
+                    predicted_peak_host_memory: predicted_peak_host_memory(&planned, &self.costs),
                     num_groups: world.statistics().num_groups,
                     validation,
                 };

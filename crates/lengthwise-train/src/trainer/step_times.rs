@@ -17,6 +17,10 @@ pub struct OwnTimes {
     pub calls: Seconds,
     /// The part of the calls in which it waited.
     pub wait: Seconds,
+    /// The most that its device held.
+    pub peak_memory: Bytes,
+    /// The most that its device held on its host.
+    pub peak_host_memory: Bytes,
     /// Whether it has heard that the run is to end.
     pub is_asked_to_stop: bool,
 }
@@ -28,28 +32,31 @@ pub struct AllTimes {
     /// By its clock where a cluster is emulated, else the same.
     pub elapsed: Seconds,
     /// The most that a device held.
-    pub most_held: Bytes,
+    pub peak_memory: Bytes,
+    /// The most that a device held on its host.
+    pub peak_host_memory: Bytes,
     /// The parts of every rank's time, which add up to `elapsed`.
     pub rank_times: Vec<RankTime>,
     /// Whether some rank has heard that the run is to end: all must end behind the same step.
     pub stops: bool,
 }
 
-pub fn share_times(
-    world: &impl Communicator,
-    mine: OwnTimes,
-    peak: f64,
-) -> Result<AllTimes, TrainError> {
+pub fn share_times(world: &impl Communicator, mine: OwnTimes) -> Result<AllTimes, TrainError> {
     let me = world.rank().index();
     // A place for each rank's figures: the largest of one of them and zeros is that one.
-    let mut values = vec![0.0; 3 + 3 * world.size()];
-    values[0] = peak;
-    values[1] = mine.really.get();
-    values[2] = f64::from(u8::from(mine.is_asked_to_stop));
+    let mut values = vec![
+        mine.peak_memory.as_f64(),
+        mine.peak_host_memory.as_f64(),
+        mine.really.get(),
+        f64::from(u8::from(mine.is_asked_to_stop)),
+    ];
+    let num_common = values.len();
+    values.resize(num_common + 3 * world.size(), 0.0);
     let figures = [mine.elapsed, mine.calls, mine.wait].map(Seconds::get);
-    values[3 + 3 * me..6 + 3 * me].copy_from_slice(&figures);
+    values[num_common + 3 * me..][..3].copy_from_slice(&figures);
     let values = world.all_reduce_values(&values, ReduceOp::Max)?;
-    let ranks = values[3..].chunks_exact(3);
+    let (common, ranks) = values.split_at(num_common);
+    let ranks = ranks.chunks_exact(3);
     let step = ranks.clone().map(|figures| figures[0]).fold(0.0, f64::max);
     let seconds = |figure: f64| Seconds::new(figure.max(0.0));
     let rank_times = ranks.map(|figures| {
@@ -62,11 +69,12 @@ pub fn share_times(
     });
     let rank_times = rank_times.collect::<Result<_, TrainError>>()?;
     Ok(AllTimes {
-        measured: seconds(values[1])?,
+        measured: seconds(common[2])?,
         elapsed: seconds(step)?,
-        most_held: Bytes(values[0] as u64),
+        peak_memory: Bytes(common[0] as u64),
+        peak_host_memory: Bytes(common[1] as u64),
         rank_times,
-        stops: values[2] > 0.0,
+        stops: common[3] > 0.0,
     })
 }
 

@@ -132,7 +132,9 @@ class ContextParallel:
         self._batches: Batches | None = None
         # A position that was loaded before there was data to go on in.
         self._loaded_position = ""
-        self._steps = MeasuredSteps(marks(self._device), group, self._device, metrics)
+        self._steps = MeasuredSteps(
+            marks(self._device), group, self._device, self._host_meter, metrics
+        )
         self._is_first_step = True
         self._is_closed = False
         self._exchange.clock = self._steps.exchange_clock

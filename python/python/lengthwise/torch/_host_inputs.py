@@ -19,11 +19,18 @@ class HostMeter:
         self.bytes = 0
         #: The most that there were at a time.
         self.peak_bytes = 0
+        self._peak_of_step = 0
 
     def add(self, num_bytes: int) -> None:
         """Count some more."""
         self.bytes += num_bytes
         self.peak_bytes = max(self.peak_bytes, self.bytes)
+        self._peak_of_step = max(self._peak_of_step, self.bytes)
+
+    def take_peak(self) -> int:
+        """Return the most bytes that there were at a time since this was asked last."""
+        peak, self._peak_of_step = self._peak_of_step, self.bytes
+        return peak
 
     def remove(self, num_bytes: int) -> None:
         """Count so many less."""

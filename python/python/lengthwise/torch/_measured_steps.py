@@ -22,6 +22,7 @@ from lengthwise._lengthwise import MetricsFile
 from lengthwise.errors import LengthwiseError
 from lengthwise.torch._agreement import from_rank_0
 from lengthwise.torch._exchange_clock import ExchangeClock
+from lengthwise.torch._host_inputs import HostMeter
 from lengthwise.torch._marks import Marks, Span
 from lengthwise.torch._micro_batch import MicroBatch
 from lengthwise.torch._rank_failure import waiting_for
@@ -64,6 +65,8 @@ class MeasuredSteps:
         All ranks.
     device : device
         Of the tensors that are passed around.
+    host_meter : HostMeter
+        Counts what this rank has on its host.
     metrics : str or os.PathLike, optional
         Where rank 0 writes steps.
     """
@@ -73,11 +76,13 @@ class MeasuredSteps:
         marks: Marks,
         group: dist.ProcessGroup,
         device: torch.device,
+        host_meter: HostMeter,
         metrics: str | PathLike[str] | None,
     ) -> None:
         self._marks = marks
         self._group = group
         self._device = device
+        self._host_meter = host_meter
         self._present: Step | None = None
         self._file: MetricsFile | None = None
         #: Of this rank's exchanges, where metrics are written.
@@ -92,6 +97,7 @@ class MeasuredSteps:
         if self.exchange_clock is not None:
             self.exchange_clock.take()
             self._reset_peak_memory()
+            self._host_meter.take_peak()
         return step
 
     def note_loss(self, micro_batch: MicroBatch, loss: Tensor) -> None:
@@ -132,6 +138,7 @@ class MeasuredSteps:
             notes.computed_s() - spent.computed_s if is_complete else 0.0,
             spent.elapsed_s,
             self._peak_memory(),
+            float(self._host_meter.take_peak()),
             *(notes.micro_batches_s() if is_complete else [0.0] * num_micro_batches),
         ]
         all_ranks = self._gathered(mine)
@@ -140,7 +147,7 @@ class MeasuredSteps:
         most = [max(column) for column in zip(*all_ranks, strict=True)]
         loss = sum(row[2] for row in all_ranks)
         times = StepTimes(
-            micro_batches_s=tuple(most[7:]),
+            micro_batches_s=tuple(most[8:]),
             rest_s=most[3],
             loss=loss if all(row[1] for row in all_ranks) else None,
         )
@@ -176,6 +183,7 @@ class MeasuredSteps:
         ]
         norm = notes.gradient_norm
         peak = max(row[6] for row in all_ranks)
+        peak_on_host = max(row[7] for row in all_ranks)
         measured = {
             "plan_wait_s": step.plan_wait_s,
             "epoch": step.epoch,
@@ -187,6 +195,7 @@ class MeasuredSteps:
             "gradient_norm": None if norm is None else float(norm),
             "learning_rate": notes.learning_rate,
             "measured_peak_memory_bytes": int(peak) if peak > 0.0 else None,
+            "measured_peak_host_memory_bytes": int(peak_on_host) if peak_on_host > 0.0 else None,
             "compute_s": compute_s,
             "exchange_s": exchange_s,
             "wait_s": [

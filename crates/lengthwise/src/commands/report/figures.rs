@@ -27,6 +27,8 @@ pub(super) struct Figures {
     pub(super) median_solve_s: Option<f64>,
     pub(super) measured_peak_memory_bytes: Option<u64>,
     pub(super) predicted_peak_memory_bytes: Option<u64>,
+    pub(super) measured_peak_host_memory_bytes: Option<u64>,
+    pub(super) predicted_peak_host_memory_bytes: Option<u64>,
     pub(super) groups_created: Option<u64>,
     pub(super) shares: Option<Shares>,
 }
@@ -75,6 +77,12 @@ impl Figures {
             median_solve_s: solve_s.get(solve_s.len().saturating_sub(1) / 2).copied(),
             measured_peak_memory_bytes: most(steps, |step| step.measured_peak_memory_bytes),
             predicted_peak_memory_bytes: most(steps, |step| step.predicted_peak_memory_bytes),
+            measured_peak_host_memory_bytes: most(steps, |step| {
+                step.measured_peak_host_memory_bytes
+            }),
+            predicted_peak_host_memory_bytes: most(steps, |step| {
+                step.predicted_peak_host_memory_bytes
+            }),
             groups_created: most(steps, |step| step.groups_created),
             shares: Shares::of(steps),
         }

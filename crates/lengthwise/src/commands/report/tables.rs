@@ -77,17 +77,26 @@ pub(super) fn cards(run: &RunData) -> String {
             seconds(figures.later_plan_wait_s)
         ),
     );
-    if let Some(peak) = figures.measured_peak_memory_bytes {
-        card(
+    let memories = [
+        (
             "memory",
-            bytes(peak as f64),
-            format!(
-                "at most on a device; {} predicted",
-                known(figures.predicted_peak_memory_bytes, |most| bytes(
-                    most as f64
-                ))
-            ),
-        );
+            "on a device",
+            figures.measured_peak_memory_bytes,
+            figures.predicted_peak_memory_bytes,
+        ),
+        (
+            "host memory",
+            "for a device",
+            figures.measured_peak_host_memory_bytes,
+            figures.predicted_peak_host_memory_bytes,
+        ),
+    ];
+    for (name, whose, measured, predicted) in memories {
+        if let Some(peak) = measured {
+            let predicted = known(predicted, |most| bytes(most as f64));
+            let note = format!("at most {whose}; {predicted} predicted");
+            card(name, bytes(peak as f64), note);
+        }
     }
     cards
 }

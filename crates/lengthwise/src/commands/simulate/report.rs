@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lengthwise_core::{Activity, Cluster, Seconds};
+use lengthwise_core::{Activity, Bytes, Cluster, Seconds};
 use lengthwise_cost::{predict_micro_batch, predict_step};
 use lengthwise_sim::{LinkPlace, SimulatedStep, Usage};
 use serde::Serialize;
@@ -57,6 +57,12 @@ pub(super) struct RankReport {
     pub(super) peak_memory_bytes: u64,
     /// What its device lends.
     pub(super) memory_bytes: u64,
+    /// Of its host, if something is moved there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) peak_host_memory_bytes: Option<u64>,
+    /// Its share of its host, where that is limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) host_memory_bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -74,6 +80,11 @@ pub(super) struct LinkReport {
 pub(super) enum PlaceReport {
     DeviceLink { rank: u32 },
     Nic { node: usize, nic: u32 },
+}
+
+/// These bytes, unless they are those that say nothing.
+fn some_bytes(bytes: Bytes, nothing: Bytes) -> Option<u64> {
+    (bytes != nothing).then_some(bytes.0)
 }
 
 impl Report {
@@ -110,6 +121,8 @@ impl Report {
             usage: simulated.usage.into(),
             peak_memory_bytes: simulated.peak_memory.0,
             memory_bytes: device.memory().0,
+            peak_host_memory_bytes: some_bytes(simulated.peak_host_memory, Bytes(0)),
+            host_memory_bytes: some_bytes(device.host_memory(), Bytes(u64::MAX)),
         });
         let links = simulated.links.iter().map(|link| LinkReport {
             place: link.place.into(),

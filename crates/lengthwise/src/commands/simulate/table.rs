@@ -156,6 +156,23 @@ fn ranks(report: &Report) -> Vec<String> {
             bytes(fullest.memory_bytes)
         ));
     }
+    let on_host = report
+        .ranks
+        .iter()
+        .filter_map(|rank| rank.peak_host_memory_bytes);
+    if let Some(most) = on_host.max() {
+        let shares = report
+            .ranks
+            .iter()
+            .filter_map(|rank| rank.host_memory_bytes);
+        let share = shares
+            .min()
+            .map_or_else(String::new, |share| format!(" of {}", bytes(share)));
+        lines.push(format!(
+            "hosts hold {}{share} for a rank at most",
+            bytes(most)
+        ));
+    }
     lines
 }
 

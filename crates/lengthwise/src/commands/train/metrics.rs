@@ -1,6 +1,6 @@
 //! One JSON object a step.
 
-use lengthwise_core::{Degree, Seconds};
+use lengthwise_core::{Bytes, Degree, Seconds};
 use lengthwise_train::{RankTime, StepRecord, ValidationRecord};
 
 use crate::metrics::{
@@ -32,6 +32,10 @@ fn validation_metrics(record: &ValidationRecord) -> ValidationMetrics {
 fn plan_metrics(record: &StepRecord) -> Vec<MicroBatchMetrics> {
     let (groups, overhead) = (&record.predicted_groups, record.predicted_overhead);
     MicroBatchMetrics::of_plan(&record.plan, record.batch.seq_lens(), groups, overhead)
+}
+
+fn some_bytes(bytes: Bytes) -> Option<u64> {
+    (bytes > Bytes(0)).then_some(bytes.0)
 }
 
 /// A step as its line holds it, but for the run that it is of.
@@ -69,6 +73,8 @@ pub fn step_metrics(record: &StepRecord, planner: &str) -> StepMetrics {
         solve_s: Some(report.solve_time.get()),
         predicted_peak_memory_bytes: Some(record.predicted_peak_memory.0),
         measured_peak_memory_bytes: Some(record.measured_peak_memory.0),
+        predicted_peak_host_memory_bytes: some_bytes(record.predicted_peak_host_memory),
+        measured_peak_host_memory_bytes: some_bytes(record.measured_peak_host_memory),
         groups_created: Some(record.num_groups as u64),
         epoch: Some(origin.epoch),
         pieces: Some(origin.num_pieces),

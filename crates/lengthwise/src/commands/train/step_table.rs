@@ -261,6 +261,8 @@ pub mod tests {
             plan_wait: seconds(0.0125),
             measured_peak_memory: Bytes::from_mib(40),
             predicted_peak_memory: Bytes::from_mib(44),
+            measured_peak_host_memory: Bytes::from_mib(3),
+            predicted_peak_host_memory: Bytes::from_mib(4),
             num_groups: 5,
             validation: step.is_multiple_of(3).then(|| ValidationRecord {
                 loss: 5.75 - step as f64 / 8.0,

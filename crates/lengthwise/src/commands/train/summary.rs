@@ -46,6 +46,9 @@ pub struct RunReport {
     profile: Option<String>,
     later_plan_wait: Seconds,
     predicted_peak_memory: Bytes,
+    predicted_peak_host_memory: Bytes,
+    /// The least that a device has of its host.
+    host_share: Bytes,
     epoch: u64,
 }
 
@@ -63,8 +66,12 @@ impl RunReport {
             num_repeated_files: batches.documents().num_repeated_files(),
             context: settings.data.cut.context.0,
             profile: (settings.profile.as_ref()).map(|profile| profile.value.display().to_string()),
-            device_memory: devices
+            device_memory: (devices.clone())
                 .map(|device| device.memory())
+                .min()
+                .unwrap_or_default(),
+            host_share: devices
+                .map(|device| device.host_memory())
                 .min()
                 .unwrap_or_default(),
             ..RunReport::default()
@@ -97,6 +104,8 @@ impl RunReport {
         self.emulated += record.emulated.unwrap_or_default();
         self.recent_error = record.recent_error;
         self.predicted_peak_memory = self.predicted_peak_memory.max(record.predicted_peak_memory);
+        self.predicted_peak_host_memory =
+            (self.predicted_peak_host_memory).max(record.predicted_peak_host_memory);
         self.epoch = record.origin.epoch;
     }
 
@@ -245,8 +254,9 @@ impl RunReport {
                 "memory     {} predicted, {} measured at most, of {} a device",
                 self.predicted_peak_memory, summary.measured_peak_memory, self.device_memory,
             ),
-            self.epochs(summary),
         ]);
+        lines.extend(self.host_memory(summary));
+        lines.push(self.epochs(summary));
         if self.emulated > Seconds::ZERO {
             lines.push(self.lateness(summary.measured));
         }
@@ -273,6 +283,21 @@ impl RunReport {
             count(self.num_validations, "evaluation"),
             summary.validation.get(),
         ))
+    }
+
+    /// What devices held on their hosts, if something was moved there.
+    fn host_memory(&self, summary: &TrainSummary) -> Option<String> {
+        let (predicted, measured) = (
+            self.predicted_peak_host_memory,
+            summary.measured_peak_host_memory,
+        );
+        let of_share = match self.host_share {
+            Bytes(u64::MAX) => String::new(),
+            share => format!(", of {share} for each"),
+        };
+        (predicted > Bytes(0)).then(|| {
+            format!("on hosts   {predicted} predicted, {measured} measured at most for a device{of_share}")
+        })
     }
 
     /// How often data was trained on.
