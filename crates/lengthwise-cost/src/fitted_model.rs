@@ -162,25 +162,63 @@ impl FittedModel {
         shape: GroupShape,
         seq_lens: impl IntoIterator<Item = Tokens>,
     ) -> Seconds {
-        let Some(kind) = self.kind(shape.strategy) else {
-            return at_most_finite(f64::MAX);
-        };
-        let quadratic = kind.quadratic_s_per_token2 * self.head_imbalance(shape.strategy);
-        let degree = f64::from(shape.strategy.degree().get());
-        let constant = self.constant_s(shape.strategy, kind);
+        let priced = self.priced(shape);
+        priced.map_or(at_most_finite(f64::MAX), |priced| {
+            priced.packed_time(seq_lens)
+        })
+    }
+
+    /// What is the same for all sequences of a group of this shape; `None` where it is not priced.
+    fn priced(&self, shape: GroupShape) -> Option<PricedShape<'_>> {
+        let kind = self.kind(shape.strategy)?;
+        let degree = shape.strategy.degree();
+        Some(PricedShape {
+            shape,
+            kind,
+            degree: f64::from(degree.get()),
+            quadratic_s_per_token2: kind.quadratic_s_per_token2
+                * self.head_imbalance(shape.strategy),
+            exchange_s_per_token: kind.exchange_s_per_token(degree, shape.span),
+            constant_s: self.constant_s(shape.strategy, kind),
+        })
+    }
+}
+
+/// The costs of groups of one shape.
+struct PricedShape<'a> {
+    shape: GroupShape,
+    kind: &'a KindModel,
+    degree: f64,
+    quadratic_s_per_token2: f64,
+    exchange_s_per_token: f64,
+    constant_s: f64,
+}
+
+impl PricedShape<'_> {
+    fn packed_time(&self, seq_lens: impl IntoIterator<Item = Tokens>) -> Seconds {
         let (mut attention, mut tokens, mut constants) = (0.0, 0.0, 0.0);
         for seq_len in seq_lens {
-            let own = seq_len.as_f64() / degree;
-            attention += quadratic * seq_len.as_f64() * own;
+            let own = seq_len.as_f64() / self.degree;
+            attention += self.quadratic_s_per_token2 * seq_len.as_f64() * own;
             tokens += own;
-            constants += constant;
+            constants += self.constant_s;
         }
-        let exchange = kind.exchange_s_per_token(shape.strategy.degree(), shape.span);
-        let seconds = kind.linear_s_per_token * tokens
-            + kind.attention_s(shape, attention, tokens)
+        let seconds = self.kind.linear_s_per_token * tokens
+            + self.kind.attention_s(self.shape, attention, tokens)
             + constants
-            + exchange * tokens * degree;
-        at_most_finite(kind.with_host_s(seconds, tokens))
+            + self.exchange_s_per_token * tokens * self.degree;
+        at_most_finite(self.kind.with_host_s(seconds, tokens))
+    }
+
+    fn sequence_time(&self, seq_len: Tokens) -> Seconds {
+        if self.kind.ring.is_some() {
+            return self.packed_time([seq_len]);
+        }
+        let tokens = seq_len.as_f64();
+        let compute =
+            (self.quadratic_s_per_token2 * tokens + self.kind.linear_s_per_token) / self.degree;
+        let seconds = tokens * (compute + self.exchange_s_per_token) + self.constant_s;
+        at_most_finite(self.kind.with_host_s(seconds, tokens / self.degree))
     }
 }
 
@@ -284,19 +322,21 @@ impl CostModel for FittedModel {
     }
 
     fn sequence_time(&self, shape: GroupShape, seq_len: Tokens) -> Seconds {
-        let degree = shape.strategy.degree();
-        let Some(kind) = self.kind(shape.strategy) else {
-            return at_most_finite(f64::MAX);
+        let priced = self.priced(shape);
+        priced.map_or(at_most_finite(f64::MAX), |priced| {
+            priced.sequence_time(seq_len)
+        })
+    }
+
+    fn sequence_times(&self, shape: GroupShape, seq_lens: &[Tokens]) -> Vec<Seconds> {
+        let priced = self.priced(shape);
+        let time = |&seq_len: &Tokens| {
+            let priced = priced.as_ref();
+            priced.map_or(at_most_finite(f64::MAX), |priced| {
+                priced.sequence_time(seq_len)
+            })
         };
-        if kind.ring.is_some() {
-            return self.packed_time(shape, [seq_len]);
-        }
-        let tokens = seq_len.as_f64();
-        let quadratic = kind.quadratic_s_per_token2 * self.head_imbalance(shape.strategy);
-        let compute = (quadratic * tokens + kind.linear_s_per_token) / f64::from(degree.get());
-        let of_tokens = tokens * (compute + kind.exchange_s_per_token(degree, shape.span));
-        let seconds = of_tokens + self.constant_s(shape.strategy, kind);
-        at_most_finite(kind.with_host_s(seconds, tokens / f64::from(degree.get())))
+        seq_lens.iter().map(time).collect()
     }
 
     fn time_parts(&self, shape: GroupShape, seq_len: Tokens) -> TimeParts {

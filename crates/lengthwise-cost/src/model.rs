@@ -63,6 +63,14 @@ pub trait CostModel: MemoryModel + Send + Sync {
     /// Additive over the sequences of a group, and not decreasing in `seq_len`.
     fn sequence_time(&self, shape: GroupShape, seq_len: Tokens) -> Seconds;
 
+    /// [`CostModel::sequence_time`] of each of these lengths: what is the same for all may be worked out once.
+    fn sequence_times(&self, shape: GroupShape, seq_lens: &[Tokens]) -> Vec<Seconds> {
+        let seq_lens = seq_lens.iter();
+        seq_lens
+            .map(|&seq_len| self.sequence_time(shape, seq_len))
+            .collect()
+    }
+
     /// The parts of [`CostModel::sequence_time`]: dense, attention and exchange add up to it.
     ///
     /// A model that can't tell the parts apart calls all of it dense.

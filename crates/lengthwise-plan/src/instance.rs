@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use lengthwise_core::{
-    Bytes, Degree, Device, JointMemory, Sequence, SequenceIndex, Strategy, Tokens,
+    Bytes, Degree, Device, JointMemory, Seconds, Sequence, SequenceIndex, Strategy, Tokens,
 };
 use lengthwise_cost::{GroupShape, Span};
 
@@ -131,19 +131,25 @@ impl<'a> Instance<'a> {
         let joint_memory = JointMemory::of(problem.cost, problem.cluster);
         let mut time = Vec::with_capacity(shapes.len() * class_lens.len());
         let mut memory = Vec::with_capacity(shapes.len() * class_lens.len());
-        for shape in &shapes {
+        for (index, shape) in shapes.iter().enumerate() {
             let group_shape = GroupShape {
                 strategy: shape.strategy,
                 span: shape.span,
             };
-            for &seq_len in &class_lens {
-                time.push(problem.cost.sequence_time(group_shape, seq_len).get());
-                memory.push(if problem.rules.limits_memory() {
+            let times = problem.cost.sequence_times(group_shape, &class_lens);
+            time.extend(times.into_iter().map(Seconds::get));
+            if index > 0 && shapes[index - 1].strategy == shape.strategy {
+                // Memory does not ask where a group is.
+                memory.extend_from_within(memory.len() - class_lens.len()..);
+                continue;
+            }
+            memory.extend(class_lens.iter().map(|&seq_len| {
+                if problem.rules.limits_memory() {
                     joint_memory.load(problem.cost, shape.strategy, seq_len).0
                 } else {
                     0
-                });
-            }
+                }
+            }));
         }
         check_costs_rise(&shapes, &class_lens, &time, &memory)?;
         let num_classes = class_lens.len();

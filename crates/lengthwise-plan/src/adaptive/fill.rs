@@ -18,6 +18,8 @@ pub(crate) struct Filler<'a, 'p> {
     instance: &'a Instance<'p>,
     /// For each class the shapes it fits, by what they cost.
     orders: Vec<Vec<u32>>,
+    /// What they cost, in the same order.
+    costs: Vec<Vec<f64>>,
     fastest: f64,
     /// Those of the fill under way; kept for their memory.
     pools: Vec<Pool>,
@@ -58,18 +60,21 @@ const MAX_SQUEEZED: u32 = 24;
 impl<'a, 'p> Filler<'a, 'p> {
     pub(crate) fn new(instance: &'a Instance<'p>) -> Self {
         let num_shapes = instance.shapes.len();
-        let order = |class| {
-            let cost = |&shape: &u32| instance.cost(shape as usize, class);
-            let mut order: Vec<u32> = (0..num_shapes as u32)
-                .filter(|&shape| instance.fits(shape as usize, class))
+        let (mut orders, mut costs) = (Vec::new(), Vec::new());
+        for class in 0..instance.num_classes() {
+            let fitting = (0..num_shapes).filter(|&shape| instance.fits(shape, class));
+            let mut order: Vec<(f64, u32)> = fitting
+                .map(|shape| (instance.cost(shape, class), shape as u32))
                 .collect();
-            order.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
-            order
-        };
+            order.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+            orders.push(order.iter().map(|&(_, shape)| shape).collect());
+            costs.push(order.iter().map(|&(cost, _)| cost).collect());
+        }
         let devices = instance.problem.cluster.devices().iter();
         Filler {
             instance,
-            orders: (0..instance.num_classes()).map(order).collect(),
+            orders,
+            costs,
             fastest: devices
                 .map(|device| device.speed().get())
                 .fold(0.0, f64::max),
@@ -224,10 +229,9 @@ impl<'a, 'p> Filler<'a, 'p> {
 
     /// How many shapes, the cheapest first, cost a sequence of `class` at most `tolerance` times the cheapest.
     fn num_tolerated(&self, class: u32, tolerance: f64) -> usize {
-        let order = &self.orders[class as usize];
-        let cost = |shape: u32| self.instance.cost(shape as usize, class as usize);
-        let within = tolerance * cost(order[0]);
-        order.partition_point(|&shape| cost(shape) <= within)
+        let costs = &self.costs[class as usize];
+        let within = tolerance * costs[0];
+        costs.partition_point(|&cost| cost <= within)
     }
 
     /// Puts up to `count` sequences into groups of the pool and new ones; returns how many.
