@@ -9,8 +9,8 @@ use crate::instance::Instance;
 const FEW: usize = 1 << 11;
 
 /// The prices of a device's memory for the length of a micro-batch, in parts of its time: nothing where devices have memory to
-/// spare, and as much where they have not. More of them, which would be searched less each, lead to no shorter steps.
-const PRICES: [f64; 2] = [0.0, 1.0];
+/// spare, and as much where they have not.
+const PRICES: [f64; 3] = [0.0, 0.5, 1.0];
 
 /// A shape stands for others that cost up to this part less. Ten times as much leaves so few degrees that groups are packed
 /// worse than by Ulysses alone, and saves no time.

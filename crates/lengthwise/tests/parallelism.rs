@@ -122,9 +122,9 @@ fn planners_are_compared_with_rings_and_with_shares() {
 fn a_choice_of_exchanges_plans_recorded_batches_no_worse_and_in_little_time() {
     let session = session();
     let batch = example("batches/github_synth_384k_7b_0.json");
-    let step = |exchange: &str| {
+    let step = |exchange: &str, activations: &str| {
         let line = format!(
-            "plan --lengths {} --cluster h100-8x8 --model llama-3.1-8b --context 384k --strategies {exchange} --json",
+            "plan --lengths {} --cluster h100-8x8 --model llama-3.1-8b --context 384k --strategies {exchange} --activations {activations} --json",
             batch.display()
         );
         let output = session.output(&line, b"");
@@ -133,6 +133,13 @@ fn a_choice_of_exchanges_plans_recorded_batches_no_worse_and_in_little_time() {
         assert!(solve < Duration::from_secs(2), "{exchange}: {solve:?}");
         plan["predicted_step_s"].as_f64().unwrap()
     };
-    let [ulysses, ring] = ["ulysses", "ring"].map(step);
-    assert!(step("ulysses,ring") <= ulysses.min(ring) * (1.0 + 1e-9));
+    // Shortlists of many strategies lead to about the best step, few are searched kind by kind.
+    for (activations, tolerance) in [("recompute", 1e-9), ("all", 0.03)] {
+        let [ulysses, ring, both] =
+            ["ulysses", "ring", "ulysses,ring"].map(|exchange| step(exchange, activations));
+        assert!(
+            both <= ulysses.min(ring) * (1.0 + tolerance),
+            "{both}, {ring} and {ulysses}"
+        );
+    }
 }

@@ -17,9 +17,10 @@ use std::time::Instant;
 
 use lengthwise_core::{Activations, Degree, Plan, StrategyFamily, StrategySpace};
 
+use self::coarsening::coarsened;
 use self::local_search::LocalSearch;
 use self::search::{Evaluated, NUM_SWAPS};
-use self::searches::{explore, num_explored, refine};
+use self::searches::{Exploration, num_explored, refine};
 #[cfg(test)]
 pub(crate) use self::{local_search::tests::random_draft, random::Random};
 use crate::bound::{Effort, Keep, longest_first_bound};
@@ -53,6 +54,13 @@ pub struct Adaptive {
 const COARSE_SHARE: f64 = 0.3;
 const SEARCH_SHARE: f64 = 0.55;
 const BOUND_SHARE: f64 = 0.85;
+
+/// So many of the shortlists are searched to the end, of those whose first drafts take so many times the least or less.
+const NUM_PURSUED: usize = 2;
+const PURSUED_WITHIN: f64 = 1.05;
+
+/// Beyond this gap each kind of strategy is searched alone, too, however many there are.
+const LARGE_GAP: f64 = 0.08;
 
 impl Adaptive {
     /// A planner with these options.
@@ -128,7 +136,7 @@ impl Adaptive {
 
     /// Plans with every strategy of the problem, and with those of each kind alone where there are several: what makes a
     /// good draft of the one makes a bad one of the other where both fit but cost different amounts of memory. Where there are
-    /// many, shortlists take the place of kinds.
+    /// many, shortlists take the place of kinds, unless what they lead to is far from its bound.
     fn plan_all(
         &self,
         problem: Problem<'_>,
@@ -138,7 +146,8 @@ impl Adaptive {
     ) -> Result<Planned, PlanError> {
         let effort = |deadline| Effort::until(deadline).keeping(keep);
         let mut planned = self.plan_together(problem, start, started, effort)?;
-        let kinds = match has_many_strategies(problem) {
+        let is_near = planned.report.gap().is_some_and(|gap| gap <= LARGE_GAP);
+        let kinds = match has_many_strategies(problem) && is_near {
             true => Vec::new(),
             false => spaces_of_kinds(problem.space),
         };
@@ -150,7 +159,16 @@ impl Adaptive {
                 space: &space,
                 ..problem
             };
-            // A kind that some sequence does not fit is no choice for all of them; the bound that counts is that of all kinds.
+            // A kind that some sequence does not fit is no choice for all of them.
+            let Ok(instance) = Instance::new(alone) else {
+                continue;
+            };
+            let known = planned.report.predicted_step.get();
+            let deadline = Deadline::after(started, self.options.time_budget, BOUND_SHARE);
+            if longest_first_bound(&instance, known, Effort::brief(deadline)).bound >= known {
+                continue;
+            }
+            // The bound that counts is that of all kinds.
             if let Ok(alone) = self.plan_together(alone, None, started, Effort::least) {
                 planned.improve(alone);
             }
@@ -222,6 +240,47 @@ impl Adaptive {
         searched.ok_or_else(|| no_plan_found(instance))
     }
 
+    /// Candidates of those instances that are worth a search to the end, best first, by their positions; and the number of
+    /// drafts.
+    fn explore_each(
+        &self,
+        instances: &[Instance<'_>],
+        deadline: &(impl Fn(f64) -> Deadline + Sync),
+    ) -> (Vec<(usize, Vec<Evaluated>)>, usize) {
+        let num_threads = self.options.num_threads.get();
+        let half = |half: f64, turn: usize, num_turns: usize| {
+            move |part| {
+                let part = part_of_turn(turn, num_turns, part);
+                deadline(COARSE_SHARE * 0.5 * (half + part))
+            }
+        };
+        let num = instances.len();
+        let coarse: Vec<Instance<'_>> = instances.iter().map(coarsened).collect();
+        let begun = coarse.iter().enumerate().map(|(turn, coarse)| {
+            let num_fills = num_explored(coarse, num);
+            Exploration::begin(coarse, num_fills, num_threads, half(0.0, turn, num))
+        });
+        let mut explorations: Vec<(usize, Exploration<'_, '_>)> = begun.enumerate().collect();
+        explorations.sort_by(|(_, a), (_, b)| a.least_time().total_cmp(&b.least_time()));
+        let most = explorations
+            .first()
+            .map(|(_, best)| best.least_time() * PURSUED_WITHIN);
+        let best = explorations.iter().take(NUM_PURSUED);
+        let num_pursued = best.filter(|(_, of)| Some(of.least_time()) <= most).count();
+        let given_up = explorations.split_off(num_pursued);
+        let mut num_drafts: usize = given_up.iter().map(|(_, of)| of.num_drafts()).sum();
+        // What the others are spared.
+        let times = NUM_PURSUED.min(num).checked_div(num_pursued).unwrap_or(1);
+        let mut candidates = Vec::new();
+        for (turn, (position, exploration)) in explorations.into_iter().enumerate() {
+            let deadline = half(1.0, turn, num_pursued);
+            let exploration = exploration.go_on(times, num_threads, deadline);
+            num_drafts += exploration.num_drafts();
+            candidates.push((position, exploration.into_candidates()));
+        }
+        (candidates, num_drafts)
+    }
+
     /// The best draft of a search of each of some instances.
     fn search_each(
         &self,
@@ -230,30 +289,24 @@ impl Adaptive {
         deadline: &(impl Fn(f64) -> Deadline + Sync),
     ) -> Option<Searched> {
         let num_threads = self.options.num_threads.get();
-        let mut num_drafts = 0;
-        let mut explored: Vec<Vec<Evaluated>> = Vec::new();
-        for (turn, instance) in instances.iter().enumerate() {
-            let part = |part| COARSE_SHARE * part_of_turn(turn, instances.len(), part);
-            let num_fills = num_explored(instance, instances.len());
-            let (found, num) = explore(instance, num_fills, num_threads, |of| deadline(part(of)));
-            num_drafts += num;
-            explored.push(found);
-        }
+        let (pursued, mut num_drafts) = self.explore_each(instances, deadline);
+        let num_turns = pursued.len();
         let mut out_of_time = deadline(COARSE_SHARE).has_passed();
         let mut best: Option<(f64, usize, Draft)> = None;
-        for (turn, (instance, found)) in instances.iter().zip(explored).enumerate() {
+        for (turn, (position, explored)) in pursued.into_iter().enumerate() {
+            let instance = &instances[position];
             let deadline = |part| {
-                let part = part_of_turn(turn, instances.len(), part);
+                let part = part_of_turn(turn, num_turns, part);
                 deadline(COARSE_SHARE + (SEARCH_SHARE - COARSE_SHARE) * part)
             };
-            let (draft, num) = refine(instance, found, num_threads, deadline);
+            let (draft, num) = refine(instance, explored, num_threads, deadline);
             num_drafts += num;
             let draft = improved(instance, draft, start, deadline(1.0));
             out_of_time |= deadline(1.0).has_passed();
             if let Some(draft) = draft {
                 let time = draft.step_time(instance);
                 if best.as_ref().is_none_or(|&(least, ..)| time < least) {
-                    best = Some((time, turn, draft));
+                    best = Some((time, position, draft));
                 }
             }
         }

@@ -136,9 +136,9 @@ impl<'a, 'p> Search<'a, 'p> {
         }
     }
 
-    /// Of about `num_fills` candidates those whose drafts came near the best one, best first; and the number of drafts.
-    pub(crate) fn explore(mut self, num_fills: usize) -> (Vec<Evaluated>, usize) {
-        self.fills_left = num_fills / 2;
+    /// Tries about `num_fills` first candidates.
+    pub(crate) fn explore(mut self, num_fills: usize) -> Self {
+        self.fills_left = num_fills;
         self.try_least_levels();
         // All first makespans with one policy, then those that came to most with the others.
         let [first, others @ ..] = POLICIES[self.member];
@@ -158,11 +158,30 @@ impl<'a, 'p> Search<'a, 'p> {
                 self.try_start(targets, policy);
             }
         }
-        self.fills_left += num_fills / 2;
+        self
+    }
+
+    /// Tries about `num_fills` variations of the best candidates.
+    pub(crate) fn explore_around(mut self, num_fills: usize, deadline: Deadline) -> Self {
+        self.deadline = deadline;
+        self.fills_left += num_fills;
         self.vary();
-        self.promising.sort_by(|a, b| a.time.total_cmp(&b.time));
-        self.promising.dedup_by(|a, b| a.time == b.time);
-        (self.promising, self.num_filled)
+        self
+    }
+
+    /// What the best draft takes, after local search; infinite without one.
+    pub(crate) fn least_time(&self) -> f64 {
+        self.best.as_ref().map_or(f64::INFINITY, |best| best.time)
+    }
+
+    /// The drafts that were made.
+    pub(crate) fn num_drafts(&self) -> usize {
+        self.num_filled
+    }
+
+    /// The candidates whose drafts came near the best one.
+    pub(crate) fn into_promising(self) -> Vec<Evaluated> {
+        self.promising
     }
 
     /// The step time of a draft with these makespans; `None` once there are no fills left.

@@ -1,28 +1,72 @@
 //! The searches of a portfolio on one instance: first with similar lengths merged, then with every length for itself.
 
-use super::coarsening::coarsened;
+use std::sync::{Mutex, PoisonError};
+
 use super::portfolio::{NUM_SEARCHES, in_portfolio};
 use super::search::{Evaluated, Search};
 use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::instance::Instance;
 
-/// Candidates from about `num_fills` drafts with similar lengths merged, and the number of drafts. Deadlines are those of a
-/// part of the time.
-pub(super) fn explore(
-    instance: &Instance<'_>,
+/// The searches of an instance with similar lengths merged.
+pub(super) struct Exploration<'a, 'p> {
+    searches: [Search<'a, 'p>; NUM_SEARCHES],
     num_fills: usize,
-    num_threads: usize,
-    deadline: impl Fn(f64) -> Deadline + Sync,
-) -> (Vec<Evaluated>, usize) {
-    let coarse = coarsened(instance);
-    let explored = in_portfolio(num_threads, |member| {
-        let deadline = deadline(part_of_search(member, num_threads));
-        Search::new(&coarse, member, deadline).explore(num_fills / NUM_SEARCHES)
-    });
-    let num_drafts = explored.iter().map(|(_, num_drafts)| num_drafts).sum();
-    let evaluated = explored.into_iter().flat_map(|(evaluated, _)| evaluated);
-    (evaluated.collect(), num_drafts)
+}
+
+impl<'a, 'p> Exploration<'a, 'p> {
+    /// Tries first candidates, with about `num_fills` drafts. Deadlines are those of a part of the time.
+    pub(super) fn begin(
+        coarse: &'a Instance<'p>,
+        num_fills: usize,
+        num_threads: usize,
+        deadline: impl Fn(f64) -> Deadline + Sync,
+    ) -> Self {
+        let num_fills = num_fills / NUM_SEARCHES;
+        let searches = in_portfolio(num_threads, |member| {
+            let deadline = deadline(part_of_search(member, num_threads));
+            Search::new(coarse, member, deadline).explore(num_fills)
+        });
+        Exploration {
+            searches,
+            num_fills,
+        }
+    }
+
+    /// Varies the best candidates, with `times` as many drafts as before.
+    pub(super) fn go_on(
+        self,
+        times: usize,
+        num_threads: usize,
+        deadline: impl Fn(f64) -> Deadline + Sync,
+    ) -> Self {
+        let num_fills = times * self.num_fills;
+        let searches = self.searches.map(|search| Mutex::new(Some(search)));
+        let searches = in_portfolio(num_threads, |member| {
+            let mut search = searches[member]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let search = search.take().expect("each is taken once");
+            search.explore_around(num_fills, deadline(part_of_search(member, num_threads)))
+        });
+        Exploration { searches, ..self }
+    }
+
+    /// What the best draft takes; infinite without one.
+    pub(super) fn least_time(&self) -> f64 {
+        let times = self.searches.iter().map(Search::least_time);
+        times.fold(f64::INFINITY, f64::min)
+    }
+
+    pub(super) fn num_drafts(&self) -> usize {
+        self.searches.iter().map(Search::num_drafts).sum()
+    }
+
+    /// The candidates that are worth trying on the batch itself.
+    pub(super) fn into_candidates(self) -> Vec<Evaluated> {
+        let searches = self.searches.into_iter();
+        searches.flat_map(Search::into_promising).collect()
+    }
 }
 
 /// The best draft that comes of these candidates, and the number of drafts.
@@ -59,6 +103,7 @@ const NUM_HANDED_ON: usize = 8;
 /// Deals the best candidates to the searches of the portfolio.
 fn deal(mut evaluated: Vec<Evaluated>) -> [Vec<Evaluated>; NUM_SEARCHES] {
     evaluated.sort_by(|a, b| a.time.total_cmp(&b.time));
+    evaluated.dedup_by(|a, b| a.time == b.time);
     let mut dealt = [const { Vec::new() }; NUM_SEARCHES];
     for (index, evaluated) in evaluated.into_iter().take(NUM_HANDED_ON).enumerate() {
         dealt[index % NUM_SEARCHES].push(evaluated);
@@ -66,12 +111,12 @@ fn deal(mut evaluated: Vec<Evaluated>) -> [Vec<Evaluated>; NUM_SEARCHES] {
     dealt
 }
 
-/// The number of drafts of the coarse instance that are filled, where so many shortlists are searched: fewer on large clusters,
-/// where a single one takes long. Often one shortlist alone is right, so that a part of the number for each would be too few.
+/// The number of first drafts of the coarse instance that are filled, and of variations: fewer on large clusters, where a single
+/// one takes long. Of several shortlists those are searched further whose first drafts take least, so these are to be good.
 pub(super) fn num_explored(instance: &Instance<'_>, num_shortlists: usize) -> usize {
     let devices = f64::from(instance.problem.cluster.num_devices()).max(1024.0);
-    let num = ((64.0 * (1024.0 / devices).powf(0.2)) as usize).max(32);
-    if num_shortlists > 1 { num * 3 / 4 } else { num }
+    let num = ((32.0 * (1024.0 / devices).powf(0.2)) as usize).max(16);
+    if num_shortlists > 1 { num * 3 / 2 } else { num }
 }
 
 /// How many drafts of the batch itself are filled: fewer of large ones, where a single one takes long and the law of

@@ -93,6 +93,14 @@ impl Effort {
         }
     }
 
+    /// The effort worth spending on whether plans are worth looking for at all.
+    pub(crate) fn brief(deadline: Deadline) -> Self {
+        Effort {
+            num_ascents: 4,
+            ..Self::until(deadline)
+        }
+    }
+
     /// The bound at the first prices, where another one counts.
     pub(crate) fn least(deadline: Deadline) -> Self {
         Effort {
