@@ -76,7 +76,10 @@ impl NamedProfile {
 }
 
 /// What groups may be like: names with commas between them, or all.
-fn chosen<T: Choice>(keyword: &'static str, value: &Bound<'_, PyAny>) -> PyResult<Chosen<T>> {
+pub(crate) fn chosen<T: Choice>(
+    keyword: &'static str,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<Chosen<T>> {
     let chosen = values::text(keyword, value)?.parse::<Chosen<T>>();
     chosen.map_err(|error| Fault::from(error).raise(value.py()))
 }

@@ -1,14 +1,16 @@
 //! A survey of costs, which `lengthwise.torch.profile` runs the micro-batches of.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, Seconds, Speed, StrategyKind, StrategySpace,
-    Tokens,
+    Activations, Bytes, Cluster, CoreError, Degree, Device, Seconds, SpaceLimits, Speed,
+    Strategy as CoreStrategy, StrategyFamily, StrategyKind, StrategySpace, Tokens,
 };
-use lengthwise_cost::{CoreSharing, FittedCosts, KindCosts, MeasuredFor, MeasuredParts};
-use lengthwise_inputs::{Lengths, PlanFile};
+use lengthwise_cost::format::StrategyRecord;
+use lengthwise_cost::{CoreSharing, FittedCosts, HostCosts, KindCosts, MeasuredFor, MeasuredParts};
+use lengthwise_inputs::{ActivationChoices, Lengths, PlanFile, StrategyFamilies};
 use lengthwise_survey::{
     ProfileHeader, REPEATED_BELOW_S, REPEATS, Subject, Survey as CoreSurvey, SurveyError,
     SurveyRule, Surveyed,
@@ -16,11 +18,12 @@ use lengthwise_survey::{
 use pyo3::prelude::*;
 use serde::Deserialize;
 
-use crate::cost_arguments::NamedProfile;
+use crate::cost_arguments::{NamedProfile, chosen};
 use crate::fault::Fault;
 use crate::lengths;
 use crate::plan::Plan;
 use crate::profile::Profile;
+use crate::strategy::Strategy;
 
 /// What is known without measuring, as `lengthwise.torch` writes it.
 #[derive(Debug, Deserialize)]
@@ -32,13 +35,16 @@ struct SurveySettings {
     /// That all ranks share; none where each has a device of its own.
     num_cores: Option<u32>,
     context_tokens: u64,
-    recomputes: bool,
     device_memory_bytes: u64,
+    /// Of the host, for activations.
+    host_memory_bytes: u64,
     fixed_memory_bytes: f64,
-    /// Of each degree that is measured, for each token of the group.
-    memory_bytes_per_token: Vec<(u32, f64)>,
+    strategies: Vec<MeasuredStrategy>,
+    /// Of the inputs of layers that are moved there, over all layers.
+    host_bytes_per_token: f64,
     /// Parameters, gradients and moments of all ranks.
     sharded_bytes: u64,
+    /// In one pass through all layers, whether forward or backward.
     exchanged_bytes_per_token: f64,
     /// As the user has chosen them.
     degrees: Option<Vec<u32>>,
@@ -47,51 +53,76 @@ struct SurveySettings {
     measured_for: MeasuredFor,
 }
 
+/// A strategy that is measured.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MeasuredStrategy {
+    strategy: StrategyRecord,
+    /// That each token of a group adds on each of its ranks.
+    memory_bytes_per_token: f64,
+}
+
 impl SurveySettings {
-    fn activations(&self) -> Activations {
-        if self.recomputes {
-            Activations::Recompute
-        } else {
-            Activations::Keep
+    /// What groups exchange for a token, by what they do with activations.
+    fn exchanged_bytes_per_token(&self) -> BTreeMap<Activations, f64> {
+        let strategies = self.strategies.iter();
+        let choices = strategies.map(|measured| measured.strategy.0.activations());
+        let exchanged = choices.map(|choice| {
+            let passes = if choice.recomputes() { 3.0 } else { 2.0 };
+            (choice, passes * self.exchanged_bytes_per_token)
+        });
+        exchanged.collect()
+    }
+
+    /// What devices hold. What hops of rings and copies to hosts take is part of what is measured.
+    fn known(&self) -> FittedCosts {
+        let mut kinds: BTreeMap<StrategyKind, KindCosts> = BTreeMap::new();
+        for measured in &self.strategies {
+            let strategy = measured.strategy.0;
+            let costs = kinds.entry(strategy.kind()).or_default();
+            let memory = (strategy.degree(), measured.memory_bytes_per_token);
+            costs.memory_bytes_per_token.push(memory);
+            if strategy.activations() == Activations::Host {
+                costs.host = Some(HostCosts {
+                    forward_share: 0.0,
+                    copy_s_per_token: 0.0,
+                    bytes_per_token: self.host_bytes_per_token,
+                });
+            }
+        }
+        FittedCosts {
+            fixed_memory_bytes: self.fixed_memory_bytes,
+            kinds,
+            ..FittedCosts::default()
         }
     }
 
     fn surveyed(&self) -> Result<Surveyed, SurveyError> {
-        let device = Device::new(Bytes(self.device_memory_bytes), Speed::NOMINAL);
+        let device = Device::new(Bytes(self.device_memory_bytes), Speed::NOMINAL)
+            .with_host_memory(Bytes(self.host_memory_bytes));
         let nodes = self.ranks_by_node.iter();
         let cluster = Cluster::from_nodes(nodes.map(|&of| vec![device; of as usize]).collect())?;
-        let activations = self.activations();
         let num_ranks = cluster.num_devices();
         let sharing = self.num_cores.map_or_else(
             || CoreSharing::apart(num_ranks),
             |num_cores| CoreSharing::new(num_ranks, num_cores),
         );
-        let by_degree = self.memory_bytes_per_token.iter();
-        let by_degree = by_degree.map(|&(degree, bytes)| Ok((Degree::new(degree)?, bytes)));
-        let by_degree: Vec<(Degree, f64)> = by_degree.collect::<Result<_, SurveyError>>()?;
-        let degrees: Vec<Degree> = by_degree.iter().map(|&(degree, _)| degree).collect();
-        let memory = KindCosts {
-            memory_bytes_per_token: by_degree,
-            ..KindCosts::default()
-        };
+        let strategies = self.strategies.iter();
         Ok(Surveyed {
             cluster,
-            space: StrategySpace::ulysses(&degrees, activations)?,
+            space: StrategySpace::new(strategies.map(|measured| measured.strategy.0))?,
             context: Tokens(self.context_tokens),
             // A rank with fewer heads leaves a shared core to the others.
             num_heads: (!sharing.is_shared()).then_some(self.measured_for.heads as u32),
             sharing,
             sharing_by_clock: sharing,
             device_memory: Bytes(self.device_memory_bytes),
-            known: FittedCosts {
-                fixed_memory_bytes: self.fixed_memory_bytes,
-                ..FittedCosts::of_kind(StrategyKind::ulysses(activations), memory)
-            },
+            known: self.known(),
         })
     }
 
     fn header(self) -> Result<ProfileHeader, SurveyError> {
-        let exchanged = [(self.activations(), self.exchanged_bytes_per_token)];
+        let exchanged_bytes_per_token = self.exchanged_bytes_per_token();
         let degrees = self.degrees.map(|degrees| {
             let degrees = degrees.into_iter().map(Degree::new);
             degrees.collect::<Result<Vec<Degree>, _>>()
@@ -100,7 +131,7 @@ impl SurveySettings {
             name: self.name,
             measured_for: self.measured_for,
             degrees: degrees.transpose()?,
-            exchanged_bytes_per_token: exchanged.into(),
+            exchanged_bytes_per_token,
             sharded: Bytes(self.sharded_bytes),
         })
     }
@@ -152,6 +183,54 @@ impl Survey {
             })
         });
         made.map_err(|fault| fault.raise(py))
+    }
+
+    /// Return the strategies that are worth measuring, a rank on its own among them.
+    ///
+    /// Parameters
+    /// ----------
+    /// strategies, activations : str
+    ///     As `Planner` takes them.
+    /// num_heads : int
+    ///     The query heads of the model.
+    /// ranks_per_node, num_ranks : int
+    ///     The ranks of a node, and all.
+    /// degrees : list of int or None
+    ///     The only degrees beside 1.
+    #[staticmethod]
+    #[pyo3(signature = (strategies, activations, num_heads, ranks_per_node, num_ranks, degrees, /))]
+    fn strategies(
+        py: Python<'_>,
+        strategies: &Bound<'_, PyAny>,
+        activations: &Bound<'_, PyAny>,
+        num_heads: u32,
+        ranks_per_node: u32,
+        num_ranks: u32,
+        degrees: Option<Vec<u32>>,
+    ) -> PyResult<Vec<Strategy>> {
+        let families: StrategyFamilies = chosen("strategies", strategies)?;
+        let activations: ActivationChoices = chosen("activations", activations)?;
+        let found = Fault::catch(|| {
+            let families: Vec<_> = families.listed_of(&StrategyFamily::ALL).collect();
+            let activations: Vec<_> = activations.listed_of(&Activations::ALL).collect();
+            let limits = SpaceLimits {
+                num_heads: Some(num_heads),
+                ranks_per_node,
+                num_ranks,
+            };
+            let degrees = degrees.map(|degrees| degrees.into_iter().map(Degree::new).collect());
+            let degrees: Option<Vec<Degree>> = degrees
+                .transpose()
+                .map_err(|error: CoreError| fault(error.into()))?;
+            let space = StrategySpace::chosen(&families, &activations, limits, degrees.as_deref());
+            let space = space.map_err(|error| fault(error.into()))?;
+            let alone = activations.iter();
+            let alone = alone.map(|&choice| CoreStrategy::ulysses(Degree::ONE, choice));
+            let all = StrategySpace::new(space.strategies().iter().copied().chain(alone));
+            let all = all.map_err(|error| fault(error.into()))?;
+            Ok(all.strategies().iter().copied().map(Strategy).collect())
+        });
+        found.map_err(|fault| fault.raise(py))
     }
 
     /// Choose the micro-batch to run next, after so many seconds; None if enough is known or time is up.

@@ -267,6 +267,8 @@ class Group:
     def predicted_s(self) -> float | None: ...
     @property
     def memory_bytes(self) -> int | None: ...
+    @property
+    def host_memory_bytes(self) -> int | None: ...
 
 @final
 class MicroBatch:
@@ -444,6 +446,16 @@ class Survey:
     REPEATED_BELOW_S: Final[float]
     REPEATS: Final[int]
     def __new__(cls, settings: str, /) -> Survey: ...
+    @staticmethod
+    def strategies(
+        strategies: str,
+        activations: str,
+        num_heads: int,
+        ranks_per_node: int,
+        num_ranks: int,
+        degrees: Sequence[int] | None,
+        /,
+    ) -> list[Strategy]: ...
     def next(self, elapsed_s: float, /) -> Plan | None: ...
     def record(
         self, at_s: float, all_s: list[float], peak_memory_bytes: float, exchange_s: float, /

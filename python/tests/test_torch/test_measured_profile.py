@@ -44,6 +44,34 @@ def test_a_profile_has_all_degrees_the_memory_of_tokens_and_how_good_it_is(
     assert first.held_out_error is not None
 
 
+def test_rings_and_what_is_done_with_activations_are_measured_where_asked_for(
+    world: Callable[[int], World], tmp_path: Path
+) -> None:
+    options = {"strategies": "all", "activations": "all", "host_memory": 1 << 20}
+    ranks = world(4).run(timing.profiled, str(tmp_path / "profile.toml"), options)
+    measured, can_plan, is_as_before = ranks[0]
+    assert can_plan
+    assert is_as_before
+    groups = [group for each in measured.measurements for group in each["groups"]]
+    strategies = {tuple(group["strategy"].values()) for group in groups}
+    assert {activations for _, _, activations in strategies} == {"keep", "recompute", "host"}
+    assert {(4, 1), (1, 4), (2, 2)} <= {(ulysses, ring) for ulysses, ring, _ in strategies}
+    assert measured.held_out_error is not None
+    planner = lw.Planner(profile=measured)
+    found = {
+        (each.strategy.ulysses, each.strategy.ring, each.strategy.activations): each
+        for each in planner.explain(200).choices
+    }
+    # The inputs of all layers but the last: 48 numbers of 4 bytes for each.
+    on_host = found[2, 2, "host"]
+    assert on_host.host_budget_bytes == 1 << 20
+    assert on_host.host_memory_bytes % (50 * 48 * 4) == 0
+    assert on_host.host_memory_bytes > 0
+    assert found[2, 2, "recompute"].host_memory_bytes == 0
+    assert on_host.memory_bytes < found[2, 2, "recompute"].memory_bytes
+    assert found[2, 2, "recompute"].memory_bytes < found[2, 2, "keep"].memory_bytes
+
+
 def test_tokens_take_as_many_bytes_as_a_layer_keeps_for_its_backward(
     world: Callable[[int], World], tmp_path: Path
 ) -> None:
@@ -87,6 +115,11 @@ def test_what_makes_no_profile_and_profiles_of_something_else_are_refused_on_eve
         assert "memory is -1; it must be at least 1" in said["no memory"]
         assert "num_cores is 'all'; it must be a whole number" in said["no cores"]
         assert "name is 7; it must be text" in said["no name"]
+        assert "no family of strategies rings" in said["no strategy"]
+        assert "strategies is ['ring']; " in said["no text"]
+        assert "no choice for activations offload" in said["no activations"]
+        assert "the model recomputes its layers by itself" in said["recomputed twice"]
+        assert "host_memory is 0.5; it must be a whole number" in said["no host"]
         assert "the mesh is int, not a DeviceMesh" in said["no mesh"]
         assert "measured for hidden 64, and the model has 48" in said["other model"]
         assert "measured for ranks 8, and the mesh has 2" in said["other ranks"]

@@ -75,6 +75,11 @@ def refused_profiles() -> dict[str, str]:
         "time_budget": profiling(time_budget=0.0),
         "memory": profiling(memory=1000),
         "gradient_sync": profiling(gradient_sync="never"),
+        "no strategy": profiling(strategies="rings"),
+        "no text": profiling(strategies=["ring"]),
+        "no activations": profiling(activations="offload"),
+        "recomputed twice": _of_recomputing(activations="keep,host"),
+        "no host": profiling(host_memory=0.5),
         "no degrees": profiling(degrees=2),
         "half a degree": profiling(degrees=[1.5]),
         "no context": profiling(context="long"),
@@ -87,6 +92,13 @@ def refused_profiles() -> dict[str, str]:
         "other ranks": running(toml.replace("ranks = 2", "ranks = 8")),
         "the same": running(toml),
     }
+
+
+def _of_recomputing(**options: Any) -> str:
+    """What is said of a model that recomputes its layers by itself."""
+    model = whole_model("llama")
+    model.gradient_checkpointing_enable()
+    return error_of(lambda: profile(sharded(model), mesh(), context=64, **options))
 
 
 def batch(index: int) -> list[list[int]]:

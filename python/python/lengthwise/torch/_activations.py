@@ -94,8 +94,9 @@ def _forward(layer: nn.Module, keyword: str, is_last: bool, /, *args: Any, **opt
             return kind.forward(layer, mine, *rest, **options)
 
     needs_gradient = hidden.requires_grad
-    # An input that is given to checkpoint would stay on the device.
-    result: Any = checkpoint(run, hidden.new_empty(0), use_reentrant=False)
+    # What checkpoint is given stays on the device, and is seen to be kept.
+    kept = hidden.detach() if stored is None else hidden.new_empty(0)
+    result: Any = checkpoint(run, kept, use_reentrant=False)
     given[:] = [] if stored is not None else [hidden.detach().requires_grad_(needs_gradient)]
     return result
 

@@ -69,8 +69,12 @@ def shared_cores(ranks: list[int], device: torch.device, num_cores: int | None) 
 def device_memory(device: torch.device, ranks: list[int]) -> int:
     """Return the bytes that a rank may use of its device: of the host's, its part."""
     if device.type == "cpu":
-        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // max(ranks)
-    else:
-        module: Any = torch.get_device_module(device)
-        whole = int(module.mem_get_info(device)[1])
-    return int(USED_PART * whole)
+        return host_memory(ranks)
+    module: Any = torch.get_device_module(device)
+    return int(USED_PART * int(module.mem_get_info(device)[1]))
+
+
+def host_memory(ranks: list[int]) -> int:
+    """Return the bytes that a rank may use of its host: its part."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(USED_PART * (whole // max(ranks)))

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -17,9 +19,10 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
-from lengthwise import Plan, Profile
+from lengthwise import Plan, Profile, Strategy
 from lengthwise._lengthwise import Survey
 from lengthwise.errors import InputError, InputTypeError
+from lengthwise.torch._activations import KEEP, RECOMPUTE, layers_of
 from lengthwise.torch._agreement import agreed, from_rank_0
 from lengthwise.torch._arguments import at_least, number
 from lengthwise.torch._measured_for import data_type, dimensions
@@ -27,6 +30,7 @@ from lengthwise.torch._memory_probe import TokenMemory, probe
 from lengthwise.torch._memory_use import gathered_bytes, logits_bytes, state_bytes
 from lengthwise.torch._micro_batch_runs import MicroBatchRuns
 from lengthwise.torch._nodes import device_memory, ranks_by_node, shared_cores
+from lengthwise.torch._nodes import host_memory as _host_memory
 from lengthwise.torch._requirements import check_kinds, check_model
 
 #: Mixed micro-batches that the fit does not see.
@@ -45,15 +49,18 @@ def profile(
     *,
     context: int,
     degrees: Sequence[int] | None = None,
+    strategies: str = "ulysses",
+    activations: str | None = None,
     time_budget: float = 60.0,
     memory: int | None = None,
+    host_memory: int | None = None,
     devices_per_node: int | None = None,
     num_cores: int | None = None,
     gradient_sync: Literal["every", "last"] = "every",
     name: str | None = None,
     progress: bool = True,
 ) -> Profile:
-    """Measure what sequences cost at each degree; a collective call of all ranks.
+    """Measure what sequences cost by each strategy; a collective call of all ranks.
 
     Micro-batches of random tokens run forward and backward through the whole model, as
     `ContextParallel` runs them. Which ones is decided as ``lengthwise profile`` decides it: what
@@ -71,13 +78,23 @@ def profile(
     context : int
         The longest sequence in tokens.
     degrees : sequence of int, optional
-        The degrees that groups may have; by default all up to the number of heads.
+        The degrees that groups may have; by default all up to the number of heads, and of rings
+        those that are worth a choice.
+    strategies : str, default "ulysses"
+        What groups may be like: "ulysses", "ring", "hybrid", several of them with commas between,
+        or "all".
+    activations : str, optional
+        What groups may do with activations: "keep", "recompute", "host", several of them, or "all".
+        By default what the model does: it recomputes layers, or keeps their activations.
     time_budget : float, default 60
         What measuring should take, in seconds, after a few micro-batches that show what tokens
         need of memory.
     memory : int, optional
         Bytes that a rank may use. By default nine tenths of an accelerator, or of a rank's part of
         the memory of its host.
+    host_memory : int, optional
+        Bytes of its host that a rank may move activations to. By default nine tenths of its part of
+        the host's memory, which on CPUs is the memory of devices, too.
     devices_per_node : int, optional
         The ranks of a node; by default what torchrun says, or else ranks of equal host names.
     num_cores : int, optional
@@ -102,22 +119,28 @@ def profile(
             model,
             mesh,
             degrees=degrees,
+            strategies=strategies,
+            activations=activations,
             context=context,
             time_budget=time_budget,
             memory=memory,
+            host_memory=host_memory,
             num_cores=num_cores,
             gradient_sync=gradient_sync,
             name=name,
         ),
-        lambda found: (found, context, time_budget, memory, gradient_sync),
+        lambda found: (found, context, time_budget, memory, host_memory, gradient_sync),
         "the arguments of a profile",
     )
     context, time_budget = int(context), float(time_budget)
     nodes = ranks_by_node(devices_per_node)
     runs = MicroBatchRuns(model, mesh, syncs_gradients=gradient_sync == "every")
     try:
-        settings = _settings(runs, model, nodes, chosen, context, memory, num_cores, gradient_sync)
+        settings = _settings(
+            runs, model, nodes, chosen.strategies(nodes), context, memory, num_cores, gradient_sync
+        )
         settings |= {
+            "host_memory_bytes": _host_memory(nodes) if host_memory is None else int(host_memory),
             "name": name or _name(model, mesh, gradient_sync),
             "degrees": None if degrees is None else [int(each) for each in degrees],
             "time_budget_s": time_budget,
@@ -130,34 +153,75 @@ def profile(
     return measured
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """What groups may be like.
+
+    Attributes
+    ----------
+    families, activations : str
+        By their names, with commas between.
+    num_heads : int
+        The query heads of the model.
+    degrees : tuple of int, optional
+        The only ones.
+    """
+
+    families: str
+    activations: str
+    num_heads: int
+    degrees: tuple[int, ...] | None
+
+    def strategies(self, nodes: list[int]) -> list[Strategy]:
+        """Return them, where nodes have so many ranks."""
+        return Survey.strategies(
+            self.families, self.activations, self.num_heads, max(nodes), sum(nodes), self.degrees
+        )
+
+
 def _checked(
     model: nn.Module,
     mesh: DeviceMesh,
     *,
     degrees: Any,
+    strategies: Any,
+    activations: Any,
     context: Any,
     time_budget: Any,
     memory: Any,
+    host_memory: Any,
     num_cores: Any,
     gradient_sync: Any,
     name: Any,
-) -> list[int]:
-    """Refuse arguments that can't be used, and return the degrees."""
+) -> _Chosen:
+    """Refuse arguments that can't be used, and return what groups may be like."""
     check_kinds(model, mesh)
     check_model(model)
-    most = min(mesh.size(), dimensions(model)["heads"])
-    if degrees is None:
-        chosen = list(range(1, most + 1))
-    elif isinstance(degrees, str) or not isinstance(degrees, Iterable):
+    num_heads = dimensions(model)["heads"]
+    listed: tuple[int, ...] | None = None
+    if isinstance(degrees, str) or not isinstance(degrees, Iterable | None):
         raise InputTypeError(f"degrees is {degrees!r}; it must be a sequence of whole numbers")
-    else:
+    if degrees is not None:
         # A rank alone is what all others are compared with.
-        chosen = sorted({1, *(at_least("a degree", each, 1) for each in degrees)})  # pyright: ignore
-    if chosen[-1] > most:
-        msg = f"degrees has {chosen[-1]}; {mesh.size()} ranks and the heads allow 1 to {most}"
+        listed = tuple(sorted({1, *(at_least("a degree", each, 1) for each in degrees)}))  # pyright: ignore
+    own = _activations_of(model)
+    wanted = own if activations is None else activations
+    chosen = _Chosen(strategies, wanted, num_heads, listed)
+    # How many ranks a node has is not known yet; that shows in hybrids alone.
+    here = [mesh.size()]
+    possible = dataclasses.replace(chosen, activations=own, degrees=None).strategies(here)
+    most = max(strategy.degree for strategy in possible)
+    if listed is not None and listed[-1] > most:
+        msg = f"degrees has {listed[-1]}; {mesh.size()} ranks and the heads allow 1 to {most}"
         raise InputError(msg)
+    all_found = chosen.strategies(here)
+    _check_activations(model, {strategy.activations for strategy in all_found})
     at_least("context", context, 1)
-    for argument, value in (("memory", memory), ("num_cores", num_cores)):
+    for argument, value in (
+        ("memory", memory),
+        ("host_memory", host_memory),
+        ("num_cores", num_cores),
+    ):
         if value is not None:
             at_least(argument, value, 1)
     if name is not None and not isinstance(name, str):
@@ -168,6 +232,24 @@ def _checked(
     if gradient_sync not in ("every", "last"):
         raise InputError(f"gradient_sync is {gradient_sync!r}; it must be 'every' or 'last'")
     return chosen
+
+
+def _activations_of(model: nn.Module) -> str:
+    return RECOMPUTE if _recomputes(model) else KEEP
+
+
+def _check_activations(model: nn.Module, chosen: set[str]) -> None:
+    own = _activations_of(model)
+    if KEEP in chosen and own != KEEP:
+        raise InputError(
+            "activations has keep, and the model recomputes its layers by itself",
+            hint="call gradient_checkpointing_disable(); plans then say which groups recompute",
+        )
+    if chosen - {own, KEEP} and not layers_of(model):
+        raise InputError(
+            f"activations is {','.join(sorted(chosen))}; the model has no layers to run again",
+            hint="layers that can be are GradientCheckpointingLayer of transformers",
+        )
 
 
 def _name(model: nn.Module, mesh: DeviceMesh, gradient_sync: str) -> str:
@@ -181,19 +263,19 @@ def _settings(
     runs: MicroBatchRuns,
     model: nn.Module,
     nodes: list[int],
-    degrees: list[int],
+    strategies: list[Strategy],
     context: int,
     memory: int | None,
     num_cores: int | None,
     gradient_sync: str,
 ) -> dict[str, Any]:
     """Return what is known without timing anything."""
-    of_tokens = probe(runs, degrees, context)
+    of_tokens = probe(runs, strategies, context)
     budget = device_memory(runs.device, nodes) if memory is None else int(memory)
     fixed = _fixed_bytes(runs, model, of_tokens, gradient_sync)
     state, fixed = runs.most([float(state_bytes(model)), fixed])
     budget = -int(runs.most([-float(budget)])[0])
-    room = budget - fixed - of_tokens.per_token[degrees[-1]]
+    room = budget - fixed - min(of_tokens.per_token.values())
     if room < 0.0:
         msg = (
             f"the model and a token take {(budget - room) / 2**30:.2f} GiB of a rank; "
@@ -201,23 +283,22 @@ def _settings(
         )
         raise InputError(msg, hint="shard the model over more ranks, or give more memory=")
     dims = dimensions(model)
-    recomputes = _recomputes(model)
     element_bytes = runs.element_bytes or _parameter_bytes(model)
     head_dim = _head_dim(model, dims)
-    passes = 3 if recomputes else 2
     heads = 2 * dims["heads"] + 2 * dims["kv_heads"]
     return {
         "ranks_by_node": nodes,
         "num_cores": shared_cores(nodes, runs.device, num_cores),
         "context_tokens": int(context),
-        "recomputes": recomputes,
         "device_memory_bytes": budget,
         "fixed_memory_bytes": fixed,
-        "memory_bytes_per_token": sorted(of_tokens.per_token.items()),
+        "strategies": [
+            {"strategy": _written(strategy), "memory_bytes_per_token": per_token}
+            for strategy, per_token in of_tokens.per_token.items()
+        ],
+        "host_bytes_per_token": float(element_bytes * max(dims["layers"] - 1, 0) * dims["hidden"]),
         "sharded_bytes": int(state * sum(nodes)),
-        "exchanged_bytes_per_token": float(
-            element_bytes * passes * dims["layers"] * heads * head_dim
-        ),
+        "exchanged_bytes_per_token": float(element_bytes * dims["layers"] * heads * head_dim),
         "measured_for": {
             **dims,
             "ranks": sum(nodes),
@@ -225,6 +306,15 @@ def _settings(
             "data_type": data_type(_TYPES.get(element_bytes, torch.float32)),
             "emulated": "none",
         },
+    }
+
+
+def _written(strategy: Strategy) -> dict[str, Any]:
+    """Return a strategy as files have it."""
+    return {
+        "ulysses": strategy.ulysses,
+        "ring": strategy.ring,
+        "activations": strategy.activations,
     }
 
 
