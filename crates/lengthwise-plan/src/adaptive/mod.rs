@@ -169,7 +169,12 @@ impl Adaptive {
                 continue;
             }
             // The bound that counts is that of all kinds.
-            if let Ok(alone) = self.plan_together(alone, None, started, Effort::least) {
+            let tiny = self.plan_tiny(alone, started, Keep::Bound);
+            let alone = match tiny.transpose() {
+                Some(planned) => planned,
+                None => self.plan_instance(&instance, None, started, Effort::least),
+            };
+            if let Ok(alone) = alone {
                 planned.improve(alone);
             }
         }
@@ -185,19 +190,38 @@ impl Adaptive {
         started: Instant,
         effort: impl Fn(Deadline) -> Effort,
     ) -> Result<Planned, PlanError> {
-        let deadline = |share| Deadline::after(started, self.options.time_budget, share);
         let keep = effort(Deadline::default()).keep;
-        // The enumeration knows of no communicators.
-        if self.options.max_communicators.is_none()
-            && !self.searches_always
-            && is_tiny(problem)
-            && let Some(planned) = plan_until(problem, deadline(COARSE_SHARE), keep)?
-        {
+        if let Some(planned) = self.plan_tiny(problem, started, keep)? {
             return Ok(planned);
         }
-        let instance = Instance::new(problem)?;
-        if is_deep(&instance) && instance.devices.are_equal() {
-            let mut planned = plan_deep(&instance, start, deadline, started, effort)?;
+        self.plan_instance(&Instance::new(problem)?, start, started, effort)
+    }
+
+    /// The best plan of a tiny problem, by enumeration; `None` if it isn't, or there is no time for that.
+    fn plan_tiny(
+        &self,
+        problem: Problem<'_>,
+        started: Instant,
+        keep: Keep,
+    ) -> Result<Option<Planned>, PlanError> {
+        // The enumeration knows of no communicators.
+        if self.options.max_communicators.is_some() || self.searches_always || !is_tiny(problem) {
+            return Ok(None);
+        }
+        let deadline = Deadline::after(started, self.options.time_budget, COARSE_SHARE);
+        plan_until(problem, deadline, keep)
+    }
+
+    fn plan_instance(
+        &self,
+        instance: &Instance<'_>,
+        start: Option<&Plan>,
+        started: Instant,
+        effort: impl Fn(Deadline) -> Effort,
+    ) -> Result<Planned, PlanError> {
+        let deadline = |share| Deadline::after(started, self.options.time_budget, share);
+        if is_deep(instance) && instance.devices.are_equal() {
+            let mut planned = plan_deep(instance, start, deadline, started, effort)?;
             planned.report.compare_with(self.options.time_budget);
             return Ok(planned);
         }
@@ -206,9 +230,9 @@ impl Adaptive {
             num_drafts,
             mut out_of_time,
             ..
-        } = self.search(&instance, start, deadline)?;
+        } = self.search(instance, start, deadline)?;
         let effort = effort(deadline(BOUND_SHARE));
-        let mut planned = Planned::of(draft, &instance, num_drafts, effort, started);
+        let mut planned = Planned::of(draft, instance, num_drafts, effort, started);
         out_of_time |= deadline(BOUND_SHARE).has_passed();
         planned.report.note_time_budget(out_of_time);
         planned.report.compare_with(self.options.time_budget);
@@ -248,10 +272,10 @@ impl Adaptive {
         deadline: &(impl Fn(f64) -> Deadline + Sync),
     ) -> (Vec<(usize, Vec<Evaluated>)>, usize) {
         let num_threads = self.options.num_threads.get();
-        let half = |half: f64, turn: usize, num_turns: usize| {
+        let half = |behind: f64, turn: usize, num_turns: usize| {
             move |part| {
                 let part = part_of_turn(turn, num_turns, part);
-                deadline(COARSE_SHARE * 0.5 * (half + part))
+                deadline(COARSE_SHARE * 0.5 * (behind + part))
             }
         };
         let num = instances.len();

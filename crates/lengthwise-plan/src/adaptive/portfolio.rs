@@ -7,20 +7,29 @@ use std::thread;
 /// depend on the number of threads.
 pub(crate) const NUM_SEARCHES: usize = 2;
 
-/// The results of all members of the portfolio, in parallel where there are threads for it. `search` gets the member's index.
-pub(crate) fn in_portfolio<T: Send>(
+/// The results of all members of the portfolio, in parallel where there are threads for it. `search` gets the member's index,
+/// and what is handed to it.
+pub(crate) fn in_portfolio<M: Send, T: Send>(
     num_threads: usize,
-    search: impl Fn(usize) -> T + Sync,
+    handed: [M; NUM_SEARCHES],
+    search: impl Fn(usize, M) -> T + Sync,
 ) -> [T; NUM_SEARCHES] {
+    let mut members = 0..;
+    let handed = handed.map(|handed| (members.next().unwrap_or(0), handed));
     if num_threads < NUM_SEARCHES {
-        return std::array::from_fn(search);
+        return handed.map(|(member, handed)| search(member, handed));
     }
     let search = &search;
     thread::scope(|scope| {
-        let searches: [_; NUM_SEARCHES] =
-            std::array::from_fn(|member| (member > 0).then(|| scope.spawn(move || search(member))));
-        let first = search(0);
-        let mut first = Some(first);
+        let mut of_first = None;
+        let searches = handed.map(|(member, handed)| {
+            if member == 0 {
+                of_first = Some(handed);
+                return None;
+            }
+            Some(scope.spawn(move || search(member, handed)))
+        });
+        let mut first = of_first.map(|handed| search(0, handed));
         searches.map(|member| match member {
             Some(member) => member.join().unwrap_or_else(|panic| resume_unwind(panic)),
             None => first
@@ -37,7 +46,10 @@ mod tests {
     #[test]
     fn members_run_on_threads_of_their_own_where_there_are_enough_and_results_are_in_order() {
         for num_threads in 1..=NUM_SEARCHES + 1 {
-            let results = in_portfolio(num_threads, |member| (member, thread::current().id()));
+            let results = in_portfolio(num_threads, [10, 11], |member, handed| {
+                assert_eq!(handed, 10 + member);
+                (member, thread::current().id())
+            });
             let here = thread::current().id();
             for (member, (of, thread)) in results.into_iter().enumerate() {
                 assert_eq!(of, member);

@@ -1,7 +1,5 @@
 //! The searches of a portfolio on one instance: first with similar lengths merged, then with every length for itself.
 
-use std::sync::{Mutex, PoisonError};
-
 use super::portfolio::{NUM_SEARCHES, in_portfolio};
 use super::search::{Evaluated, Search};
 use crate::deadline::Deadline;
@@ -23,7 +21,7 @@ impl<'a, 'p> Exploration<'a, 'p> {
         deadline: impl Fn(f64) -> Deadline + Sync,
     ) -> Self {
         let num_fills = num_fills / NUM_SEARCHES;
-        let searches = in_portfolio(num_threads, |member| {
+        let searches = in_portfolio(num_threads, [(); NUM_SEARCHES], |member, ()| {
             let deadline = deadline(part_of_search(member, num_threads));
             Search::new(coarse, member, deadline).explore(num_fills)
         });
@@ -41,15 +39,13 @@ impl<'a, 'p> Exploration<'a, 'p> {
         deadline: impl Fn(f64) -> Deadline + Sync,
     ) -> Self {
         let num_fills = times * self.num_fills;
-        let searches = self.searches.map(|search| Mutex::new(Some(search)));
-        let searches = in_portfolio(num_threads, |member| {
-            let mut search = searches[member]
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let search = search.take().expect("each is taken once");
+        let searches = in_portfolio(num_threads, self.searches, |member, search| {
             search.explore_around(num_fills, deadline(part_of_search(member, num_threads)))
         });
-        Exploration { searches, ..self }
+        Exploration {
+            searches,
+            num_fills: self.num_fills,
+        }
     }
 
     /// What the best draft takes; infinite without one.
@@ -76,11 +72,10 @@ pub(super) fn refine(
     num_threads: usize,
     deadline: impl Fn(f64) -> Deadline + Sync,
 ) -> (Option<Draft>, usize) {
-    let evaluated = deal(evaluated);
-    let found = in_portfolio(num_threads, |member| {
+    let found = in_portfolio(num_threads, deal(evaluated), |member, evaluated| {
         let deadline = deadline(part_of_search(member, num_threads));
         let num_fills = num_refined(instance) / NUM_SEARCHES;
-        Search::new(instance, member, deadline).refine(evaluated[member].clone(), num_fills)
+        Search::new(instance, member, deadline).refine(evaluated, num_fills)
     });
     let num_drafts = found.iter().map(|(_, num_drafts)| num_drafts).sum();
     let found = found.into_iter().filter_map(|(found, _)| found);
