@@ -329,33 +329,31 @@ impl CostModel for FittedModel {
     }
 
     fn sequence_times(&self, shape: GroupShape, seq_lens: &[Tokens]) -> Vec<Seconds> {
-        let priced = self.priced(shape);
-        let time = |&seq_len: &Tokens| {
-            let priced = priced.as_ref();
-            priced.map_or(at_most_finite(f64::MAX), |priced| {
-                priced.sequence_time(seq_len)
-            })
+        let Some(priced) = self.priced(shape) else {
+            return vec![at_most_finite(f64::MAX); seq_lens.len()];
         };
-        seq_lens.iter().map(time).collect()
+        let seq_lens = seq_lens.iter();
+        seq_lens
+            .map(|&seq_len| priced.sequence_time(seq_len))
+            .collect()
     }
 
     fn time_parts(&self, shape: GroupShape, seq_len: Tokens) -> TimeParts {
-        let degree = shape.strategy.degree();
-        let Some(kind) = self.kind(shape.strategy) else {
+        let Some(priced) = self.priced(shape) else {
             return TimeParts {
                 dense: at_most_finite(f64::MAX),
                 ..TimeParts::default()
             };
         };
+        let kind = priced.kind;
         let tokens = seq_len.as_f64();
-        let per_device = tokens / f64::from(degree.get());
-        let quadratic = kind.quadratic_s_per_token2 * self.head_imbalance(shape.strategy);
-        let attention = quadratic * tokens * per_device;
+        let per_device = tokens / priced.degree;
+        let attention = priced.quadratic_s_per_token2 * tokens * per_device;
         // The steps of a ring add up to attention but for rounding.
         let hops = (kind.attention_s(shape, attention, per_device) - attention).max(0.0);
-        let exchange = kind.exchange_s_per_token(degree, shape.span) * tokens + hops;
+        let exchange = priced.exchange_s_per_token * tokens + hops;
         let dense = kind.linear_s_per_token * per_device;
-        let computed = attention + self.constant_s(shape.strategy, kind);
+        let computed = attention + priced.constant_s;
         let all = dense + computed + exchange;
         let copies = (kind.with_host_s(all, per_device) - all).max(0.0);
         TimeParts {
