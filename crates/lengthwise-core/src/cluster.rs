@@ -40,6 +40,11 @@ impl Device {
         self.host_memory
     }
 
+    /// The same where it is limited.
+    pub fn limited_host_memory(&self) -> Option<Bytes> {
+        Some(self.host_memory).filter(|&memory| memory < Bytes(u64::MAX))
+    }
+
     /// Its speed beside the device the costs were measured on.
     pub const fn speed(&self) -> Speed {
         self.speed

@@ -128,9 +128,8 @@ impl ClusterProfile {
                 let keys = DeviceKeys {
                     memory: "cluster.memory_gib",
                     host_memory: "cluster.host_share_gib",
-                    speed: "",
                 };
-                let device = keys.device(*memory_gib, *host_share_gib, nominal())?;
+                let device = keys.device(*memory_gib, *host_share_gib, Speed::NOMINAL)?;
                 let is_asked = num_devices.is_some();
                 let num_devices = num_devices.unwrap_or(*measured);
                 let cluster = Cluster::with_num_devices(num_devices, *devices_per_node, device);
@@ -200,13 +199,12 @@ impl NodeProfile {
         let keys = DeviceKeys {
             memory: "cluster.nodes.memory_gib",
             host_memory: "cluster.nodes.host_share_gib",
-            speed: "cluster.nodes.speed",
         };
-        let usual = keys.device(self.memory_gib, self.host_share_gib, self.speed)?;
+        let usual_speed = speed("cluster.nodes.speed", self.speed)?;
+        let usual = keys.device(self.memory_gib, self.host_share_gib, usual_speed)?;
         let keys = DeviceKeys {
             memory: "cluster.nodes.other_devices.memory_gib",
             host_memory: "cluster.nodes.other_devices.host_share_gib",
-            speed: "cluster.nodes.other_devices.speed",
         };
         let mut devices = vec![usual; self.devices_per_node as usize];
         for other in &self.other_devices {
@@ -214,17 +212,20 @@ impl NodeProfile {
             *place.ok_or(ProfileError::UnknownPlace {
                 place: other.place,
                 devices_per_node: self.devices_per_node,
-            })? = keys.device(other.memory_gib, other.host_share_gib, other.speed)?;
+            })? = keys.device(
+                other.memory_gib,
+                other.host_share_gib,
+                speed("cluster.nodes.other_devices.speed", other.speed)?,
+            )?;
         }
         Ok(devices)
     }
 }
 
-/// The keys of a device's figures.
+/// The keys of a device's memories.
 struct DeviceKeys {
     memory: &'static str,
     host_memory: &'static str,
-    speed: &'static str,
 }
 
 impl DeviceKeys {
@@ -232,11 +233,9 @@ impl DeviceKeys {
         &self,
         memory_gib: f64,
         host_share_gib: Option<f64>,
-        speed: f64,
+        speed: Speed,
     ) -> Result<Device, ProfileError> {
-        let memory = gib(self.memory, memory_gib)?;
-        let speed = Speed::new(speed).map_err(|error| bad(self.speed, error))?;
-        let device = Device::new(memory, speed);
+        let device = Device::new(gib(self.memory, memory_gib)?, speed);
         let host_memory = host_share_gib.map(|value| gib(self.host_memory, value));
         Ok(host_memory
             .transpose()?
@@ -250,8 +249,11 @@ fn in_gib(bytes: Bytes) -> f64 {
 
 /// What is written of a device's share of its host.
 fn host_share_gib(device: Device) -> Option<f64> {
-    let is_limited = device.host_memory() < Bytes(u64::MAX);
-    is_limited.then(|| in_gib(device.host_memory()))
+    device.limited_host_memory().map(in_gib)
+}
+
+fn speed(key: &'static str, value: f64) -> Result<Speed, ProfileError> {
+    Speed::new(value).map_err(|error| bad(key, error))
 }
 
 fn bad(key: &'static str, error: CoreError) -> ProfileError {

@@ -41,7 +41,7 @@ pub struct CpuHostTensor {
 
 impl HostTensor for CpuHostTensor {
     fn bytes(&self) -> Bytes {
-        Bytes(size_of::<f32>() as u64 * self.copy.num_elements() as u64)
+        num_bytes(&self.copy)
     }
 }
 
@@ -50,8 +50,7 @@ pub(super) fn start_copy_to_host(
     tensor: &CpuTensor,
 ) -> Result<BackgroundCopy<CpuHostTensor>> {
     let copy = Storage::unset(&backend.host.meter, "copy_to_host", tensor.num_elements())?;
-    let bytes = Bytes(size_of::<f32>() as u64 * tensor.num_elements() as u64);
-    let moved = backend.moved.reserve("copy_to_host", bytes)?;
+    let moved = backend.moved.reserve("copy_to_host", num_bytes(tensor))?;
     let tensor = tensor.clone();
     Ok(backend.copying.start(move || CpuHostTensor {
         copy: filled(copy, &tensor),
@@ -66,6 +65,10 @@ pub(super) fn start_copy_from_host(
     let on_host = &tensor.copy;
     let copy = backend.storage("copy_from_host", on_host.rows(), on_host.cols())?;
     Ok(backend.copying.start(move || filled(copy, &tensor.copy)))
+}
+
+fn num_bytes(tensor: &CpuTensor) -> Bytes {
+    Bytes(size_of::<f32>() as u64 * tensor.num_elements() as u64)
 }
 
 fn filled(mut copy: Storage, tensor: &CpuTensor) -> CpuTensor {

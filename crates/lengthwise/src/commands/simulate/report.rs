@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lengthwise_core::{Activity, Bytes, Cluster, Seconds};
+use lengthwise_core::{Activity, Cluster, Seconds};
 use lengthwise_cost::{predict_micro_batch, predict_step};
 use lengthwise_sim::{LinkPlace, SimulatedStep, Usage};
 use serde::Serialize;
@@ -82,11 +82,6 @@ pub(super) enum PlaceReport {
     Nic { node: usize, nic: u32 },
 }
 
-/// These bytes, unless they are those that say nothing.
-fn some_bytes(bytes: Bytes, nothing: Bytes) -> Option<u64> {
-    (bytes != nothing).then_some(bytes.0)
-}
-
 impl Report {
     /// What came of a scenario on the cluster as it turned out.
     pub(super) fn new(
@@ -121,8 +116,8 @@ impl Report {
             usage: simulated.usage.into(),
             peak_memory_bytes: simulated.peak_memory.0,
             memory_bytes: device.memory().0,
-            peak_host_memory_bytes: some_bytes(simulated.peak_host_memory, Bytes(0)),
-            host_memory_bytes: some_bytes(device.host_memory(), Bytes(u64::MAX)),
+            peak_host_memory_bytes: Some(simulated.peak_host_memory.0).filter(|&bytes| bytes > 0),
+            host_memory_bytes: device.limited_host_memory().map(|memory| memory.0),
         });
         let links = simulated.links.iter().map(|link| LinkReport {
             place: link.place.into(),

@@ -47,8 +47,8 @@ pub struct RunReport {
     later_plan_wait: Seconds,
     predicted_peak_memory: Bytes,
     predicted_peak_host_memory: Bytes,
-    /// The least that a device has of its host.
-    host_share: Bytes,
+    /// The least that a device has of its host, where that is limited.
+    host_share: Option<Bytes>,
     epoch: u64,
 }
 
@@ -71,9 +71,8 @@ impl RunReport {
                 .min()
                 .unwrap_or_default(),
             host_share: devices
-                .map(|device| device.host_memory())
-                .min()
-                .unwrap_or_default(),
+                .filter_map(|device| device.limited_host_memory())
+                .min(),
             ..RunReport::default()
         }
     }
@@ -291,10 +290,8 @@ impl RunReport {
             self.predicted_peak_host_memory,
             summary.measured_peak_host_memory,
         );
-        let of_share = match self.host_share {
-            Bytes(u64::MAX) => String::new(),
-            share => format!(", of {share} for each"),
-        };
+        let of_share = self.host_share;
+        let of_share = of_share.map_or_else(String::new, |share| format!(", of {share} for each"));
         (predicted > Bytes(0)).then(|| {
             format!("on hosts   {predicted} predicted, {measured} measured at most for a device{of_share}")
         })
