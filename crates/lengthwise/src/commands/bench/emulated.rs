@@ -37,7 +37,7 @@ pub struct BenchEmulatedArgs {
     /// The settings file, in TOML, of a run on an emulated cluster.
     #[arg(value_name = "CONFIG.toml")]
     pub config: PathBuf,
-    /// What measuring costs may take, twice; where a device is less than a quarter of a core, in proportion more.
+    /// What measuring costs may take, before the first planner and after each; where a device is less than a quarter of a core, in proportion more.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub measuring_time: u32,
     /// Settings that this run changes.
@@ -76,8 +76,7 @@ pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(
     output.note("measuring what sequences cost on the cluster");
     let measuring_time = Duration::from_secs(args.measuring_time.into());
     let costs = measure(&options, measuring_time)?;
-    output.note("measuring what computing alone costs");
-    let alone = measure(&without_links(&options, &emulation)?, measuring_time)?;
+    let mut alone = Alone::new(without_links(&options, &emulation)?, measuring_time, output)?;
     options.costs = Some(costs.clone());
     // All planners go by the same costs.
     options.refinement = None;
@@ -90,11 +89,16 @@ pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(
         space: allowed_strategies(&options).map_err(failed)?,
         emulation,
         costs,
-        alone,
         batches,
         options,
     };
-    let adaptive = bench.row(PlannerKind::Adaptive, &bench.space, "adaptive", output)?;
+    let adaptive = bench.row(
+        PlannerKind::Adaptive,
+        &bench.space,
+        "adaptive",
+        &mut alone,
+        output,
+    )?;
     output.result_line(&adaptive.line());
     let heads_alone = bench
         .space
@@ -103,14 +107,20 @@ pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(
     let mut others = Vec::new();
     if heads_alone != bench.space {
         let name = "adaptive, ulysses alone";
-        others.extend(bench.planned_row(PlannerKind::Adaptive, &heads_alone, name, output)?);
+        others.extend(bench.planned_row(
+            PlannerKind::Adaptive,
+            &heads_alone,
+            name,
+            &mut alone,
+            output,
+        )?);
     }
     let mut best: Option<Row> = None;
     let degrees: Vec<Degree> = bench.space.degrees().collect();
     for degree in degrees {
         let planner = PlannerKind::Static(Some(degree));
         let name = planner.to_string();
-        let Some(row) = bench.planned_row(planner, &bench.space, &name, output)? else {
+        let Some(row) = bench.planned_row(planner, &bench.space, &name, &mut alone, output)? else {
             continue;
         };
         if best
@@ -165,6 +175,36 @@ fn without_links(options: &TrainOptions, emulation: &Emulation) -> Result<TrainO
     })
 }
 
+/// What devices do alone, measured before and after each run: a core that others use too does not stay as fast as it was.
+struct Alone {
+    options: TrainOptions,
+    time_budget: Duration,
+    latest: StepModel,
+}
+
+impl Alone {
+    fn new(
+        options: TrainOptions,
+        time_budget: Duration,
+        output: &mut Output<'_>,
+    ) -> Result<Self, Failure> {
+        output.note("measuring what computing alone costs");
+        let latest = measure(&options, time_budget)?;
+        Ok(Alone {
+            options,
+            time_budget,
+            latest,
+        })
+    }
+
+    /// As it was measured before the latest run, and as it is after it.
+    fn measure_again(&mut self, output: &mut Output<'_>) -> Result<[StepModel; 2], Failure> {
+        output.note("measuring what computing alone costs by now");
+        let now = measure(&self.options, self.time_budget)?;
+        Ok([std::mem::replace(&mut self.latest, now.clone()), now])
+    }
+}
+
 /// All that the runs have in common.
 struct EmulatedBench {
     options: TrainOptions,
@@ -172,8 +212,6 @@ struct EmulatedBench {
     emulation: Emulation,
     /// The costs that planners go by.
     costs: StepModel,
-    /// What devices do alone.
-    alone: StepModel,
     batches: Vec<TokenBatch>,
 }
 
@@ -184,13 +222,14 @@ impl EmulatedBench {
         kind: PlannerKind,
         space: &StrategySpace,
         name: &str,
+        alone: &mut Alone,
         output: &mut Output<'_>,
     ) -> Result<Option<Row>, Failure> {
-        if let Err(error) = self.plan_all(kind, space, &self.alone) {
+        if let Err(error) = self.plan_all(kind, space) {
             output.result_line(&format!("| {name} | - | - | - | - | {error} |"));
             return Ok(None);
         }
-        let row = self.row(kind, space, name, output)?;
+        let row = self.row(kind, space, name, alone, output)?;
         output.result_line(&row.line());
         Ok(Some(row))
     }
@@ -200,14 +239,13 @@ impl EmulatedBench {
         &self,
         planner: PlannerKind,
         space: &StrategySpace,
-        costs: &StepModel,
     ) -> Result<Vec<Planned>, PlanError> {
         let planner = planner.planner();
         let plan = |batch: &TokenBatch| {
             planner.plan(Problem {
                 batch: &batch.global_batch(),
                 cluster: &self.options.cluster,
-                cost: &costs.cost,
+                cost: &self.costs.cost,
                 space,
                 rules: PlanRules::default(),
             })
@@ -217,7 +255,7 @@ impl EmulatedBench {
 
     /// What no plan of the steps, with any of the strategies, is predicted to take less than.
     fn least_predicted(&self) -> Result<Seconds, Failure> {
-        let planned = self.plan_all(PlannerKind::Adaptive, &self.space, &self.costs);
+        let planned = self.plan_all(PlannerKind::Adaptive, &self.space);
         let planned = planned.map_err(|error| Failure::run(error.to_string()))?;
         let bounds = planned.iter().map(|planned| planned.report.lower_bound);
         Ok(bounds.map(|bound| bound + self.costs.step_overhead).sum())
@@ -229,6 +267,7 @@ impl EmulatedBench {
         kind: PlannerKind,
         space: &StrategySpace,
         name: &str,
+        alone: &mut Alone,
         output: &mut Output<'_>,
     ) -> Result<Row, Failure> {
         output.note(&format!("running {name}"));
@@ -239,6 +278,7 @@ impl EmulatedBench {
         let mut steps = Steps::default();
         let drawn = self.batches.clone().into_iter().map(Ok);
         train(&options, Arc::from(kind.planner()), drawn, &mut steps).map_err(failed)?;
+        let around = alone.measure_again(output)?;
         let mut row = Row {
             planner: name.to_owned(),
             measured: Seconds::ZERO,
@@ -250,13 +290,21 @@ impl EmulatedBench {
             row.measured += record.measured;
             row.emulated += record.emulated.unwrap_or(record.measured);
             row.predicted += record.predicted;
-            row.simulated += self.simulated(record, batch)?;
+            let [before, after] = around.each_ref();
+            let simulated =
+                self.simulated(record, batch, before)? + self.simulated(record, batch, after)?;
+            row.simulated += simulated * 0.5;
         }
         Ok(row)
     }
 
     /// What a step is simulated to take, from what devices do alone and the described links.
-    fn simulated(&self, record: &StepRecord, batch: &TokenBatch) -> Result<Seconds, Failure> {
+    fn simulated(
+        &self,
+        record: &StepRecord,
+        batch: &TokenBatch,
+        alone: &StepModel,
+    ) -> Result<Seconds, Failure> {
         let failed = |error: SimError| Failure::run(error.to_string());
         let TrainOptions { model, cluster, .. } = &self.options;
         let layers = model.layers as f64;
@@ -273,15 +321,15 @@ impl EmulatedBench {
             key_values: volume::key_value_bytes_per_token(model),
             layer_inputs: volume::layer_input_bytes_per_token(model),
         };
-        let overhead = Seconds::new(self.alone.cost.costs().micro_batch_overhead_s);
+        let overhead = Seconds::new(alone.cost.costs().micro_batch_overhead_s);
         let overhead = overhead.unwrap_or(Seconds::ZERO);
-        let devices = DeviceCosts(&self.alone.cost);
+        let devices = DeviceCosts(&alone.cost);
         let costs = StepCosts::measured(&devices, model.layers as u32, exchanged)
             .map_err(failed)?
             .with_token_volume(&bytes)
             .over_links(self.emulation.links(), sharded, overhead)
             .with_host_link(self.emulation.host_link())
-            .with_optimizer(self.alone.step_overhead);
+            .with_optimizer(alone.step_overhead);
         let step = simulate(
             &record.plan,
             &batch.global_batch(),
