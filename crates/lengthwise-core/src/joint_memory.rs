@@ -12,11 +12,15 @@ use crate::{Bytes, Cluster, MemoryModel, Strategy, Tokens};
 ///
 /// Sequences of a group whose loads are within the device's budget keep both budgets: sums of maxima are at least the maxima
 /// of sums. Where both grow with the length alone, which is all that a strategy moves, the same one is the larger for every
-/// length, and the converse holds as well but for the rounding. Of unequal devices the largest `M / H` counts for all.
+/// length, and the converse holds as well but for the rounding.
+///
+/// Of unequal devices the least `M / H` counts for all: so the converse holds for each, which is what lower bounds need, but
+/// those with less of a host keep its budget only if it is looked at by itself ([`says_all`](Self::says_all)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JointMemory {
     /// Budgets of a device and of its share of the host; `None` where no host is limited.
     budgets: Option<(u64, u64)>,
+    says_all: bool,
 }
 
 impl JointMemory {
@@ -24,11 +28,42 @@ impl JointMemory {
     pub fn of(memory: &(impl MemoryModel + ?Sized), cluster: &Cluster) -> Self {
         let devices = cluster.devices().iter();
         let budgets = devices.map(|device| (memory.budget(device).0, memory.host_budget(device).0));
-        let limited = budgets.filter(|&(_, host)| host < u64::MAX);
+        let mut budgets: Vec<(u64, u64)> = budgets.collect();
+        budgets.dedup();
         let product = |a: u64, b: u64| u128::from(a) * u128::from(b);
-        let by_ratio = |a: &(u64, u64), b: &(u64, u64)| product(a.0, b.1).cmp(&product(b.0, a.1));
-        JointMemory {
-            budgets: limited.max_by(by_ratio),
+        let by_ratio = |a: &&(u64, u64), b: &&(u64, u64)| product(a.0, b.1).cmp(&product(b.0, a.1));
+        let is_unlimited = |&&(_, host): &&(u64, u64)| host == u64::MAX;
+        // One that has neither holds nothing, whatever the ratio.
+        let least = budgets.iter().filter(|&&budgets| budgets != (0, 0));
+        let least = least.min_by(by_ratio);
+        match least.filter(|_| !budgets.iter().any(|one| is_unlimited(&one))) {
+            Some(&least) => JointMemory {
+                budgets: Some(least),
+                says_all: budgets.iter().all(|one| by_ratio(&one, &&least).is_eq()),
+            },
+            None => JointMemory {
+                budgets: None,
+                says_all: budgets.iter().all(|one| is_unlimited(&one)),
+            },
+        }
+    }
+
+    /// Whether loads within the budget of any of the devices keep the one of its host as well.
+    pub fn says_all(self) -> bool {
+        self.says_all
+    }
+
+    /// What a sequence takes of the host of every device of a group with this strategy, where its load does not say all;
+    /// nothing elsewhere.
+    pub fn host_load(
+        self,
+        memory: &(impl MemoryModel + ?Sized),
+        strategy: Strategy,
+        seq_len: Tokens,
+    ) -> Bytes {
+        match self.says_all {
+            true => Bytes(0),
+            false => memory.host_memory(strategy, seq_len),
         }
     }
 
@@ -100,5 +135,28 @@ mod tests {
         assert_eq!(load(7, on_host(99), 10), 71);
         assert_eq!(load(0, on_host(0), 10), 30);
         assert_eq!(load(7, on_host(0), 10), u64::MAX);
+    }
+
+    #[test]
+    fn of_unequal_devices_no_load_is_more_than_one_of_them_counts() {
+        let of = |budgets: &[(u64, u64)]| {
+            let devices = budgets.iter().map(|&(memory, host)| {
+                Device::new(Bytes(memory), Speed::NOMINAL).with_host_memory(Bytes(host))
+            });
+            let cluster = Cluster::from_nodes(vec![devices.collect()]).unwrap();
+            let model = PerToken(7);
+            let joint = JointMemory::of(&model, &cluster);
+            let strategy = Strategy::ulysses(Degree::ONE, Activations::Host);
+            let load = joint.load(&model, strategy, Tokens(10)).0;
+            (load, joint.says_all())
+        };
+        assert_eq!(of(&[(100, 100), (50, 50)]), (70, true));
+        assert_eq!(of(&[(100, 100), (100, 200)]), (35, false));
+        assert_eq!(of(&[(100, 200), (100, 0)]), (35, false));
+        assert_eq!(of(&[(100, 100), (50, 100)]), (35, false));
+        assert_eq!(of(&[(100, 100), (0, 0)]), (70, true));
+        assert_eq!(of(&[(0, 0), (0, 0)]), (30, false));
+        assert_eq!(of(&[(100, 10), (100, u64::MAX)]), (30, false));
+        assert_eq!(of(&[(100, u64::MAX), (50, u64::MAX)]), (30, true));
     }
 }

@@ -1,6 +1,7 @@
 //! A plan in the making: groups with their devices, their sums, and who is in which.
 
 use std::cmp::Reverse;
+use std::ops::Add;
 
 use lengthwise_core::{Group, MicroBatch, Plan, SequenceIndex, Strategy};
 
@@ -68,19 +69,19 @@ impl Draft {
             let mut groups: Vec<&Group> = micro_batch.groups.iter().collect();
             groups.sort_by_key(|group| Reverse(group.degree()));
             for group in groups {
-                let memory = if instance.problem.rules.limits_memory() {
-                    let seq_lens = group.sequences.iter();
-                    let seq_lens = seq_lens.filter_map(|&sequence| batch.seq_len(sequence));
-                    let (joint, cost) = (instance.joint_memory, instance.problem.cost);
-                    let loads = seq_lens.map(|len| joint.load(cost, group.strategy, len).0);
-                    loads.fold(0, u64::saturating_add)
-                } else {
-                    0
-                };
-                let to = draft.open_group(instance, opened, group.strategy, memory)?;
-                for &sequence in &group.sequences {
+                let mut shapes = instance.shapes.iter();
+                // What it holds does not ask where it is.
+                let shape = shapes.position(|shape| shape.strategy == group.strategy)?;
+                let class = |&sequence| {
                     let seq_len = batch.seq_len(sequence)?;
-                    let class = instance.class_lens.binary_search(&seq_len).ok()?;
+                    instance.class_lens.binary_search(&seq_len).ok()
+                };
+                let classes: Option<Vec<usize>> = group.sequences.iter().map(class).collect();
+                let classes = classes?;
+                let loads = classes.iter().map(|&class| instance.load(shape, class));
+                let load = loads.fold(Load::default(), Load::add);
+                let to = draft.open_group(instance, opened, group.strategy, load)?;
+                for class in classes {
                     draft.place(instance, class, to);
                 }
             }
@@ -102,16 +103,16 @@ impl Draft {
         self.free.len() as u32 - 1
     }
 
-    /// Opens an empty group of `strategy` whose devices all have `budget`, where there is room; returns its position.
+    /// Opens an empty group of `strategy` whose devices can hold `load`, where there is room; returns its position.
     pub(crate) fn open_group(
         &mut self,
         instance: &Instance<'_>,
         micro_batch: u32,
         strategy: Strategy,
-        budget: u64,
+        load: Load,
     ) -> Option<u32> {
         let free = &self.free[micro_batch as usize];
-        let allocation = free.find(&instance.devices, strategy.degree().get(), budget)?;
+        let allocation = free.find(&instance.devices, strategy.degree().get(), load)?;
         let shape = instance.shape_of(strategy, allocation.span)?;
         Some(self.add_group(instance, micro_batch, shape as u32, allocation))
     }

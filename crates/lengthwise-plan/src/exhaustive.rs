@@ -10,9 +10,11 @@ use lengthwise_core::{
 use lengthwise_cost::{GroupShape, Span, predict_step};
 
 use crate::bound::{Effort, Keep, longest_first_bound};
+use crate::budget::{Budget, budgets_by_node};
 use crate::certificate::Certified;
 use crate::deadline::Deadline;
-use crate::instance::{Instance, budget_of};
+use crate::instance::Instance;
+use crate::load::Load;
 use crate::placement::needs_runs;
 use crate::rules::no_plan_found;
 use crate::{Attempts, PlanError, PlanReport, Planned, Planner, Problem, StopReason};
@@ -113,7 +115,7 @@ pub(crate) fn is_tiny(problem: Problem<'_>) -> bool {
 /// Devices of one node that are alike.
 struct Kind {
     node: usize,
-    budget: u64,
+    budget: Budget,
     speed: f64,
     ranks: Vec<Rank>,
 }
@@ -152,13 +154,14 @@ struct Enumeration<'p> {
 impl<'p> Enumeration<'p> {
     fn new(problem: Problem<'p>, deadline: Deadline) -> Self {
         let cluster = problem.cluster;
-        let in_runs = needs_runs(problem);
+        let in_runs = needs_runs(cluster, &problem.rules);
         let mut kinds: Vec<Kind> = Vec::new();
-        for rank in cluster.ranks() {
+        let budgets = budgets_by_node(problem).into_iter().flatten();
+        for (rank, budget) in cluster.ranks().zip(budgets) {
             let (Some(node), Some(device)) = (cluster.node_of(rank), cluster.device(rank)) else {
                 continue;
             };
-            let (budget, speed) = (budget_of(problem, device), device.speed().get());
+            let speed = device.speed().get();
             let alike = |kind: &&mut Kind| {
                 !in_runs && (kind.node, kind.budget) == (node, budget) && kind.speed == speed
             };
@@ -312,9 +315,9 @@ impl<'p> Enumeration<'p> {
             .iter()
             .zip(taken)
             .filter(|&(_, &count)| count > 0);
-        let (mut budget, mut speed, mut nodes) = (u64::MAX, f64::INFINITY, Vec::new());
+        let (mut budget, mut speed, mut nodes) = (Budget::MOST, f64::INFINITY, Vec::new());
         for (kind, _) in used {
-            budget = budget.min(kind.budget);
+            budget = budget.least(kind.budget);
             speed = speed.min(kind.speed);
             nodes.push(kind.node);
         }
@@ -325,23 +328,24 @@ impl<'p> Enumeration<'p> {
             Span::OneNode
         };
         let shape = GroupShape { strategy, span };
-        let (mut time, mut memory) = (Seconds::ZERO, 0u64);
-        let rules = &self.problem.rules;
-        let mut tokens = 0u64;
+        let (mut time, mut load) = (Seconds::ZERO, Load::default());
+        let (rules, cost) = (&self.problem.rules, self.problem.cost);
         for (index, &seq_len) in self.problem.batch.seq_lens().iter().enumerate() {
             if part >> index & 1 == 1 {
-                time += self.problem.cost.sequence_time(shape, seq_len);
-                memory = memory.saturating_add(
-                    self.joint_memory
-                        .load(self.problem.cost, strategy, seq_len)
-                        .0,
-                );
-                tokens = tokens.saturating_add(seq_len.0);
+                time += cost.sequence_time(shape, seq_len);
+                let joint = self.joint_memory;
+                load = load
+                    + Load {
+                        memory: joint.load(cost, strategy, seq_len).0,
+                        host: joint.host_load(cost, strategy, seq_len).0,
+                        tokens: seq_len.0,
+                        sequences: 1,
+                    };
             }
         }
-        let fits = (memory <= budget || !rules.limits_memory())
-            && tokens <= rules.most_tokens(strategy.degree()).0
-            && part.count_ones() <= rules.most_sequences();
+        let fits = (budget.holds(load) || !rules.limits_memory())
+            && load.tokens <= rules.most_tokens(strategy.degree()).0
+            && load.sequences <= rules.most_sequences();
         if fits {
             time.get() / speed
         } else {

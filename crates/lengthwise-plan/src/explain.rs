@@ -1,14 +1,17 @@
 //! The reasons that planners have for a degree: the strategies that a length needs and may use, and the tokens that devices
 //! hold.
 
+use std::ops::Range;
+
 use lengthwise_core::{
-    Bytes, Cluster, Degree, Device, PlanRules, Seconds, Strategy, StrategySpace, Tokens,
+    Bytes, Cluster, Degree, PlanRules, Seconds, Strategy, StrategySpace, Tokens,
 };
 use lengthwise_cost::{CostModel, GroupShape, Span, TimeParts};
 use thiserror::Error;
 
-use crate::PlanError;
 use crate::longest_sequence::{LONGEST, longest_sequence};
+use crate::placement::needs_runs;
+use crate::{PlanError, Problem};
 
 /// All that a plan may depend on but the lengths.
 ///
@@ -60,11 +63,11 @@ pub struct Choice {
     pub predicted_parts: TimeParts,
     /// The memory that each device would need for it.
     pub predicted_memory: Bytes,
-    /// The memory that the largest devices have for sequences.
+    /// The memory that the devices with most of it have for sequences.
     pub budget: Bytes,
     /// The memory of its host that each device would need for it.
     pub predicted_host_memory: Bytes,
-    /// The memory of their hosts that the devices with the largest shares have for sequences.
+    /// The memory of their hosts that those have, the ones with the largest shares, which hold the memory on devices.
     pub host_budget: Bytes,
     /// Why not, if there is a reason.
     pub obstacle: Option<Obstacle>,
@@ -115,19 +118,41 @@ pub enum Obstacle {
     },
 }
 
-/// Where a group can be, and what its devices have for sequences there.
+/// The memory that a sequence needs of each device of a group of its own, and what there is, where the group can be.
 #[derive(Clone, Copy)]
-struct Place {
+pub(crate) struct NeededMemory {
     span: Span,
+    pub(crate) on_device: Bytes,
     /// On the devices with most memory, of which it is the least.
-    memory: Bytes,
-    /// Of hosts, of those with the largest shares.
-    host_memory: Bytes,
+    pub(crate) budget: Bytes,
+    pub(crate) on_host: Bytes,
+    /// Of those that have the memory on devices, or as much as any, the ones with the largest shares.
+    pub(crate) host_budget: Bytes,
 }
 
-impl Place {
-    fn holds(&self, memory: Bytes, host_memory: Bytes) -> bool {
-        memory <= self.memory && host_memory <= self.host_memory
+impl NeededMemory {
+    fn is_there(&self) -> bool {
+        self.on_device <= self.budget && self.on_host <= self.host_budget
+    }
+
+    /// How many times the budget is needed, of the two the one that is exceeded most.
+    pub(crate) fn part(&self) -> f64 {
+        part(self.on_device, self.budget).max(part(self.on_host, self.host_budget))
+    }
+
+    /// Whether it is its host's memory that a device lacks most.
+    pub(crate) fn is_over_host(&self) -> bool {
+        let on_host = part(self.on_host, self.host_budget);
+        on_host > 1.0 && on_host > part(self.on_device, self.budget)
+    }
+}
+
+/// How many times the budget is needed.
+fn part(needed: Bytes, budget: Bytes) -> f64 {
+    match (needed.0, budget.0) {
+        (0, _) => 0.0,
+        (_, 0) => f64::INFINITY,
+        (needed, budget) => needed as f64 / budget as f64,
     }
 }
 
@@ -159,32 +184,33 @@ impl TokenBudget {
     }
 }
 
-impl Setting<'_> {
+impl<'a> Setting<'a> {
+    /// All of a problem but the lengths.
+    pub(crate) fn of(problem: Problem<'a>) -> Self {
+        Setting {
+            cluster: problem.cluster,
+            cost: problem.cost,
+            space: problem.space,
+            rules: problem.rules,
+        }
+    }
+
     /// All strategies for a sequence of this length, by increasing degree, each with what it costs and why it can't be.
     pub fn choices(&self, seq_len: Tokens) -> Vec<Choice> {
         let strategies = self.space.strategies().iter();
         let choices = strategies.filter_map(|&strategy| {
-            let predicted_memory = self.cost.sequence_memory(strategy, seq_len);
-            let predicted_host_memory = self.cost.host_memory(strategy, seq_len);
-            let places = self.places(strategy.degree());
-            let mut holding = places.iter();
-            let holding =
-                holding.find(|place| place.holds(predicted_memory, predicted_host_memory));
-            let largest = places.iter().rev().max_by_key(|place| place.memory);
-            let place = holding.or(largest)?;
-            let shape = GroupShape {
-                strategy,
-                span: place.span,
-            };
+            let needed = self.needed_memory(strategy, seq_len)?;
+            let span = needed.span;
+            let shape = GroupShape { strategy, span };
             let mut choice = Choice {
                 strategy,
-                span: place.span,
+                span,
                 predicted_time: self.cost.sequence_time(shape, seq_len),
                 predicted_parts: self.cost.time_parts(shape, seq_len),
-                predicted_memory,
-                budget: place.memory,
-                predicted_host_memory,
-                host_budget: place.host_memory,
+                predicted_memory: needed.on_device,
+                budget: needed.budget,
+                predicted_host_memory: needed.on_host,
+                host_budget: needed.host_budget,
                 obstacle: None,
             };
             choice.obstacle = self.obstacle(&choice, seq_len);
@@ -218,33 +244,69 @@ impl Setting<'_> {
         }
     }
 
-    /// Where groups of a degree can be, one node before many.
-    fn places(&self, degree: Degree) -> Vec<Place> {
-        let nth_largest = |devices: &[Device], budget: &dyn Fn(&Device) -> Bytes| {
-            let mut budgets: Vec<Bytes> = devices.iter().map(budget).collect();
+    /// What a sequence needs in a group of its own, on one node wherever there is one with as many devices and memory, else
+    /// where there is most; `None` where there are no such groups.
+    pub(crate) fn needed_memory(
+        &self,
+        strategy: Strategy,
+        seq_len: Tokens,
+    ) -> Option<NeededMemory> {
+        let on_device = self.cost.sequence_memory(strategy, seq_len);
+        let on_host = self.cost.host_memory(strategy, seq_len);
+        let degree = strategy.degree().as_usize();
+        let nth_largest = |mut budgets: Vec<Bytes>| {
             budgets.sort_unstable_by(|a, b| b.cmp(a));
-            budgets.get(degree.as_usize() - 1).copied()
+            budgets.get(degree - 1).copied()
         };
-        let budgets = |ranks: std::ops::Range<u32>| {
+        let of = |(span, ranks): (Span, Range<u32>)| {
             let devices = &self.cluster.devices()[ranks.start as usize..ranks.end as usize];
-            let memory = nth_largest(devices, &|device| self.cost.budget(device))?;
-            let host_memory = nth_largest(devices, &|device| self.cost.host_budget(device))?;
-            Some((memory, host_memory))
-        };
-        let nodes = (0..self.cluster.num_nodes()).filter_map(|node| self.cluster.node_ranks(node));
-        let one_node = nodes.filter_map(budgets).max();
-        let many_nodes = budgets(0..self.cluster.num_devices())
-            .filter(|_| degree > Degree::ONE && self.cluster.num_nodes() > 1);
-        let places = [(Span::OneNode, one_node), (Span::ManyNodes, many_nodes)];
-        let places = places.into_iter().filter_map(|(span, budgets)| {
-            let (memory, host_memory) = budgets?;
-            Some(Place {
+            let budgets = devices.iter().map(|device| self.cost.budget(device));
+            let budget = nth_largest(budgets.collect())?;
+            let holding = devices
+                .iter()
+                .filter(|device| self.cost.budget(device) >= on_device.min(budget));
+            let host_budgets = holding.map(|device| self.cost.host_budget(device));
+            Some(NeededMemory {
                 span,
-                memory,
-                host_memory,
+                on_device,
+                budget,
+                on_host,
+                host_budget: nth_largest(host_budgets.collect())?,
             })
-        });
-        places.collect()
+        };
+        let places: Vec<NeededMemory> = self.places(strategy.degree()).filter_map(of).collect();
+        let there = places.iter().find(|needed| needed.is_there());
+        let most = |needed: &&NeededMemory| (needed.budget, needed.host_budget);
+        // Of equal ones the first, that of one node.
+        let largest = places.iter().rev().max_by_key(most);
+        there.or(largest).copied()
+    }
+
+    /// The ranks that groups of a degree are chosen from, one node before many.
+    fn places(&self, degree: Degree) -> impl Iterator<Item = (Span, Range<u32>)> {
+        let (cluster, degree) = (self.cluster, degree.get());
+        let nodes = (0..cluster.num_nodes()).filter_map(|node| cluster.node_ranks(node));
+        let nodes: Vec<Range<u32>> = nodes.collect();
+        let mut places: Vec<(Span, Range<u32>)> = if needs_runs(cluster, &self.rules) {
+            let runs = (0..cluster.num_devices()).step_by(degree as usize);
+            let runs = runs.map(|first| first..first + degree);
+            let of_run = |run: Range<u32>| {
+                let is_inside = |node: &Range<u32>| node.start <= run.start && run.end <= node.end;
+                match nodes.iter().any(is_inside) {
+                    true => (Span::OneNode, run),
+                    false => (Span::ManyNodes, run),
+                }
+            };
+            let within = runs.filter(|run| run.end <= cluster.num_devices());
+            within.map(of_run).collect()
+        } else {
+            let many = (degree > 1 && nodes.len() > 1)
+                .then(|| (Span::ManyNodes, 0..cluster.num_devices()));
+            let one = nodes.into_iter().map(|node| (Span::OneNode, node));
+            one.chain(many).collect()
+        };
+        places.sort_by_key(|&(span, _)| span == Span::ManyNodes);
+        places.into_iter()
     }
 
     /// The degrees that groups may have, by the space, the cluster and the rules.

@@ -1,14 +1,17 @@
 //! The budgets that groups of each degree can have.
 
+use std::cmp::Reverse;
+
 use lengthwise_cost::Span;
 
 use crate::Problem;
-use crate::instance::budget_of;
+use crate::budget::{Budget, budgets_by_node};
 
-/// For each span and degree the largest budget that all devices of a group can have, as far as there are such groups.
+/// For each span and degree the budgets that all devices of a group can have, those that no other covers; none where there are
+/// no such groups.
 pub(crate) struct GroupBudgets {
-    one_node: Vec<Option<u64>>,
-    many_nodes: Vec<Option<u64>>,
+    one_node: Vec<Vec<Budget>>,
+    many_nodes: Vec<Vec<Budget>>,
 }
 
 impl GroupBudgets {
@@ -18,15 +21,32 @@ impl GroupBudgets {
         let mut all = Vec::new();
         for mut budgets in budgets_by_node(problem) {
             budgets.sort_unstable_by(|a, b| b.cmp(a));
-            for (weakest, &budget) in budgets.iter().enumerate() {
-                raise(&mut group_budgets.one_node[weakest + 1], budget);
+            // As devices are handed out: those with less memory last, which count no more of their hosts than the others.
+            let mut weakest = Budget::MOST;
+            for (index, budget) in budgets.into_iter().enumerate() {
+                weakest = weakest.least(budget);
+                raise(&mut group_budgets.one_node[index + 1], weakest);
+                all.push(weakest);
             }
-            all.extend(budgets);
         }
         if problem.cluster.num_nodes() > 1 {
-            all.sort_unstable_by(|a, b| b.cmp(a));
-            for (weakest, &budget) in all.iter().enumerate().skip(1) {
-                raise(&mut group_budgets.many_nodes[weakest + 1], budget);
+            let mut least_memories: Vec<u64> = all.iter().map(|budget| budget.memory).collect();
+            least_memories.sort_unstable();
+            least_memories.dedup();
+            if all.iter().all(|budget| budget.host == all[0].host) {
+                least_memories.truncate(1);
+            }
+            for least in least_memories {
+                let mut with_memory = all.clone();
+                with_memory.retain(|budget| budget.memory >= least);
+                with_memory.sort_unstable_by_key(|budget| Reverse((budget.host, budget.memory)));
+                let mut weakest = Budget::MOST;
+                for (index, budget) in with_memory.into_iter().enumerate() {
+                    weakest = weakest.least(budget);
+                    if index > 0 {
+                        raise(&mut group_budgets.many_nodes[index + 1], weakest);
+                    }
+                }
             }
         }
         group_budgets
@@ -36,19 +56,19 @@ impl GroupBudgets {
     pub(crate) fn of_runs(problem: Problem<'_>) -> Self {
         let mut group_budgets = GroupBudgets::none(problem);
         let nodes = budgets_by_node(problem).into_iter().enumerate();
-        let ranks: Vec<(usize, u64)> = nodes
+        let ranks: Vec<(usize, Budget)> = nodes
             .flat_map(|(node, budgets)| budgets.into_iter().map(move |budget| (node, budget)))
             .collect();
         for order in 0..=ranks.len().ilog2() {
             let degree = 1 << order;
             for run in ranks.chunks_exact(degree) {
-                let budget = run.iter().map(|&(_, budget)| budget).min().unwrap_or(0);
+                let budgets = run.iter().map(|&(_, budget)| budget);
                 let span = if run[0].0 == run[degree - 1].0 {
                     &mut group_budgets.one_node
                 } else {
                     &mut group_budgets.many_nodes
                 };
-                raise(&mut span[degree], budget);
+                raise(&mut span[degree], budgets.fold(Budget::MOST, Budget::least));
             }
         }
         group_budgets
@@ -57,72 +77,87 @@ impl GroupBudgets {
     fn none(problem: Problem<'_>) -> Self {
         let degrees = problem.cluster.num_devices() as usize + 1;
         GroupBudgets {
-            one_node: vec![None; degrees],
-            many_nodes: vec![None; degrees],
+            one_node: vec![Vec::new(); degrees],
+            many_nodes: vec![Vec::new(); degrees],
         }
     }
 
-    /// The largest budget that all devices of a group can have; `None` where there are no such groups.
-    pub(crate) fn best_budget(&self, degree: u32, span: Span) -> Option<u64> {
+    /// The budgets that all devices of a group can have.
+    pub(crate) fn best_budgets(&self, degree: u32, span: Span) -> &[Budget] {
         let of_span = match span {
             Span::OneNode => &self.one_node,
             Span::ManyNodes => &self.many_nodes,
         };
-        of_span.get(degree as usize).copied().flatten()
+        of_span.get(degree as usize).map_or(&[], Vec::as_slice)
     }
 }
 
-fn raise(best: &mut Option<u64>, budget: u64) {
-    *best = Some(best.map_or(budget, |best| best.max(budget)));
-}
-
-fn budgets_by_node(problem: Problem<'_>) -> Vec<Vec<u64>> {
-    let cluster = problem.cluster;
-    let budgets = |node| {
-        let ranks = cluster.node_ranks(node).unwrap_or(0..0);
-        let devices = &cluster.devices()[ranks.start as usize..ranks.end as usize];
-        let budgets = devices.iter().map(|device| budget_of(problem, device));
-        budgets.collect()
-    };
-    (0..cluster.num_nodes()).map(budgets).collect()
+/// Adds a budget that no other covers, in place of those that it covers.
+fn raise(best: &mut Vec<Budget>, budget: Budget) {
+    if !best.iter().any(|other| other.covers(budget)) {
+        best.retain(|&other| !budget.covers(other));
+        best.push(budget);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::{Size, cases, sample};
+    use crate::common::{Size, cases, cases_with_hosts, sample};
 
     /// The node and the budget of each rank.
-    fn ranks(problem: Problem<'_>) -> Vec<(usize, u64)> {
-        let devices = problem.cluster.devices().iter();
-        let budgets = devices.map(|device| budget_of(problem, device));
-        let ranks = problem.cluster.ranks();
-        let nodes = ranks.map(|rank| problem.cluster.node_of(rank).unwrap());
-        nodes.zip(budgets).collect()
+    fn ranks(problem: Problem<'_>) -> Vec<(usize, Budget)> {
+        let nodes = budgets_by_node(problem).into_iter().enumerate();
+        let ranks =
+            nodes.flat_map(|(node, budgets)| budgets.into_iter().map(move |one| (node, one)));
+        ranks.collect()
     }
 
-    /// The largest budget that all ranks of one of these sets have, if they are so many.
-    fn best(sets: impl Iterator<Item = Vec<(usize, u64)>>, degree: u32) -> Option<u64> {
+    /// The budgets that all ranks of one of these sets have, if they are so many.
+    fn best(sets: impl Iterator<Item = Vec<(usize, Budget)>>, degree: u32) -> Vec<Budget> {
         let of_degree = sets.filter(|set| set.len() == degree as usize);
-        let least = of_degree.filter_map(|set| set.into_iter().map(|(_, budget)| budget).min());
-        least.max()
+        let least = of_degree.filter_map(|set| {
+            set.into_iter()
+                .map(|(_, budget)| budget)
+                .reduce(Budget::least)
+        });
+        let least: Vec<Budget> = least.collect();
+        let outdone = |one: &Budget| least.iter().any(|other| other != one && other.covers(*one));
+        let mut best: Vec<Budget> = least.iter().filter(|one| !outdone(one)).copied().collect();
+        best.sort_unstable();
+        best.dedup();
+        best
     }
 
-    fn are_of_one_node(ranks: &[(usize, u64)]) -> bool {
+    fn sorted(budgets: &[Budget]) -> Vec<Budget> {
+        let mut budgets = budgets.to_vec();
+        budgets.sort_unstable();
+        budgets
+    }
+
+    fn are_of_one_node(ranks: &[(usize, Budget)]) -> bool {
         ranks.iter().all(|&(node, _)| node == ranks[0].0)
     }
 
     #[test]
-    fn a_group_can_have_the_best_budget_of_all_sets_of_ranks() {
+    fn a_group_can_have_the_best_budgets_of_all_sets_of_ranks() {
         let size = Size {
             num_nodes: 3,
             devices_per_node: 3,
             num_sequences: 1,
             seq_len: 1000,
         };
-        for case in sample(cases(size), 180, 60) {
+        let mut num_with_several = 0;
+        for case in sample(cases(size), 180, 60).chain(sample(cases_with_hosts(size), 181, 120)) {
             let problem = case.problem();
             let all = ranks(problem);
+            // Of a node whose devices with more memory have less of its host, less is made.
+            let is_odd = |a: &(usize, Budget), b: &(usize, Budget)| {
+                a.0 == b.0 && a.1.memory < b.1.memory && a.1.host > b.1.host
+            };
+            if all.iter().any(|a| all.iter().any(|b| is_odd(a, b))) {
+                continue;
+            }
             let sets = || {
                 (1u32..1 << all.len()).map(|set| {
                     let inside = (0..all.len()).filter(move |index| set >> index & 1 == 1);
@@ -133,25 +168,33 @@ mod tests {
             let of_runs = GroupBudgets::of_runs(problem);
             for degree in 1..=problem.cluster.num_devices() {
                 for span in [Span::OneNode, Span::ManyNodes] {
-                    let is_of_span = |ranks: &Vec<(usize, u64)>| {
+                    let is_of_span = |ranks: &Vec<(usize, Budget)>| {
                         are_of_one_node(ranks) == (span == Span::OneNode)
                     };
                     // Where there are several nodes, a group that may be on many has any devices to choose from.
                     let is_possible =
                         sets().any(|set| set.len() == degree as usize && is_of_span(&set));
                     let any = sets().filter(|set| span == Span::ManyNodes || are_of_one_node(set));
-                    let any = best(any, degree).filter(|_| is_possible);
-                    assert_eq!(of_any.best_budget(degree, span), any);
+                    let any = if is_possible {
+                        best(any, degree)
+                    } else {
+                        Vec::new()
+                    };
+                    num_with_several += usize::from(any.len() > 1);
+                    assert_eq!(sorted(of_any.best_budgets(degree, span)), any);
                     let runs = all.chunks_exact(degree as usize).map(<[_]>::to_vec);
                     let runs = best(runs.filter(is_of_span), degree);
-                    let runs = runs.filter(|_| degree.is_power_of_two());
-                    assert_eq!(of_runs.best_budget(degree, span), runs);
+                    let runs = if degree.is_power_of_two() {
+                        runs
+                    } else {
+                        Vec::new()
+                    };
+                    assert_eq!(sorted(of_runs.best_budgets(degree, span)), runs);
                 }
             }
-            assert_eq!(
-                of_any.best_budget(problem.cluster.num_devices() + 1, Span::OneNode),
-                None
-            );
+            let too_many = problem.cluster.num_devices() + 1;
+            assert_eq!(of_any.best_budgets(too_many, Span::OneNode), []);
         }
+        assert!(num_with_several > 20, "{num_with_several}");
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn pack(instance: &Instance<'_>, strategy: Strategy) -> Option<Draft>
                     by_room.remove(&entry);
                     entry.1
                 }
-                None => open(instance, &mut draft, strategy, needed.memory)?,
+                None => open(instance, &mut draft, strategy, needed)?,
             };
             if !draft.groups[group as usize].has_room(instance, class) {
                 return None;
@@ -91,12 +91,12 @@ pub(crate) fn pack(instance: &Instance<'_>, strategy: Strategy) -> Option<Draft>
     Some(draft)
 }
 
-/// Opens a group with room for `needed` bytes.
+/// Opens a group with room for `needed`.
 fn open(
     instance: &Instance<'_>,
     draft: &mut Draft,
     strategy: Strategy,
-    needed: u64,
+    needed: Load,
 ) -> Option<u32> {
     if let Some(last) = draft.free.len().checked_sub(1)
         && let Some(group) = draft.open_group(instance, last as u32, strategy, needed)

@@ -3,10 +3,12 @@
 use std::ops::Range;
 
 use lengthwise_core::{
-    Bytes, Degree, Device, JointMemory, Seconds, Sequence, SequenceIndex, Strategy, Tokens,
+    Bytes, Degree, JointMemory, Seconds, Sequence, SequenceIndex, Strategy, Tokens,
 };
 use lengthwise_cost::{GroupShape, Span};
 
+use crate::budget::{Budget, budgets_by_node};
+use crate::explain::Setting;
 use crate::group_budgets::GroupBudgets;
 use crate::load::Load;
 use crate::outdone::outdone;
@@ -38,14 +40,18 @@ pub(crate) struct Instance<'a> {
     /// Bytes on each device, of the host counted as such ([`JointMemory`]): `[shape][class]`; 0 where the rules don't limit
     /// memory.
     memory: Vec<u64>,
+    /// Bytes of each device's host: `[shape][class]`; empty where the others say all.
+    host: Vec<u64>,
+    /// Of each shape, where no single one covers the others, the budgets that all devices of such a group can have.
+    alternatives: Vec<Vec<Budget>>,
     /// Shapes of strategies that others outdo, with their rows of both tables; only certificates tell of them.
     pub(crate) outdone: Vec<OutdoneShape>,
-    /// How memory is counted.
-    pub(crate) joint_memory: JointMemory,
     /// Tokens of a sequence of each class.
     tokens: Vec<u64>,
-    /// Every device's budget for sequences, largest first.
+    /// Every device's memory for sequences, largest first.
     budgets: Vec<u64>,
+    /// What every device has at least.
+    weakest: Budget,
     /// Where groups can go.
     pub(crate) devices: Devices,
     /// Seconds that every micro-batch takes on top.
@@ -64,8 +70,8 @@ pub(crate) struct Shape {
     pub(crate) strategy: Strategy,
     pub(crate) span: Span,
     pub(crate) degree: u32,
-    /// The largest budget that all devices of such a group can have.
-    pub(crate) best_budget: u64,
+    /// The most that all devices of such a group can have, of memory and of hosts.
+    pub(crate) best_budget: Budget,
     /// The most tokens that its sequences may have together.
     pub(crate) most_tokens: u64,
 }
@@ -84,18 +90,6 @@ pub(crate) enum Limit {
     Memory,
     Tokens,
     Sequences,
-}
-
-/// The budget of every device where the rules don't limit memory: more than any sum of sequences that need none.
-const UNLIMITED: u64 = 1 << 60;
-
-/// The memory that a device has for sequences.
-pub(crate) fn budget_of(problem: Problem<'_>, device: &Device) -> u64 {
-    if problem.rules.limits_memory() {
-        problem.cost.budget(device).0
-    } else {
-        UNLIMITED
-    }
 }
 
 impl<'a> Instance<'a> {
@@ -120,17 +114,21 @@ impl<'a> Instance<'a> {
             }
         }
         class_starts.push(sorted.len() as u32);
-        let mut budgets: Vec<u64> = problem
-            .cluster
-            .devices()
-            .iter()
-            .map(|device| budget_of(problem, device))
-            .collect();
+        let all: Vec<Budget> = budgets_by_node(problem).into_iter().flatten().collect();
+        let mut budgets: Vec<u64> = all.iter().map(|budget| budget.memory).collect();
         budgets.sort_unstable_by(|a, b| b.cmp(a));
-        let mut shapes = possible_shapes(problem)?;
+        let weakest = all.into_iter().fold(Budget::MOST, Budget::least);
+        let group_budgets = match needs_runs(problem.cluster, &problem.rules) {
+            true => GroupBudgets::of_runs(problem),
+            false => GroupBudgets::of_any(problem),
+        };
+        let mut shapes = possible_shapes(problem, &group_budgets)?;
         let joint_memory = JointMemory::of(problem.cost, problem.cluster);
         let mut time = Vec::with_capacity(shapes.len() * class_lens.len());
         let mut memory = Vec::with_capacity(shapes.len() * class_lens.len());
+        let limits_memory = problem.rules.limits_memory();
+        let counts_hosts = limits_memory && !joint_memory.says_all();
+        let mut host = Vec::new();
         for (index, shape) in shapes.iter().enumerate() {
             let group_shape = GroupShape {
                 strategy: shape.strategy,
@@ -141,23 +139,30 @@ impl<'a> Instance<'a> {
             if index > 0 && shapes[index - 1].strategy == shape.strategy {
                 // Memory does not ask where a group is.
                 memory.extend_from_within(memory.len() - class_lens.len()..);
+                host.extend_from_within(host.len() - host.len().min(class_lens.len())..);
                 continue;
             }
-            memory.extend(class_lens.iter().map(|&seq_len| {
-                if problem.rules.limits_memory() {
-                    joint_memory.load(problem.cost, shape.strategy, seq_len).0
-                } else {
-                    0
-                }
+            memory.extend(class_lens.iter().map(|&seq_len| match limits_memory {
+                true => joint_memory.load(problem.cost, shape.strategy, seq_len).0,
+                false => 0,
             }));
+            if counts_hosts {
+                let bytes = |&seq_len: &Tokens| {
+                    joint_memory
+                        .host_load(problem.cost, shape.strategy, seq_len)
+                        .0
+                };
+                host.extend(class_lens.iter().map(bytes));
+            }
         }
-        check_costs_rise(&shapes, &class_lens, &time, &memory)?;
+        check_costs_rise(&shapes, &class_lens, &time, &[&memory, &host])?;
         let num_classes = class_lens.len();
-        let is_outdone = outdone(&shapes, &time, &memory, num_classes);
+        let is_outdone = outdone(&shapes, &time, &[&memory, &host], num_classes);
         let mut outdone_shapes = Vec::new();
         if is_outdone.contains(&true) {
             let row = |shape: usize| shape * num_classes..(shape + 1) * num_classes;
             let (mut all, mut times, mut memories) = (Vec::new(), Vec::new(), Vec::new());
+            let mut hosts = Vec::new();
             for (index, shape) in shapes.into_iter().enumerate() {
                 if is_outdone[index] {
                     outdone_shapes.push(OutdoneShape {
@@ -169,14 +174,25 @@ impl<'a> Instance<'a> {
                     all.push(shape);
                     times.extend_from_slice(&time[row(index)]);
                     memories.extend_from_slice(&memory[row(index)]);
+                    hosts.extend_from_slice(host.get(row(index)).unwrap_or(&[]));
                 }
             }
-            (shapes, time, memory) = (all, times, memories);
+            (shapes, time, memory, host) = (all, times, memories, hosts);
         }
+        let alternatives = shapes.iter().map(|shape| {
+            let budgets = group_budgets.best_budgets(shape.degree, shape.span);
+            if budgets.len() > 1 {
+                budgets.to_vec()
+            } else {
+                Vec::new()
+            }
+        });
         let mut instance = Instance {
             problem,
             outdone: outdone_shapes,
-            joint_memory,
+            alternatives: alternatives.collect(),
+            weakest,
+            host,
             tokens: class_lens.iter().map(|seq_len| seq_len.0).collect(),
             class_lens,
             sorted: sorted.iter().map(|sequence| sequence.index).collect(),
@@ -234,11 +250,15 @@ impl<'a> Instance<'a> {
         let kept = &shortlist.shapes;
         let times = kept.iter().flat_map(|&shape| self.times(shape));
         let memories = kept.iter().flat_map(|&shape| self.memories(shape));
+        let hosts = kept.iter().flat_map(|&shape| self.hosts(shape));
+        let alternatives = kept.iter().map(|&shape| self.alternatives[shape].clone());
         let mut instance = Instance {
             class_lens: self.class_lens.clone(),
             class_starts: self.class_starts.clone(),
             time: times.copied().collect(),
             memory: memories.copied().collect(),
+            host: hosts.copied().collect(),
+            alternatives: alternatives.collect(),
             tokens: self.tokens.clone(),
             sorted: self.sorted.clone(),
             outdone: Vec::new(),
@@ -254,12 +274,14 @@ impl<'a> Instance<'a> {
         instance
     }
 
-    /// The same problem with runs of classes merged, which begin at `starts`, cost `time` and `memory`, and have `tokens`.
+    /// The same problem with runs of classes merged, which begin at `starts`, cost `time`, `memory` and `host`, and have
+    /// `tokens`.
     pub(crate) fn with_classes(
         &self,
         starts: &[usize],
         time: Vec<f64>,
         memory: Vec<u64>,
+        host: Vec<u64>,
         tokens: Vec<u64>,
     ) -> Self {
         let firsts = &starts[..starts.len() - 1];
@@ -271,6 +293,8 @@ impl<'a> Instance<'a> {
                 .collect(),
             time,
             memory,
+            host,
+            alternatives: self.alternatives.clone(),
             tokens,
             sorted: self.sorted.clone(),
             outdone: Vec::new(),
@@ -315,6 +339,24 @@ impl<'a> Instance<'a> {
         self.memory[shape * self.class_lens.len() + class]
     }
 
+    /// Bytes that it adds on the weakest device, of its host counted as such, so that its memory alone limits both.
+    pub(crate) fn memory_on_weakest(&self, shape: usize, class: usize) -> u64 {
+        let Load { memory, host, .. } = self.load(shape, class);
+        let scaled = u128::from(host) * u128::from(self.weakest.memory);
+        let scaled = match (host, self.weakest.host) {
+            (0, _) => 0,
+            (_, 0) => u64::MAX,
+            (_, budget) => u64::try_from(scaled.div_ceil(budget.into())).unwrap_or(u64::MAX),
+        };
+        memory.max(scaled)
+    }
+
+    /// Bytes that it adds of each device's host; empty where the others say all.
+    pub(crate) fn hosts(&self, shape: usize) -> &[u64] {
+        let num = self.class_lens.len();
+        self.host.get(shape * num..(shape + 1) * num).unwrap_or(&[])
+    }
+
     /// Tokens of a sequence of each class.
     pub(crate) fn tokens(&self) -> &[u64] {
         &self.tokens
@@ -324,15 +366,17 @@ impl<'a> Instance<'a> {
     pub(crate) fn load(&self, shape: usize, class: usize) -> Load {
         Load {
             memory: self.memory(shape, class),
+            host: self.hosts(shape).get(class).copied().unwrap_or(0),
             tokens: self.tokens[class],
             sequences: 1,
         }
     }
 
     /// The load that a group of `shape` may hold whose devices all have `budget`.
-    pub(crate) fn capacity(&self, shape: usize, budget: u64) -> Load {
+    pub(crate) fn capacity(&self, shape: usize, budget: Budget) -> Load {
         Load {
-            memory: budget,
+            memory: budget.memory,
+            host: budget.host,
             tokens: self.shapes[shape].most_tokens,
             sequences: self.problem.rules.most_sequences(),
         }
@@ -388,9 +432,9 @@ impl<'a> Instance<'a> {
             .map_or(1.0, |&budget| (budget as f64).max(1.0))
     }
 
-    /// The least budget of any device.
-    pub(crate) fn smallest_budget(&self) -> u64 {
-        self.budgets.last().copied().unwrap_or(0)
+    /// What every device has at least.
+    pub(crate) fn weakest(&self) -> Budget {
+        self.weakest
     }
 
     /// The largest budgets of so many devices together.
@@ -417,8 +461,20 @@ impl<'a> Instance<'a> {
 
     /// Whether a sequence of `class` fits a group of `shape` on the devices with most memory.
     pub(crate) fn fits(&self, shape: usize, class: usize) -> bool {
-        self.memory(shape, class) <= self.shapes[shape].best_budget
-            && self.tokens[class] <= self.shapes[shape].most_tokens
+        self.has_room(shape, self.load(shape, class))
+    }
+
+    /// Whether a group of `shape` can hold so much on the devices with most memory.
+    pub(crate) fn has_room(&self, shape: usize, load: Load) -> bool {
+        load.fits(self.capacity(shape, self.shapes[shape].best_budget)) && self.holds(shape, load)
+    }
+
+    /// Whether the devices of some group of `shape` have so much memory.
+    fn holds(&self, shape: usize, load: Load) -> bool {
+        match &self.alternatives[shape][..] {
+            [] => self.shapes[shape].best_budget.holds(load),
+            budgets => budgets.iter().any(|budget| budget.holds(load)),
+        }
     }
 
     /// Sums of times must stay numbers.
@@ -473,55 +529,42 @@ impl<'a> Instance<'a> {
 
     /// The error for a sequence of `class` that fits none of `shapes`, of which there is at least one.
     fn does_not_fit(&self, class: usize, shapes: &[usize]) -> PlanError {
-        let is_in_memory =
-            |&shape: &usize| self.memory(shape, class) <= self.shapes[shape].best_budget;
+        let is_in_memory = |&shape: &usize| self.holds(shape, self.load(shape, class));
         let largest = shapes.iter().copied().filter(is_in_memory);
         if let Some(largest) = largest.max_by_key(|&shape| self.shapes[shape].degree) {
             return too_many_tokens(self, largest, class);
         }
         let seq_len = self.class_lens[class];
-        let cost = self.problem.cost;
-        let devices = self.problem.cluster.devices().iter();
-        let host_budget = devices.map(|device| cost.host_budget(device)).max();
-        let host_budget = host_budget.unwrap_or_default();
-        let on_host = |shape: usize| cost.host_memory(self.shapes[shape].strategy, seq_len);
-        let lacking = |shape: usize| {
-            let needed = self.memory(shape, class);
-            needed.saturating_sub(self.shapes[shape].best_budget)
+        let setting = Setting::of(self.problem);
+        let of_shape = |&shape: &usize| {
+            let needed = setting.needed_memory(self.shapes[shape].strategy, seq_len)?;
+            Some((shape, needed))
         };
-        let best = shapes.iter().copied();
-        let best = best.min_by_key(|&shape| lacking(shape));
-        let best = best.unwrap_or(0);
-        let (limit, predicted_memory, budget) = if on_host(best) > host_budget {
-            (MemoryLimit::Hosts, on_host(best), host_budget)
-        } else {
-            let budget = Bytes(self.shapes[best].best_budget);
-            (
-                MemoryLimit::Devices,
-                Bytes(self.memory(best, class)),
-                budget,
-            )
+        // What comes nearest to what there is.
+        let nearest = shapes.iter().filter_map(of_shape);
+        let nearest = nearest.min_by(|(_, a), (_, b)| a.part().total_cmp(&b.part()));
+        let degree = nearest.map_or(0, |(shape, _)| self.shapes[shape].degree);
+        let (limit, predicted_memory, budget) = match nearest {
+            Some((_, needed)) if needed.is_over_host() => {
+                (MemoryLimit::Hosts, needed.on_host, needed.host_budget)
+            }
+            Some((_, needed)) => (MemoryLimit::Devices, needed.on_device, needed.budget),
+            None => (MemoryLimit::Devices, Bytes(0), Bytes(0)),
         };
-        let largest_budget = self.budgets.first().copied().unwrap_or(0);
-        let needed = |strategy: &Strategy| {
-            let joint_memory = self.joint_memory;
-            joint_memory.load(self.problem.cost, *strategy, seq_len).0
-        };
-        let num_devices = self
-            .problem
-            .space
-            .strategies()
-            .iter()
-            .find(|strategy| needed(strategy) <= largest_budget)
-            .map(|strategy| strategy.degree().get());
+        let devices = self.problem.cluster.devices();
+        let mut strategies = self.problem.space.strategies().iter();
+        let num_devices = strategies.find(|&&strategy| {
+            let mut devices = devices.iter();
+            devices.any(|device| self.problem.cost.fits(device, strategy, seq_len))
+        });
         PlanError::DoesNotFit {
             sequence: self.members(class)[0],
             seq_len,
             predicted_memory,
-            degree: self.shapes[best].degree,
+            degree,
             budget,
             limit,
-            num_devices,
+            num_devices: num_devices.map(|strategy| strategy.degree().get()),
         }
     }
 }
@@ -531,19 +574,25 @@ fn check_costs_rise(
     shapes: &[Shape],
     class_lens: &[Tokens],
     time: &[f64],
-    memory: &[u64],
+    memories: &[&[u64]],
 ) -> Result<(), PlanError> {
     let num = class_lens.len();
     for (index, shape) in shapes.iter().enumerate() {
         let row = index * num..(index + 1) * num;
         let lens = class_lens.windows(2);
         let times = time[row.clone()].windows(2);
-        let memories = memory[row].windows(2);
-        for ((lens, times), memories) in lens.zip(times).zip(memories) {
-            let cost = match (times[1] < times[0], memories[1] < memories[0]) {
-                (true, _) => "time",
-                (_, true) => "memory",
-                _ => continue,
+        let memories: Vec<&[u64]> = memories
+            .iter()
+            .filter_map(|of| of.get(row.clone()))
+            .collect();
+        for (class, (lens, times)) in lens.zip(times).enumerate() {
+            let mut memories = memories.iter();
+            let cost = if times[1] < times[0] {
+                "time"
+            } else if memories.any(|of| of[class + 1] < of[class]) {
+                "memory"
+            } else {
+                continue;
             };
             return Err(PlanError::CostFalls {
                 cost,
@@ -558,19 +607,21 @@ fn check_costs_rise(
 
 /// The shapes that groups can have on the cluster: one node where one is large enough, and many nodes where
 /// there are several.
-fn possible_shapes(problem: Problem<'_>) -> Result<Vec<Shape>, PlanError> {
-    let group_budgets = if needs_runs(problem) {
-        GroupBudgets::of_runs(problem)
-    } else {
-        GroupBudgets::of_any(problem)
-    };
+fn possible_shapes(
+    problem: Problem<'_>,
+    group_budgets: &GroupBudgets,
+) -> Result<Vec<Shape>, PlanError> {
     let mut shapes = Vec::new();
     let allowed = problem.space.strategies().iter();
     let allowed = allowed.filter(|strategy| problem.rules.allows_degree(strategy.degree()));
     for &strategy in allowed {
         let degree = strategy.degree();
         for span in [Span::OneNode, Span::ManyNodes] {
-            if let Some(best_budget) = group_budgets.best_budget(degree.get(), span) {
+            let budgets = group_budgets
+                .best_budgets(degree.get(), span)
+                .iter()
+                .copied();
+            if let Some(best_budget) = budgets.reduce(Budget::most) {
                 shapes.push(Shape {
                     strategy,
                     span,

@@ -12,6 +12,7 @@ mod arrangement;
 mod balanced_cuts;
 mod batch_adaptive;
 mod bound;
+mod budget;
 mod certificate;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]

@@ -2,10 +2,13 @@
 
 use std::ops::{Add, Sub};
 
-/// Bytes on each device, tokens of all devices together, and sequences: what a group may hold is limited by each.
+/// Bytes on each device and of its host, tokens of all devices together, and sequences: what a group may hold is limited by each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Load {
+    /// On each device, of its host counted as such ([`JointMemory`](lengthwise_core::JointMemory)).
     pub(crate) memory: u64,
+    /// Of each device's host, where the other does not say all; 0 elsewhere.
+    pub(crate) host: u64,
     pub(crate) tokens: u64,
     pub(crate) sequences: u32,
 }
@@ -13,7 +16,10 @@ pub(crate) struct Load {
 impl Load {
     /// Whether there is room for it.
     pub(crate) fn fits(self, room: Load) -> bool {
-        self.memory <= room.memory && self.tokens <= room.tokens && self.sequences <= room.sequences
+        self.memory <= room.memory
+            && self.host <= room.host
+            && self.tokens <= room.tokens
+            && self.sequences <= room.sequences
     }
 
     /// How many of `unit` make up at least this much, by every figure; no end of them where a unit has none of it.
@@ -24,6 +30,7 @@ impl Load {
         };
         let memory = of(self.memory, unit.memory);
         memory
+            .max(of(self.host, unit.host))
             .max(of(self.tokens, unit.tokens))
             .max(of(self.sequences.into(), unit.sequences.into()))
     }
@@ -35,6 +42,7 @@ impl Load {
             unit => u32::try_from(figure / unit).unwrap_or(u32::MAX),
         };
         of(self.memory, unit.memory)
+            .min(of(self.host, unit.host))
             .min(of(self.tokens, unit.tokens))
             .min(of(self.sequences.into(), unit.sequences.into()))
     }
@@ -43,6 +51,7 @@ impl Load {
     pub(crate) fn times(self, count: u32) -> Self {
         Load {
             memory: self.memory.saturating_mul(count.into()),
+            host: self.host.saturating_mul(count.into()),
             tokens: self.tokens.saturating_mul(count.into()),
             sequences: self.sequences.saturating_mul(count),
         }
@@ -55,6 +64,7 @@ impl Add for Load {
     fn add(self, other: Load) -> Load {
         Load {
             memory: self.memory.saturating_add(other.memory),
+            host: self.host.saturating_add(other.host),
             tokens: self.tokens.saturating_add(other.tokens),
             sequences: self.sequences.saturating_add(other.sequences),
         }
@@ -68,6 +78,7 @@ impl Sub for Load {
     fn sub(self, other: Load) -> Load {
         Load {
             memory: self.memory.saturating_sub(other.memory),
+            host: self.host.saturating_sub(other.host),
             tokens: self.tokens.saturating_sub(other.tokens),
             sequences: self.sequences.saturating_sub(other.sequences),
         }
@@ -81,8 +92,10 @@ mod tests {
     use super::*;
 
     fn loads(most: u64) -> impl Strategy<Value = Load> {
-        (0..most, 0..most, 0..most as u32).prop_map(|(memory, tokens, sequences)| Load {
+        let figures = (0..most, 0..most, 0..most, 0..most as u32);
+        figures.prop_map(|(memory, host, tokens, sequences)| Load {
             memory,
+            host,
             tokens,
             sequences,
         })
@@ -95,11 +108,15 @@ mod tests {
             unit in loads(5),
         ) {
             let fits = |load: Load, room: Load| {
-                load.memory <= room.memory && load.tokens <= room.tokens && load.sequences <= room.sequences
+                load.memory <= room.memory
+                    && load.host <= room.host
+                    && load.tokens <= room.tokens
+                    && load.sequences <= room.sequences
             };
             prop_assert_eq!(load.fits(unit), fits(load, unit));
             let lacks = |figure: u64, unit: u64| figure > 0 && unit == 0;
             let is_endless = lacks(load.memory, unit.memory)
+                || lacks(load.host, unit.host)
                 || lacks(load.tokens, unit.tokens)
                 || lacks(load.sequences.into(), unit.sequences.into());
             if !is_endless {
@@ -118,6 +135,7 @@ mod tests {
             prop_assert_eq!(load.times(3), load + load + load);
             let left = load - other;
             prop_assert_eq!(left.memory, load.memory.saturating_sub(other.memory));
+            prop_assert_eq!(left.host, load.host.saturating_sub(other.host));
             prop_assert_eq!(left.tokens, load.tokens.saturating_sub(other.tokens));
             prop_assert_eq!(left.sequences, load.sequences.saturating_sub(other.sequences));
         }
@@ -127,6 +145,7 @@ mod tests {
     fn any_number_of_nothing_fits() {
         let load = Load {
             memory: 3,
+            host: 3,
             tokens: 3,
             sequences: 3,
         };

@@ -12,7 +12,7 @@ use crate::instance::Shape;
 pub(crate) fn outdone(
     shapes: &[Shape],
     time: &[f64],
-    memory: &[u64],
+    memories: &[&[u64]],
     num_classes: usize,
 ) -> Vec<bool> {
     let mut strategies: Vec<Range<usize>> = Vec::new();
@@ -33,12 +33,14 @@ pub(crate) fn outdone(
             }
             is_less |= this < that;
         }
-        let memories = memory[row(this)].iter().zip(&memory[row(that)]);
-        for (this, that) in memories.rev() {
-            if this > that {
-                return None;
+        for memory in memories.iter().filter(|memory| !memory.is_empty()) {
+            let memories = memory[row(this)].iter().zip(&memory[row(that)]);
+            for (this, that) in memories.rev() {
+                if this > that {
+                    return None;
+                }
+                is_less |= this < that;
             }
-            is_less |= this < that;
         }
         Some(is_less)
     };

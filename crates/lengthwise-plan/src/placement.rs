@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use lengthwise_core::Rank;
+use lengthwise_core::{Cluster, PlanRules, Rank};
 use lengthwise_cost::Span;
 
 use crate::Problem;
 use crate::aligned::FreeRuns;
-use crate::instance::budget_of;
+use crate::budget::{Budget, budgets_by_node};
+use crate::load::Load;
 
 /// The devices of the cluster node by node, in the order in which groups take them.
 #[derive(Clone)]
@@ -27,7 +28,8 @@ pub(crate) struct Devices {
 #[derive(Clone, Copy)]
 struct PlacedDevice {
     rank: u32,
-    budget: u64,
+    /// Its host's part is no more than of those behind it that groups take first; by rank where groups are runs.
+    budget: Budget,
     speed: f64,
 }
 
@@ -51,8 +53,8 @@ pub(crate) struct Allocation {
     /// Runs of devices, one for each node.
     pieces: Pieces,
     pub(crate) span: Span,
-    /// The budget of the device with the least memory.
-    pub(crate) budget: u64,
+    /// What each device has.
+    pub(crate) budget: Budget,
     /// Seconds that the slowest device takes for one at nominal speed.
     pub(crate) slowness: f64,
 }
@@ -91,28 +93,33 @@ impl Allocation {
 impl Devices {
     pub(crate) fn of(problem: Problem<'_>) -> Self {
         let cluster = problem.cluster;
-        let in_runs = needs_runs(problem);
-        let nodes = (0..cluster.num_nodes()).map(|node| {
-            let ranks = cluster.node_ranks(node).unwrap_or(0..0);
-            let mut devices: Vec<PlacedDevice> = ranks
-                .map(|rank| {
-                    let device = &cluster.devices()[rank as usize];
-                    PlacedDevice {
-                        rank,
-                        budget: budget_of(problem, device),
-                        speed: device.speed().get(),
-                    }
-                })
-                .collect();
-            if in_runs {
-                return devices;
-            }
-            devices.sort_by(|a, b| {
-                let strength = a.budget.cmp(&b.budget).then(a.speed.total_cmp(&b.speed));
-                strength.then(b.rank.cmp(&a.rank))
+        let in_runs = needs_runs(cluster, &problem.rules);
+        let budgets = budgets_by_node(problem).into_iter();
+        let nodes = (0..cluster.num_nodes())
+            .zip(budgets)
+            .map(|(node, budgets)| {
+                let ranks = cluster.node_ranks(node).unwrap_or(0..0);
+                let devices = ranks.zip(budgets).map(|(rank, budget)| PlacedDevice {
+                    rank,
+                    budget,
+                    speed: cluster.devices()[rank as usize].speed().get(),
+                });
+                let mut devices: Vec<PlacedDevice> = devices.collect();
+                if in_runs {
+                    return devices;
+                }
+                devices.sort_by(|a, b| {
+                    let strength = a.budget.cmp(&b.budget).then(a.speed.total_cmp(&b.speed));
+                    strength.then(b.rank.cmp(&a.rank))
+                });
+                // The last ones are to be those that hold most, on their hosts as well.
+                let mut host = u64::MAX;
+                for device in devices.iter_mut().rev() {
+                    host = host.min(device.budget.host);
+                    device.budget.host = host;
+                }
+                devices
             });
-            devices
-        });
         let nodes: Vec<Vec<PlacedDevice>> = nodes.collect();
         let first = nodes[0][0];
         let same =
@@ -212,20 +219,20 @@ impl Devices {
         &self.nodes[piece.node as usize][piece.start as usize..piece.end as usize]
     }
 
-    /// How many of the first `left` devices of a node have a budget of at least `budget`; they come last.
-    fn suitable(&self, node: u32, left: u32, budget: u64) -> u32 {
+    /// How many of the first `left` devices of a node can hold a load; they come last.
+    fn suitable(&self, node: u32, left: u32, load: Load) -> u32 {
         let devices = &self.nodes[node as usize][..left as usize];
         if self.equal {
             return if devices
                 .first()
-                .is_some_and(|device| device.budget >= budget)
+                .is_some_and(|device| device.budget.holds(load))
             {
                 left
             } else {
                 0
             };
         }
-        left - devices.partition_point(|device| device.budget < budget) as u32
+        left - devices.partition_point(|device| !device.budget.holds(load)) as u32
     }
 
     /// The speed of the slowest device of a piece.
@@ -238,11 +245,11 @@ impl Devices {
     }
 
     fn allocation(&self, pieces: Pieces, span: Span) -> Allocation {
-        let (mut budget, mut speed) = (u64::MAX, f64::INFINITY);
+        let (mut budget, mut speed) = (Budget::MOST, f64::INFINITY);
         for piece in pieces.as_slice() {
             let devices = self.devices(piece);
             for device in if self.equal { &devices[..1] } else { devices } {
-                budget = budget.min(device.budget);
+                budget = budget.least(device.budget);
             }
             speed = speed.min(self.least_speed(piece));
         }
@@ -260,22 +267,22 @@ impl FreeDevices {
         self.num_free
     }
 
-    /// Finds `degree` devices with a budget of at least `budget`: the fastest that some node has left, of the node that
+    /// Finds `degree` devices that can hold `load`: the fastest that some node has left, of the node that
     /// they leave the least of; or else of as few nodes as possible, fast ones first.
     ///
-    /// Long sequences come first, so that they get the fast devices.
-    pub(crate) fn find(&self, devices: &Devices, degree: u32, budget: u64) -> Option<Allocation> {
+    /// Long sequences come first, so that they get the fast devices. The pace of a piece is that of its slowest device.
+    pub(crate) fn find(&self, devices: &Devices, degree: u32, load: Load) -> Option<Allocation> {
         if degree > self.num_free {
             return None;
         }
         if let Some(runs) = &self.runs {
-            return find_run(devices, runs, degree, budget);
+            return find_run(devices, runs, degree, load);
         }
         let mut best: Option<(f64, Piece)> = None;
         for nodes_of_kind in self.nodes_with.chunks(self.largest_node + 1) {
             for (left, nodes) in (0u32..).zip(nodes_of_kind).skip(degree as usize) {
                 let Some(&node) = nodes.last() else { continue };
-                if devices.suitable(node, left, budget) < degree {
+                if devices.suitable(node, left, load) < degree {
                     continue;
                 }
                 let (start, end) = (left - degree, left);
@@ -298,26 +305,24 @@ impl FreeDevices {
         let mut missing = degree;
         let mut by_room: Vec<(u32, u32)> = (0u32..)
             .zip(&self.left)
-            .map(|(node, &left)| (devices.suitable(node, left, budget), node))
+            .map(|(node, &left)| (devices.suitable(node, left, load), node))
             .filter(|&(room, _)| room > 0)
             .collect();
-        let speed = |node: u32| {
-            let left = self.left[node as usize] as usize;
-            devices.nodes[node as usize][left - 1].speed
+        let piece = |node: u32, count: u32| {
+            let end = self.left[node as usize];
+            let start = end - count;
+            Piece { node, start, end }
         };
-        by_room.sort_unstable_by(|a, b| {
-            let faster = speed(b.1).total_cmp(&speed(a.1));
+        let speed =
+            |&(room, node): &(u32, u32)| devices.least_speed(&piece(node, room.min(degree)));
+        by_room.sort_by(|a, b| {
+            let faster = speed(b).total_cmp(&speed(a));
             faster.then(b.0.cmp(&a.0)).then(a.1.cmp(&b.1))
         });
         let mut pieces = Vec::new();
         for (room, node) in by_room {
             let count = room.min(missing);
-            let end = self.left[node as usize];
-            pieces.push(Piece {
-                node,
-                start: end - count,
-                end,
-            });
+            pieces.push(piece(node, count));
             missing -= count;
             if missing == 0 {
                 let pieces = Pieces::Many(pieces.into_boxed_slice());
@@ -352,11 +357,10 @@ impl FreeDevices {
 
 /// Whether aligned groups have to be looked for: where devices are equal, and so are nodes of a power of two of them, groups
 /// that are laid out from the largest to the smallest are aligned.
-pub(crate) fn needs_runs(problem: Problem<'_>) -> bool {
-    if !problem.rules.aligned_powers_of_two {
+pub(crate) fn needs_runs(cluster: &Cluster, rules: &PlanRules) -> bool {
+    if !rules.aligned_powers_of_two {
         return false;
     }
-    let cluster = problem.cluster;
     let first = cluster.devices()[0];
     let are_equal = cluster.devices().iter().all(|device| *device == first);
     let node_len = |node| cluster.node_ranks(node).map_or(0, |ranks| ranks.len());
@@ -366,19 +370,19 @@ pub(crate) fn needs_runs(problem: Problem<'_>) -> bool {
     !are_equal || !lie_in_a_row
 }
 
-/// An aligned run with a budget of at least `budget` on each device: of one node if there is one, then the fastest, then in the
+/// An aligned run of devices that can hold `load`: of one node if there is one, then the fastest, then in the
 /// smallest run that is free.
-fn find_run(devices: &Devices, runs: &FreeRuns, degree: u32, budget: u64) -> Option<Allocation> {
+fn find_run(devices: &Devices, runs: &FreeRuns, degree: u32, load: Load) -> Option<Allocation> {
     let mut best: Option<(bool, f64, u32, Allocation)> = None;
     for (free_len, first) in runs.places(degree) {
         // Later ones are in no smaller runs.
         if best.as_ref().is_some_and(|&(is_far, .., ref allocation)| {
-            devices.equal && !is_far && allocation.budget >= budget
+            devices.equal && !is_far && allocation.budget.holds(load)
         }) {
             break;
         }
         let allocation = devices.run(first, degree);
-        if allocation.budget < budget {
+        if !allocation.budget.holds(load) {
             continue;
         }
         let key = (
@@ -398,7 +402,7 @@ fn find_run(devices: &Devices, runs: &FreeRuns, degree: u32, budget: u64) -> Opt
 
 /// The kind of every node, and how many kinds there are.
 fn kinds_of(nodes: &[Vec<PlacedDevice>]) -> (Vec<u32>, usize) {
-    let mut numbers: HashMap<Vec<(u64, u64)>, u32> = HashMap::new();
+    let mut numbers: HashMap<Vec<(Budget, u64)>, u32> = HashMap::new();
     let kinds = nodes.iter().map(|node| {
         let figures = node
             .iter()
@@ -425,7 +429,7 @@ mod tests {
     fn each_request(
         seed: u8,
         rules: PlanRules,
-        mut check: impl FnMut(&Devices, &FreeDevices, u32, u64, Option<&Allocation>),
+        mut check: impl FnMut(&Devices, &FreeDevices, u32, Load, Option<&Allocation>),
     ) {
         let size = Size {
             num_nodes: 4,
@@ -438,20 +442,29 @@ mod tests {
             let devices = Devices::of(case.problem());
             let mut random = Random::new(index);
             let mut free = devices.all_free();
-            let budgets: Vec<u64> = all(&devices).map(|device| device.budget).collect();
+            let budgets: Vec<Budget> = all(&devices).map(|device| device.budget).collect();
             for _ in 0..10 {
                 let wanted = if rules.aligned_powers_of_two {
                     1 << random.below(4)
                 } else {
                     random.below(8) as u32 + 1
                 };
-                let budget = match random.below(3) {
-                    0 => budgets[random.below(budgets.len())],
-                    1 => budgets[random.below(budgets.len())] + 1,
-                    _ => 0,
+                let budget = budgets[random.below(budgets.len())];
+                let load = match random.below(3) {
+                    0 => budget,
+                    1 => Budget {
+                        memory: budget.memory + 1,
+                        ..budget
+                    },
+                    _ => Budget { memory: 0, host: 0 },
                 };
-                let found = free.find(&devices, wanted, budget);
-                check(&devices, &free, wanted, budget, found.as_ref());
+                let load = Load {
+                    memory: load.memory,
+                    host: load.host,
+                    ..Load::default()
+                };
+                let found = free.find(&devices, wanted, load);
+                check(&devices, &free, wanted, load, found.as_ref());
                 if let Some(found) = found {
                     let before = free.num_free();
                     free.take(&devices, &found);
@@ -472,13 +485,13 @@ mod tests {
     }
 
     /// Checks what an allocation says of its devices.
-    fn assert_describes(allocation: &Allocation, devices: &Devices, degree: u32, budget: u64) {
+    fn assert_describes(allocation: &Allocation, devices: &Devices, degree: u32, load: Load) {
         let ranks = devices.ranks(allocation);
         assert_eq!(ranks.len(), degree as usize);
         assert_eq!(ranks.iter().collect::<BTreeSet<_>>().len(), ranks.len());
         let of = || ranks.iter().map(|&rank| device_of(devices, rank));
-        let least = of().map(|device| device.budget).min().unwrap();
-        assert!(least >= budget && allocation.budget == least);
+        let least = of().map(|device| device.budget).reduce(Budget::least);
+        assert!(allocation.budget.holds(load) && Some(allocation.budget) == least);
         let slowest = of()
             .map(|device| device.speed)
             .fold(f64::INFINITY, f64::min);
@@ -499,10 +512,10 @@ mod tests {
         each_request(
             170,
             PlanRules::default(),
-            |devices, free, degree, budget, found| {
+            |devices, free, degree, load, found| {
                 let left = |node: usize| &devices.nodes[node][..free.left[node] as usize];
                 let suitable = |node: usize| {
-                    let suitable = left(node).iter().filter(|device| device.budget >= budget);
+                    let suitable = left(node).iter().filter(|device| device.budget.holds(load));
                     suitable.count() as u32
                 };
                 let nodes = 0..devices.num_nodes();
@@ -522,7 +535,7 @@ mod tests {
                     assert!(total < degree);
                     return;
                 };
-                assert_describes(found, devices, degree, budget);
+                assert_describes(found, devices, degree, load);
                 let is_free = |rank: Rank| {
                     nodes
                         .clone()
@@ -576,7 +589,7 @@ mod tests {
             ..PlanRules::default()
         };
         let [mut num_near, mut num_far, mut num_none] = [0; 3];
-        each_request(171, rules, |devices, free, degree, budget, found| {
+        each_request(171, rules, |devices, free, degree, load, found| {
             let Some(runs) = &free.runs else {
                 // They lie in a row by themselves.
                 return;
@@ -593,8 +606,11 @@ mod tests {
                     let of_node = devices.node_ranks(node);
                     of_node.contains(&first) && of_node.contains(&(first + degree - 1))
                 });
-                of().all(|device| device.budget >= budget)
-                    .then_some((!is_near, 1.0 / slowest, gap))
+                of().all(|device| device.budget.holds(load)).then_some((
+                    !is_near,
+                    1.0 / slowest,
+                    gap,
+                ))
             });
             let best = places.min_by(|a, b| a.partial_cmp(b).expect("all are numbers"));
             let Some(found) = found else {
@@ -602,7 +618,7 @@ mod tests {
                 assert_eq!(best, None);
                 return;
             };
-            assert_describes(found, devices, degree, budget);
+            assert_describes(found, devices, degree, load);
             let first = devices.ranks(found)[0];
             let gap = runs.places(degree).find(|&(_, start)| start == first.0);
             let (gap, _) = gap.expect("it is a place");

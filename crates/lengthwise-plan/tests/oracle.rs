@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{Case, Size, cases, cases_with_rules, sample};
+use common::{Case, Size, cases, cases_with_hosts, cases_with_rules, sample};
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, PlanRules, Speed, StrategyKind,
-    StrategySpace,
+    Activations, Bytes, Cluster, Degree, Device, GlobalBatch, MemoryModel, PlanRules, Speed,
+    StrategyKind, StrategySpace, Tokens,
 };
 use lengthwise_cost::{CostModel, FittedCosts, FittedModel, GroupShape, KindCosts, Span};
 use lengthwise_plan::{Adaptive, BatchAdaptive, Exhaustive, FlexSp, Planned, Planner, Static};
@@ -140,6 +140,124 @@ fn the_search_is_nearly_always_optimal_on_tens_of_thousands_of_tiny_problems() {
         "{excess:?}"
     );
     assert!(excess.worst <= 0.01, "{excess:?}");
+}
+
+/// The best step, by trying all subsets of sequences on all subsets of devices.
+fn best_of_all(case: &Case) -> Option<f64> {
+    let num_sequences = case.batch.num_sequences();
+    let devices = (1 << case.cluster.num_devices()) - 1;
+    let overhead = case.cost.micro_batch_overhead().get();
+    let mut steps = vec![0.0];
+    for set in 1u32..1 << num_sequences {
+        let best = parts_with_first(set).map(|part| {
+            overhead + best_makespan(case, part, devices) + steps[(set & !part) as usize]
+        });
+        steps.push(best.fold(f64::INFINITY, f64::min));
+    }
+    steps.pop().filter(|best| best.is_finite())
+}
+
+fn best_makespan(case: &Case, set: u32, free: u32) -> f64 {
+    if set == 0 {
+        return 0.0;
+    }
+    let mut best = f64::INFINITY;
+    for part in parts_with_first(set) {
+        for ranks in (1..=free).filter(|ranks| ranks & free == *ranks) {
+            let time = group_time(case, part, ranks);
+            if time < best {
+                best = best.min(time.max(best_makespan(case, set & !part, free & !ranks)));
+            }
+        }
+    }
+    best
+}
+
+/// What a group takes at best, with any strategy; infinite where a device or its host can't hold it.
+fn group_time(case: &Case, part: u32, ranks: u32) -> f64 {
+    let ranks = case.cluster.ranks().filter(|rank| ranks >> rank.0 & 1 == 1);
+    let ranks: Vec<_> = ranks.collect();
+    let node = |rank| case.cluster.node_of(rank);
+    let span = match ranks.iter().all(|&rank| node(rank) == node(ranks[0])) {
+        true => Span::OneNode,
+        false => Span::ManyNodes,
+    };
+    let devices: Vec<Device> = ranks
+        .iter()
+        .map(|rank| case.cluster.devices()[rank.0 as usize])
+        .collect();
+    let speeds = devices.iter().map(|device| device.speed().get());
+    let speed = speeds.fold(f64::INFINITY, f64::min);
+    let lens = case.batch.seq_lens().iter().enumerate();
+    let lens = lens.filter(|(index, _)| part >> index & 1 == 1);
+    let lens: Vec<Tokens> = lens.map(|(_, &len)| len).collect();
+    let strategies = case.space.strategies().iter();
+    let strategies = strategies.filter(|strategy| strategy.degree().as_usize() == ranks.len());
+    let time = |&strategy: &lengthwise_core::Strategy| {
+        let sum =
+            |bytes: &dyn Fn(Tokens) -> Bytes| lens.iter().map(|&len| bytes(len)).sum::<Bytes>();
+        let memory = sum(&|len| case.cost.sequence_memory(strategy, len));
+        let host = sum(&|len| case.cost.host_memory(strategy, len));
+        let holds = |device: &Device| {
+            memory <= case.cost.budget(device) && host <= case.cost.host_budget(device)
+        };
+        if !devices.iter().all(holds) {
+            return f64::INFINITY;
+        }
+        let shape = GroupShape { strategy, span };
+        let seconds: f64 = lens
+            .iter()
+            .map(|&len| case.cost.sequence_time(shape, len).get())
+            .sum();
+        seconds / speed
+    };
+    strategies.map(time).fold(f64::INFINITY, f64::min)
+}
+
+/// The subsets of a set of bits that have its lowest one.
+fn parts_with_first(set: u32) -> impl Iterator<Item = u32> {
+    let lowest = set & set.wrapping_neg();
+    (1..=set).filter(move |part| part & set == *part && part & lowest != 0)
+}
+
+#[test]
+fn where_devices_have_different_shares_of_hosts_all_plans_are_tried_and_none_beats_a_bound() {
+    let tiny = Size {
+        num_nodes: 2,
+        devices_per_node: 3,
+        num_sequences: 3,
+        seq_len: 60_000,
+    };
+    let mut num_on_hosts = 0;
+    for case in sample(cases_with_hosts(tiny), 12, 1200) {
+        let best = best_of_all(&case);
+        let optimum = plan(&Exhaustive, &case);
+        assert_eq!(best.is_some(), optimum.is_some(), "{case:?}");
+        let (Some(best), Some(optimum)) = (best, optimum) else {
+            continue;
+        };
+        let found = optimum.report.predicted_step.get();
+        assert!(
+            (found - best).abs() <= 1e-9 * best,
+            "{found} for {best}: {case:?}"
+        );
+        let groups = optimum
+            .plan
+            .micro_batches()
+            .iter()
+            .flat_map(|one| &one.groups);
+        let mut groups = groups.map(|group| group.strategy.activations());
+        num_on_hosts += usize::from(groups.any(|activations| activations == Activations::Host));
+    }
+    assert!(num_on_hosts > 100, "{num_on_hosts}");
+}
+
+#[test]
+fn the_search_knows_what_each_device_has_of_its_host() {
+    let excess = compare(sample(cases_with_hosts(SIZE), 13, 1000));
+    assert!(excess.num > 500, "{excess:?}");
+    assert!(excess.num_optimal * 100 >= excess.num * 85, "{excess:?}");
+    assert!(excess.worst <= 0.05, "{excess:?}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub(crate) fn coarsened<'p>(instance: &Instance<'p>) -> Instance<'p> {
     let num_classes = starts.len() - 1;
     let mut time = Vec::with_capacity(instance.shapes.len() * num_classes);
     let mut memory = Vec::with_capacity(instance.shapes.len() * num_classes);
+    let mut host = Vec::new();
     let mut tokens = Vec::with_capacity(num_classes);
     for merged in starts.windows(2) {
         let classes = merged[0]..merged[1];
@@ -30,17 +31,21 @@ pub(crate) fn coarsened<'p>(instance: &Instance<'p>) -> Instance<'p> {
     for shape in 0..instance.shapes.len() {
         for merged in starts.windows(2) {
             let (mut count, mut time_sum, mut memory_sum) = (0.0, 0.0, 0.0);
+            let mut host_sum = 0.0;
+            let hosts = instance.hosts(shape);
             for class in merged[0]..merged[1] {
                 let members = instance.members(class).len() as f64;
                 count += members;
                 time_sum += instance.time(shape, class) * members;
                 memory_sum += instance.memory(shape, class) as f64 * members;
+                host_sum += hosts.get(class).map_or(0.0, |&host| host as f64 * members);
             }
             time.push(time_sum / count);
             memory.push((memory_sum / count) as u64);
+            host.extend((!hosts.is_empty()).then_some((host_sum / count) as u64));
         }
     }
-    instance.with_classes(&starts, time, memory, tokens)
+    instance.with_classes(&starts, time, memory, host, tokens)
 }
 
 /// The first class of each merged one, then the number of classes.

@@ -178,16 +178,16 @@ fn assemble(instance: &Instance<'_>, bins: &[Bin]) -> Draft {
     let mut waiting: VecDeque<u32> = VecDeque::new();
     for bin in bins {
         let strategy = instance.shapes[bin.shape].strategy;
-        let opened = waiting.iter().find_map(|&micro_batch| {
-            draft.open_group(instance, micro_batch, strategy, bin.load.memory)
-        });
+        let opened = waiting
+            .iter()
+            .find_map(|&micro_batch| draft.open_group(instance, micro_batch, strategy, bin.load));
         let group = opened.or_else(|| {
             let micro_batch = draft.open_micro_batch(instance);
             waiting.push_back(micro_batch);
             if waiting.len() > MAX_WAITING {
                 waiting.pop_front();
             }
-            draft.open_group(instance, micro_batch, strategy, bin.load.memory)
+            draft.open_group(instance, micro_batch, strategy, bin.load)
         });
         let group = group.expect("all devices together have room for any group");
         let micro_batch = draft.groups[group as usize].micro_batch;

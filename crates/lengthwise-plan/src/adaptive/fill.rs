@@ -305,8 +305,8 @@ impl<'a, 'p> Filler<'a, 'p> {
             pool.is_closed = true;
             return None;
         }
-        let memory = instance.memory(choice.shape as usize, class as usize);
-        let allocation = free.find(&instance.devices, wanted.degree, memory)?;
+        let load = instance.load(choice.shape as usize, class as usize);
+        let allocation = free.find(&instance.devices, wanted.degree, load)?;
         if allocation.span != wanted.span {
             // Devices that no node has left together none will have later.
             pool.is_closed = wanted.span == Span::OneNode && instance.devices.are_equal();

@@ -399,8 +399,8 @@ pub(super) mod tests {
         while !fitting.is_empty() {
             let shape = fitting.swap_remove(random.below(fitting.len()));
             let strategy = instance.shapes[shape].strategy;
-            let memory = instance.memory(shape, class);
-            if let Some(group) = draft.open_group(instance, last, strategy, memory) {
+            let load = instance.load(shape, class);
+            if let Some(group) = draft.open_group(instance, last, strategy, load) {
                 return Some(group);
             }
         }
@@ -648,7 +648,11 @@ pub(super) mod tests {
         let mut draft = Draft::default();
         draft.open_micro_batch(&instance);
         for (lens, &strategy) in [first, second].into_iter().zip(case.space.strategies()) {
-            let group = draft.open_group(&instance, 0, strategy, 100).unwrap();
+            let load = Load {
+                memory: 100,
+                ..Load::default()
+            };
+            let group = draft.open_group(&instance, 0, strategy, load).unwrap();
             for &len in lens {
                 let class = instance.class_lens.iter().position(|of| of.0 == len);
                 draft.place(&instance, class.unwrap(), group);

@@ -89,6 +89,9 @@ impl Pool {
         // Only classes up to this one come after it. Time and loads do not decrease with length.
         let rest = class as usize + usize::from(taken == count);
         let mut in_room = memories[..rest].partition_point(|&memory| memory <= open.room.memory);
+        if let Some(hosts) = instance.hosts(shape).get(..in_room) {
+            in_room = hosts.partition_point(|&host| host <= open.room.host);
+        }
         if open.room.sequences == 0 {
             in_room = 0;
         } else if in_room > 0 && instance.tokens()[in_room - 1] > open.room.tokens {

@@ -76,13 +76,12 @@ impl Bundle {
 
     /// Whether a group of `shape` may hold it.
     pub(super) fn fits(&self, instance: &Instance<'_>, shape: usize) -> bool {
-        let budget = instance.shapes[shape].best_budget;
-        self.figures[shape].1.fits(instance.capacity(shape, budget))
+        instance.has_room(shape, self.figures[shape].1)
     }
 
-    /// Bytes on each device.
-    pub(super) fn memory(&self, shape: usize) -> u64 {
-        self.figures[shape].1.memory
+    /// Its load on a group of `shape`.
+    pub(super) fn load(&self, shape: usize) -> Load {
+        self.figures[shape].1
     }
 
     pub(super) fn time(&self, shape: usize) -> f64 {
@@ -187,9 +186,9 @@ pub(super) mod tests {
                 }
             }
             assert!((bundle.time(shape) - time).abs() <= 1e-9 * time);
-            assert_eq!(bundle.memory(shape), load.memory);
+            assert_eq!(bundle.load(shape), load);
             let rules = &instance.problem.rules;
-            let fits = load.memory <= figures.best_budget
+            let fits = figures.best_budget.holds(load)
                 && load.tokens <= figures.most_tokens
                 && load.sequences <= rules.most_sequences();
             assert_eq!(bundle.fits(instance, shape), fits);

@@ -193,8 +193,8 @@ fn open_groups(instance: &Instance<'_>, draft: &mut Draft, busy: Busy) -> Option
     groups.sort_by(|(_, a), (_, b)| b.degree.cmp(&a.degree).then(b.time.total_cmp(&a.time)));
     for (bundle, choice) in groups {
         let strategy = instance.shapes[choice.shape].strategy;
-        let memory = bundle.memory(choice.shape);
-        let group = draft.open_group(instance, micro_batch, strategy, memory)?;
+        let load = bundle.load(choice.shape);
+        let group = draft.open_group(instance, micro_batch, strategy, load)?;
         for &(class, count) in &bundle.content {
             for _ in 0..count {
                 draft.place(instance, class as usize, group);

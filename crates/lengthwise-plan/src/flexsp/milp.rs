@@ -130,7 +130,7 @@ impl MicroBatchMilp<'_> {
         for (&shape, start) in groups.iter().zip(&started) {
             is_open.push(programme.add_integer(1, usize::from(start.is_some())));
             let amount = |(k, bucket): (usize, &Bucket)| {
-                (self.instance.memory(shape, bucket.class) <= self.budget).then(|| {
+                (self.instance.memory_on_weakest(shape, bucket.class) <= self.budget).then(|| {
                     let start = start.map_or(0, |start| start.counts[k]);
                     programme.add_integer(bucket.members.len(), start)
                 })
@@ -194,7 +194,8 @@ impl MicroBatchMilp<'_> {
             for (bucket, amount) in self.buckets.iter().zip(group) {
                 if let Some(amount) = *amount {
                     time.push((amount, self.instance.time(shape, bucket.class) / time_unit));
-                    let part = self.instance.memory(shape, bucket.class) as f64 / memory_unit;
+                    let part =
+                        self.instance.memory_on_weakest(shape, bucket.class) as f64 / memory_unit;
                     memory.push((amount, part));
                     held.push((amount, 1.0));
                 }
@@ -261,9 +262,11 @@ impl MicroBatchMilp<'_> {
 
     /// The bucket of the longest sequences that fit a group of `shape`.
     fn longest_fitting(&self, shape: usize) -> Option<usize> {
-        (0..self.buckets.len())
-            .rev()
-            .find(|&k| self.instance.memory(shape, self.buckets[k].class) <= self.budget)
+        (0..self.buckets.len()).rev().find(|&k| {
+            self.instance
+                .memory_on_weakest(shape, self.buckets[k].class)
+                <= self.budget
+        })
     }
 
     /// Whether groups keep the rules, which a solver that was stopped or rounds may break.
@@ -279,7 +282,8 @@ impl MicroBatchMilp<'_> {
     fn fits(&self, group: &BucketGroup) -> bool {
         let counts = group.counts.iter().zip(self.buckets);
         let memory = counts.map(|(&count, bucket)| {
-            (count as u64).saturating_mul(self.instance.memory(group.shape, bucket.class))
+            (count as u64)
+                .saturating_mul(self.instance.memory_on_weakest(group.shape, bucket.class))
         });
         memory.fold(0, u64::saturating_add) <= self.budget
     }
@@ -299,7 +303,7 @@ impl MicroBatchMilp<'_> {
         };
         let mut groups = vec![(0.0f64, 0u64, empty); num_groups as usize];
         for (k, bucket) in self.buckets.iter().enumerate().rev() {
-            let memory = self.instance.memory(shape, bucket.class);
+            let memory = self.instance.memory_on_weakest(shape, bucket.class);
             for _ in &bucket.members {
                 let roomy = groups
                     .iter_mut()

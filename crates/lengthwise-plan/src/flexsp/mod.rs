@@ -12,6 +12,7 @@ use lengthwise_core::Tokens;
 
 use crate::balanced_cuts::balanced_cuts;
 use crate::bound::{Effort, Keep, least_micro_batches};
+use crate::budget::Budget;
 use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::homogeneous::pack_best;
@@ -144,8 +145,8 @@ struct Cutting<'a> {
     classes: Vec<usize>,
     lens: Vec<Tokens>,
     shapes: Vec<usize>,
-    /// Of the weakest device.
-    budget: u64,
+    /// Of the weakest devices.
+    budget: Budget,
     /// How many MILPs were stopped by a limit.
     num_stopped: usize,
 }
@@ -154,10 +155,12 @@ impl<'a> Cutting<'a> {
     /// `None` where some sequence does not even fit the weakest devices alone.
     fn of(instance: &'a Instance<'a>) -> Option<Self> {
         let shapes = one_shape_for_each_strategy(instance);
-        let budget = instance.smallest_budget();
+        let budget = instance.weakest();
         let fits = |class| {
-            let mut memory = shapes.iter().map(|&shape| instance.memory(shape, class));
-            memory.any(|memory| memory <= budget)
+            let mut memory = shapes
+                .iter()
+                .map(|&shape| instance.memory_on_weakest(shape, class));
+            memory.any(|memory| memory <= budget.memory)
         };
         if !(0..instance.num_classes()).all(fits) {
             return None;
@@ -206,7 +209,7 @@ impl<'a> Cutting<'a> {
             instance,
             buckets: &buckets,
             shapes: &self.shapes,
-            budget: self.budget,
+            budget: self.budget.memory,
         };
         let (groups, is_stopped) = milp.solve(solver, time_limit);
         self.num_stopped += usize::from(is_stopped);
@@ -215,7 +218,7 @@ impl<'a> Cutting<'a> {
         let micro_batch = draft.open_micro_batch(instance);
         for group in groups {
             let strategy = instance.shapes[group.shape].strategy;
-            let opened = draft.open_group(instance, micro_batch, strategy, self.budget)?;
+            let opened = draft.open_group(instance, micro_batch, strategy, self.budget.load())?;
             for (bucket, count) in buckets.iter_mut().zip(group.counts) {
                 let from = bucket.members.len().checked_sub(count)?;
                 for class in bucket.members.split_off(from) {
@@ -246,7 +249,7 @@ fn one_at_a_time(instance: &Instance<'_>) -> Option<Draft> {
             let micro_batch = draft.open_micro_batch(instance);
             let group = fitting.iter().find_map(|&shape| {
                 let strategy = instance.shapes[shape].strategy;
-                let needed = instance.memory(shape, class);
+                let needed = instance.load(shape, class);
                 draft.open_group(instance, micro_batch, strategy, needed)
             })?;
             draft.place(instance, class, group);

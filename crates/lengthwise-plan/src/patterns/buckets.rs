@@ -119,7 +119,7 @@ fn is_outdone(instance: &Instance<'_>, shape: usize) -> bool {
             let times = instance.times(other).iter().zip(instance.times(shape));
             times.into_iter().all(|(that, this)| that <= this)
         };
-        that.strategy == this.strategy && that.best_budget >= this.best_budget && no_longer()
+        that.strategy == this.strategy && that.best_budget.covers(this.best_budget) && no_longer()
     })
 }
 
@@ -219,7 +219,7 @@ pub(super) mod tests {
                 let as_good = |of: &GroupKind| {
                     let others = &instance.shapes[of.shape];
                     others.strategy == figures.strategy
-                        && others.best_budget >= figures.best_budget
+                        && others.best_budget.covers(figures.best_budget)
                         && instance
                             .times(of.shape)
                             .iter()
@@ -239,7 +239,7 @@ pub(super) mod tests {
                     let that = &instance.shapes[before.shape];
                     let times = instance.times(before.shape).iter();
                     that.strategy == this.strategy
-                        && that.best_budget >= this.best_budget
+                        && that.best_budget.covers(this.best_budget)
                         && times
                             .zip(instance.times(kind.shape))
                             .all(|(that, this)| that <= this)

@@ -12,7 +12,7 @@ use lengthwise_core::{
     Activations, Bytes, Cluster, Degree, Device, GlobalBatch, Plan, PlanRules, PlanViolation,
     Speed, StrategyKind, StrategySpace, TokenCap, Tokens,
 };
-use lengthwise_cost::{FittedCosts, FittedModel, KindCosts};
+use lengthwise_cost::{FittedCosts, FittedModel, HostCosts, KindCosts};
 use lengthwise_plan::Problem;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -98,6 +98,56 @@ pub fn cases(size: Size) -> impl Strategy<Value = Case> {
 /// The same problems with rules, some of which none of its plans can keep.
 pub fn cases_with_rules(size: Size) -> impl Strategy<Value = Case> {
     (cases(size), rules(size)).prop_map(|(case, rules)| Case { rules, ..case })
+}
+
+/// Problems whose layer inputs may go to hosts, of which devices have different shares, mostly by node.
+pub fn cases_with_hosts(size: Size) -> impl Strategy<Value = Case> {
+    let share = || prop_oneof![1 => Just(0u64), 4 => 1_000u64..100_000, 1 => Just(u64::MAX)];
+    let shares = (vec(share(), size.num_nodes), vec(share(), 8), 0.0..1.0f64);
+    let on_host = (0.02..0.5f64, 0.1..5.0f64, 0.0..1e-5f64);
+    (cases(size), shares, on_host).prop_map(|(case, shares, on_host)| {
+        let (of_nodes, of_devices, is_by_node) = shares;
+        let node = |node: usize| {
+            let ranks = case.cluster.node_ranks(node).unwrap();
+            let devices = ranks.map(|rank| {
+                let device = case.cluster.devices()[rank as usize];
+                let share = match is_by_node < 0.8 {
+                    true => of_nodes[node],
+                    false => of_devices[rank as usize % of_devices.len()],
+                };
+                device.with_host_memory(Bytes(share))
+            });
+            devices.collect()
+        };
+        let nodes = (0..case.cluster.num_nodes()).map(node);
+        let (kept, host_bytes, copy) = on_host;
+        let mut costs = case.cost.costs().clone();
+        let recomputed = StrategyKind::ulysses(Activations::Recompute);
+        let mut moved = costs.kinds[&recomputed].clone();
+        for (_, bytes) in &mut moved.memory_bytes_per_token {
+            *bytes *= kept;
+        }
+        moved.host = Some(HostCosts {
+            forward_share: 0.25,
+            copy_s_per_token: copy,
+            bytes_per_token: host_bytes,
+        });
+        costs
+            .kinds
+            .insert(StrategyKind::ulysses(Activations::Host), moved);
+        let strategies = case.space.strategies().iter();
+        let both = strategies.flat_map(|strategy| {
+            let of =
+                |activations| lengthwise_core::Strategy::ulysses(strategy.degree(), activations);
+            [of(Activations::Recompute), of(Activations::Host)]
+        });
+        Case {
+            cluster: Cluster::from_nodes(nodes.collect()).unwrap(),
+            cost: FittedModel::new(costs).unwrap(),
+            space: StrategySpace::new(both).unwrap(),
+            ..case
+        }
+    })
 }
 
 fn rules(size: Size) -> impl Strategy<Value = PlanRules> {

@@ -135,6 +135,8 @@ impl Layout {
         let instance = table.instance;
         let mut draft = Draft::default();
         let mut placed_as = vec![0; self.groups.len()];
+        // All devices are equal, so that any will do.
+        let nothing = Load::default();
         for micro_batch in 0..self.micro_batches.len() as u32 {
             let mut groups = self.groups_of(micro_batch);
             groups.sort_by_key(|&group| {
@@ -146,7 +148,7 @@ impl Layout {
                 let shape = table.shapes[self.groups[group as usize].shape as usize];
                 let strategy = instance.shapes[shape.position].strategy;
                 placed_as[group as usize] =
-                    draft.open_group(instance, micro_batch, strategy, table.budget)?;
+                    draft.open_group(instance, micro_batch, strategy, nothing)?;
             }
         }
         for (sequence, group) in self.group_of.iter().enumerate() {
@@ -184,6 +186,7 @@ impl Layout {
         } = self.groups[group as usize];
         Load {
             memory: self.memories(table, group)[shape],
+            host: 0,
             tokens,
             sequences,
         }

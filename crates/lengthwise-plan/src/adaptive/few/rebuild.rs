@@ -107,6 +107,7 @@ impl Choices<'_, '_, '_> {
     fn load(&self, shape: usize) -> Load {
         Load {
             memory: self.memories[shape],
+            host: 0,
             tokens: self.tokens,
             sequences: 1,
         }

@@ -52,6 +52,7 @@ fn even_groups(
     for &sequence in sequences {
         let load = Load {
             memory: table.memories(sequence)[shape],
+            host: 0,
             tokens: table.tokens(sequence),
             sequences: 1,
         };
@@ -104,6 +105,7 @@ mod tests {
                 assert!((slowest - makespan).abs() <= 1e-9 * makespan);
                 let load = |group: &Vec<usize>| {
                     let loads = group.iter().map(|&one| Load {
+                        host: 0,
                         memory: table.memories(one)[shape],
                         tokens: table.tokens(one),
                         sequences: 1,

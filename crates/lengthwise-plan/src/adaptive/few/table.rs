@@ -28,7 +28,7 @@ pub(super) struct Table<'a, 'p> {
     /// The devices of each node.
     pub(super) node_sizes: Vec<u32>,
     pub(super) num_devices: u32,
-    /// The memory of each device for sequences.
+    /// The memory of each device for sequences; of equal ones it says all.
     pub(super) budget: u64,
     /// The first shape with so many devices or more.
     pub(super) first_of_degree: Vec<usize>,
@@ -115,7 +115,7 @@ impl<'a, 'p> Table<'a, 'p> {
             most_sequences: instance.problem.rules.most_sequences(),
             node_sizes,
             num_devices: instance.problem.cluster.num_devices(),
-            budget: instance.smallest_budget(),
+            budget: instance.weakest().memory,
             speed,
             least_step: instance.overhead
                 + instance
@@ -368,6 +368,7 @@ mod tests {
             for shape in 0..table.shapes.len() {
                 let full = Load {
                     memory: table.budget,
+                    host: 0,
                     tokens: table.shapes[shape].most_tokens,
                     sequences: table.most_sequences,
                 };
