@@ -32,6 +32,8 @@ pub trait Choice: Copy + PartialEq + 'static {
     const ALL: &'static [Self];
     /// Its name in errors, after "no".
     const NOUN: &'static str;
+    /// The name of several in errors.
+    const NOUNS: &'static str;
     /// Its name in files and commands.
     fn name(self) -> &'static str;
 }
@@ -39,6 +41,7 @@ pub trait Choice: Copy + PartialEq + 'static {
 impl Choice for StrategyFamily {
     const ALL: &'static [Self] = &StrategyFamily::ALL;
     const NOUN: &'static str = "family of strategies";
+    const NOUNS: &'static str = "families of strategies";
 
     fn name(self) -> &'static str {
         StrategyFamily::name(self)
@@ -48,6 +51,7 @@ impl Choice for StrategyFamily {
 impl Choice for Activations {
     const ALL: &'static [Self] = &Activations::ALL;
     const NOUN: &'static str = "choice for activations";
+    const NOUNS: &'static str = "choices for activations";
 
     fn name(self) -> &'static str {
         Activations::name(self)
@@ -145,6 +149,9 @@ impl<T: Choice> FromStr for Chosen<T> {
         }
         let mut bits = 0u8;
         for name in text.split(',').map(str::trim) {
+            if name == Self::ALL {
+                return Err(InputError::AllBesideOthers { noun: T::NOUNS });
+            }
             let place = T::ALL.iter().position(|choice| choice.name() == name);
             let Some(place) = place else {
                 let (noun, name) = (T::NOUN, name.to_owned());

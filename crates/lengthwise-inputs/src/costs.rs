@@ -252,7 +252,7 @@ impl CostSource {
                     }
                 };
                 let in_profile = |error| InputError::profile(path, error);
-                let (families, activations) = choices(profile, changes).map_err(in_profile)?;
+                let chosen = choices(profile, changes).map_err(in_profile)?;
                 let model = profile.model(&cluster).map_err(in_profile)?;
                 let reach = model.costs().check_reach(context);
                 reach.map_err(|error| in_profile(error.into()))?;
@@ -260,19 +260,23 @@ impl CostSource {
                     name: shown(&profile.name).to_string(),
                     model,
                     space: {
-                        let all = match degrees {
-                            Some(degrees) => chosen_of_profile(degrees, profile, &cluster)?,
-                            None => profile.space(&cluster).map_err(in_profile)?,
-                        };
-                        let chosen = all.of(&families, &activations);
-                        chosen.map_err(InputError::NoDegree)?
+                        match degrees {
+                            Some(degrees) => {
+                                chosen_of_profile(degrees, profile, &cluster, &chosen)?
+                            }
+                            None => {
+                                let all = profile.space(&cluster).map_err(in_profile)?;
+                                let of_chosen = all.of(&chosen.families, &chosen.activations);
+                                of_chosen.map_err(InputError::NoDegree)?
+                            }
+                        }
                     },
                     cluster,
                     share: ModelShare::default(),
                     context,
                     num_layers: None,
                     transport,
-                    other_sizes: OtherSizes::Profile(profile.clone(), described),
+                    other_sizes: OtherSizes::Profile(profile.clone(), described, chosen),
                     profile: (**profile).clone(),
                     degrees: degrees.map(<[Degree]>::to_vec),
                 })
@@ -317,10 +321,7 @@ impl CostSource {
 }
 
 /// The families and the choices for activations that were chosen of those that a profile has costs of.
-fn choices(
-    profile: &Profile,
-    changes: CostChanges,
-) -> Result<(Vec<StrategyFamily>, Vec<Activations>), ProfileError> {
+fn choices(profile: &Profile, changes: CostChanges) -> Result<ChosenStrategies, ProfileError> {
     let kinds: Vec<StrategyKind> = profile.kinds().collect();
     let unknown = |kind: StrategyKind| {
         let known: Vec<String> = kinds.iter().map(StrategyKind::to_string).collect();
@@ -348,7 +349,10 @@ fn choices(
             ..first
         })
     })?;
-    Ok((families, activations))
+    Ok(ChosenStrategies {
+        families,
+        activations,
+    })
 }
 
 /// The devices of a profile.

@@ -1,6 +1,6 @@
 //! The degrees that groups may have, where they were chosen.
 
-use lengthwise_core::{Cluster, Degree, StrategyFamily, StrategySpace};
+use lengthwise_core::{Cluster, Degree, StrategySpace};
 use lengthwise_cost::{AnalyticModel, Profile};
 
 use crate::InputError;
@@ -13,12 +13,15 @@ pub(crate) fn chosen_of_profile(
     degrees: &[Degree],
     profile: &Profile,
     cluster: &Cluster,
+    chosen: &ChosenStrategies,
 ) -> Result<StrategySpace, InputError> {
     check_once(degrees)?;
-    if let Some(num_heads) = profile.model.num_heads {
+    if let Some(num_heads) = profile.model.num_heads
+        && chosen.are_limited_by_heads()
+    {
         check_heads(degrees, num_heads)?;
     }
-    let space = profile.space_of(degrees);
+    let space = chosen.space_of_profile(profile, degrees);
     let space = space.and_then(|space| space.limited_to(cluster.num_devices()));
     space.map_err(InputError::NoDegree)
 }
@@ -31,7 +34,7 @@ pub(crate) fn chosen_of_described(
 ) -> Result<StrategySpace, InputError> {
     check_once(degrees)?;
     let num_heads = analytic.num_heads();
-    if chosen.families == [StrategyFamily::Ulysses] {
+    if chosen.are_limited_by_heads() {
         check_heads(degrees, num_heads)?;
     }
     let space = chosen.space(analytic, Some(degrees));

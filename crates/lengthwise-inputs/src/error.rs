@@ -151,6 +151,9 @@ pub enum InputError {
         name: String,
         hint: String,
     },
+    /// All, listed beside others.
+    #[error("all is listed beside others; {noun} are all, or those that are listed")]
+    AllBesideOthers { noun: &'static str },
     /// A choice that is listed twice.
     #[error("{noun} {} is listed twice; once is the rule", shown(name))]
     RepeatedChoice { noun: &'static str, name: String },
@@ -205,6 +208,7 @@ pub enum InputError {
         needed: u32,
         num_devices: u32,
         devices_per_rank: u32,
+        limit: MemoryLimit,
         enough_devices: Option<u32>,
     },
     /// A sequence for a larger degree than the largest to choose from.
@@ -218,6 +222,7 @@ pub enum InputError {
         largest: u32,
         /// The largest degree of the costs and the cluster, whatever the planner may use.
         largest_known: u32,
+        limit: MemoryLimit,
         enough_devices: Option<u32>,
         rings_would_do: bool,
     },
@@ -337,11 +342,12 @@ impl InputError {
             }
             InputError::DegreeBeyondChoice {
                 enough_devices,
+                limit,
                 rings_would_do: true,
                 ..
             } => Some(format!(
-                "use rings (--exchange ring), which heads do not limit, {}devices with more memory, or split longer sequences",
-                enough(*enough_devices)
+                "use rings (--strategies ring), which heads do not limit, {}, or split longer sequences",
+                roomier(*enough_devices, *limit)
             )),
             InputError::DegreeBeyondChoice {
                 needed,
@@ -351,11 +357,23 @@ impl InputError {
                 "let groups have degree {needed}: what limits degrees is the planner, --degrees, --max-communicators or a \
                  rule"
             )),
-            InputError::DegreeBeyondCluster { enough_devices, .. }
-            | InputError::DegreeBeyondChoice { enough_devices, .. }
-            | InputError::BeyondMemory { enough_devices, .. } => Some(format!(
-                "use {}devices with more memory, or split longer sequences",
-                enough(*enough_devices)
+            InputError::DegreeBeyondCluster {
+                enough_devices,
+                limit,
+                ..
+            }
+            | InputError::DegreeBeyondChoice {
+                enough_devices,
+                limit,
+                ..
+            }
+            | InputError::BeyondMemory {
+                enough_devices,
+                limit,
+                ..
+            } => Some(format!(
+                "use {}, or split longer sequences",
+                roomier(*enough_devices, *limit)
             )),
             InputError::UnplannableSequence { error, .. } | InputError::Unplannable(error) => {
                 error.hint()
@@ -432,6 +450,15 @@ fn devices(num: u32, devices_per_rank: u32) -> String {
         1 => counted(num, "device"),
         _ => format!("{} of {devices_per_rank} devices", counted(num, "rank")),
     }
+}
+
+/// How many devices would do, where any number would, or what devices would.
+fn roomier(devices: Option<u32>, limit: MemoryLimit) -> String {
+    let roomier = match limit {
+        MemoryLimit::Devices => "devices with more memory",
+        MemoryLimit::Hosts => "hosts with more memory",
+    };
+    format!("{}{roomier}", enough(devices))
 }
 
 /// How many devices would do, where any number would, and a comma.

@@ -51,6 +51,7 @@ impl OwnedProblem {
                 needed,
                 num_devices,
                 devices_per_rank,
+                limit,
                 enough_devices,
             },
             Some(needed) => InputError::DegreeBeyondChoice {
@@ -59,6 +60,7 @@ impl OwnedProblem {
                 needed,
                 largest: degree,
                 largest_known: self.largest_known_degree(),
+                limit,
                 enough_devices,
                 rings_would_do: self.costs.degrees.is_none()
                     && self.costs.other_sizes.is_limited_by_heads(),

@@ -5,7 +5,7 @@ use lengthwise_core::{
 };
 use lengthwise_cost::{AnalyticModel, FittedModel, Hardware, Profile, TokenVolume};
 
-/// The groups that a described cluster allows.
+/// The groups that were chosen.
 #[derive(Clone, Debug)]
 pub(crate) struct ChosenStrategies {
     pub(crate) families: Vec<StrategyFamily>,
@@ -13,6 +13,24 @@ pub(crate) struct ChosenStrategies {
 }
 
 impl ChosenStrategies {
+    /// Whether each rank of a group needs a head.
+    pub(crate) fn are_limited_by_heads(&self) -> bool {
+        self.families == [StrategyFamily::Ulysses]
+    }
+
+    /// The strategies of these degrees that a profile has costs of, and heads for.
+    pub(crate) fn space_of_profile(
+        &self,
+        profile: &Profile,
+        degrees: &[Degree],
+    ) -> Result<StrategySpace, CoreError> {
+        let all = profile.space_of(degrees)?;
+        let num_heads = profile.model.num_heads.unwrap_or(u32::MAX);
+        let strategies = all.strategies().iter().copied();
+        let with_heads = strategies.filter(|one| one.ulysses_degree().get() <= num_heads);
+        StrategySpace::new(with_heads)?.of(&self.families, &self.activations)
+    }
+
     /// The strategies that a model's heads and ranks allow, of these degrees or of all that are worth a choice.
     pub(crate) fn space(
         &self,
@@ -27,7 +45,7 @@ impl ChosenStrategies {
 #[derive(Clone, Debug)]
 pub(crate) enum OtherSizes {
     /// Where everything moves over the links of a described cluster, on its devices.
-    Profile(Box<Profile>, Option<Box<Hardware>>),
+    Profile(Box<Profile>, Option<Box<Hardware>>, ChosenStrategies),
     /// With equal devices, of which there can be any number.
     Described(Box<AnalyticModel>, ChosenStrategies),
 }
@@ -36,7 +54,7 @@ impl OtherSizes {
     /// The strategies of these degrees, whatever the devices.
     pub(crate) fn space_of(&self, degrees: &[Degree]) -> Result<StrategySpace, CoreError> {
         match self {
-            OtherSizes::Profile(profile, _) => profile.space_of(degrees),
+            OtherSizes::Profile(profile, _, chosen) => chosen.space_of_profile(profile, degrees),
             OtherSizes::Described(analytic, chosen) => {
                 let limits = SpaceLimits {
                     num_heads: Some(analytic.num_heads()),
@@ -52,14 +70,14 @@ impl OtherSizes {
     /// The bytes of tokens that travel.
     pub(crate) fn token_volume(&self) -> &dyn TokenVolume {
         match self {
-            OtherSizes::Profile(profile, _) => profile.as_ref(),
+            OtherSizes::Profile(profile, ..) => profile.as_ref(),
             OtherSizes::Described(analytic, _) => analytic.as_ref(),
         }
     }
 
     /// Whether only heads limit degrees that rings would not.
     pub(crate) fn is_limited_by_heads(&self) -> bool {
-        matches!(self, OtherSizes::Described(_, chosen) if chosen.families == [StrategyFamily::Ulysses])
+        matches!(self, OtherSizes::Described(_, chosen) if chosen.are_limited_by_heads())
     }
 
     /// Devices, costs and strategies where there are so many ranks; `None` where there can't be.
@@ -69,15 +87,18 @@ impl OtherSizes {
         degrees: Option<&[Degree]>,
     ) -> Option<(Cluster, FittedModel, StrategySpace)> {
         let (cluster, model, all) = match self {
-            OtherSizes::Profile(profile, hardware) => {
+            OtherSizes::Profile(profile, hardware, chosen) => {
                 let cluster = match hardware {
                     Some(hardware) => hardware.with_num_devices(num_ranks).ok()?.cluster().ok()?,
                     None => profile.cluster(Some(num_ranks)).ok()?,
                 };
                 let model = profile.model(&cluster).ok()?;
                 let all = match degrees {
-                    Some(degrees) => profile.space_of(degrees),
-                    None => return Some((cluster.clone(), model, profile.space(&cluster).ok()?)),
+                    Some(degrees) => self.space_of(degrees),
+                    None => profile
+                        .space(&cluster)
+                        .ok()?
+                        .of(&chosen.families, &chosen.activations),
                 };
                 (cluster, model, all)
             }

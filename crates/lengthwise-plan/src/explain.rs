@@ -171,7 +171,7 @@ pub struct TokenBudget {
 /// The limit of a group's tokens that binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenLimit {
-    /// The memory of devices.
+    /// The memory of devices, or of their hosts.
     Memory,
     /// The rules.
     Rules,

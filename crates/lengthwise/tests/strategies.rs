@@ -182,6 +182,46 @@ fn a_profile_must_have_the_costs_of_all_that_is_asked_for() {
 }
 
 #[test]
+fn rings_alone_are_profiled_and_planned_beyond_the_heads() {
+    let scene = scene();
+    let profile = "profile run.toml -o rings.toml --time-budget 300ms --strategies ring,hybrid";
+    scene.run(profile).expect(0, "");
+    scene
+        .run("train run.toml --profile rings.toml --strategies ring,hybrid")
+        .expect(0, "costs      of the profile");
+    scene.file("lengths.txt", "100\n60\n40");
+    let plan = "plan --lengths lengths.txt --profile rings.toml";
+    scene.run(plan).expect(0, "");
+    // Two heads; a rank on its own is of every family, and groups that exchange heads were not measured.
+    let three = format!("{plan} --degrees 3 --activations recompute");
+    let told = scene.run(&three).expect(0, "").stdout;
+    assert!(told.contains(" x 3r"), "{told}");
+    scene
+        .run(&format!("{plan} --degrees 2 --strategies ulysses"))
+        .expect(2, "--degrees: ");
+    scene
+        .run(&format!("{plan} --degrees 3 --strategies ulysses"))
+        .expect(2, "--degrees: degree 3 is more than the model's 2 heads");
+}
+
+#[test]
+fn a_refusal_is_about_the_activations_that_were_chosen() {
+    let scene = scene();
+    let profile = "profile run.toml -o all.toml --time-budget 300ms --activations all --strategies ring \
+                   --set cluster.host_memory_mib=1";
+    scene.run(profile).expect(0, "");
+    scene.file("lengths.txt", "8500");
+    let plan = "plan --lengths lengths.txt --profile all.toml --context 100000 --devices 1";
+    scene.run(plan).expect(0, "");
+    // A rank has half a MiB of its host, and layer inputs take more: what is recomputed does not count.
+    let told = scene.run(&format!("{plan} --activations host"));
+    let told = told
+        .expect(2, "lengths.txt, line 1: 8500 tokens need degree ")
+        .stderr;
+    assert!(told.contains("hosts with more memory"), "{told}");
+}
+
+#[test]
 fn nothing_moves_to_a_host_whose_link_is_not_described() {
     let scene = scene();
     scene
@@ -249,6 +289,9 @@ fn memory_of_hosts_is_known_wherever_that_of_devices_is() {
     assert!(told.contains(" of 512 KiB for a rank at most"), "{told}");
     scene.file("lengths.txt", "100000");
     let refused = "plan --lengths lengths.txt --profile on-hosts.toml --context 100000";
-    // 25,000 tokens of a rank have 12.2 MiB on its host.
-    scene.run(refused).expect(2, "100000 tokens need degree ");
+    let told = scene.run(refused).expect(2, "100000 tokens need ").stderr;
+    assert!(
+        told.contains("of host memory for each device even at degree 2"),
+        "{told}"
+    );
 }

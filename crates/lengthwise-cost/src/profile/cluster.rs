@@ -8,7 +8,7 @@ use crate::ProfileError;
 
 /// The devices a profile was measured on: equal ones, or nodes listed one by one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
+#[serde(untagged, try_from = "ClusterKeys")]
 pub enum ClusterProfile {
     /// Equal devices.
     Equal {
@@ -28,6 +28,56 @@ pub enum ClusterProfile {
         /// Equal nodes in a row, kind by kind.
         nodes: Vec<NodeProfile>,
     },
+}
+
+/// The keys of both, of which those of one have to be there. (Of an untagged enum's keys, errors would name none.)
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClusterKeys {
+    num_devices: Option<u32>,
+    devices_per_node: Option<u32>,
+    memory_gib: Option<f64>,
+    host_share_gib: Option<f64>,
+    num_cores: Option<u32>,
+    nodes: Option<Vec<NodeProfile>>,
+}
+
+impl TryFrom<ClusterKeys> for ClusterProfile {
+    type Error = String;
+
+    fn try_from(keys: ClusterKeys) -> Result<Self, String> {
+        let ClusterKeys {
+            num_devices,
+            devices_per_node,
+            memory_gib,
+            host_share_gib,
+            num_cores,
+            nodes,
+        } = keys;
+        let Some(nodes) = nodes else {
+            let missing = |key: &str| format!("missing field `{key}`");
+            return Ok(ClusterProfile::Equal {
+                num_devices: num_devices.ok_or_else(|| missing("num_devices"))?,
+                devices_per_node: devices_per_node.ok_or_else(|| missing("devices_per_node"))?,
+                memory_gib: memory_gib.ok_or_else(|| missing("memory_gib"))?,
+                host_share_gib,
+                num_cores,
+            });
+        };
+        let of_equal = [
+            ("num_devices", num_devices.is_some()),
+            ("devices_per_node", devices_per_node.is_some()),
+            ("memory_gib", memory_gib.is_some()),
+            ("host_share_gib", host_share_gib.is_some()),
+            ("num_cores", num_cores.is_some()),
+        ];
+        match of_equal.into_iter().find(|&(_, is_there)| is_there) {
+            Some((key, _)) => Err(format!(
+                "{key} is beside nodes, which say of each what they have"
+            )),
+            None => Ok(ClusterProfile::Mixed { nodes }),
+        }
+    }
 }
 
 /// Equal nodes in a row.
@@ -296,6 +346,34 @@ mod tests {
         ] {
             let (again, cluster) = read_again(nodes);
             assert_eq!(again, cluster);
+        }
+    }
+
+    #[test]
+    fn keys_that_are_misspelt_missing_or_of_another_type_are_named() {
+        for (text, expected) in [
+            (
+                "num_devices = 8\nhost_share_gb = 1.0",
+                "unknown field `host_share_gb`",
+            ),
+            (
+                "num_devices = \"8\"",
+                "invalid type: string \"8\", expected u32",
+            ),
+            (
+                "num_devices = 8\nmemory_gib = 1.0",
+                "missing field `devices_per_node`",
+            ),
+            ("", "missing field `num_devices`"),
+            ("nodes = []\nnum_cores = 2", "num_cores is beside nodes"),
+            (
+                "nodes = [{ num_nodes = 1 }]",
+                "missing field `devices_per_node`",
+            ),
+        ] {
+            let refused = toml::from_str::<ClusterProfile>(text).unwrap_err();
+            let message = refused.message();
+            assert!(message.starts_with(expected), "{text}: {message}");
         }
     }
 

@@ -196,6 +196,15 @@ impl KindProfile {
         Ok(())
     }
 
+    /// Whether groups exchange nothing, or it has some figure of how fast they do.
+    pub(super) fn knows_exchanges(&self) -> bool {
+        let tables = [
+            &self.one_node_bandwidth_bytes_per_s,
+            &self.many_nodes_bandwidth_bytes_per_s,
+        ];
+        self.exchanged_bytes_per_token == 0.0 || tables.iter().any(|table| !table.is_empty())
+    }
+
     /// Checks that groups of these degrees that exchange are known to take time for it.
     ///
     /// # Errors
@@ -219,7 +228,7 @@ impl KindProfile {
         let Some(&smallest) = above_one.peek() else {
             return Ok(());
         };
-        if self.exchanged_bytes_per_token > 0.0 && tables.iter().all(|table| table.is_empty()) {
+        if !self.knows_exchanges() {
             let rule = "nor for any other; groups of more than one device exchange";
             return Err(missing(smallest, rule));
         }

@@ -275,8 +275,18 @@ impl Profile {
         strategies: impl IntoIterator<Item = Strategy>,
     ) -> Result<StrategySpace, ProfileError> {
         let strategies = strategies.into_iter();
-        let priced = strategies.filter(|strategy| self.kind(strategy.kind()).is_some());
+        let priced = strategies.filter(|&strategy| self.prices(strategy));
         Ok(StrategySpace::new(priced)?)
+    }
+
+    /// Whether it has costs of a strategy: not of groups of a kind of which only ranks on their own were measured, as where
+    /// rings were asked for.
+    fn prices(&self, strategy: Strategy) -> bool {
+        let of_kind = self.kind(strategy.kind());
+        of_kind.is_some_and(|costs| {
+            let is_alone = strategy.degree() == Degree::ONE;
+            is_alone || self.measured_for.is_none() || costs.knows_exchanges()
+        })
     }
 
     /// The strategies of these degrees, of all kinds that it has costs of.
@@ -289,7 +299,7 @@ impl Profile {
             let degrees = degrees.iter();
             degrees.filter_map(move |&degree| of_kind(kind, degree))
         });
-        StrategySpace::new(strategies)
+        StrategySpace::new(strategies.filter(|&strategy| self.prices(strategy)))
     }
 
     /// The cost model on `cluster`, over whose devices the sharded memory is divided.

@@ -57,6 +57,8 @@ pub const EXCLUSIONS: &[Exclusion] = &[
             "lengths",
             "planner",
             "degrees",
+            "strategies",
+            "activations",
             "time_budget",
             "threads",
             "max_communicators",

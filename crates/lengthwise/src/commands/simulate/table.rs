@@ -156,18 +156,17 @@ fn ranks(report: &Report) -> Vec<String> {
             bytes(fullest.memory_bytes)
         ));
     }
-    let on_host = report
-        .ranks
-        .iter()
-        .filter_map(|rank| rank.peak_host_memory_bytes);
-    if let Some(most) = on_host.max() {
-        let shares = report
-            .ranks
-            .iter()
-            .filter_map(|rank| rank.host_memory_bytes);
-        let share = shares
-            .min()
-            .map_or_else(String::new, |share| format!(" of {}", bytes(share)));
+    let on_host = report.ranks.iter().filter_map(|rank| {
+        let share = rank.host_memory_bytes;
+        Some((rank.peak_host_memory_bytes?, share))
+    });
+    let fullest = on_host.max_by(|a, b| {
+        let part =
+            |&(peak, share): &(u64, Option<u64>)| share.map_or(0.0, |share| part(peak, share));
+        part(a).total_cmp(&part(b)).then(a.0.cmp(&b.0))
+    });
+    if let Some((most, share)) = fullest {
+        let share = share.map_or_else(String::new, |share| format!(" of {}", bytes(share)));
         lines.push(format!(
             "hosts hold {}{share} for a rank at most",
             bytes(most)
@@ -177,7 +176,11 @@ fn ranks(report: &Report) -> Vec<String> {
 }
 
 fn fullness(rank: &RankReport) -> f64 {
-    rank.peak_memory_bytes as f64 / rank.memory_bytes.max(1) as f64
+    part(rank.peak_memory_bytes, rank.memory_bytes)
+}
+
+fn part(bytes: u64, of: u64) -> f64 {
+    bytes as f64 / of.max(1) as f64
 }
 
 fn of_node(ranks: &[RankReport]) -> Option<Row> {
@@ -226,7 +229,12 @@ fn links(links: &[LinkReport]) -> Vec<String> {
         "{:<16} {:>12} {:>12} {:>12}  busiest",
         "links", "bandwidth", "mean use", "most use"
     )];
-    for (name, links) in [("devices' links", devices), ("NICs", nics)] {
+    let of_devices = match devices.len() {
+        1 => "device's link",
+        _ => "devices' links",
+    };
+    let of_nodes = if nics.len() == 1 { "NIC" } else { "NICs" };
+    for (name, links) in [(of_devices, devices), (of_nodes, nics)] {
         let Some(busiest) = links
             .iter()
             .reduce(|a, b| if b.utilisation > a.utilisation { b } else { a })

@@ -2,7 +2,7 @@
 
 use lengthwise_core::words::counted;
 use lengthwise_data::Batches;
-use lengthwise_plan::Planner;
+use lengthwise_plan::{MemoryLimit, PlanError, Planner};
 use lengthwise_train::{TrainError, check_longest};
 
 use crate::failure::Failure;
@@ -28,14 +28,18 @@ pub fn check(
                 "{place}: a sequence of {} can't be planned: {source}",
                 counted(seq_len.0, "token")
             );
+            let lacking = match source {
+                PlanError::DoesNotFit {
+                    limit: MemoryLimit::Hosts,
+                    ..
+                } => "give hosts more memory",
+                _ => "give devices more memory",
+            };
             Err(Failure::input(message).hint(match longest {
                 Some(longest) => format!(
-                    "with --context {longest} or less, longer documents are cut or skipped, as data.overlong says; or give \
-                     devices more memory"
+                    "with --context {longest} or less, longer documents are cut or skipped, as data.overlong says; or {lacking}"
                 ),
-                None => source
-                    .hint()
-                    .unwrap_or_else(|| "give devices more memory".to_owned()),
+                None => source.hint().unwrap_or_else(|| lacking.to_owned()),
             }))
         }
         Err(error) => Err(Failure::input(error.to_string())),

@@ -47,8 +47,8 @@ pub struct RunReport {
     later_plan_wait: Seconds,
     predicted_peak_memory: Bytes,
     predicted_peak_host_memory: Bytes,
-    /// The least that a device has of its host, where that is limited.
-    host_share: Option<Bytes>,
+    /// What devices have of their hosts, where that is limited.
+    host_shares: BTreeSet<Bytes>,
     epoch: u64,
 }
 
@@ -70,9 +70,9 @@ impl RunReport {
                 .map(|device| device.memory())
                 .min()
                 .unwrap_or_default(),
-            host_share: devices
+            host_shares: devices
                 .filter_map(|device| device.limited_host_memory())
-                .min(),
+                .collect(),
             ..RunReport::default()
         }
     }
@@ -290,8 +290,12 @@ impl RunReport {
             self.predicted_peak_host_memory,
             summary.measured_peak_host_memory,
         );
-        let of_share = self.host_share;
-        let of_share = of_share.map_or_else(String::new, |share| format!(", of {share} for each"));
+        let shares = &self.host_shares;
+        let of_share = match (shares.first(), shares.last()) {
+            (Some(least), Some(most)) if least < most => format!(", of {least} to {most} for each"),
+            (Some(share), _) => format!(", of {share} for each"),
+            _ => String::new(),
+        };
         (predicted > Bytes(0)).then(|| {
             format!("on hosts   {predicted} predicted, {measured} measured at most for a device{of_share}")
         })
