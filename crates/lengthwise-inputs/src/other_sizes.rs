@@ -1,7 +1,7 @@
 //! The same costs for other numbers of devices and other degrees, which errors tell of.
 
 use lengthwise_core::{
-    Activations, Cluster, CoreError, Degree, SpaceLimits, StrategyFamily, StrategySpace,
+    Activations, Cluster, CoreError, Degree, SpaceLimits, Strategy, StrategyFamily, StrategySpace,
 };
 use lengthwise_cost::{AnalyticModel, FittedModel, Hardware, Profile, TokenVolume};
 
@@ -24,11 +24,17 @@ impl ChosenStrategies {
         profile: &Profile,
         degrees: &[Degree],
     ) -> Result<StrategySpace, CoreError> {
-        let all = profile.space_of(degrees)?;
         let num_heads = profile.model.num_heads.unwrap_or(u32::MAX);
-        let strategies = all.strategies().iter().copied();
-        let with_heads = strategies.filter(|one| one.ulysses_degree().get() <= num_heads);
-        StrategySpace::new(with_heads)?.of(&self.families, &self.activations)
+        let has_heads = |one: &Strategy| one.ulysses_degree().get() <= num_heads;
+        let space = profile.space_of(degrees).and_then(|all| {
+            let strategies = all.strategies().iter().copied();
+            StrategySpace::new(strategies.filter(has_heads))?.of(&self.families, &self.activations)
+        });
+        space.map_err(|_| {
+            let degrees: Vec<String> = degrees.iter().map(Degree::to_string).collect();
+            let reason = format!("no group can have one of {}", degrees.join(", "));
+            CoreError::NoDegrees { reason }
+        })
     }
 
     /// The strategies that a model's heads and ranks allow, of these degrees or of all that are worth a choice.

@@ -135,24 +135,12 @@ impl NeededMemory {
         self.on_device <= self.budget && self.on_host <= self.host_budget
     }
 
-    /// How many times the budget is needed, of the two the one that is exceeded most.
-    pub(crate) fn part(&self) -> f64 {
-        part(self.on_device, self.budget).max(part(self.on_host, self.host_budget))
-    }
-
-    /// Whether it is its host's memory that a device lacks most.
-    pub(crate) fn is_over_host(&self) -> bool {
-        let on_host = part(self.on_host, self.host_budget);
-        on_host > 1.0 && on_host > part(self.on_device, self.budget)
-    }
-}
-
-/// How many times the budget is needed.
-fn part(needed: Bytes, budget: Bytes) -> f64 {
-    match (needed.0, budget.0) {
-        (0, _) => 0.0,
-        (_, 0) => f64::INFINITY,
-        (needed, budget) => needed as f64 / budget as f64,
+    /// The bytes that are lacking on each device, and of its host.
+    pub(crate) fn lacking(&self) -> [Bytes; 2] {
+        [
+            self.on_device.saturating_sub(self.budget),
+            self.on_host.saturating_sub(self.host_budget),
+        ]
     }
 }
 

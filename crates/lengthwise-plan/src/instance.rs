@@ -542,10 +542,14 @@ impl<'a> Instance<'a> {
         };
         // What comes nearest to what there is.
         let nearest = shapes.iter().filter_map(of_shape);
-        let nearest = nearest.min_by(|(_, a), (_, b)| a.part().total_cmp(&b.part()));
+        let nearest = nearest.min_by_key(|(_, needed)| {
+            let [on_device, on_host] = needed.lacking();
+            on_device.0.saturating_add(on_host.0)
+        });
         let degree = nearest.map_or(0, |(shape, _)| self.shapes[shape].degree);
         let (limit, predicted_memory, budget) = match nearest {
-            Some((_, needed)) if needed.is_over_host() => {
+            // Memory is on hosts to begin with because devices have too little.
+            Some((_, needed)) if needed.lacking()[1] > Bytes(0) => {
                 (MemoryLimit::Hosts, needed.on_host, needed.host_budget)
             }
             Some((_, needed)) => (MemoryLimit::Devices, needed.on_device, needed.budget),

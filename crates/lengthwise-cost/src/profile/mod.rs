@@ -279,14 +279,15 @@ impl Profile {
         Ok(StrategySpace::new(priced)?)
     }
 
-    /// Whether it has costs of a strategy: not of groups of a kind of which only ranks on their own were measured, as where
-    /// rings were asked for.
+    /// Whether it has costs of a strategy. Where rings were measured, groups that exchange heads may not have been, but for
+    /// ranks on their own.
     fn prices(&self, strategy: Strategy) -> bool {
+        let may_lack_heads = self.measured_for.is_some()
+            && self.kinds().any(|kind| kind.exchange != Exchange::Ulysses)
+            && strategy.kind().exchange == Exchange::Ulysses
+            && strategy.degree() > Degree::ONE;
         let of_kind = self.kind(strategy.kind());
-        of_kind.is_some_and(|costs| {
-            let is_alone = strategy.degree() == Degree::ONE;
-            is_alone || self.measured_for.is_none() || costs.knows_exchanges()
-        })
+        of_kind.is_some_and(|costs| !may_lack_heads || costs.knows_exchanges())
     }
 
     /// The strategies of these degrees, of all kinds that it has costs of.
