@@ -15,7 +15,8 @@ pub(crate) struct ChosenStrategies {
 impl ChosenStrategies {
     /// Whether each rank of a group needs a head.
     pub(crate) fn are_limited_by_heads(&self) -> bool {
-        self.families == [StrategyFamily::Ulysses]
+        let mut families = self.families.iter();
+        families.all(|&family| family == StrategyFamily::Ulysses)
     }
 
     /// The strategies of these degrees that a profile has costs of, and heads for.
