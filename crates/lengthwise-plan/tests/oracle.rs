@@ -221,7 +221,7 @@ fn parts_with_first(set: u32) -> impl Iterator<Item = u32> {
 }
 
 #[test]
-fn where_devices_have_different_shares_of_hosts_all_plans_are_tried_and_none_beats_a_bound() {
+fn all_plans_are_tried_where_devices_have_different_shares_of_hosts() {
     let tiny = Size {
         num_nodes: 2,
         devices_per_node: 3,
