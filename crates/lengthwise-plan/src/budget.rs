@@ -35,15 +35,6 @@ impl Budget {
         load.memory <= self.memory && load.host <= self.host
     }
 
-    /// A load that takes all of it.
-    pub(crate) fn load(self) -> Load {
-        Load {
-            memory: self.memory,
-            host: self.host,
-            ..Load::default()
-        }
-    }
-
     /// Whether it is enough for all that another is enough for.
     pub(crate) fn covers(self, other: Budget) -> bool {
         other.memory <= self.memory && other.host <= self.host

@@ -12,11 +12,11 @@ use lengthwise_core::Tokens;
 
 use crate::balanced_cuts::balanced_cuts;
 use crate::bound::{Effort, Keep, least_micro_batches};
-use crate::budget::Budget;
 use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::homogeneous::pack_best;
 use crate::instance::Instance;
+use crate::load::Load;
 use crate::rules::keeping_rules;
 use crate::{PlanError, Planned, Planner, PlannerOptions, Problem};
 use buckets::buckets;
@@ -146,7 +146,7 @@ struct Cutting<'a> {
     lens: Vec<Tokens>,
     shapes: Vec<usize>,
     /// Of the weakest devices.
-    budget: Budget,
+    budget: u64,
     /// How many MILPs were stopped by a limit.
     num_stopped: usize,
 }
@@ -155,12 +155,12 @@ impl<'a> Cutting<'a> {
     /// `None` where some sequence does not even fit the weakest devices alone.
     fn of(instance: &'a Instance<'a>) -> Option<Self> {
         let shapes = one_shape_for_each_strategy(instance);
-        let budget = instance.weakest();
+        let budget = instance.weakest().memory;
         let fits = |class| {
             let mut memory = shapes
                 .iter()
                 .map(|&shape| instance.memory_on_weakest(shape, class));
-            memory.any(|memory| memory <= budget.memory)
+            memory.any(|memory| memory <= budget)
         };
         if !(0..instance.num_classes()).all(fits) {
             return None;
@@ -209,16 +209,18 @@ impl<'a> Cutting<'a> {
             instance,
             buckets: &buckets,
             shapes: &self.shapes,
-            budget: self.budget.memory,
+            budget: self.budget,
         };
         let (groups, is_stopped) = milp.solve(solver, time_limit);
         self.num_stopped += usize::from(is_stopped);
         let mut groups = groups?;
         groups.sort_by_key(|group| std::cmp::Reverse(instance.shapes[group.shape].degree));
         let micro_batch = draft.open_micro_batch(instance);
+        // The weakest devices hold them, so that any will do.
+        let nothing = Load::default();
         for group in groups {
             let strategy = instance.shapes[group.shape].strategy;
-            let opened = draft.open_group(instance, micro_batch, strategy, self.budget.load())?;
+            let opened = draft.open_group(instance, micro_batch, strategy, nothing)?;
             for (bucket, count) in buckets.iter_mut().zip(group.counts) {
                 let from = bucket.members.len().checked_sub(count)?;
                 for class in bucket.members.split_off(from) {
