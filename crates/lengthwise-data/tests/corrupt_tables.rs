@@ -112,6 +112,40 @@ fn torn_tables_are_errors() {
     insta::assert_snapshot!(said.join("\n"));
 }
 
+/// Bytes of a file, of which the last place like `found` is written over.
+fn written_over(mut bytes: Vec<u8>, found: &[u8], with: &[u8]) -> Vec<u8> {
+    let mut places = bytes.windows(found.len());
+    let at = places.rposition(|place| place == found).unwrap();
+    bytes[at..at + with.len()].copy_from_slice(with);
+    bytes
+}
+
+#[test]
+fn pages_that_say_they_have_more_than_they_can_hold_take_no_memory_for_it() {
+    let form = |dictionary: bool| TableForm {
+        compression: Compression::UNCOMPRESSED,
+        dictionary,
+        second_version: true,
+        rows_per_group: 100,
+    };
+    // Blocks of 128 lengths in 4 parts: 10 lengths, or 2^35 - 1.
+    let lengths = written_over(
+        table(form(false)),
+        &[0x80, 0x01, 4, 10],
+        &[0x80, 0x01, 4, 0xff, 0xff, 0xff, 0xff, 0x7f],
+    );
+    // The header of a dictionary of one string, which is empty: 1 value, or 63, which need 4 bytes each.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.parquet");
+    write_table(&path, &[Some(b""), Some(b"")], form(true));
+    let strings = written_over(fs::read(path).unwrap(), &[0x15, 2, 0x15], &[0x15, 2 * 63]);
+    let said = [lengths, strings].map(|bytes| outcome(&bytes, &text()).unwrap_err());
+    insta::assert_snapshot!(said.join("\n"), @"
+    a.parquet:101: this is no whole Parquet file: a page of 10 values says it has the lengths of 34359738367
+    a.parquet:1: this is no whole Parquet file: a page says it has 63 values, more than the 1 its bytes can hold
+    ");
+}
+
 fn any_form() -> impl Strategy<Value = TableForm> {
     prop::sample::select(TableForm::all())
 }

@@ -3,7 +3,9 @@
 //! Only the columns of the wanted fields are read, page by page, some rows at a time.
 
 mod column;
+mod delta;
 mod guarded;
+mod pages;
 
 use std::collections::VecDeque;
 use std::fs::File;

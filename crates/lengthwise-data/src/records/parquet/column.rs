@@ -3,11 +3,13 @@
 use indexmap::IndexMap;
 use minijinja::Value;
 use parquet::basic::Type as PhysicalType;
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::RowGroupReader;
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
+
+use super::pages::CheckedPages;
 
 /// The most names of columns that an error tells.
 const MOST_NAMES: usize = 20;
@@ -233,7 +235,10 @@ impl Leaf {
     }
 
     fn begin(&mut self, group: &dyn RowGroupReader) -> Result<(), ParquetError> {
-        let ColumnReader::ByteArrayColumnReader(reader) = group.get_column_reader(self.index)?
+        let pages = CheckedPages::of(group, self.index)?;
+        let column = pages.column();
+        let ColumnReader::ByteArrayColumnReader(reader) =
+            get_column_reader(column, Box::new(pages))
         else {
             let message = "a row group has another type than the table says";
             return Err(ParquetError::General(message.to_owned()));
