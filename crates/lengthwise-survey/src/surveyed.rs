@@ -8,7 +8,8 @@ use lengthwise_cost::{CoreSharing, FittedCosts};
 pub struct Surveyed {
     /// Where micro-batches run.
     pub cluster: Cluster,
-    /// The strategies that groups may use, a rank on its own with each choice for activations among them.
+    /// The strategies that groups may use. Ranks on their own are measured with each choice for activations, whether groups
+    /// may be such or not.
     pub space: StrategySpace,
     /// No sequence is longer.
     pub context: Tokens,
@@ -46,13 +47,11 @@ impl Surveyed {
     /// Tokens that a group has room for, at least 1.
     pub(crate) fn most_tokens(&self, strategy: Strategy) -> u64 {
         let of_kind = self.known.kinds.get(&strategy.kind());
-        let per_token = of_kind.and_then(|costs| {
-            let mut table = costs.memory_bytes_per_token.iter();
-            table.find(|(listed, _)| *listed == strategy.degree())
-        });
         let room = self.device_memory.as_f64() - self.known.fixed_memory_bytes;
         // Where nothing is known of memory, the context alone is the limit.
-        let most = per_token.map_or(self.context.0 as f64, |(_, bytes)| room / bytes);
+        let most = self
+            .bytes_per_token(strategy)
+            .map_or(self.context.0 as f64, |bytes| room / bytes);
         let on_host = of_kind
             .and_then(|costs| costs.host)
             .map_or(f64::MAX, |host| {
@@ -62,5 +61,26 @@ impl Surveyed {
                     / host.bytes_per_token.max(f64::MIN_POSITIVE)
             });
         (most.min(on_host) as u64).max(1)
+    }
+
+    /// Bytes that each token of a group adds on each of its devices, or at most those; `None` if nothing is known of them.
+    ///
+    /// What is not known, as ranks on their own may not be chosen, is no more than the same share of what larger groups hold
+    /// together: these have blocks on their way and heads more than once, too.
+    fn bytes_per_token(&self, strategy: Strategy) -> Option<f64> {
+        let degree = f64::from(strategy.degree().get());
+        let of_choice = |kind: &StrategyKind| kind.activations == strategy.activations();
+        let alike = self.known.kinds.iter().filter(|(kind, _)| of_choice(kind));
+        let mut least: Option<f64> = None;
+        for (kind, costs) in alike {
+            for &(listed, bytes) in &costs.memory_bytes_per_token {
+                if *kind == strategy.kind() && listed == strategy.degree() {
+                    return Some(bytes);
+                }
+                let share = bytes * f64::from(listed.get()) / degree;
+                least = Some(least.map_or(share, |least| least.min(share)));
+            }
+        }
+        least
     }
 }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use common::llama::Llama;
 use common::{batch, masked, tiny_model};
 use lengthwise_core::{
-    Activations, Bytes, Cluster, Device, Rank, Seconds, Speed, StrategyKind, Tokens,
+    Activations, Bytes, Cluster, Degree, Device, Rank, Seconds, Speed, Strategy, StrategyKind,
+    StrategySpace, Tokens,
 };
 use lengthwise_cost::{
     CoreSharing, FittedCosts, FittedModel, KindCosts, RefinementRule, StepModel,
@@ -21,7 +22,7 @@ use lengthwise_plan::{PlanError, Planned, Planner, PlannerKind, Problem};
 use lengthwise_train::checkpoint::Persistence;
 use lengthwise_train::{
     InjectedFailure, NoDecay, OptimizerConfig, Schedule, StepRecord, TrainError, TrainObserver,
-    TrainOptions, TrainSummary, WeightType, check_longest, train,
+    TrainOptions, TrainSummary, WeightType, check_longest, memory, train,
 };
 
 const STEPS: u64 = 6;
@@ -218,6 +219,29 @@ fn the_longest_sequence_is_known_to_fit_before_anything_runs() {
             checked(longest + 1),
             Err(TrainError::SequenceTooLong { longest: Some(found), .. }) if found.0 == longest
         ));
+    }
+}
+
+/// Ranks on their own are measured, too; what a whole group has room for would be too much for them.
+#[test]
+fn costs_are_measured_within_memory_where_only_whole_groups_are_allowed() {
+    let degree = Degree::new(4).unwrap();
+    for strategy in [
+        Strategy::ulysses(degree, Activations::Keep),
+        Strategy::ring(degree, Activations::Recompute),
+    ] {
+        let mut options = TrainOptions {
+            context: Tokens(2048),
+            steps: 1,
+            space: Some(StrategySpace::new([strategy]).unwrap()),
+            ..options(4)
+        };
+        let needed = memory::fixed_bytes(&options.model, 4)
+            + memory::bytes_per_token(&options.model, strategy) * options.context.as_f64();
+        let device = Device::new(Bytes::from_f64_ceil(needed).unwrap(), Speed::NOMINAL);
+        options.cluster = Cluster::uniform(1, 4, device).unwrap();
+        let (_, records) = run(&options, "adaptive").unwrap();
+        assert!(loss(&records[0]).is_finite(), "{strategy}");
     }
 }
 

@@ -359,3 +359,29 @@ fn a_brief_survey_of_every_kind_takes_no_longer_than_it_may() {
         9
     );
 }
+
+#[test]
+fn ranks_on_their_own_are_given_no_more_than_their_share_of_what_groups_hold() {
+    let eight = Degree::new(8).unwrap();
+    let alone = Strategy::ulysses(Degree::ONE, Activations::Keep);
+    for strategy in [
+        Strategy::ulysses(eight, Activations::Keep),
+        Strategy::ring(eight, Activations::Keep),
+    ] {
+        let costs = KindCosts {
+            memory_bytes_per_token: vec![(eight, 100.0)],
+            ..KindCosts::default()
+        };
+        let surveyed = Surveyed {
+            space: StrategySpace::new([strategy]).unwrap(),
+            device_memory: Bytes(100_000),
+            known: FittedCosts {
+                fixed_memory_bytes: 20_000.0,
+                ..FittedCosts::of_kind(strategy.kind(), costs)
+            },
+            ..surveyed_here()
+        };
+        assert_eq!(surveyed.most_tokens(strategy), 800);
+        assert_eq!(surveyed.most_tokens(alone), 100);
+    }
+}
