@@ -1,8 +1,10 @@
 //! The communication volume of a run: bytes of every micro-batch, and bytes of every token.
 
-use lengthwise_core::{Activations, Bytes};
+use lengthwise_core::{Activations, Bytes, Strategy};
+use lengthwise_cost::TokenBytes;
 
 use crate::executor::{forward_stages, stages};
+use crate::model::exchange::Shards;
 use crate::model::{ModelConfig, ModelSpec};
 
 /// Bytes of an element.
@@ -35,14 +37,19 @@ pub fn exchanged_bytes_per_token(config: &ModelConfig, activations: Activations)
     (ELEMENT * passes * config.layers * heads * config.head_dim) as f64
 }
 
-/// Bytes of a token's keys and values in all layers, as they go around a ring; their gradients are as large.
-pub fn key_value_bytes_per_token(config: &ModelConfig) -> f64 {
-    (ELEMENT * config.layers * 2 * config.kv_heads * config.head_dim) as f64
-}
-
-/// Bytes of a token's inputs of all layers, of which those of all but the last may go to host memory and back.
-pub fn layer_input_bytes_per_token(config: &ModelConfig) -> f64 {
-    (ELEMENT * config.layers * config.hidden) as f64
+/// Bytes of a token that travel in groups of this strategy, over all layers.
+///
+/// A key/value head that several ranks of a place read goes to each of them, and around the ring from each.
+pub fn token_bytes(config: &ModelConfig, strategy: Strategy) -> TokenBytes {
+    let ranks = strategy.ulysses_degree().as_usize();
+    let shards = Shards::new(config, ranks, ranks);
+    let kv_heads: usize = (0..ranks).map(|rank| shards.num_kv_heads(rank)).sum();
+    let of = |elements: usize| (ELEMENT * config.layers * elements) as f64;
+    TokenBytes {
+        heads: of(2 * (config.heads + kv_heads) * config.head_dim),
+        key_values: of(2 * kv_heads * config.head_dim),
+        layer_inputs: of(config.hidden),
+    }
 }
 
 fn unit_bytes(
@@ -63,6 +70,7 @@ fn bytes_of<'a>(spec: &ModelSpec, units: impl Iterator<Item = &'a usize>) -> Byt
 mod tests {
     use super::*;
     use crate::model::{Family, Rope};
+    use lengthwise_core::Degree;
 
     #[test]
     fn units_count_as_often_as_they_travel() {
@@ -100,8 +108,26 @@ mod tests {
             exchanged_bytes_per_token(&config, Activations::Keep),
             4.0 * 2.0 * 2.0 * 24.0
         );
-        // 4 elements each of keys and values a layer; 8 of its input.
-        assert_eq!(key_value_bytes_per_token(&config), 4.0 * 2.0 * 8.0);
-        assert_eq!(layer_input_bytes_per_token(&config), 4.0 * 2.0 * 8.0);
+        let bytes = |ulysses, ring| {
+            let [ulysses, ring] = [ulysses, ring].map(|part| Degree::new(part).unwrap());
+            let strategy = Strategy::new(ulysses, ring, Activations::Keep).unwrap();
+            token_bytes(&config, strategy)
+        };
+        for ring in [1, 3] {
+            // 8 + 4 + 4 + 8 elements a layer, 4 each of keys and values, 8 of its input.
+            let alone = TokenBytes {
+                heads: 4.0 * 2.0 * 24.0,
+                key_values: 4.0 * 2.0 * 8.0,
+                layer_inputs: 4.0 * 2.0 * 8.0,
+            };
+            assert_eq!(bytes(1, ring), alone);
+            // Two ranks read the same key/value head.
+            let together = TokenBytes {
+                heads: 4.0 * 2.0 * 32.0,
+                key_values: 4.0 * 2.0 * 16.0,
+                ..alone
+            };
+            assert_eq!(bytes(2, ring), together);
+        }
     }
 }

@@ -8,18 +8,19 @@ use std::time::Duration;
 use clap::Args;
 use lengthwise_comm::Emulation;
 use lengthwise_core::{
-    Activations, Bytes, Degree, Device, MemoryModel, PlanRules, Seconds, Strategy, StrategyFamily,
-    StrategySpace, Tokens,
+    Activations, Bytes, Degree, Device, MemoryModel, Plan, PlanRules, Seconds, Strategy,
+    StrategyFamily, StrategySpace, Tokens,
 };
 use lengthwise_cost::{
     ClusterLinks, CostModel, FittedModel, GroupShape, Link, StepModel, TimeParts, TokenBytes,
+    TokenVolume,
 };
 use lengthwise_data::TokenBatch;
 use lengthwise_outputs::Outputs;
 use lengthwise_plan::{PlanError, Planned, PlannerKind, Problem};
 use lengthwise_sim::{Overlap, ShardedBytes, SimError, StepCosts, simulate};
 use lengthwise_train::{
-    MeasuringRule, StepRecord, SurveyRule, TrainError, TrainObserver, TrainOptions,
+    MeasuringRule, ModelConfig, StepRecord, SurveyRule, TrainError, TrainObserver, TrainOptions,
     allowed_strategies, measure_costs, train, volume,
 };
 
@@ -37,7 +38,7 @@ pub struct BenchEmulatedArgs {
     /// The settings file, in TOML, of a run on an emulated cluster.
     #[arg(value_name = "CONFIG.toml")]
     pub config: PathBuf,
-    /// What measuring costs may take, before the first planner and after each; where a device is less than a quarter of a core, in proportion more.
+    /// What measuring costs may take, once with the cluster's links and once where these take no time; where a device is less than a quarter of a core, in proportion more.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub measuring_time: u32,
     /// Settings that this run changes.
@@ -76,7 +77,13 @@ pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(
     output.note("measuring what sequences cost on the cluster");
     let measuring_time = Duration::from_secs(args.measuring_time.into());
     let costs = measure(&options, measuring_time)?;
-    let mut alone = Alone::new(without_links(&options, &emulation)?, measuring_time, output)?;
+    output.note("measuring what computing alone costs");
+    let emulation_alone = without_links(&emulation)?;
+    let alone = TrainOptions {
+        emulation: Some(emulation_alone.clone()),
+        ..options.clone()
+    };
+    let costs_alone = measure(&alone, measuring_time)?;
     options.costs = Some(costs.clone());
     // All planners go by the same costs.
     options.refinement = None;
@@ -88,17 +95,13 @@ pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(
     let bench = EmulatedBench {
         space: allowed_strategies(&options).map_err(failed)?,
         emulation,
+        emulation_alone,
         costs,
+        costs_alone,
         batches,
         options,
     };
-    let adaptive = bench.row(
-        PlannerKind::Adaptive,
-        &bench.space,
-        "adaptive",
-        &mut alone,
-        output,
-    )?;
+    let adaptive = bench.row(PlannerKind::Adaptive, &bench.space, "adaptive", output)?;
     output.result_line(&adaptive.line());
     let heads_alone = bench
         .space
@@ -107,20 +110,14 @@ pub(super) fn run(args: &BenchEmulatedArgs, output: &mut Output<'_>) -> Result<(
     let mut others = Vec::new();
     if heads_alone != bench.space {
         let name = "adaptive, ulysses alone";
-        others.extend(bench.planned_row(
-            PlannerKind::Adaptive,
-            &heads_alone,
-            name,
-            &mut alone,
-            output,
-        )?);
+        others.extend(bench.planned_row(PlannerKind::Adaptive, &heads_alone, name, output)?);
     }
     let mut best: Option<Row> = None;
     let degrees: Vec<Degree> = bench.space.degrees().collect();
     for degree in degrees {
         let planner = PlannerKind::Static(Some(degree));
         let name = planner.to_string();
-        let Some(row) = bench.planned_row(planner, &bench.space, &name, &mut alone, output)? else {
+        let Some(row) = bench.planned_row(planner, &bench.space, &name, output)? else {
             continue;
         };
         if best
@@ -160,49 +157,15 @@ fn measure(options: &TrainOptions, time_budget: Duration) -> Result<StepModel, F
     Ok(measured.map_err(failed)?.model)
 }
 
-/// The same run on links that take no time, to measure what devices do alone.
-fn without_links(options: &TrainOptions, emulation: &Emulation) -> Result<TrainOptions, Failure> {
+/// The same cluster with links between devices that take no time, to see what devices do alone.
+fn without_links(emulation: &Emulation) -> Result<Emulation, Failure> {
     let link = Link::new(NO_TIME_BYTES_PER_S, Seconds::ZERO);
     let link = link.map_err(|error| Failure::run(error.to_string()))?;
-    let links = ClusterLinks {
+    Ok(emulation.clone().with_links(ClusterLinks {
         device: link,
         nic: link,
         ..emulation.links()
-    };
-    Ok(TrainOptions {
-        emulation: Some(emulation.clone().with_links(links)),
-        ..options.clone()
-    })
-}
-
-/// What devices do alone, measured before and after each run: a core that others use too does not stay as fast as it was.
-struct Alone {
-    options: TrainOptions,
-    time_budget: Duration,
-    latest: StepModel,
-}
-
-impl Alone {
-    fn new(
-        options: TrainOptions,
-        time_budget: Duration,
-        output: &mut Output<'_>,
-    ) -> Result<Self, Failure> {
-        output.note("measuring what computing alone costs");
-        let latest = measure(&options, time_budget)?;
-        Ok(Alone {
-            options,
-            time_budget,
-            latest,
-        })
-    }
-
-    /// As it was measured before the latest run, and as it is after it.
-    fn measure_again(&mut self, output: &mut Output<'_>) -> Result<[StepModel; 2], Failure> {
-        output.note("measuring what computing alone costs by now");
-        let now = measure(&self.options, self.time_budget)?;
-        Ok([std::mem::replace(&mut self.latest, now.clone()), now])
-    }
+    }))
 }
 
 /// All that the runs have in common.
@@ -210,8 +173,12 @@ struct EmulatedBench {
     options: TrainOptions,
     space: StrategySpace,
     emulation: Emulation,
+    /// The same cluster where links take no time.
+    emulation_alone: Emulation,
     /// The costs that planners go by.
     costs: StepModel,
+    /// What steps cost where links take no time.
+    costs_alone: StepModel,
     batches: Vec<TokenBatch>,
 }
 
@@ -222,14 +189,13 @@ impl EmulatedBench {
         kind: PlannerKind,
         space: &StrategySpace,
         name: &str,
-        alone: &mut Alone,
         output: &mut Output<'_>,
     ) -> Result<Option<Row>, Failure> {
         if let Err(error) = self.plan_all(kind, space) {
             output.result_line(&format!("| {name} | - | - | - | - | {error} |"));
             return Ok(None);
         }
-        let row = self.row(kind, space, name, alone, output)?;
+        let row = self.row(kind, space, name, output)?;
         output.result_line(&row.line());
         Ok(Some(row))
     }
@@ -261,24 +227,19 @@ impl EmulatedBench {
         Ok(bounds.map(|bound| bound + self.costs.step_overhead).sum())
     }
 
-    /// Runs the steps as a planner plans them with these strategies.
+    /// Runs the steps as a planner plans them with these strategies; before and after that where links take no time, as a
+    /// core that others use too does not stay as fast as it was.
     fn row(
         &self,
         kind: PlannerKind,
         space: &StrategySpace,
         name: &str,
-        alone: &mut Alone,
         output: &mut Output<'_>,
     ) -> Result<Row, Failure> {
         output.note(&format!("running {name}"));
-        let options = TrainOptions {
-            space: Some(space.clone()),
-            ..self.options.clone()
-        };
-        let mut steps = Steps::default();
-        let drawn = self.batches.clone().into_iter().map(Ok);
-        train(&options, Arc::from(kind.planner()), drawn, &mut steps).map_err(failed)?;
-        let around = alone.measure_again(output)?;
+        let before = self.steps(kind, space, &self.emulation_alone)?;
+        let records = self.steps(kind, space, &self.emulation)?;
+        let after = self.steps(kind, space, &self.emulation_alone)?;
         let mut row = Row {
             planner: name.to_owned(),
             measured: Seconds::ZERO,
@@ -286,24 +247,53 @@ impl EmulatedBench {
             predicted: Seconds::ZERO,
             simulated: Seconds::ZERO,
         };
-        for (record, batch) in steps.0.iter().zip(&self.batches) {
+        let around = before.iter().zip(&after);
+        for ((record, batch), (before, after)) in records.iter().zip(&self.batches).zip(around) {
+            let alone = (by_clocks(before) + by_clocks(after)) * 0.5;
             row.measured += record.measured;
-            row.emulated += record.emulated.unwrap_or(record.measured);
+            row.emulated += by_clocks(record);
             row.predicted += record.predicted;
-            let [before, after] = around.each_ref();
-            let simulated =
-                self.simulated(record, batch, before)? + self.simulated(record, batch, after)?;
-            row.simulated += simulated * 0.5;
+            row.simulated += self.simulated(&record.plan, batch, alone)?;
         }
         Ok(row)
     }
 
-    /// What a step is simulated to take, from what devices do alone and the described links.
+    /// The steps on a cluster, by the plans that follow from the costs.
+    fn steps(
+        &self,
+        kind: PlannerKind,
+        space: &StrategySpace,
+        emulation: &Emulation,
+    ) -> Result<Vec<StepRecord>, Failure> {
+        let options = TrainOptions {
+            space: Some(space.clone()),
+            emulation: Some(emulation.clone()),
+            ..self.options.clone()
+        };
+        let mut steps = Steps::default();
+        let drawn = self.batches.clone().into_iter().map(Ok);
+        train(&options, Arc::from(kind.planner()), drawn, &mut steps).map_err(failed)?;
+        Ok(steps.0)
+    }
+
+    /// What a step is simulated to take over the described links, if it takes `alone` where links take no time.
     fn simulated(
         &self,
-        record: &StepRecord,
+        plan: &Plan,
         batch: &TokenBatch,
-        alone: &StepModel,
+        alone: Seconds,
+    ) -> Result<Seconds, Failure> {
+        let by_costs = self.simulated_at(plan, batch, &self.emulation_alone, 1.0)?;
+        self.simulated_at(plan, batch, &self.emulation, alone / by_costs)
+    }
+
+    /// What a step is simulated to take on a cluster whose devices take so many times as long as they were measured to.
+    fn simulated_at(
+        &self,
+        plan: &Plan,
+        batch: &TokenBatch,
+        emulation: &Emulation,
+        slowness: f64,
     ) -> Result<Seconds, Failure> {
         let failed = |error: SimError| Failure::run(error.to_string());
         let TrainOptions { model, cluster, .. } = &self.options;
@@ -314,24 +304,20 @@ impl EmulatedBench {
             parameters: Bytes::from_f64_ceil(gathered).unwrap_or_default(),
             gradients: volume::scattered_bytes(model),
         };
-        // Kept activations are exchanged in two passes.
-        let exchanged = volume::exchanged_bytes_per_token(model, Activations::Keep);
-        let bytes = TokenBytes {
-            heads: exchanged / 2.0,
-            key_values: volume::key_value_bytes_per_token(model),
-            layer_inputs: volume::layer_input_bytes_per_token(model),
+        let devices = DeviceCosts {
+            cost: &self.costs_alone.cost,
+            slowness,
         };
-        let overhead = Seconds::new(alone.cost.costs().micro_batch_overhead_s);
-        let overhead = overhead.unwrap_or(Seconds::ZERO);
-        let devices = DeviceCosts(&alone.cost);
+        let travelling = Volume(model);
+        let exchanged = volume::exchanged_bytes_per_token(model, Activations::Keep);
         let costs = StepCosts::measured(&devices, model.layers as u32, exchanged)
             .map_err(failed)?
-            .with_token_volume(&bytes)
-            .over_links(self.emulation.links(), sharded, overhead)
-            .with_host_link(self.emulation.host_link())
-            .with_optimizer(alone.step_overhead);
+            .with_token_volume(&travelling)
+            .over_links(emulation.links(), sharded, devices.micro_batch_overhead())
+            .with_host_link(emulation.host_link())
+            .with_optimizer(self.costs_alone.step_overhead * slowness);
         let step = simulate(
-            &record.plan,
+            plan,
             &batch.global_batch(),
             cluster,
             &costs,
@@ -342,47 +328,65 @@ impl EmulatedBench {
     }
 }
 
-/// What was measured where links take no time: what an exchange costs there, devices spend on packing and unpacking.
-struct DeviceCosts<'a>(&'a FittedModel);
+/// The time of a step by the devices' clocks.
+fn by_clocks(record: &StepRecord) -> Seconds {
+    record.emulated.unwrap_or(record.measured)
+}
+
+/// What travels of a model's tokens.
+struct Volume<'a>(&'a ModelConfig);
+
+impl TokenVolume for Volume<'_> {
+    fn token_bytes(&self, strategy: Strategy) -> TokenBytes {
+        volume::token_bytes(self.0, strategy)
+    }
+}
+
+/// What was measured where links take no time, on devices that take so many times as long by now: what an exchange costs there,
+/// devices spend on packing and unpacking.
+struct DeviceCosts<'a> {
+    cost: &'a FittedModel,
+    slowness: f64,
+}
 
 impl MemoryModel for DeviceCosts<'_> {
     fn sequence_memory(&self, strategy: Strategy, seq_len: Tokens) -> Bytes {
-        self.0.sequence_memory(strategy, seq_len)
+        self.cost.sequence_memory(strategy, seq_len)
     }
 
     fn budget(&self, device: &Device) -> Bytes {
-        self.0.budget(device)
+        self.cost.budget(device)
     }
 
     fn host_memory(&self, strategy: Strategy, seq_len: Tokens) -> Bytes {
-        self.0.host_memory(strategy, seq_len)
+        self.cost.host_memory(strategy, seq_len)
     }
 
     fn host_budget(&self, device: &Device) -> Bytes {
-        self.0.host_budget(device)
+        self.cost.host_budget(device)
     }
 }
 
 impl CostModel for DeviceCosts<'_> {
     fn prices(&self, strategy: Strategy) -> bool {
-        self.0.prices(strategy)
+        self.cost.prices(strategy)
     }
 
     fn sequence_time(&self, shape: GroupShape, seq_len: Tokens) -> Seconds {
-        self.0.sequence_time(shape, seq_len)
+        self.cost.sequence_time(shape, seq_len) * self.slowness
     }
 
     fn time_parts(&self, shape: GroupShape, seq_len: Tokens) -> TimeParts {
-        let parts = self.0.time_parts(shape, seq_len);
+        let parts = self.cost.time_parts(shape, seq_len);
         TimeParts {
-            dense: parts.dense + parts.exchange,
-            attention: parts.attention,
+            dense: (parts.dense + parts.exchange) * self.slowness,
+            attention: parts.attention * self.slowness,
             ..TimeParts::default()
         }
     }
 
     fn micro_batch_overhead(&self) -> Seconds {
-        self.0.micro_batch_overhead()
+        self.cost.micro_batch_overhead() * self.slowness
     }
 }
 
