@@ -19,7 +19,7 @@ pub(crate) struct CheckedPages {
     pages: Box<dyn PageReader>,
     column: ColumnDescPtr,
     /// Values of the column in the row group, missing ones included.
-    num_values: i64,
+    num_values: usize,
 }
 
 impl CheckedPages {
@@ -29,7 +29,7 @@ impl CheckedPages {
         Ok(CheckedPages {
             pages: group.get_column_page_reader(column)?,
             column: about.column_descr_ptr(),
-            num_values: about.num_values(),
+            num_values: usize::try_from(about.num_values()).unwrap_or(0),
         })
     }
 
@@ -39,29 +39,26 @@ impl CheckedPages {
     }
 
     fn check(&self, page: &Page) -> Result<()> {
-        let (most, of) = match page {
+        // Decoders of other encodings take what they need as they read.
+        let (num_lists, most, of) = match (page, page.encoding()) {
             // Dictionaries are stored plainly, whatever they say.
-            Page::DictionaryPage { buf, .. } => (buf.len() / LENGTH_BYTES, "its bytes can hold"),
-            _ => (
-                usize::try_from(self.num_values).unwrap_or(0),
-                "its column has",
-            ),
+            (Page::DictionaryPage { buf, .. }, _) => {
+                (0, buf.len() / LENGTH_BYTES, "its bytes can hold")
+            }
+            (_, Encoding::DELTA_LENGTH_BYTE_ARRAY) => (1, self.num_values, "its column has"),
+            // The lengths of what each has of the one before, then those of the rest.
+            (_, Encoding::DELTA_BYTE_ARRAY) => (2, self.num_values, "its column has"),
+            _ => return Ok(()),
         };
-        if page.num_values() as usize > most {
-            let num_values = page.num_values();
+        let num_values = page.num_values() as usize;
+        if num_values > most {
             return Err(ParquetError::General(format!(
                 "a page says it has {num_values} values, more than the {most} {of}"
             )));
         }
-        let num_lists = match page.encoding() {
-            Encoding::DELTA_LENGTH_BYTE_ARRAY => 1,
-            // The lengths of what each has of the one before, then those of the rest.
-            Encoding::DELTA_BYTE_ARRAY => 2,
-            _ => return Ok(()),
-        };
         let mut bytes = self.values(page).ok_or_else(delta::torn)?;
         for _ in 0..num_lists {
-            bytes = delta::skip(bytes, page.num_values() as usize)?;
+            bytes = delta::skip(bytes, num_values)?;
         }
         Ok(())
     }
