@@ -254,8 +254,11 @@ def test_the_binding_adds_little_to_a_plan_of_512_lengths(
     assert min(added) < 1e-3
 
 
+# Where tests run in the background, processes ignore Ctrl-C from the start.
 PLANS_LONG = f"""
+import signal
 import lengthwise as lw
+signal.signal(signal.SIGINT, signal.default_int_handler)
 planner = lw.Planner(**{KNOWN!r}, planner="flexsp", time_budget="30s")
 print("planning", flush=True)
 try:
