@@ -1,7 +1,9 @@
 //! The subject of a survey: devices, groups and a model, as far as they are known without measuring.
 
-use lengthwise_core::{Activations, Bytes, Cluster, Strategy, StrategyKind, StrategySpace, Tokens};
-use lengthwise_cost::{CoreSharing, FittedCosts};
+use lengthwise_core::{
+    Activations, Bytes, Cluster, Degree, Strategy, StrategyKind, StrategySpace, Tokens,
+};
+use lengthwise_cost::{CoreSharing, FittedCosts, KindCosts};
 
 /// The subject of a survey.
 #[derive(Clone, Debug)]
@@ -46,21 +48,27 @@ impl Surveyed {
 
     /// Tokens that a group has room for, at least 1.
     pub(crate) fn most_tokens(&self, strategy: Strategy) -> u64 {
-        let of_kind = self.known.kinds.get(&strategy.kind());
         let room = self.device_memory.as_f64() - self.known.fixed_memory_bytes;
         // Where nothing is known of memory, the context alone is the limit.
         let most = self
             .bytes_per_token(strategy)
             .map_or(self.context.0 as f64, |bytes| room / bytes);
-        let on_host = of_kind
-            .and_then(|costs| costs.host)
-            .map_or(f64::MAX, |host| {
-                let devices = self.cluster.devices().iter();
-                let least = devices.map(|device| device.host_memory()).min();
-                least.unwrap_or_default().as_f64() * f64::from(strategy.degree().get())
-                    / host.bytes_per_token.max(f64::MIN_POSITIVE)
-            });
+        // Whatever groups exchange, as many layer inputs are on the host.
+        let host = self.alike(strategy).find_map(|(_, costs)| costs.host);
+        let on_host = host.map_or(f64::MAX, |host| {
+            let devices = self.cluster.devices().iter();
+            let least = devices.map(|device| device.host_memory()).min();
+            least.unwrap_or_default().as_f64() * f64::from(strategy.degree().get())
+                / host.bytes_per_token.max(f64::MIN_POSITIVE)
+        });
         (most.min(on_host) as u64).max(1)
+    }
+
+    /// The kinds of strategy that do the same with activations.
+    fn alike(&self, strategy: Strategy) -> impl Iterator<Item = (&StrategyKind, &KindCosts)> {
+        let activations = strategy.activations();
+        let kinds = self.known.kinds.iter();
+        kinds.filter(move |(kind, _)| kind.activations == activations)
     }
 
     /// Bytes that each token of a group adds on each of its devices, or at most those; `None` if nothing is known of them.
@@ -68,19 +76,20 @@ impl Surveyed {
     /// What is not known, as ranks on their own may not be chosen, is no more than the same share of what larger groups hold
     /// together: these have blocks on their way and heads more than once, too.
     fn bytes_per_token(&self, strategy: Strategy) -> Option<f64> {
-        let degree = f64::from(strategy.degree().get());
-        let of_choice = |kind: &StrategyKind| kind.activations == strategy.activations();
-        let alike = self.known.kinds.iter().filter(|(kind, _)| of_choice(kind));
-        let mut least: Option<f64> = None;
-        for (kind, costs) in alike {
-            for &(listed, bytes) in &costs.memory_bytes_per_token {
-                if *kind == strategy.kind() && listed == strategy.degree() {
-                    return Some(bytes);
-                }
-                let share = bytes * f64::from(listed.get()) / degree;
-                least = Some(least.map_or(share, |least| least.min(share)));
-            }
-        }
-        least
+        let known = self.alike(strategy).flat_map(|(kind, costs)| {
+            let table = costs.memory_bytes_per_token.iter();
+            table.map(move |&(degree, bytes)| (*kind, degree, bytes))
+        });
+        let known: Vec<(StrategyKind, Degree, f64)> = known.collect();
+        let its_own = (strategy.kind(), strategy.degree());
+        let own = known
+            .iter()
+            .find(|(kind, degree, _)| (*kind, *degree) == its_own);
+        let share = |degree: Degree| f64::from(degree.get()) / f64::from(strategy.degree().get());
+        let shares = known
+            .iter()
+            .map(|&(_, degree, bytes)| bytes * share(degree));
+        own.map(|&(_, _, bytes)| bytes)
+            .or_else(|| shares.reduce(f64::min))
     }
 }

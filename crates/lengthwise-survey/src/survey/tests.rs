@@ -385,3 +385,25 @@ fn ranks_on_their_own_are_given_no_more_than_their_share_of_what_groups_hold() {
         assert_eq!(surveyed.most_tokens(alone), 100);
     }
 }
+
+#[test]
+fn ranks_on_their_own_keep_to_their_hosts_where_only_rings_move_inputs_there() {
+    let ring = Strategy::ring(Degree::new(8).unwrap(), Activations::Host);
+    let costs = KindCosts {
+        host: Some(HostCosts {
+            bytes_per_token: 50.0,
+            ..HostCosts::default()
+        }),
+        ..KindCosts::default()
+    };
+    let device = Device::new(Bytes::from_mib(40), Speed::NOMINAL).with_host_memory(Bytes(1000));
+    let surveyed = Surveyed {
+        cluster: Cluster::uniform(1, NUM_RANKS, device).unwrap(),
+        space: StrategySpace::new([ring]).unwrap(),
+        known: FittedCosts::of_kind(ring.kind(), costs),
+        ..surveyed_here()
+    };
+    assert_eq!(surveyed.most_tokens(ring), 160);
+    let alone = Strategy::ulysses(Degree::ONE, Activations::Host);
+    assert_eq!(surveyed.most_tokens(alone), 20);
+}
